@@ -1,0 +1,165 @@
+"""Ordinary torch modules built from hyper-parameters.
+
+A network that the estimators build is plain PyTorch: it knows nothing of targets, so
+that the very same module trains in target space or, as the control, in weight space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ACTIVATIONS", "DenseNetwork", "SeededDropout", "initialise_"]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "identity": nn.Identity,
+    "logistic": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+}
+"""Activations by their names in the estimators."""
+
+
+class SeededDropout(nn.Dropout):
+    """Dropout that draws from a generator of its own, not from the global one.
+
+    Parameters
+    ----------
+    p : float
+        Probability of an input to be dropped.
+    generator : torch.Generator, optional
+        Source of randomness; None stands for the global generator.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = SeededDropout(0.5, torch.Generator().manual_seed(0))
+    >>> sorted(set(layer(torch.ones(100)).tolist()))
+    [0.0, 2.0]
+    """
+
+    def __init__(self, p: float, generator: torch.Generator | None = None) -> None:
+        super().__init__(p)
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop inputs at random in training mode."""
+        if not self.training or self.generator is None:
+            return super().forward(x)
+        keep = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
+        return x * keep.div_(1 - self.p)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the generator out: a copy is for prediction, or gets a new one."""
+        return {**self.__dict__, "generator": None}
+
+
+class DenseNetwork(nn.Module):
+    """A feed-forward network of dense layers, with or without all shortcuts.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number of input features.
+    hidden_layer_sizes : sequence of int
+        Widths of the hidden layers.
+    n_outputs : int
+        Number of outputs; they are the bare sums of the last layer.
+    activation : str
+        A key of ``ACTIVATIONS``.
+    shortcuts : bool, default=False
+        Feed every layer with the input and the outputs of all earlier layers, side by
+        side in this order (Sec. 5.1).
+    dropout : float, default=0.0
+        Probability with which outputs of hidden layers are dropped in training.
+    batch_norm : bool, default=False
+        Normalise the sums of hidden layers over the mini-batch; for training in
+        weight space.
+    generator : torch.Generator, optional
+        Source of randomness for the initial weights and for dropout.
+    dtype : torch.dtype, optional
+        Of the weights; torch's default if None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = DenseNetwork(2, (5, 5), 3, "tanh", shortcuts=True)
+    >>> [layer.in_features for layer in net.layers]
+    [2, 7, 12]
+    >>> net(torch.zeros(4, 2)).shape
+    torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        hidden_layer_sizes: Sequence[int],
+        n_outputs: int,
+        activation: str,
+        *,
+        shortcuts: bool = False,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.shortcuts = shortcuts
+        widths = [n_inputs, *hidden_layer_sizes]
+        self.layers = nn.ModuleList()
+        for j, n_out in enumerate([*hidden_layer_sizes, n_outputs]):
+            n_in = sum(widths[: j + 1]) if shortcuts else widths[j]
+            layer = nn.Linear(n_in, n_out, device="meta", dtype=dtype)
+            layer.to_empty(device="cpu")
+            self.layers.append(initialise_(layer, activation, generator))
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(n, dtype=dtype) if batch_norm else nn.Identity()
+            for n in hidden_layer_sizes
+        )
+        self.activation = ACTIVATIONS[activation]()
+        self.dropout = (
+            SeededDropout(dropout, generator) if dropout > 0 else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map inputs (n, n_inputs) to the sums of the last layer (n, n_outputs)."""
+        *hidden, last = self.layers
+        for layer, norm in zip(hidden, self.norms, strict=True):
+            out = self.dropout(self.activation(norm(layer(x))))
+            x = torch.cat([x, out], dim=1) if self.shortcuts else out
+        result: Tensor = last(x)
+        return result
+
+
+def initialise_(
+    layer: nn.Linear, activation: str, generator: torch.Generator | None
+) -> nn.Linear:
+    """Draw the weights of a dense layer to suit an activation; zero its bias.
+
+    Parameters
+    ----------
+    layer : nn.Linear
+        The layer, changed in place.
+    activation : str
+        A key of ``ACTIVATIONS``: the rectifiers get He's uniform distribution, the
+        others Glorot's.
+    generator : torch.Generator or None
+        Source of randomness; None stands for the global generator.
+
+    Returns
+    -------
+    nn.Linear
+        The layer given.
+    """
+    if activation in ("relu", "leaky_relu"):
+        slope = 0.2 if activation == "leaky_relu" else 0.0
+        nn.init.kaiming_uniform_(layer.weight, a=slope, generator=generator)
+    else:
+        nn.init.xavier_uniform_(layer.weight, generator=generator)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

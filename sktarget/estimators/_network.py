@@ -1,0 +1,172 @@
+"""From hyper-parameters and data to a network, and from a network to NumPy state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sktarget.architectures import DenseNetwork, SeededDropout
+from sktarget.nn import TargetSpace
+
+__all__ = [
+    "as_tensor",
+    "build_module",
+    "ordinary_module",
+    "resolve_device",
+    "seed_dropout",
+    "seeded_globally",
+    "state_to_numpy",
+    "state_to_torch",
+    "weight_names",
+]
+
+Array = NDArray[Any]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Find the device that the parameter `device` names, and try it.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` or a torch device.
+
+    Returns
+    -------
+    torch.device
+        A device that works.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).add_(1).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={name!r} cannot be used here: {reason}. Use device='auto' or "
+            "device='cpu'."
+        ) from None
+    return device
+
+
+def as_tensor(array: Array) -> torch.Tensor:
+    """Share memory with an array, or copy it where it is read-only or strided."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W", "A"]))
+
+
+def build_module(
+    architecture: dict[str, Any],
+    dtype: torch.dtype,
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """Build the ordinary network that a description stands for.
+
+    Parameters
+    ----------
+    architecture : dict
+        Arguments of :class:`~sktarget.architectures.DenseNetwork`, or ``module``, the
+        user's callable, with ``n_inputs`` and ``n_outputs``.
+    dtype : torch.dtype
+        Of the weights.
+    generator : torch.Generator, optional
+        Draws the initial weights.
+
+    Returns
+    -------
+    nn.Module
+        The network on the CPU.
+    """
+    make: Callable[[int, int], Any] | None = architecture.get("module")
+    if make is None:
+        return DenseNetwork(**architecture, generator=generator, dtype=dtype)
+    module = make(architecture["n_inputs"], architecture["n_outputs"])
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            "module must return a torch.nn.Module when called with (n_features, "
+            f"n_outputs), got {type(module).__name__}"
+        )
+    return module.to(dtype)
+
+
+@contextmanager
+def seeded_globally(
+    needed: bool, seed: int, device: torch.device
+) -> Iterator[None]:
+    """Seed torch's global generator for a while, and put it back.
+
+    A module of the user's own draws its weights and its dropout from there; networks
+    built by this package have generators of their own.
+    """
+    if not needed:
+        yield
+        return
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def seed_dropout(module: nn.Module, seed: int, device: torch.device) -> None:
+    """Give all dropout layers one generator on the device where they run."""
+    layers = [m for m in module.modules() if isinstance(m, SeededDropout)]
+    if layers:
+        generator = torch.Generator(device=device).manual_seed(seed)
+        for layer in layers:
+            layer.generator = generator
+
+
+def ordinary_module(network: nn.Module) -> nn.Module:
+    """Give the network with the present weights as an ordinary module.
+
+    Parameters
+    ----------
+    network : nn.Module
+        A :class:`~sktarget.nn.TargetSpace` or a module trained in weight space.
+
+    Returns
+    -------
+    nn.Module
+        The ordinary module; shares nothing with targets.
+    """
+    return network.realise() if isinstance(network, TargetSpace) else network
+
+
+def weight_names(network: nn.Module) -> list[str]:
+    """Name the layers whose weights are ``coefs_``, in the order of the cascade."""
+    if isinstance(network, TargetSpace):
+        return list(network.target_layers())
+    return [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+
+
+def state_to_numpy(state: Any) -> Any:
+    """Turn the tensors in nested dicts and lists into arrays of their own."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu().numpy().copy()
+    if isinstance(state, dict):
+        return {key: state_to_numpy(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(state_to_numpy(value) for value in state)
+    return state
+
+
+def state_to_torch(state: Any) -> Any:
+    """Undo :func:`state_to_numpy`, copying the arrays."""
+    if isinstance(state, np.ndarray):
+        return torch.from_numpy(state.copy())
+    if isinstance(state, dict):
+        return {key: state_to_torch(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(state_to_torch(value) for value in state)
+    return state

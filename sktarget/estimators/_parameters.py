@@ -1,0 +1,200 @@
+"""The estimators' parameters: what each means and which values it takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from sktarget.architectures import ACTIVATIONS
+
+__all__ = ["CONSTRAINTS", "document_parameters"]
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": [
+        "array-like",
+        Interval(Integral, 1, None, closed="left"),
+    ],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "lam": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+    "fixed_batch_size": [
+        StrOptions({"auto"}),
+        Interval(Integral, 1, None, closed="left"),
+        None,
+    ],
+    "fixed_batch": [StrOptions({"sample", "noise"}), "array-like"],
+    "untangling": [StrOptions({"scu", "ocu"})],
+    "target_init": [StrOptions({"weights", "normal"})],
+    "target_scale": [Interval(Real, 0, None, closed="neither")],
+    "project_targets": ["boolean"],
+    "parameterization": [StrOptions({"targets", "weights"})],
+    "shortcuts": ["boolean"],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "batch_norm": ["boolean"],
+    "module": [callable, None],
+    "solver": [StrOptions({"adam", "sgd", "lbfgs"})],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [
+        StrOptions({"auto"}),
+        Interval(Real, 0, None, closed="neither"),
+    ],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [
+        StrOptions({"auto"}),
+        Interval(Integral, 1, None, closed="left"),
+        Options(Real, {np.inf}),
+    ],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "device": [str],
+    "callbacks": [list, tuple, None],
+}
+"""Constraints on the parameters that all estimators share."""
+
+_DOCS = {
+    "hidden_layer_sizes": """int or array-like of int, default={default}
+    Widths of the hidden layers; an int stands for one layer.""",
+    "activation": """{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
+default={default}
+    Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.""",
+    "lam": """float or "auto", default={default}
+    λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
+    weights follow the targets and is no weight decay; that is `alpha`.  ``"auto"``
+    grows with the rows of X̄, see :ref:`defaults`.""",
+    "fixed_batch_size": """int, "auto" or None, default={default}
+    n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
+    together with a `batch_size` of all rows, one pass then serves both.""",
+    "fixed_batch": """{"sample", "noise"} or array-like of shape (n̄_b, n_features), \
+default={default}
+    X̄: a sample of the distinct training rows; normal noise with the mean and
+    deviation of every column; or rows of your own, whose number then stands in for
+    `fixed_batch_size`.""",
+    "untangling": """{"scu", "ocu"}, default={default}
+    Sequential cascade untangling (Alg. 2) hands on the sums really met on X̄,
+    optimistic cascade untangling (Eq. 8) hands on the targets.""",
+    "target_init": """{"weights", "normal"}, default={default}
+    Start from the targets that well-scaled random weights meet (Sec. 3.5), or from
+    truncated normal targets (Sec. 3.3).""",
+    "target_scale": """float, default={default}
+    σ of the normal targets.""",
+    "project_targets": """bool, default={default}
+    Replace normal targets once by the sums that they lead to (Eq. 13).""",
+    "parameterization": """{"targets", "weights"}, default={default}
+    ``"weights"`` trains the same network in weight space, as a control.""",
+    "shortcuts": """bool, default={default}
+    Feed every layer with the input and all earlier layers.""",
+    "dropout": """float, default={default}
+    Probability of dropping an output of a hidden layer in training; drawn
+    independently for X̄ and for the mini-batch.""",
+    "batch_norm": """bool, default={default}
+    Normalise the hidden layers' sums; only with ``parameterization="weights"``.""",
+    "module": """callable or None, default={default}
+    Your own architecture: called with (n_features, n_outputs), it returns a
+    ``torch.nn.Module`` that gives the outputs before any softmax.  The parameters of
+    the architecture above are then ignored.""",
+    "solver": """{"adam", "sgd", "lbfgs"}, default={default}
+    Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.""",
+    "alpha": """float, default={default}
+    Weight decay: half of it, times the squares of the realised weights (biases left
+    out), divided by the rows of the batch, is added to the loss.""",
+    "batch_size": """int or "auto", default={default}
+    Rows of a mini-batch.""",
+    "learning_rate": """{"constant", "invscaling", "adaptive"}, default={default}
+    Schedule for ``solver="sgd"``, as in scikit-learn's multi-layer perceptron.""",
+    "learning_rate_init": """float or "auto", default={default}
+    Step size.  ``"auto"`` depends on solver and parameterization, see
+    :ref:`defaults`.""",
+    "power_t": """float, default={default}
+    Exponent of ``learning_rate="invscaling"``.""",
+    "max_iter": """int, default={default}
+    Epochs of each call of ``fit``; iterations for ``"lbfgs"``.""",
+    "shuffle": """bool, default={default}
+    Draw the mini-batches anew in each epoch.""",
+    "random_state": """int, RandomState instance or None, default={default}
+    Decides the initial weights or targets, X̄, the validation rows, the mini-batches
+    and dropout.""",
+    "tol": """float, default={default}
+    Progress in loss, or in validation score with `early_stopping`, that counts.""",
+    "verbose": """bool or int, default={default}
+    Print the progress.""",
+    "warm_start": """bool, default={default}
+    Go on from the last ``fit``: its targets, its X̄ and its optimiser's state.""",
+    "momentum": """float, default={default}
+    Momentum of ``solver="sgd"``.""",
+    "nesterovs_momentum": """bool, default={default}
+    Nesterov's kind of momentum.""",
+    "early_stopping": """bool, default={default}
+    Set rows aside, stop when their score no longer improves, and keep the state of
+    the best epoch.""",
+    "validation_fraction": """float, default={default}
+    Share of the rows set aside by `early_stopping`.""",
+    "beta_1": """float, default={default}
+    Decay of the first moment of ``"adam"``.""",
+    "beta_2": """float, default={default}
+    Decay of the second moment of ``"adam"``.""",
+    "epsilon": """float, default={default}
+    Keeps the divisions of ``"adam"`` finite.""",
+    "n_iter_no_change": """int or "auto", default={default}
+    Epochs without progress after which training stops.  ``"auto"`` is 10 epochs, and
+    where an epoch has few mini-batches, as many as make 200 steps.""",
+    "max_fun": """int, default={default}
+    Bound on the evaluations of the loss within one ``"lbfgs"`` iteration.""",
+    "class_weight": """dict, "balanced" or None, default={default}
+    Weights of the classes, as in scikit-learn.""",
+    "device": """str, default={default}
+    Where to train: ``"auto"`` is the first GPU if there is one, else ``"cpu"``.""",
+    "callbacks": """list of skorch callbacks or None, default={default}
+    Called during training, before the estimator's own stopping rule decides.""",
+}
+
+Class = TypeVar("Class", bound=type)
+
+
+def document_parameters(**more: str) -> Callable[[Class], Class]:
+    """Write the section "Parameters" of an estimator's docstring.
+
+    The text of every parameter stands in one place only; the order and the defaults
+    come from the signature.
+
+    Parameters
+    ----------
+    **more : str
+        Texts of parameters that this estimator alone has, or that mean something
+        else there.
+
+    Returns
+    -------
+    callable
+        Class decorator; the docstring has a line ``{parameters}``.
+    """
+    texts = _DOCS | more
+
+    def decorate(cls: Class) -> Class:
+        lines = ["Parameters", "----------"]
+        for name, parameter in inspect.signature(cls).parameters.items():
+            default = parameter.default
+            shown = f'"{default}"' if isinstance(default, str) else repr(default)
+            lines.append(f"{name} : {texts[name].replace('{default}', shown)}")
+        section = inspect.cleandoc("\n".join(lines)).replace("\n", "\n    ")
+        cls.__doc__ = (cls.__doc__ or "").replace("{parameters}", section)
+        return cls
+
+    return decorate

@@ -1,0 +1,206 @@
+"""Steps between validated data and training: X̄, validation rows, settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array
+
+from sktarget.estimators._network import as_tensor
+from sktarget.estimators._rules import auto_fixed_batch_size
+from sktarget.nn._fixed_batch import noise_batch, sample_batch
+from sktarget.training import TensorData
+
+__all__ = ["TrainingRows", "choose_fixed_batch", "hidden_sizes", "hold_out"]
+
+Array = NDArray[Any]
+
+
+@dataclass
+class TrainingRows:
+    """Validated training data, rows of weight zero left out.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_features)
+        Inputs, float32 or float64.
+    y : ndarray of shape (n,) or (n, n_outputs)
+        Outputs as the loss wants them: class indices, or floats like `X`.
+    weight : ndarray of shape (n,) or None
+        Positive weights.
+    classes : ndarray of shape (n,) or None
+        Class indices to keep in proportion when validation rows are set aside.
+    """
+
+    X: Array
+    y: Array
+    weight: Array | None = None
+    classes: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and (self.weight == 0).any():
+            self._take(np.flatnonzero(self.weight))
+
+    def _take(self, index: Array) -> None:
+        self.X, self.y = self.X[index], self.y[index]
+        self.weight = None if self.weight is None else self.weight[index]
+        self.classes = None if self.classes is None else self.classes[index]
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, index: Array) -> TrainingRows:
+        picked = TrainingRows(self.X, self.y, self.weight, self.classes)
+        picked._take(index)
+        return picked
+
+    def to_tensors(self, device: torch.device) -> TensorData:
+        """Hand the rows to torch; weights get the mean 1."""
+        x, y = as_tensor(self.X).to(device), as_tensor(self.y).to(device)
+        if self.weight is None:
+            return TensorData(x, y)
+        mean = float(self.weight.mean())
+        weight = as_tensor((self.weight / mean).astype(self.X.dtype))
+        return TensorData(x, y, weight.to(device), mean)
+
+
+def hidden_sizes(sizes: Any, name: str = "hidden_layer_sizes") -> tuple[int, ...]:
+    """Turn the parameter into a tuple of widths.
+
+    Parameters
+    ----------
+    sizes : int or array-like of int
+        The parameter as given.
+    name : str
+        Its name.
+
+    Returns
+    -------
+    tuple of int
+        The widths, all positive.
+
+    Raises
+    ------
+    ValueError
+        If a width is not a positive integer.
+    """
+    try:
+        widths = [sizes] if np.ndim(sizes) == 0 else list(sizes)
+        result = tuple(int(width) for width in widths)
+        valid = all(a == b and b >= 1 for a, b in zip(widths, result, strict=True))
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(f"{name} must be positive integers, got {sizes!r}")
+    return result
+
+
+def hold_out(
+    rows: TrainingRows, fraction: float, random_state: np.random.RandomState
+) -> tuple[TrainingRows, TrainingRows]:
+    """Set validation rows aside, classes in proportion where there are any.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        All rows.
+    fraction : float
+        The parameter `validation_fraction`.
+    random_state : RandomState
+        Decides which rows.
+
+    Returns
+    -------
+    training, validation : TrainingRows
+        The two parts.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows for the split.
+    """
+    n_validation = int(np.ceil(fraction * len(rows)))
+    n_classes, rarest = 1, len(rows)
+    if rows.classes is not None:
+        counts = np.bincount(rows.classes)
+        n_classes, rarest = len(counts), int(counts[counts > 0].min())
+    smaller = min(n_validation, len(rows) - n_validation)
+    if n_validation < 2 or smaller < n_classes or rarest < 2:
+        raise ValueError(
+            f"validation_fraction={fraction!r} of {len(rows)} rows is too small a "
+            f"validation split for {n_classes} class(es), the rarest with {rarest} "
+            "row(s): give more rows, another validation_fraction, or "
+            "early_stopping=False."
+        )
+    training, validation = train_test_split(
+        np.arange(len(rows)),
+        test_size=n_validation,
+        stratify=rows.classes,
+        random_state=random_state,
+    )
+    return rows[training], rows[validation]
+
+
+def choose_fixed_batch(
+    rows: TrainingRows,
+    fixed_batch: Any,
+    size: int | str | None,
+    widest: int,
+    seed: int,
+) -> Array:
+    """Choose X̄ as the parameters `fixed_batch` and `fixed_batch_size` say.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Training rows.
+    fixed_batch : {"sample", "noise"} or array-like
+        Kind of X̄, or X̄ itself.
+    size : int, "auto" or None
+        n̄_b, or None for all rows.
+    widest : int
+        Inputs of the widest layer, the bias included.
+    seed : int
+        Decides the draw.
+
+    Returns
+    -------
+    ndarray of shape (n̄_b, n_features)
+        X̄; the very array ``rows.X`` where all rows are taken.
+
+    Raises
+    ------
+    ValueError
+        If a given X̄ has the wrong shape or is not finite, or `size` exceeds the data.
+    """
+    if not isinstance(fixed_batch, str):
+        given = check_array(
+            fixed_batch,
+            dtype=rows.X.dtype,
+            allow_nd=True,
+            input_name="fixed_batch",
+        )
+        if given.shape[1:] != rows.X.shape[1:]:
+            raise ValueError(
+                f"fixed_batch has shape {given.shape}, but every row must have the "
+                f"shape of a row of X, {rows.X.shape[1:]}"
+            )
+        return np.array(given)
+    if size == "auto":
+        size = auto_fixed_batch_size(len(rows), widest)
+    if fixed_batch == "noise":
+        n_noise = len(rows) if size is None else int(size)
+        return noise_batch(rows.X, n_noise, seed, rows.weight)
+    if size is None:
+        return rows.X
+    if int(size) > len(rows):
+        raise ValueError(
+            f"fixed_batch_size={size} is larger than the number of training rows, "
+            f"{len(rows)}: use None for all of them, or fixed_batch='noise'."
+        )
+    return sample_batch(rows.X, int(size), seed, rows.weight)

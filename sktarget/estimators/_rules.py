@@ -1,0 +1,46 @@
+"""The values that ``"auto"`` stands for: one formula each."""
+
+from __future__ import annotations
+
+__all__ = [
+    "auto_batch_size",
+    "auto_fixed_batch_size",
+    "auto_lam",
+    "auto_patience",
+    "auto_rate",
+]
+
+
+def auto_lam(n_fixed: int, n_layers: int) -> float:
+    """λ = max(0.001 n̄_b, max(4, 0.01 n̄_b) / layers).
+
+    The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
+    that many layers bear less of it; and with a small λ the solve on a handful of rows
+    follows them to the letter.
+    """
+    return max(1e-3 * n_fixed, max(4.0, 1e-2 * n_fixed) / n_layers)
+
+
+def auto_fixed_batch_size(n_samples: int, widest: int) -> int:
+    """n̄_b: enough rows for the widest layer's inputs, at most all of them."""
+    return min(n_samples, max(1000, 2 * widest))
+
+
+def auto_batch_size(n_samples: int) -> int:
+    """Rows of a mini-batch, as in scikit-learn's multi-layer perceptron."""
+    return min(200, n_samples)
+
+
+def auto_rate(solver: str, parameterization: str) -> float:
+    """Step size: targets are of order 1, weights of order 1/√n_in."""
+    if parameterization == "weights":
+        return 0.1 if solver == "sgd" else 1e-3
+    return 1.0 if solver == "sgd" else 1e-2
+
+
+def auto_patience(n_steps: int) -> int:
+    """Epochs without progress, of `n_steps` steps each, after which to stop.
+
+    An epoch of one step tells little: the loss of Adam in full batch swings.
+    """
+    return max(10, -(-200 // n_steps))

@@ -1,0 +1,316 @@
+"""Ridge least squares by Cholesky: factorise once, solve many times.
+
+Everything here is plain tensor arithmetic that knows nothing of networks.  For
+inputs ``A`` (one row a pattern) and targets ``T`` the ridge solution is
+
+    W = (AᵀA + λI)⁻¹ Aᵀ T          primal form, Eq. 7
+      = Aᵀ (AAᵀ + λI)⁻¹ T          dual form (Woodbury), Eq. 23
+
+of Fairbank, Samothrakis and Citi, "Deep Learning in Target Space", JMLR 23
+(2022).  The primal matrix has one row a column of ``A``, the dual one has one
+row a row of ``A``; the smaller of the two is factorised.
+
+Forming a Gramian squares the condition number, so with a small λ the arithmetic
+of ``A`` may not be wide enough.  :func:`plan_solve` chooses the narrowest
+arithmetic that keeps the solution accurate, from λ and the trace of the Gramian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "FactorisationError",
+    "RidgeFactor",
+    "SolvePlan",
+    "factorise",
+    "gramian",
+    "plan_solve",
+    "prefers_dual",
+    "ridge_solve",
+]
+
+# Below this order a Gramian is one product; above it, block by block, only the
+# lower triangle is formed, which saves up to half of the multiplications.
+_BLOCK = 192
+# The relative floor below which λ drowns in the rounding of the Gramian.
+_FLOOR = 16.0
+
+
+class FactorisationError(torch.linalg.LinAlgError):
+    """A regularised Gramian has no Cholesky factor: its inputs are not finite."""
+
+
+@dataclass(frozen=True)
+class SolvePlan:
+    """How one ridge problem is to be solved.
+
+    Attributes
+    ----------
+    ridge : float or Tensor of shape ()
+        The λ to add to the diagonal, raised to the floor of the arithmetic.
+    gram_dtype : torch.dtype
+        Arithmetic of the Gramian and of its factor.
+    work_dtype : torch.dtype
+        Arithmetic of all other products.
+    """
+
+    ridge: float | Tensor
+    gram_dtype: torch.dtype
+    work_dtype: torch.dtype
+
+
+def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
+    """Choose the arithmetic and the effective λ of a ridge problem.
+
+    With ``τ`` the trace of the Gramian, an upper bound of its largest eigenvalue,
+    and ``ε`` the machine epsilon of `dtype`:
+
+    - Gramian and factor are formed in float64 unless ``λ ≥ 8ετ``, that is, unless
+      the rounding of the Gramian stays well below λ;
+    - all products are formed in float64 when ``√λ < 64ε√τ``: errors of ``AᵀT``
+      reach ``AW`` enlarged by up to ``1 / 2√λ``;
+    - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank.
+
+    On a GPU the trace is not read back, because that would stall the device;
+    Gramian and factor are then always formed in float64.
+
+    Parameters
+    ----------
+    trace : Tensor of shape ()
+        Trace of the Gramian, or an upper bound of it.
+    lam : float
+        λ ≥ 0.
+    dtype : torch.dtype
+        Arithmetic of the inputs, ``torch.float32`` or ``torch.float64``.
+
+    Returns
+    -------
+    SolvePlan
+        Effective λ and the two arithmetics.
+
+    Raises
+    ------
+    FactorisationError
+        If the trace is not finite (checked on the CPU only).
+
+    Examples
+    --------
+    >>> import torch
+    >>> plan_solve(torch.tensor(100.0), 1.0, torch.float32).gram_dtype
+    torch.float32
+    >>> plan_solve(torch.tensor(100.0), 1e-5, torch.float32).gram_dtype
+    torch.float64
+    """
+    floor = _FLOOR * torch.finfo(torch.float64).eps
+    if trace.device.type != "cpu":
+        ridge = (trace.double() * floor).clamp(min=lam)
+        return SolvePlan(ridge, torch.float64, dtype)
+    tau = trace.item()
+    if not tau < torch.finfo(dtype).max:
+        raise FactorisationError(f"the trace of the Gramian is {tau}")
+    eps = torch.finfo(dtype).eps
+    return SolvePlan(
+        ridge=max(lam, floor * tau, torch.finfo(dtype).tiny),
+        gram_dtype=dtype if lam >= 8 * eps * tau else torch.float64,
+        work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
+    )
+
+
+def prefers_dual(n_rows: int, n_columns: int) -> bool:
+    """Tell whether the dual form has the smaller system.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+        Shape of the inputs.
+
+    Returns
+    -------
+    bool
+        True if there are fewer rows than columns.
+
+    Examples
+    --------
+    >>> prefers_dual(10, 100)
+    True
+    """
+    return n_rows < n_columns
+
+
+def gramian(
+    rows: Tensor, dtype: torch.dtype | None = None, *, ones: bool = False
+) -> Tensor:
+    """Form the lower triangle of ``AᵀA``.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, k)
+        The matrix A, or its right part.
+    dtype : torch.dtype, optional
+        Arithmetic of the product; by default that of `rows`.
+    ones : bool, default=False
+        Put a column of ones before `rows`, without building that matrix.
+
+    Returns
+    -------
+    Tensor of shape (k, k), or (k + 1, k + 1) with `ones`
+        Right on and below the diagonal; what stands above is undefined.  Pass
+        ``rows.T`` for the Gramian of the dual form.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gramian(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tril()
+    tensor([[10.,  0.],
+            [14., 20.]])
+    """
+    rows = rows if dtype is None else rows.to(dtype)
+    n, k = rows.shape
+    if not ones:
+        return _fill_gramian(rows, rows.new_empty(k, k))
+    out = rows.new_empty(k + 1, k + 1)
+    out[0, 0] = n
+    torch.sum(rows, 0, out=out[1:, 0])
+    _fill_gramian(rows, out[1:, 1:])
+    return out
+
+
+def _fill_gramian(rows: Tensor, out: Tensor) -> Tensor:
+    k = rows.shape[1]
+    for start in range(0, k, _BLOCK):
+        stop = min(start + _BLOCK, k)
+        torch.mm(rows[:, start:].T, rows[:, start:stop], out=out[start:, start:stop])
+    return out
+
+
+@dataclass(frozen=True)
+class RidgeFactor:
+    """Cholesky factor of a regularised Gramian, primal or dual.
+
+    Attributes
+    ----------
+    lower : Tensor of shape (k, k)
+        Lower triangular factor.
+    info : Tensor of shape ()
+        Zero where the factorisation succeeded, as LAPACK reports it.
+    """
+
+    lower: Tensor
+    info: Tensor
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Solve ``(G + λI) Z = R``.
+
+        Parameters
+        ----------
+        right : Tensor of shape (k, m)
+            The right-hand sides R, of any floating dtype.
+
+        Returns
+        -------
+        Tensor of shape (k, m)
+            The solutions Z in the dtype of `right`.
+        """
+        solution = torch.cholesky_solve(right.to(self.lower.dtype), self.lower)
+        return solution.to(right.dtype)
+
+    def check(self) -> None:
+        """Raise if the factorisation failed; on a GPU this waits for the device.
+
+        Raises
+        ------
+        FactorisationError
+            If the matrix was not positive definite.
+        """
+        if self.info.item():
+            raise FactorisationError("the regularised Gramian has no Cholesky factor")
+
+
+def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
+    """Factorise ``G + λI``, overwriting `gram`.
+
+    Costs k³/3 multiplications.  The condition number is at most
+    ``1 + λ_max(G) / λ``, the square of that of ``A`` when λ vanishes.
+
+    Parameters
+    ----------
+    gram : Tensor of shape (k, k)
+        The Gramian; only its lower triangle is read.
+    ridge : float or Tensor of shape ()
+        λ > 0, as :func:`plan_solve` gives it.
+
+    Returns
+    -------
+    RidgeFactor
+        The factor, checked already on the CPU, unchecked on a GPU.
+
+    Raises
+    ------
+    FactorisationError
+        If the matrix is not positive definite (on the CPU).
+
+    Examples
+    --------
+    >>> import torch
+    >>> factor = factorise(torch.eye(2), 1.0)
+    >>> factor.solve(torch.tensor([[2.0], [4.0]]))
+    tensor([[1.],
+            [2.]])
+    """
+    gram.diagonal().add_(ridge)
+    lower, info = torch.linalg.cholesky_ex(gram)
+    factor = RidgeFactor(lower, info)
+    if gram.device.type == "cpu":
+        factor.check()
+    return factor
+
+
+def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
+    """Solve one ridge problem, ``argmin ‖AW − T‖² + λ‖W‖²``.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, k)
+        Inputs A, float32 or float64.
+    targets : Tensor of shape (n, m)
+        Targets T.
+    lam : float
+        λ ≥ 0; with λ = 0 and dependent columns the solution is that of the floor
+        described in :func:`plan_solve`, close to the one of least norm.
+
+    Returns
+    -------
+    Tensor of shape (k, m)
+        The weights W.
+
+    Raises
+    ------
+    ValueError
+        If `lam` is negative.
+    FactorisationError
+        If the inputs are not finite.
+
+    Notes
+    -----
+    Eq. 7 where ``n >= k``, else Eq. 23.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ridge_solve(torch.eye(2), torch.tensor([[2.0], [4.0]]), lam=1.0)
+    tensor([[1.],
+            [2.]])
+    """
+    if not lam >= 0:
+        raise ValueError(f"lam must be at least 0, got {lam!r}")
+    plan = plan_solve(rows.square().sum(), lam, rows.dtype)
+    a, t = rows.to(plan.work_dtype), targets.to(plan.work_dtype)
+    if prefers_dual(*rows.shape):
+        factor = factorise(gramian(a.T, plan.gram_dtype), plan.ridge)
+        return (a.T @ factor.solve(t)).to(rows.dtype)
+    factor = factorise(gramian(a, plan.gram_dtype), plan.ridge)
+    return factor.solve(a.T @ t).to(rows.dtype)

@@ -1,0 +1,125 @@
+"""Choice of the fixed batch X̄ (Sec. 3.1), independent of the order of the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["noise_batch", "sample_batch"]
+
+Floats = NDArray[np.floating]
+# Rows are hashed in slices of about this many words, to bound the memory.
+_SLICE = 1 << 22
+
+
+def sample_batch(
+    X: Floats, size: int, seed: int, weight: Floats | None = None
+) -> Floats:
+    """Draw distinct rows, each with probability by the total weight of its repeats.
+
+    A seeded hash of its bytes gives every distinct row a uniform number u; the rows
+    with the largest u^(1/w) are taken, w the weight summed over repeats.  So the draw
+    depends neither on the order of the rows nor on whether a row is repeated or
+    weighted, in one linear pass.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...)
+        Rows to draw from.
+    size : int
+        Number of rows to draw; fewer come back if there are fewer distinct ones.
+    seed : int
+        Decides the draw.
+    weight : ndarray of shape (n,), optional
+        Non-negative weights; rows of weight 0 are never drawn.
+
+    Returns
+    -------
+    ndarray of shape (min(size, distinct rows), ...)
+        The rows drawn, in an order given by the hash alone.
+
+    References
+    ----------
+    P. S. Efraimidis, P. G. Spirakis, "Weighted random sampling with a reservoir",
+    Information Processing Letters 97 (2006).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1.0], [2.0], [1.0], [3.0]])
+    >>> np.sort(sample_batch(X, 5, seed=0).ravel())
+    array([1., 2., 3.])
+    >>> a, b = (sample_batch(x, 2, seed=0) for x in (X, X[::-1]))
+    >>> bool((a == b).all())
+    True
+    """
+    if weight is not None:
+        kept = weight > 0
+        X, weight = X[kept], weight[kept]
+    keys, first, inverse = np.unique(
+        _hash_rows(X, seed), return_index=True, return_inverse=True
+    )
+    total = np.bincount(inverse, weights=weight, minlength=len(keys))
+    uniform = (keys.astype(np.float64) + 0.5) / 2.0**64
+    order = np.argsort(-np.log(uniform) / total, kind="stable")
+    return X[first[order[:size]]]
+
+
+def noise_batch(
+    X: Floats, size: int, seed: int, weight: Floats | None = None
+) -> Floats:
+    """Draw normal rows with the weighted mean and deviation of each column.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...)
+        Rows whose columns are to be imitated; none of them is stored.
+    size : int
+        Number of rows to draw.
+    seed : int
+        Decides the draw.
+    weight : ndarray of shape (n,), optional
+        Non-negative weights.
+
+    Returns
+    -------
+    ndarray of shape (size, ...)
+        The noise, in the dtype of `X`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise_batch(np.array([[1.0, 5.0], [3.0, 5.0]]), 3, seed=0)[:, 1]
+    array([5., 5., 5.])
+    """
+    mean = np.average(X, axis=0, weights=weight)
+    deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
+    noise = np.random.RandomState(seed).standard_normal((size, *X.shape[1:]))
+    return (mean + noise * deviation).astype(X.dtype)
+
+
+def _hash_rows(X: Floats, seed: int) -> NDArray[np.uint64]:
+    """Hash every row to 64 bits; equal rows (0.0 and -0.0 too) hash equally."""
+    n = len(X)
+    flat = X.reshape(n, -1)
+    factors = np.random.RandomState(seed).randint(
+        0, 2**63 - 1, size=(2, flat.shape[1]), dtype=np.int64
+    )
+    odd, offset = factors.astype(np.uint64) * np.uint64(2) + np.uint64(1)
+    words = np.dtype(f"u{flat.dtype.itemsize}")
+    keys = np.empty(n, dtype=np.uint64)
+    step = max(1, _SLICE // max(1, flat.shape[1]))
+    for start in range(0, n, step):
+        part = np.ascontiguousarray(flat[start : start + step])
+        if part.dtype.kind == "f":
+            part = part + part.dtype.type(0)
+        mixed = _mix((part.view(words).astype(np.uint64) + offset) * odd)
+        keys[start : start + step] = _mix(mixed.sum(axis=1, dtype=np.uint64))
+    return keys
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Finish a hash so that all bits depend on all bits (splitmix64)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

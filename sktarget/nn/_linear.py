@@ -1,0 +1,63 @@
+"""Dense layers in target space."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktarget.nn._layers import TargetLayer, register
+from sktarget.nn._solve import DenseOperator
+
+__all__ = ["TargetLinear"]
+
+
+@register(nn.Linear)
+class TargetLinear(TargetLayer):
+    """A dense layer whose weights meet its targets on X̄ (Eq. 7).
+
+    Parameters
+    ----------
+    layer : nn.Linear
+        The layer to stand in for; its weights start the targets.
+    name : str
+        Path of the layer in the wrapped module.
+    lam : float
+        λ of the solve.
+    """
+
+    def __init__(self, layer: nn.Linear, name: str, lam: float) -> None:
+        super().__init__(name, lam)
+        self.in_features = layer.in_features
+        self.out_features = layer.out_features
+        self.weight = layer.weight.detach().clone()
+        self.bias = None if layer.bias is None else layer.bias.detach().clone()
+        self._operator = DenseOperator(bias=layer.bias is not None)
+
+    @property
+    def operator(self) -> DenseOperator:
+        return self._operator
+
+    def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self._operator.bias:
+            return matrix[1:].T, matrix[0]
+        return matrix.T, None
+
+    def without_bias(self, matrix: Tensor) -> Tensor:
+        return matrix[1:] if self._operator.bias else matrix
+
+    def apply_weights(
+        self, inputs: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        return F.linear(inputs, weight, bias)
+
+    def realise(self) -> nn.Linear:
+        layer = nn.Linear(
+            self.in_features,
+            self.out_features,
+            bias=self.bias is not None,
+            device="meta",
+        )
+        layer.weight = nn.Parameter(self.weight.detach().clone())
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().clone())
+        return layer

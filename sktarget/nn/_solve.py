@@ -1,0 +1,300 @@
+"""The autograd node that solves a layer for its weights and applies them (Alg. 3).
+
+One node serves every kind of target layer.  What a layer does with its inputs is
+described by a :class:`DesignOperator`: the matrix ``A`` whose rows are
+``[1, inputs]``, given only through the products that the method needs, so that a
+convolution need never build its patch matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sktarget.linalg import (
+    RidgeFactor,
+    factorise,
+    gramian,
+    plan_solve,
+    prefers_dual,
+)
+
+__all__ = ["DenseOperator", "DesignOperator", "Solution", "solve_and_apply"]
+
+
+class DesignOperator(Protocol):
+    """Products with the design matrix A of a layer.
+
+    `rows` is whatever stands for A (for a dense layer A itself), with the patterns
+    along its first axis; sums and targets have the shape of the layer's output.
+    """
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        """Turn the inputs of the layer into what stands for A."""
+
+    def trace(self, rows: Tensor) -> Tensor:
+        """Give the trace of AᵀA, or an upper bound of it."""
+
+    def is_dual(self, rows: Tensor) -> bool:
+        """Tell whether the dual system is to be factorised."""
+
+    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """Form the lower triangle of AᵀA, or of AAᵀ in the dual form."""
+
+    def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """Form AW, in the shape of the layer's output."""
+
+    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+        """Form AᵀS, of shape (columns, outputs)."""
+
+    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+        """Form the gradient SWᵀ of the inputs, the ones left out."""
+
+    def add_adjoint(
+        self, onto: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
+    ) -> None:
+        """Add SWᵀ to a gradient of the inputs, in place."""
+
+
+@dataclass(frozen=True)
+class DenseOperator:
+    """The design matrix of a dense layer: its inputs, behind a column of ones.
+
+    Attributes
+    ----------
+    bias : bool
+        Whether there is a column of ones.
+    """
+
+    bias: bool
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        return inputs.flatten(0, -2)
+
+    def trace(self, rows: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(rows).square() + self.bias * len(rows)
+
+    def is_dual(self, rows: Tensor) -> bool:
+        return prefers_dual(len(rows), rows.shape[1] + self.bias)
+
+    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        if not self.is_dual(rows):
+            return gramian(rows, dtype, ones=self.bias)
+        gram = gramian(rows.T, dtype)
+        return gram.add_(1) if self.bias else gram
+
+    def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
+        if self.bias:
+            return torch.addmm(weights[0], rows, weights[1:])
+        return rows @ weights
+
+    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+        if not self.bias:
+            return rows.T @ sums
+        out = rows.new_empty(rows.shape[1] + 1, sums.shape[1])
+        torch.sum(sums, 0, out=out[0])
+        torch.mm(rows.T, sums, out=out[1:])
+        return out
+
+    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+        return sums @ self._without_bias(weights).T
+
+    def add_adjoint(
+        self, onto: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
+    ) -> None:
+        onto.addmm_(sums, self._without_bias(weights).T)
+
+    def _without_bias(self, weights: Tensor) -> Tensor:
+        return weights[1:] if self.bias else weights
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What one factorisation leaves behind: enough to solve again and again.
+
+    Attributes
+    ----------
+    factor : RidgeFactor
+        Factor of AᵀA + λI, or of AAᵀ + λI.
+    dual : bool
+        Which of the two.
+    work_dtype : torch.dtype
+        Arithmetic of the products with A.
+    """
+
+    factor: RidgeFactor
+    dual: bool
+    work_dtype: torch.dtype
+
+
+def factorise_design(operator: DesignOperator, rows: Tensor, lam: float) -> Solution:
+    """Factorise the regularised Gramian of the rows of X̄.
+
+    Parameters
+    ----------
+    operator : DesignOperator
+        The products with A.
+    rows : Tensor
+        What stands for A on X̄.
+    lam : float
+        λ ≥ 0.
+
+    Returns
+    -------
+    Solution
+        The factor and the arithmetic to use with it.
+    """
+    plan = plan_solve(operator.trace(rows), lam, rows.dtype)
+    gram = operator.gramian(rows, plan.gram_dtype)
+    dual = operator.is_dual(rows)
+    return Solution(factorise(gram, plan.ridge), dual, plan.work_dtype)
+
+
+def _pull_back(
+    operator: DesignOperator, solution: Solution, rows: Tensor, d: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ∂L/∂T and the right factor of the last term of ∂L/∂A.
+
+    With D = ∂L/∂W: in the primal form ∂L/∂T = AY for Y = (AᵀA + λI)⁻¹D, and Y is
+    the factor; in the dual form ∂L/∂T = (AAᵀ + λI)⁻¹AD, and D − Aᵀ∂L/∂T = λY is.
+    """
+    if solution.dual:
+        d_targets = solution.factor.solve(operator.apply(rows, d))
+        return d_targets, d - operator.correlate(rows, d_targets)
+    y = solution.factor.solve(d)
+    return operator.apply(rows, y), y
+
+
+class _SolveAndApply(torch.autograd.Function):
+    """Forward: W from (A, T) on the rows of X̄; S = AW on all rows.
+
+    Backward (Alg. 3), with D = ∂L/∂W + AᵀdS over all rows:
+    ∂L/∂T = AY;  ∂L/∂A = dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ.
+    Optimistic untangling hands on T in place of S on the rows of X̄.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        targets: Tensor,
+        operator: DesignOperator,
+        solution_of: Callable[[Tensor], Solution],
+        optimistic: bool,
+    ) -> tuple[Tensor, Tensor]:
+        n_fixed = len(targets)
+        rows = operator.rows(inputs)
+        n_fixed_rows = n_fixed * (len(rows) // len(inputs))
+        solution = solution_of(rows[:n_fixed_rows])
+        rows = rows.to(solution.work_dtype)
+        fixed = rows[:n_fixed_rows]
+        t = targets.to(rows.dtype)
+        if isinstance(operator, DenseOperator):
+            t = t.flatten(0, -2)
+        if solution.dual:
+            # T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing is ever
+            # divided by λ.
+            left = solution.factor.solve(t)
+            weights = operator.correlate(fixed, left)
+            sums = operator.apply(rows, weights)
+        else:
+            weights = solution.factor.solve(operator.correlate(fixed, t))
+            sums = operator.apply(rows, weights)
+            left = t - sums[:n_fixed_rows]
+        if optimistic:
+            sums[:n_fixed_rows] = t
+        ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
+        ctx.shapes = inputs.shape, targets.shape, sums.shape, inputs.dtype
+        ctx.save_for_backward(rows, weights, left)
+        ctx.set_materialize_grads(False)
+        out_shape = (len(inputs), *targets.shape[1:])
+        return sums.reshape(out_shape).to(inputs.dtype), weights.to(inputs.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_sums: Tensor | None, d_weights: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        rows, weights, left = ctx.saved_tensors
+        operator, solution = ctx.operator, ctx.solution
+        in_shape, target_shape, sums_shape, dtype = ctx.shapes
+        n = len(left)
+        fixed = rows[:n]
+        if d_sums is not None:
+            d_sums = d_sums.reshape(sums_shape).to(rows.dtype)
+        elif ctx.needs_input_grad[0] or d_weights is None:
+            d_sums = rows.new_zeros(sums_shape)
+
+        # What flows through AW; the optimistic rows of X̄ bypass it.
+        live, lo = (d_sums, n) if ctx.optimistic else (d_sums, 0)
+        d = None
+        if live is not None and len(live) > lo:
+            d = operator.correlate(rows[lo:], live[lo:])
+        if d_weights is not None:
+            d_weights = d_weights.to(rows.dtype)
+            d = d_weights if d is None else d + d_weights
+        if d is None:
+            d = torch.zeros_like(weights)
+        d_targets, right = _pull_back(operator, solution, fixed, d)
+
+        d_inputs = None
+        if ctx.needs_input_grad[0]:
+            assert d_sums is not None
+            through = torch.empty_like(d_sums)
+            through[n:] = d_sums[n:]
+            if ctx.optimistic:
+                torch.neg(d_targets, out=through[:n])
+            else:
+                torch.sub(d_sums[:n], d_targets, out=through[:n])
+            d_inputs = operator.adjoint(through, weights, rows)
+            operator.add_adjoint(d_inputs[:n], left, right, fixed)
+            d_inputs = d_inputs.reshape(in_shape).to(dtype)
+        if ctx.optimistic and d_sums is not None:
+            d_targets = d_targets + d_sums[:n]
+        return d_inputs, d_targets.reshape(target_shape).to(dtype), None, None, None
+
+
+def solve_and_apply(
+    inputs: Tensor,
+    targets: Tensor,
+    operator: DesignOperator,
+    solution_of: Callable[[Tensor], Solution],
+    *,
+    optimistic: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Solve for the weights that meet the targets on X̄; apply them to all rows.
+
+    Parameters
+    ----------
+    inputs : Tensor of shape (n̄_b + n_b, ...)
+        Inputs of the layer; the first n̄_b patterns are those of X̄.
+    targets : Tensor of shape (n̄_b, ...)
+        Targets T of the layer's sums.
+    operator : DesignOperator
+        The products with the design matrix.
+    solution_of : callable
+        Gives the factor for the rows of X̄; a layer whose inputs never change
+        may answer from a cache.
+    optimistic : bool, default=False
+        Hand on T instead of the sums on the rows of X̄ (OCU, Eq. 8).
+
+    Returns
+    -------
+    sums : Tensor of shape (n̄_b + n_b, ...)
+        The sums S.
+    weights : Tensor of shape (columns, outputs)
+        The weights W, the bias in row 0 where there is one; differentiable.
+
+    Notes
+    -----
+    Algs. 2 and 3.  Second derivatives are not offered.
+    """
+    sums, weights = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
+        inputs, targets, operator, solution_of, optimistic
+    )
+    return sums, weights

@@ -1,0 +1,454 @@
+"""`TargetSpace`: any torch module, learnt through targets in place of weights."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_map
+
+from sktarget.nn import _initialisation
+from sktarget.nn._layers import Pass, Phase, TargetLayer, target_layer_for
+
+__all__ = ["TargetSpace"]
+
+# Layers that have weights of their own by design, learnt by the ordinary gradient.
+_KEEPS_ITS_WEIGHTS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.PReLU,
+)
+
+
+class TargetSpace(nn.Module):
+    """A module whose linear maps solve for their weights on a fixed batch.
+
+    The parameters of the network are, layer by layer, the *targets* T for the sums
+    that the layer gives on the fixed batch X̄.  Whenever the network runs in training
+    mode, each layer first solves the ridge regression of its targets on its inputs
+    on X̄ and then applies these weights to the batch at hand.  The gradient of any
+    loss flows through the solves to the targets, so any optimiser and any training
+    loop will do.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.  It is copied; its layers of registered kinds (``nn.Linear``)
+        are replaced by target layers, everything else stays as it is and learns in
+        weight space.  Control flow, shortcuts and several outputs are free; the
+        order in which the layers run on X̄ is the cascade.  Frozen layers
+        (``requires_grad=False``) are left alone.
+    fixed_batch : Tensor of shape (n̄_b, ...)
+        X̄, the inputs on which the targets are defined.  It never changes during
+        training.  At least as many rows as the widest layer has inputs are advisable.
+    lam : float, default=1e-3
+        λ ≥ 0 of Eq. 7, the ridge of every solve; not a weight decay.
+    untangling : {"scu", "ocu"}, default="scu"
+        Sequential cascade untangling (Alg. 2) hands the sums really met on X̄ to the
+        next layer, the optimistic kind (Eq. 8) hands on the targets.
+
+    Attributes
+    ----------
+    module : nn.Module
+        The copy that holds the target layers.
+    fixed_batch : Tensor
+        X̄, a buffer.
+
+    Raises
+    ------
+    ValueError
+        If `lam` is negative or not finite, `untangling` unknown, `fixed_batch` empty
+        or not floating point, or if no layer of `module` can be learnt by targets.
+    RuntimeError
+        If a layer runs twice in one pass; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        If layers of unregistered kinds keep their weights, once, naming them; and
+        likewise for layers that do not run on X̄.
+
+    Notes
+    -----
+    The targets start as the sums that the given weights produce on X̄ (Sec. 3.5), so
+    the network starts as (about) the network given; see :meth:`reset_targets` for
+    random targets.
+
+    In evaluation mode the weights of the last realisation are applied and nothing is
+    solved.  They are refreshed by :meth:`eval` and by the first evaluation after the
+    targets have moved.
+
+    ``torch.nn.utils.parametrize`` cannot express this: there a weight is a function
+    of parameters alone, here it depends on the layers that ran before it.
+
+    References
+    ----------
+    M. Fairbank, S. Samothrakis, L. Citi, "Deep Learning in Target Space", JMLR 23
+    (2022).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> _ = torch.manual_seed(0)
+    >>> X = torch.randn(50, 2)
+    >>> y = (X[:, 0] * X[:, 1] > 0).long()
+    >>> module = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))
+    >>> net = TargetSpace(module, fixed_batch=X, lam=1e-3)
+    >>> optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     loss = nn.functional.cross_entropy(net(X), y)
+    ...     loss.backward()
+    ...     _ = optimizer.step()
+    >>> bool(loss < 0.1)
+    True
+    >>> net.realise()
+    Sequential(
+      (0): Linear(in_features=2, out_features=8, bias=True)
+      (1): Tanh()
+      (2): Linear(in_features=8, out_features=2, bias=True)
+    )
+    """
+
+    fixed_batch: Tensor
+
+    def __init__(
+        self,
+        module: nn.Module,
+        fixed_batch: Tensor,
+        lam: float = 1e-3,
+        untangling: str = "scu",
+    ) -> None:
+        super().__init__()
+        if not 0 <= lam < float("inf"):
+            raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
+        if untangling not in ("scu", "ocu"):
+            raise ValueError(
+                f"untangling must be 'scu' or 'ocu', got {untangling!r}"
+            )
+        if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
+            raise ValueError("fixed_batch must be a tensor of at least two axes")
+        if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
+            raise ValueError(
+                "fixed_batch must be floating point and have at least one row, got "
+                f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
+            )
+        self.lam = float(lam)
+        self.untangling = untangling
+        self.register_buffer("fixed_batch", fixed_batch.detach())
+        self.module, self._layers = _replace_layers(copy.deepcopy(module), self.lam)
+        self._adopt_weights()
+        self._batch_key = self._realised_key = None
+        self.train(module.training)
+
+    # -- targets ---------------------------------------------------------------------
+
+    def _adopt_weights(self) -> None:
+        """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
+        with torch.no_grad(), self._as_in_evaluation(), self._running(
+            Phase.RECORD, self.fixed_batch
+        ) as run:
+            self.module(self.fixed_batch)
+        idle = [name for name in self._layers if name not in run.order]
+        for name in idle:
+            self.module = _replace(
+                self.module, name, self._layers.pop(name).realise()
+            )
+        if idle:
+            warnings.warn(
+                f"layers {', '.join(map(repr, idle))} do not run on the fixed batch "
+                "and keep their weights",
+                stacklevel=3,
+            )
+        self._layers = {name: self._layers[name] for name in run.order}
+        if not self._layers:
+            raise ValueError(
+                "the module has no layer that can be learnt by targets: none of a "
+                "registered kind (nn.Linear) runs on the fixed batch"
+            )
+
+    def reset_targets(
+        self,
+        scale: float = 1.0,
+        *,
+        project: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Self:
+        """Draw the targets anew, as Sec. 3.3 does.
+
+        Parameters
+        ----------
+        scale : float, default=1.0
+            σ of the normal distribution, cut off at 2σ, that targets are drawn from.
+        project : bool, default=True
+            Replace the targets once, layer by layer, by the sums that they lead to
+            (Eq. 13), so that training starts from targets that can be met.
+        generator : torch.Generator, optional
+            Source of randomness; by default torch's global generator.
+
+        Returns
+        -------
+        TargetSpace
+            The network itself.
+        """
+        for layer in self._layers.values():
+            _initialisation.truncated_normal_(layer.targets, scale, generator)
+        if project:
+            with torch.no_grad(), self._as_in_evaluation(), self._running(
+                Phase.PROJECT, self.fixed_batch
+            ):
+                self.module(self.fixed_batch)
+        self._realised_key = None
+        if not self.training:
+            self._refresh()
+        return self
+
+    def target_layers(self) -> dict[str, TargetLayer]:
+        """Give the target layers in the order in which they run.
+
+        Returns
+        -------
+        dict of str to nn.Module
+            Path of each layer in the wrapped module, and the layer; ``layer.targets``
+            is its parameter.
+        """
+        return dict(self._layers)
+
+    # -- passes ----------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Any:
+        """Run the network on a batch.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_b, ...)
+            The batch X.  Passing X̄ itself (the same storage) saves half of the work.
+
+        Returns
+        -------
+        Tensor, or what the module returns
+            Outputs for the rows of `x` alone.
+        """
+        if self.training:
+            return self.forward_with_weights(x)[0]
+        if self._realised_key != self._key():
+            self._refresh()
+        return self.module(x)
+
+    def forward_with_weights(self, x: Tensor) -> tuple[Any, list[Tensor]]:
+        """Run in training mode and give the weights used, for penalties on them.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_b, ...)
+            The batch X.
+
+        Returns
+        -------
+        outputs : Tensor, or what the module returns
+            As :meth:`forward`.
+        weights : list of Tensor
+            The matrix W of every layer, in the order in which they run, each of shape
+            (inputs, outputs) with the bias left out; part of the graph.
+        """
+        self._renew_cache_keys()
+        fixed, n = self.fixed_batch, len(self.fixed_batch)
+        if _same_storage(x, fixed) and not self._rows_differ():
+            with self._running(Phase.SOLVE, x) as run:
+                outputs = self.module(x)
+        elif x.shape[1:] == fixed.shape[1:]:
+            stacked = torch.cat([fixed, x])
+            with self._running(Phase.SOLVE, stacked) as run:
+                outputs = tree_map(lambda out: _tail(out, n), self.module(stacked))
+        else:
+            with self._running(Phase.SOLVE, fixed) as solved:
+                self.module(fixed)
+            with self._running(Phase.APPLY, x) as run:
+                run.weights = solved.weights
+                outputs = self.module(x)
+        weights = [
+            layer.without_bias(run.weights[name])
+            for name, layer in self._layers.items()
+            if name in run.weights
+        ]
+        return outputs, weights
+
+    def _rows_differ(self) -> bool:
+        """Tell whether equal rows of X̄ and X take different ways through the network.
+
+        They do where X̄ is untangled optimistically, and with dropout, which is drawn
+        for each of the two independently.
+        """
+        if self.untangling == "ocu":
+            return True
+        return any(
+            isinstance(m, _DropoutNd) and m.training and m.p > 0
+            for m in self.module.modules()
+        )
+
+    @contextmanager
+    def _running(self, phase: Phase, inputs: Tensor) -> Iterator[Pass]:
+        optimistic = self.untangling == "ocu" and phase is Phase.SOLVE
+        run = Pass(phase, inputs, optimistic=optimistic)
+        for layer in self._layers.values():
+            layer._pass = run
+        try:
+            yield run
+        finally:
+            for layer in self._layers.values():
+                layer._pass = None
+
+    @contextmanager
+    def _as_in_evaluation(self) -> Iterator[None]:
+        """Switch dropout and batch statistics off for a pass."""
+        modes = [(m, m.training) for m in self.module.modules()]
+        self.module.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    # -- realisation -----------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; the latter realises the weights.
+
+        Parameters
+        ----------
+        mode : bool, default=True
+            True for training.
+
+        Returns
+        -------
+        TargetSpace
+            The network itself.
+        """
+        leaving = self.training and not mode
+        super().train(mode)
+        if leaving:
+            self._refresh()
+        return self
+
+    def realise(self) -> nn.Module:
+        """Make an ordinary module of the present weights.
+
+        Returns
+        -------
+        nn.Module
+            A copy of the network given, with ordinary layers and parameters: no
+            targets, no X̄, no trace of this package.  In evaluation mode.
+        """
+        if self._realised_key != self._key():
+            self._refresh()
+        module = copy.deepcopy(self.module)
+        for name, layer in self._layers.items():
+            module = _replace(module, name, layer.realise())
+        return module.eval()
+
+    def _refresh(self) -> None:
+        """Solve once on X̄ and keep the weights."""
+        self._renew_cache_keys()
+        with torch.no_grad(), self._as_in_evaluation(), self._running(
+            Phase.SOLVE, self.fixed_batch
+        ) as run:
+            self.module(self.fixed_batch)
+        for name, matrix in run.weights.items():
+            self._layers[name].keep(matrix)
+        self._realised_key = self._key()
+
+    def _key(self) -> tuple[Any, ...]:
+        """Identify the present state of everything that the weights depend on."""
+        tensors = [self.fixed_batch, *self.module.parameters()]
+        return self.lam, self.untangling, [(t.data_ptr(), t._version) for t in tensors]
+
+    def _renew_cache_keys(self) -> None:
+        key = (self.fixed_batch.data_ptr(), self.fixed_batch._version)
+        if key != self._batch_key:
+            self._batch_key = key
+            for layer in self._layers.values():
+                layer.forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keys identify tensors by address: a copy needs keys of its own."""
+        fresh = self._realised_key == self._key()
+        return {**self.__dict__, "_batch_key": None, "_realised_key": fresh}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, and trust the cached weights if they were up to date."""
+        super().__setstate__(state)
+        self._realised_key = self._key() if state["_realised_key"] else None
+
+    def extra_repr(self) -> str:
+        """Show X̄, λ and the untangling."""
+        return (
+            f"fixed_batch={tuple(self.fixed_batch.shape)}, lam={self.lam:g}, "
+            f"untangling={self.untangling!r}"
+        )
+
+
+def _replace_layers(
+    module: nn.Module, lam: float
+) -> tuple[nn.Module, dict[str, TargetLayer]]:
+    """Put target layers in the place of registered ones, in place.
+
+    Returns the module (another one only if it is itself a registered layer) and the
+    target layers by name.
+    """
+    layers: dict[str, TargetLayer] = {}
+    kept: list[str] = []
+    for name, child in list(module.named_modules()):
+        own = list(child.parameters(recurse=False))
+        if not own or not any(p.requires_grad for p in own):
+            continue
+        layer = target_layer_for(child, name, lam)
+        if layer is not None:
+            layers[name] = layer
+        elif not isinstance(child, _KEEPS_ITS_WEIGHTS):
+            kept.append(f"{name or 'the module itself'} ({type(child).__name__})")
+    for name, layer in layers.items():
+        module = _replace(module, name, layer)
+    if kept:
+        warnings.warn(
+            "no target layer is registered for the kind of these modules, so they "
+            f"keep their weights and learn in weight space: {', '.join(kept)}",
+            stacklevel=4,
+        )
+    return module, layers
+
+
+def _replace(root: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    """Put `layer` wherever the submodule called `name` stands; return the root."""
+    if not name:
+        return layer
+    old = root.get_submodule(name)
+    for parent in list(root.modules()):
+        for attribute, child in list(parent.named_children()):
+            if child is old:
+                setattr(parent, attribute, layer)
+    return root
+
+
+def _same_storage(x: Tensor, fixed: Tensor) -> bool:
+    return x is fixed or (
+        x.data_ptr() == fixed.data_ptr()
+        and x.shape == fixed.shape
+        and x.stride() == fixed.stride()
+        and x.dtype == fixed.dtype
+    )
+
+
+def _tail(output: Any, n_fixed: int) -> Any:
+    """Leave the rows of X̄ out of an output of the module."""
+    return output[n_fixed:] if isinstance(output, Tensor) else output

@@ -1,0 +1,17 @@
+"""The training loop: a skorch net over tensors in memory."""
+
+from sktarget.training._bridge import EpochContext
+from sktarget.training._data import TensorData
+from sktarget.training._losses import LOSSES
+from sktarget.training._monitor import DivergenceError, TrainingLog
+from sktarget.training._net import TrainingSettings, train
+
+__all__ = [
+    "LOSSES",
+    "DivergenceError",
+    "EpochContext",
+    "TensorData",
+    "TrainingLog",
+    "TrainingSettings",
+    "train",
+]

@@ -1,0 +1,46 @@
+"""Bridge from the training loop to scikit-learn's own callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from skorch.callbacks import Callback
+
+from sktarget.training._monitor import StopTraining
+
+__all__ = ["EpochContext"]
+
+
+class EpochContext(Callback):  # type: ignore[misc]
+    """Opens a scikit-learn callback context for every epoch.
+
+    Parameters
+    ----------
+    context : sklearn.callback.CallbackContext
+        Context of the whole fit.
+    fitted : callable
+        Gives the fitted attributes as if training had stopped now.
+    **task : object
+        The estimator, X, y and metadata, as the hooks want them.
+    """
+
+    def __init__(
+        self, context: Any, fitted: Callable[[], dict[str, Any]], **task: Any
+    ) -> None:
+        self.context, self.fitted, self.task = context, fitted, task
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open the context."""
+        self.epoch = self.context.subcontext(task_name="epoch")
+        self.epoch.call_on_fit_task_begin(
+            **self.task, reconstruction_attributes=self.fitted
+        )
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Close it, and stop if a callback asks for it."""
+        stop = self.epoch.call_on_fit_task_end(
+            **self.task, reconstruction_attributes=self.fitted
+        )
+        if stop:
+            raise StopTraining

@@ -1,0 +1,100 @@
+"""Mini-batches as index slices of tensors that stay in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+__all__ = ["Batch", "MiniBatches", "TensorData"]
+
+
+class Batch(NamedTuple):
+    """A mini-batch in the (inputs, rest) form that skorch expects.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n_b, ...)
+        Inputs.
+    rest : tuple of (Tensor, Tensor or None)
+        Targets of the loss, and weights of the rows.
+    """
+
+    x: Tensor
+    rest: tuple[Tensor, Tensor | None]
+
+
+class TensorData(Dataset[Batch]):
+    """Inputs, outputs and weights of a training or validation set.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        Inputs.
+    y : Tensor of shape (n, ...)
+        Class indices, indicators or real outputs, as the loss expects them.
+    weight : Tensor of shape (n,), optional
+        Non-negative weights of the rows with mean 1; None stands for ones.
+    mean_weight : float, default=1.0
+        Mean of the weights before they were brought to mean 1: how many rows a row
+        stands for.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | None = None,
+        mean_weight: float = 1.0,
+    ) -> None:
+        self.x, self.y, self.weight = x, y, weight
+        self.mean_weight = mean_weight
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: slice | Tensor) -> Batch:
+        weight = None if self.weight is None else self.weight[index]
+        return Batch(self.x[index], (self.y[index], weight))
+
+
+class MiniBatches:
+    """One epoch of mini-batches, drawn anew at every iteration over it.
+
+    Parameters
+    ----------
+    data : TensorData
+        The rows to draw from.
+    batch_size : int
+        Rows of a batch; the last one may be smaller.  With all rows in one batch, the
+        very tensors of `data` are handed out, in their order.
+    generator : torch.Generator, optional
+        Shuffles the rows; without it they keep their order.
+    """
+
+    def __init__(
+        self,
+        data: TensorData,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.data, self.batch_size, self.generator = data, batch_size, generator
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        data, n = self.data, len(self.data)
+        if self.batch_size >= n:
+            yield Batch(data.x, (data.y, data.weight))
+            return
+        if self.generator is None:
+            for start in range(0, n, self.batch_size):
+                yield data[start : start + self.batch_size]
+            return
+        order = torch.randperm(n, generator=self.generator).to(data.x.device)
+        for index in order.split(self.batch_size):
+            yield data[index]

@@ -1,0 +1,85 @@
+"""Losses over weighted rows, and the penalty on the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+__all__ = ["LOSSES", "Loss", "squared_norm"]
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def _mean(per_row: Tensor, weight: Tensor | None) -> Tensor:
+    # The weights have mean 1 over the training set, so this estimates the weighted
+    # mean without bias, and no batch of zero weight divides by zero.
+    return (per_row if weight is None else per_row * weight).mean()
+
+
+def cross_entropy(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    """Softmax and cross-entropy; `y` holds class indices of shape (n,)."""
+    if weight is None:
+        return F.cross_entropy(sums, y)
+    return _mean(F.cross_entropy(sums, y, reduction="none"), weight)
+
+
+def logistic(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    """Binary cross-entropy, summed over outputs; `y` is 0 or 1, of shape (n, k)."""
+    losses = F.binary_cross_entropy_with_logits(sums, y, reduction="none")
+    return _mean(losses.sum(1), weight)
+
+
+def squared_error(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    """Half the squared error, averaged over outputs; `y` has shape (n, k)."""
+    return 0.5 * _mean((sums - y).square().mean(1), weight)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "logistic": logistic,
+    "squared_error": squared_error,
+}
+"""Losses by name, each of (sums, y, weight of the rows or None)."""
+
+
+class _SquaredNorm(torch.autograd.Function):
+    """One node for all layers: cheaper than two nodes a layer."""
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(*weights)
+        norms = [torch.linalg.vector_norm(w) for w in weights]
+        return torch.stack(norms).square().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return tuple(w * (2 * grad) for w in ctx.saved_tensors)
+
+
+def squared_norm(weights: Sequence[Tensor]) -> Tensor:
+    """Sum the squares of all elements of all tensors.
+
+    Parameters
+    ----------
+    weights : sequence of Tensor
+        At least one tensor; all of one dtype and device.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The sum, differentiable once.
+
+    Examples
+    --------
+    >>> import torch
+    >>> squared_norm([torch.ones(3), torch.full((2,), 2.0)])
+    tensor(11.)
+    """
+    total: Tensor = _SquaredNorm.apply(*weights)  # type: ignore[no-untyped-call]
+    return total

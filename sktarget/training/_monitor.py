@@ -1,0 +1,243 @@
+"""Keeps the record of a training run and decides when it ends."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from torch import Tensor
+
+__all__ = ["DivergenceError", "Monitor", "Stopper", "TrainingLog"]
+
+
+class StopTraining(KeyboardInterrupt):
+    """Ends a run in the way that skorch knows."""
+
+
+class DivergenceError(ArithmeticError):
+    """The loss was not finite before a single epoch had passed."""
+
+
+@dataclass
+class TrainingLog:
+    """What a run leaves behind beside the network.
+
+    Attributes
+    ----------
+    loss_curve : list of float
+        Training loss of every epoch, penalties included.
+    validation_losses, validation_scores : list of float
+        Of every epoch, empty without a validation set.
+    no_improvement : int
+        Epochs in a row without progress.
+    n_samples_seen : int
+        Rows shown to the network so far, the t of the ``invscaling`` schedule.
+    """
+
+    loss_curve: list[float] = field(default_factory=list)
+    validation_losses: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+    no_improvement: int = 0
+    n_samples_seen: int = 0
+
+    @property
+    def best_loss(self) -> float:
+        """The smallest finite training loss."""
+        return min((x for x in self.loss_curve if math.isfinite(x)), default=math.inf)
+
+
+@dataclass
+class _Snapshot:
+    """A copy of all parameters and buffers, filled again and again."""
+
+    tensors: list[Tensor]
+
+    @classmethod
+    def of(cls, module: torch.nn.Module) -> _Snapshot:
+        return cls([t.detach().clone() for t in _state(module)])
+
+    @torch.no_grad()
+    def take(self, module: torch.nn.Module) -> None:
+        for kept, now in zip(self.tensors, _state(module), strict=True):
+            kept.copy_(now)
+
+    @torch.no_grad()
+    def restore(self, module: torch.nn.Module) -> None:
+        for kept, now in zip(self.tensors, _state(module), strict=True):
+            now.copy_(kept)
+
+
+def _state(module: torch.nn.Module) -> list[Tensor]:
+    # Running statistics belong to the state; X̄ and cached weights follow from the rest.
+    buffers = [b for b in module.buffers() if b.ndim <= 1]
+    return [*module.parameters(), *buffers]
+
+
+class Monitor(Callback):  # type: ignore[misc]
+    """Stopping, learning-rate schedule, best state and divergence.
+
+    The rules are those of scikit-learn's multi-layer perceptron.
+
+    Parameters
+    ----------
+    log : TrainingLog
+        Record to continue.
+    tol, n_iter_no_change, learning_rate, learning_rate_init, power_t, verbose
+        As in the estimators.
+    has_validation : bool
+        Whether the validation score decides.
+    describe : str
+        The settings to name when training diverges.
+
+    Attributes
+    ----------
+    reason : str or None
+        Why the run is to end; whoever else wants it to end sets it too.
+    """
+
+    def __init__(
+        self,
+        log: TrainingLog,
+        *,
+        tol: float,
+        n_iter_no_change: float,
+        learning_rate: str,
+        learning_rate_init: float,
+        power_t: float,
+        verbose: bool,
+        has_validation: bool,
+        describe: str,
+    ) -> None:
+        self.log = log
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.verbose = verbose
+        self.has_validation = has_validation
+        self.describe = describe
+        self.reason: str | None = None
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Allocate the two snapshots."""
+        self.best = _Snapshot.of(net.module_)
+        self.begin = _Snapshot.of(net.module_)
+        self.best_loss = self.log.best_loss
+        self.best_score = max(self.log.validation_scores, default=-math.inf)
+        self.has_best = False
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Keep the state to which the loss of this epoch will belong."""
+        if not self.has_validation:
+            self.begin.take(net.module_)
+
+    def on_epoch_end(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
+        """Judge the epoch."""
+        record = net.history[-1]
+        loss = record["train_loss"]
+        if not math.isfinite(loss):
+            self._diverged(net)
+            return
+        self.log.loss_curve.append(loss)
+        self.log.n_samples_seen += len(dataset_train)
+        if self.verbose:
+            print(f"Iteration {len(self.log.loss_curve)}, loss = {loss:.8f}")
+        if self.has_validation:
+            improved = self._judge_score(net, record)
+        else:
+            improved = self._judge_loss(loss)
+        self.log.no_improvement = 0 if improved else self.log.no_improvement + 1
+        if self.learning_rate == "invscaling":
+            rate = (self.log.n_samples_seen + 1) ** self.power_t
+            _set_rate(net, self.learning_rate_init / rate)
+        if self.log.no_improvement > self.n_iter_no_change:
+            self._no_progress(net)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """With a validation set, go back to the best state."""
+        if self.has_validation and self.has_best:
+            self.best.restore(net.module_)
+
+    def _judge_score(self, net: Any, record: Any) -> bool:
+        score = record["valid_score"]
+        self.log.validation_scores.append(score)
+        self.log.validation_losses.append(record["valid_loss"])
+        if self.verbose:
+            print(f"Validation score: {score:.6f}")
+        improved = score >= self.best_score + self.tol
+        if score > self.best_score or not self.has_best:
+            self.best_score = max(score, self.best_score)
+            self.best.take(net.module_)
+            self.has_best = True
+        return improved
+
+    def _judge_loss(self, loss: float) -> bool:
+        improved = loss <= self.best_loss - self.tol
+        if loss < self.best_loss or not self.has_best:
+            self.best_loss = min(loss, self.best_loss)
+            self.best, self.begin = self.begin, self.best
+            self.has_best = True
+        return improved
+
+    def _no_progress(self, net: Any) -> None:
+        what = "Validation score" if self.has_validation else "Training loss"
+        message = (
+            f"{what} did not improve more than tol={self.tol:f} for "
+            f"{self.n_iter_no_change:g} consecutive epochs."
+        )
+        rate = net.optimizer_.param_groups[0]["lr"]
+        if self.learning_rate != "adaptive" or rate <= 1e-6:
+            self.reason = message
+            if self.verbose:
+                print(message + " Stopping.")
+            return
+        _set_rate(net, rate / 5)
+        self.log.no_improvement = 0
+        if self.verbose:
+            print(message + f" Setting learning rate to {rate / 5:f}")
+
+    def _diverged(self, net: Any) -> None:
+        epoch = len(self.log.loss_curve) + 1
+        message = (
+            f"the training loss is not finite in epoch {epoch} ({self.describe}). "
+            "Lower learning_rate_init, raise lam, or standardise X"
+        )
+        if not self.has_best:
+            raise DivergenceError(f"Training diverged: {message}.")
+        self.best.restore(net.module_)
+        warnings.warn(
+            f"Training diverged and was stopped: {message}. The state of the best "
+            "epoch is kept.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        self.reason = "diverged"
+
+
+class Stopper(Callback):  # type: ignore[misc]
+    """The last callback: ends the run once all others have seen the epoch.
+
+    Parameters
+    ----------
+    monitor : Monitor
+        Knows whether the run is to end.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Stop if there is a reason to."""
+        if self.monitor.reason is not None:
+            raise StopTraining
+
+
+def _set_rate(net: Any, rate: float) -> None:
+    for group in net.optimizer_.param_groups:
+        group["lr"] = rate

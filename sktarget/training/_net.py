@@ -1,0 +1,352 @@
+"""The skorch net that trains a network in target space or in weight space."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.helper import predefined_split
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+
+from sktarget.nn import TargetSpace
+from sktarget.training._bridge import EpochContext
+from sktarget.training._data import Batch, MiniBatches, TensorData
+from sktarget.training._losses import Loss, squared_norm
+from sktarget.training._monitor import (
+    Monitor,
+    Stopper,
+    StopTraining,
+    TrainingLog,
+)
+
+__all__ = ["TrainingNet", "TrainingSettings", "train"]
+
+Score = Callable[[Tensor, TensorData], float]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train, in the terms of the estimators' parameters.
+
+    Attributes
+    ----------
+    solver : {"adam", "sgd", "lbfgs"}
+        Optimiser.
+    learning_rate_init, learning_rate, power_t
+        Step size and its schedule; schedules are for ``"sgd"``.
+    momentum, nesterovs_momentum, beta_1, beta_2, epsilon
+        Of the optimiser.
+    alpha : float
+        Weight decay on the weights, those of biases left out.
+    batch_size : int
+        Rows of a mini-batch.
+    shuffle : bool
+        Whether mini-batches are drawn anew every epoch.
+    max_iter : int
+        Epochs, or iterations of ``"lbfgs"``.
+    max_fun : int
+        Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
+    tol, n_iter_no_change
+        Stopping rule.
+    verbose : bool
+        Print the progress.
+    callbacks : sequence
+        The user's skorch callbacks.
+    describe : str
+        The settings to name when training diverges.
+    incremental : bool
+        Whether this is one step of many, so that the end needs no warning.
+    """
+
+    solver: str
+    learning_rate_init: float
+    learning_rate: str
+    power_t: float
+    momentum: float
+    nesterovs_momentum: bool
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    alpha: float
+    batch_size: int
+    shuffle: bool
+    max_iter: int
+    max_fun: int
+    tol: float
+    n_iter_no_change: float
+    verbose: bool
+    describe: str
+    incremental: bool = False
+    callbacks: Sequence[Any] = field(default=())
+
+    def optimiser(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """Give the class and the arguments of the optimiser."""
+        if self.solver == "lbfgs":
+            return torch.optim.LBFGS, {
+                "lr": 1.0,
+                "max_iter": 1,
+                "max_eval": self.max_fun,
+                "history_size": 10,
+                "line_search_fn": "strong_wolfe",
+            }
+        if self.solver == "sgd":
+            return torch.optim.SGD, {
+                "lr": self.learning_rate_init,
+                "momentum": self.momentum,
+                "nesterov": self.nesterovs_momentum and self.momentum > 0,
+                "fused": True,
+            }
+        return torch.optim.Adam, {
+            "lr": self.learning_rate_init,
+            "betas": (self.beta_1, self.beta_2),
+            "eps": self.epsilon,
+            "fused": True,
+        }
+
+
+class TrainingNet(NeuralNet):  # type: ignore[misc]
+    """A skorch net over tensors in memory.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A :class:`~sktarget.nn.TargetSpace`, or any module for weight space.
+    loss : callable
+        Of (sums, y, weight of the rows or None).
+    score : callable
+        Of (sums, data); scores the validation set.
+    alpha : float
+        Weight decay.
+    generator : torch.Generator or None
+        Shuffles the mini-batches.
+    decode : callable, optional
+        Turns sums into what :meth:`predict` returns, for callbacks that score.
+    **kwargs
+        As for :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        loss: Loss,
+        score: Score,
+        alpha: float,
+        generator: torch.Generator | None,
+        decode: Callable[[Tensor], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.loss = loss
+        self.score = score
+        self.alpha = alpha
+        self.generator = generator
+        self.mean_weight = 1.0
+        self.decode = decode
+        super().__init__(module, criterion=nn.Identity, **kwargs)
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return []
+
+    def get_iterator(self, dataset: TensorData, training: bool = False) -> Any:
+        """Slice the tensors; a DataLoader would take several times as long."""
+        if training:
+            self.mean_weight = dataset.mean_weight
+            return MiniBatches(dataset, self.batch_size, self.generator)
+        return MiniBatches(dataset, max(self.batch_size, 4096))
+
+    def train_step_single(self, batch: Batch, **_: Any) -> dict[str, Any]:
+        """Forward, loss and penalty, backward."""
+        x, (y, weight) = batch
+        if not self.module_.training:
+            self.module_.train()
+        sums, weights = self._forward(x)
+        loss = self.loss(sums, y, weight)
+        if self.alpha > 0 and weights:
+            n_rows = len(x) * self.mean_weight
+            loss = loss + squared_norm(weights) * (0.5 * self.alpha / n_rows)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {"loss": loss, "y_pred": sums}
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if isinstance(self.module_, TargetSpace):
+            return self.module_.forward_with_weights(x)
+        weights = [p for p in self.module_.parameters() if p.ndim > 1]
+        return self.module_(x), weights
+
+    def validation_step(self, batch: Batch, **_: Any) -> dict[str, Any]:
+        """Loss and outputs of validation rows."""
+        x, (y, weight) = batch
+        if self.module_.training:
+            self.module_.eval()
+        with torch.no_grad():
+            sums = self.module_(x)
+            return {"loss": self.loss(sums, y, weight), "y_pred": sums}
+
+    def run_single_epoch(
+        self,
+        iterator: Any,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[..., dict[str, Any]],
+        **fit_params: Any,
+    ) -> None:
+        """Run one epoch and record its mean loss, reading it back only once."""
+        if iterator is None:
+            return
+        total: Any = 0.0
+        outputs = []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            total = total + step["loss"].detach() * len(batch.x)
+            if not training:
+                outputs.append(step["y_pred"])
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.history.record(f"{prefix}_loss", float(total) / len(iterator.data))
+        self.history.record(f"{prefix}_batch_count", len(iterator))
+        if outputs:
+            score = self.score(torch.cat(outputs), iterator.data)
+            self.history.record(f"{prefix}_score", score)
+
+    def predict(self, X: Any) -> Any:
+        """Predict as the estimator will, for callbacks that score."""
+        data = X if isinstance(X, TensorData) else TensorData(torch.as_tensor(X), X)
+        sums = [
+            self.validation_step(batch)["y_pred"] for batch in self.get_iterator(data)
+        ]
+        stacked = torch.cat(sums)
+        return stacked.numpy(force=True) if self.decode is None else self.decode(stacked)
+
+
+def train(
+    module: nn.Module,
+    data: TensorData,
+    validation: TensorData | None,
+    settings: TrainingSettings,
+    *,
+    loss: Loss,
+    score: Score,
+    log: TrainingLog,
+    generator: torch.Generator | None,
+    optimiser_state: dict[str, Any] | None = None,
+    decode: Callable[[Tensor], Any] | None = None,
+    bridge: EpochContext | None = None,
+) -> dict[str, Any]:
+    """Train a network in place.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, on the device of `data`.
+    data, validation : TensorData
+        Training set, and what early stopping scores.
+    settings : TrainingSettings
+        How to train.
+    loss, score, decode : callable
+        See :class:`TrainingNet`.
+    log : TrainingLog
+        Continued in place.
+    generator : torch.Generator or None
+        Shuffles the mini-batches.
+    optimiser_state : dict, optional
+        State to continue from.
+    bridge : EpochContext, optional
+        Reports every epoch to scikit-learn's callbacks.
+
+    Returns
+    -------
+    dict
+        State of the optimiser, to continue from.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss is not finite in the very first epoch.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If training diverged later, or `max_iter` was reached without convergence.
+    """
+    monitor = Monitor(
+        log,
+        tol=settings.tol,
+        n_iter_no_change=settings.n_iter_no_change,
+        learning_rate=settings.learning_rate if settings.solver == "sgd" else "constant",
+        learning_rate_init=settings.learning_rate_init,
+        power_t=settings.power_t,
+        verbose=settings.verbose,
+        has_validation=validation is not None,
+        describe=settings.describe,
+    )
+    kind, arguments = settings.optimiser()
+    net = TrainingNet(
+        module,
+        loss=loss,
+        score=score,
+        decode=decode,
+        alpha=settings.alpha,
+        generator=generator if settings.shuffle else None,
+        batch_size=settings.batch_size,
+        max_epochs=settings.max_iter,
+        optimizer=kind,
+        **{f"optimizer__{name}": value for name, value in arguments.items()},
+        train_split=None if validation is None else predefined_split(validation),
+        callbacks=_in_order(monitor, settings.callbacks, bridge),
+        device=None,
+        verbose=0,
+    )
+    net.initialize()
+    if optimiser_state is not None:
+        net.optimizer_.load_state_dict(optimiser_state)
+    already = len(log.loss_curve)
+    net.notify("on_train_begin", X=data, y=None)
+    interrupted = False
+    try:
+        net.fit_loop(data)
+    except StopTraining:
+        pass
+    except KeyboardInterrupt:
+        # A skorch callback that wants to stop raises the same.
+        interrupted = not settings.callbacks
+    else:
+        monitor.reason = monitor.reason or "max_iter"
+    net.notify("on_train_end", X=data, y=None)
+    _warn_of_the_end(
+        monitor.reason, interrupted, settings, len(log.loss_curve) - already
+    )
+    state: dict[str, Any] = net.optimizer_.state_dict()
+    return state
+
+
+def _in_order(
+    monitor: Monitor, callbacks: Sequence[Any], bridge: EpochContext | None
+) -> list[Any]:
+    # The monitor records the epoch that the others may look at; the stopper ends the
+    # run only when all have seen it.
+    last = [] if bridge is None else [("bridge", bridge)]
+    return [("monitor", monitor), *callbacks, *last, ("stopper", Stopper(monitor))]
+
+
+def _warn_of_the_end(
+    reason: str | None, interrupted: bool, settings: TrainingSettings, epochs: int
+) -> None:
+    if interrupted:
+        warnings.warn(
+            f"Training was interrupted after {epochs} epochs; the state so far is "
+            "kept.",
+            stacklevel=3,
+        )
+    elif reason == "max_iter" and not settings.incremental:
+        warnings.warn(
+            f"Maximum iterations ({settings.max_iter}) reached and the optimization "
+            "hasn't converged yet.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,39 @@
+"""Fixtures that any test may ask for."""
+
+import os
+
+# The tests' networks are small and pytest-xdist fills the cores: one thread each.
+# To be set before torch and NumPy load.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+
+def _global_state() -> dict[str, Any]:
+    # The legacy generator is the global one.
+    name, keys, *position = np.random.get_state()  # noqa: NPY002
+    return {
+        "random generator": random.getstate(),
+        "NumPy generator": (name, keys.tolist(), *position),
+        "torch generator": torch.get_rng_state().tolist(),
+        "torch default dtype": torch.get_default_dtype(),
+        "torch threads": torch.get_num_threads(),
+        "torch gradient mode": torch.is_grad_enabled(),
+        "torch deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+@pytest.fixture
+def global_state_untouched() -> Iterator[None]:
+    """Fail a test that leaves the process-wide state other than it was."""
+    before = _global_state()
+    yield
+    after = _global_state()
+    changed = [name for name in before if before[name] != after[name]]
+    assert not changed, f"changed: {', '.join(changed)}"
