@@ -40,7 +40,7 @@ _BLOCK = 192
 _FLOOR = 16.0
 
 
-class FactorisationError(torch.linalg.LinAlgError):
+class FactorisationError(RuntimeError):
     """A regularised Gramian has no Cholesky factor: its inputs are not finite."""
 
 

@@ -77,7 +77,8 @@ class DenseOperator:
         return inputs.flatten(0, -2)
 
     def trace(self, rows: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(rows).square() + self.bias * len(rows)
+        squares: Tensor = torch.linalg.vector_norm(rows).square()
+        return squares + len(rows) if self.bias else squares
 
     def is_dual(self, rows: Tensor) -> bool:
         return prefers_dual(len(rows), rows.shape[1] + self.bias)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.helper import predefined_split
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from sktarget.nn import TargetSpace
@@ -109,7 +109,7 @@ class TrainingSettings:
         }
 
 
-class TrainingNet(NeuralNet):  # type: ignore[misc]
+class TrainingNet(NeuralNet):
     """A skorch net over tensors in memory.
 
     Parameters
@@ -221,7 +221,9 @@ class TrainingNet(NeuralNet):  # type: ignore[misc]
             self.validation_step(batch)["y_pred"] for batch in self.get_iterator(data)
         ]
         stacked = torch.cat(sums)
-        return stacked.numpy(force=True) if self.decode is None else self.decode(stacked)
+        if self.decode is None:
+            return stacked.numpy(force=True)
+        return self.decode(stacked)
 
 
 def train(
@@ -274,11 +276,12 @@ def train(
     ConvergenceWarning
         If training diverged later, or `max_iter` was reached without convergence.
     """
+    schedule = settings.learning_rate if settings.solver == "sgd" else "constant"
     monitor = Monitor(
         log,
         tol=settings.tol,
         n_iter_no_change=settings.n_iter_no_change,
-        learning_rate=settings.learning_rate if settings.solver == "sgd" else "constant",
+        learning_rate=schedule,
         learning_rate_init=settings.learning_rate_init,
         power_t=settings.power_t,
         verbose=settings.verbose,
