@@ -47,7 +47,7 @@ def replace_layers(
         warnings.warn(
             "no target layer is registered for the kind of these modules, so they "
             f"keep their weights and learn in weight space: {', '.join(kept)}",
-            stacklevel=4,
+            stacklevel=3,
         )
     return module, layers
 

@@ -193,6 +193,7 @@ class TargetSpace(nn.Module):
         TargetSpace
             The network itself.
         """
+        self._renew_cache_keys()
         for layer in self._layers.values():
             _initialisation.truncated_normal_(layer.targets, scale, generator)
         if project:
@@ -256,6 +257,8 @@ class TargetSpace(nn.Module):
             (inputs, outputs) with the bias left out; part of the graph.
         """
         self._renew_cache_keys()
+        # A step may follow, and fused optimisers do not raise the tensors' versions.
+        self._realised_key = None
         fixed, n = self.fixed_batch, len(self.fixed_batch)
         if _same_storage(x, fixed) and not self._rows_differ():
             with self._running(Phase.SOLVE, x) as run:
@@ -354,13 +357,14 @@ class TargetSpace(nn.Module):
         """Solve once on X̄ and keep the weights."""
         self._renew_cache_keys()
         with (
+            torch.inference_mode(False),  # The weights are to outlive the caller's.
             torch.no_grad(),
             self._as_in_evaluation(),
             self._running(Phase.SOLVE, self.fixed_batch) as run,
         ):
             self.module(self.fixed_batch)
-        for name, matrix in run.weights.items():
-            self._layers[name].keep(matrix)
+            for name, matrix in run.weights.items():
+                self._layers[name].keep(matrix)
         self._realised_key = self._key()
 
     def _key(self) -> tuple[Any, ...]:
