@@ -202,6 +202,8 @@ class BaseTargetSpace(NetworkEstimator):
         if not hasattr(self, "targets_"):
             return self._to_targets(module, rows, seed)
         fixed = self.fixed_batch_
+        if self.lam != "auto":
+            self.lam_ = float(self.lam)
         network = TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
         with torch.no_grad():
             layers = network.target_layers().values()

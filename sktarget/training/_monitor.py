@@ -208,6 +208,8 @@ class Monitor(Callback):
             f"the training loss is not finite in epoch {epoch} ({self.describe}). "
             "Lower learning_rate_init, raise lam, or standardise X"
         )
+        if net.failure is not None:
+            message = f"{message}. What failed first: {net.failure.rstrip('.')}"
         if not self.has_best:
             raise DivergenceError(f"Training diverged: {message}.")
         self.best.restore(net.module_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from skorch import NeuralNet
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
+from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
 from sktarget.training._data import Batch, MiniBatches, TensorData
@@ -146,6 +148,7 @@ class TrainingNet(NeuralNet):
         self.alpha = alpha
         self.generator = generator
         self.mean_weight = 1.0
+        self.failure: str | None = None
         self.decode = decode
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
@@ -203,7 +206,13 @@ class TrainingNet(NeuralNet):
         outputs = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
+            try:
+                step = step_fn(batch, **fit_params)
+            except FactorisationError as error:
+                # Targets that have left the finite numbers: training has diverged.
+                self.failure = str(error)
+                total = math.nan
+                break
             total = total + step["loss"].detach() * len(batch.x)
             if not training:
                 outputs.append(step["y_pred"])
