@@ -190,7 +190,7 @@ class TargetLayer(nn.Module):
 
     def _explain(self, error: FactorisationError) -> FactorisationError:
         return FactorisationError(
-            f"layer {self.name!r} could not be solved for its weights "
+            f"layer {self.name or 'itself'!r} could not be solved for its weights "
             f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}. "
             "Its inputs on the fixed batch, or the targets before it, are no longer "
             "finite or span too many orders of magnitude: standardise X, raise lam, "

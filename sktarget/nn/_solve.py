@@ -160,8 +160,9 @@ def factorise_design(
     guess = rows.dtype if last is None else last.gram_dtype
     gram = operator.gramian(rows, guess if narrow else torch.float64)
     plan = plan_solve(gram.diagonal().sum(), lam, rows.dtype)
-    if plan.gram_dtype == torch.float64 and gram.dtype != torch.float64:
-        gram = operator.gramian(rows, torch.float64)
+    if plan.gram_dtype != gram.dtype:
+        # Narrower too: what comes out must not depend on what came before.
+        gram = operator.gramian(rows, plan.gram_dtype)
     return Solution(factorise(gram, plan.ridge), operator.is_dual(rows), plan)
 
 

@@ -132,14 +132,27 @@ class TargetSpace(nn.Module):
                 "fixed_batch must be floating point and have at least one row, got "
                 f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
             )
-        self.lam = float(lam)
         self.untangling = untangling
         self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = replace_layers(copy.deepcopy(module), self.lam)
+        self._lam = float(lam)
+        self.module, self._layers = replace_layers(copy.deepcopy(module), self._lam)
         self._adopt_weights()
         self._batch_key: Any = None
         self._realised_key: Any = None
         self.train(module.training)
+
+    @property
+    def lam(self) -> float:
+        """The λ of every solve; it may be changed at any time."""
+        return self._lam
+
+    @lam.setter
+    def lam(self, lam: float) -> None:
+        if not 0 <= lam < float("inf"):
+            raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
+        self._lam = float(lam)
+        for layer in self._layers.values():
+            layer.lam = self._lam
 
     # -- targets ---------------------------------------------------------------------
 
@@ -379,6 +392,17 @@ class TargetSpace(nn.Module):
             for layer in self._layers.values():
                 layer.forget()
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """Load X̄ into memory of its own: it may be shared with the training data."""
+        loaded = state_dict.get(f"{prefix}fixed_batch")
+        if loaded is not None and not torch.equal(
+            loaded.to(self.fixed_batch), self.fixed_batch
+        ):
+            self.fixed_batch = self.fixed_batch.clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def __getstate__(self) -> dict[str, Any]:
         """Keys identify tensors by address: a copy needs keys of its own."""
         fresh = self._realised_key == self._key()
@@ -407,5 +431,6 @@ def _same_storage(x: Tensor, fixed: Tensor) -> bool:
 
 
 def _tail(output: Any, n_fixed: int) -> Any:
-    """Leave the rows of X̄ out of an output of the module."""
-    return output[n_fixed:] if isinstance(output, Tensor) else output
+    """Leave the rows of X̄ out of an output of the module; keep what has no rows."""
+    has_rows = isinstance(output, Tensor) and output.ndim > 0
+    return output[n_fixed:] if has_rows else output
