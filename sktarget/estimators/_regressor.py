@@ -83,7 +83,9 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
     >>> from sktarget import TargetSpaceRegressor
     >>> X = np.linspace(-1, 1, 100)[:, None]
     >>> y = np.sin(4 * X[:, 0])
-    >>> reg = TargetSpaceRegressor((20,), random_state=0, max_iter=300, tol=0)
+    >>> reg = TargetSpaceRegressor(
+    ...     (20,), learning_rate_init=0.1, tol=1e-3, max_iter=2000, random_state=0
+    ... )
     >>> reg.fit(X, y).score(X, y) > 0.95
     True
     """

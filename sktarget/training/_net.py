@@ -259,7 +259,7 @@ def train(
         Training set, and what early stopping scores.
     settings : TrainingSettings
         How to train.
-    loss, score, decode : callable
+    loss, score : callable
         See :class:`TrainingNet`.
     log : TrainingLog
         Continued in place.
@@ -267,6 +267,8 @@ def train(
         Shuffles the mini-batches.
     optimiser_state : dict, optional
         State to continue from.
+    decode : callable, optional
+        See :class:`TrainingNet`.
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
 
