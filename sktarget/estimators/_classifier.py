@@ -302,8 +302,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             self.classes_ = present if classes is None else np.unique(classes)
             if len(self.classes_) < 2:
                 raise ValueError(
-                    "y must hold at least two classes, but without the rows of weight "
-                    f"zero it holds 1 class: {self.classes_.tolist()}"
+                    "y must hold at least two classes, but without the rows that "
+                    "sample_weight or class_weight set to zero it holds 1 class: "
+                    f"{self.classes_.tolist()}"
                 )
             n_classes = len(self.classes_)
             if n_classes == 2:

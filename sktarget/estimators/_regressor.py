@@ -162,7 +162,8 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self._y_is_1d = y.ndim == 1
-        y = y.reshape(len(y), -1).astype(X.dtype)
+        with np.errstate(over="ignore"):  # told below, as an error
+            y = y.reshape(len(y), -1).astype(X.dtype)
         if not np.isfinite(y).all():
             raise ValueError(f"y does not fit into {X.dtype}, the arithmetic of X")
         if first:
@@ -187,7 +188,9 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         if not np.isfinite(found).all():
             return -np.inf
         weight = None if data.weight is None else data.weight.numpy(force=True)
-        return float(r2_score(truth, found, sample_weight=weight))
+        with np.errstate(over="ignore", invalid="ignore"):
+            score = float(r2_score(truth, found, sample_weight=weight))
+        return score if np.isfinite(score) else -np.inf
 
     def predict(self, X: ArrayLike) -> Array:
         """Predict outputs.
