@@ -312,6 +312,11 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             else:
                 self._set_loss("cross_entropy", n_classes)
             self._multilabel = False
+        elif classes is not None and set(np.unique(classes)) != set(self.classes_):
+            raise ValueError(
+                f"classes={classes!r} is not what the first call of partial_fit was "
+                f"given, {self.classes_.tolist()}: leave it out, or clone the estimator"
+            )
         unknown = np.setdiff1d(present, self.classes_)
         if len(unknown) or self._multilabel:
             raise ValueError(
