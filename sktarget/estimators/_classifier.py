@@ -317,8 +317,14 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
                 f"classes={classes!r} is not what the first call of partial_fit was "
                 f"given, {self.classes_.tolist()}: leave it out, or clone the estimator"
             )
+        if self._multilabel:
+            raise ValueError(
+                "y has one column of classes, but the estimator was fitted with "
+                f"indicators of {self.n_outputs_} labels: set warm_start=False or "
+                "clone the estimator"
+            )
         unknown = np.setdiff1d(present, self.classes_)
-        if len(unknown) or self._multilabel:
+        if len(unknown):
             raise ValueError(
                 f"y holds the classes {unknown.tolist()}, which are not among the "
                 f"classes of the first fit, {self.classes_.tolist()}: name all classes "
