@@ -228,8 +228,6 @@ class _SolveAndApply(torch.autograd.Function):
         fixed = rows[:n]
         if d_sums is not None:
             d_sums = d_sums.reshape(sums_shape).to(rows.dtype)
-        elif ctx.needs_input_grad[0] or d_weights is None:
-            d_sums = rows.new_zeros(sums_shape)
 
         # What flows through AW; the optimistic rows of X̄ bypass it.
         live, lo = (d_sums, n) if ctx.optimistic else (d_sums, 0)
@@ -245,13 +243,13 @@ class _SolveAndApply(torch.autograd.Function):
 
         d_inputs = None
         if ctx.needs_input_grad[0]:
-            assert d_sums is not None
-            through = torch.empty_like(d_sums)
-            through[n:] = d_sums[n:]
-            if ctx.optimistic:
-                torch.neg(d_targets, out=through[:n])
+            if d_sums is None:
+                through = rows.new_zeros(sums_shape)
             else:
-                torch.sub(d_sums[:n], d_targets, out=through[:n])
+                through = d_sums.clone()
+                if ctx.optimistic:
+                    through[:n] = 0
+            through[:n] -= d_targets
             d_inputs = operator.adjoint(through, weights, rows)
             operator.add_adjoint(d_inputs[:n], left, right, fixed)
             d_inputs = d_inputs.reshape(in_shape).to(dtype)

@@ -11,10 +11,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from sktarget.nn import _initialisation
-from sktarget.nn._layers import Pass, Phase, TargetLayer
+from sktarget.nn._layers import TargetMap
+from sktarget.nn._pass import Pass, Phase
 from sktarget.nn._replacement import replace_layer, replace_layers
 
 __all__ = ["TargetSpace"]
@@ -136,6 +137,9 @@ class TargetSpace(nn.Module):
         self.untangling = untangling
         self.register_buffer("fixed_batch", fixed_batch.detach())
         self.module, self._layers = replace_layers(copy.deepcopy(module), self.lam)
+        self._maps: dict[str, TargetMap] = {}
+        for layer in self._layers.values():
+            self._maps.update(layer.target_maps())
         self._adopt_weights()
         self._batch_key: Any = None
         self._realised_key: Any = None
@@ -150,8 +154,12 @@ class TargetSpace(nn.Module):
             self._as_in_evaluation(),
             self._running(Phase.RECORD, self.fixed_batch) as run,
         ):
-            self.module(self.fixed_batch)
-        idle = [name for name in self._layers if name not in run.order]
+            outputs = self.module(self.fixed_batch)
+        idle = [
+            name
+            for name, layer in self._layers.items()
+            if not layer.target_maps().keys() & set(run.order)
+        ]
         for name in idle:
             self.module = replace_layer(
                 self.module, name, self._layers.pop(name).realise()
@@ -162,12 +170,14 @@ class TargetSpace(nn.Module):
                 "and keep their weights",
                 stacklevel=3,
             )
-        self._layers = {name: self._layers[name] for name in run.order}
-        if not self._layers:
+        self._maps = {name: self._maps[name] for name in run.order}
+        if not self._maps:
             raise ValueError(
                 "the module has no layer that can be learnt by targets: none of a "
-                "registered kind (nn.Linear) runs on the fixed batch"
+                "registered kind (such as nn.Linear) runs on the fixed batch"
             )
+        self._stacks = all(layer.stacks for layer in self._layers.values())
+        self._stacks &= _has_rows(outputs, len(self.fixed_batch))
 
     def reset_targets(
         self,
@@ -193,7 +203,7 @@ class TargetSpace(nn.Module):
         TargetSpace
             The network itself.
         """
-        for layer in self._layers.values():
+        for layer in self._maps.values():
             _initialisation.truncated_normal_(layer.targets, scale, generator)
         if project:
             with (
@@ -207,16 +217,17 @@ class TargetSpace(nn.Module):
             self._refresh()
         return self
 
-    def target_layers(self) -> dict[str, TargetLayer]:
+    def target_layers(self) -> dict[str, TargetMap]:
         """Give the target layers in the order in which they run.
 
         Returns
         -------
         dict of str to nn.Module
             Path of each layer in the wrapped module, and the layer; ``layer.targets``
-            is its parameter.
+            is its parameter.  A recurrent module has an entry for each of its layers
+            and directions, such as ``"rnn.l0"`` and ``"rnn.l0_reverse"``.
         """
-        return dict(self._layers)
+        return dict(self._maps)
 
     # -- passes ----------------------------------------------------------------------
 
@@ -260,10 +271,15 @@ class TargetSpace(nn.Module):
         if _same_storage(x, fixed) and not self._rows_differ():
             with self._running(Phase.SOLVE, x) as run:
                 outputs = self.module(x)
-        elif x.shape[1:] == fixed.shape[1:]:
+        elif self._stacks and x.shape[1:] == fixed.shape[1:]:
             stacked = torch.cat([fixed, x])
             with self._running(Phase.SOLVE, stacked) as run:
-                outputs = tree_map(lambda out: _tail(out, n), self.module(stacked))
+                outputs = self.module(stacked)
+            if not _has_rows(outputs, len(stacked)):
+                # One row a pattern of X̄ was a coincidence.
+                self._stacks = False
+                return self.forward_with_weights(x)
+            outputs = tree_map(lambda out: _tail(out, n), outputs)
         else:
             with self._running(Phase.SOLVE, fixed) as solved:
                 self.module(fixed)
@@ -272,7 +288,7 @@ class TargetSpace(nn.Module):
                 outputs = self.module(x)
         weights = [
             layer.without_bias(run.weights[name])
-            for name, layer in self._layers.items()
+            for name, layer in self._maps.items()
             if name in run.weights
         ]
         return outputs, weights
@@ -285,7 +301,7 @@ class TargetSpace(nn.Module):
         """
         if self.untangling == "ocu":
             return True
-        return any(
+        return any(layer.is_random for layer in self._layers.values()) or any(
             isinstance(m, _DropoutNd) and m.training and m.p > 0
             for m in self.module.modules()
         )
@@ -294,12 +310,12 @@ class TargetSpace(nn.Module):
     def _running(self, phase: Phase, inputs: Tensor) -> Iterator[Pass]:
         optimistic = self.untangling == "ocu" and phase is Phase.SOLVE
         run = Pass(phase, inputs, optimistic=optimistic)
-        for layer in self._layers.values():
+        for layer in self._maps.values():
             layer._pass = run
         try:
             yield run
         finally:
-            for layer in self._layers.values():
+            for layer in self._maps.values():
                 layer._pass = None
 
     @contextmanager
@@ -360,7 +376,7 @@ class TargetSpace(nn.Module):
         ):
             self.module(self.fixed_batch)
         for name, matrix in run.weights.items():
-            self._layers[name].keep(matrix)
+            self._maps[name].keep(matrix)
         self._realised_key = self._key()
 
     def _key(self) -> tuple[Any, ...]:
@@ -372,7 +388,7 @@ class TargetSpace(nn.Module):
         key = (self.fixed_batch.data_ptr(), self.fixed_batch._version)
         if key != self._batch_key:
             self._batch_key = key
-            for layer in self._layers.values():
+            for layer in self._maps.values():
                 layer.forget()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -400,6 +416,12 @@ def _same_storage(x: Tensor, fixed: Tensor) -> bool:
         and x.stride() == fixed.stride()
         and x.dtype == fixed.dtype
     )
+
+
+def _has_rows(outputs: Any, n: int) -> bool:
+    """Tell whether all that a module gave out has `n` rows, one a pattern."""
+    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    return all(leaf.ndim > 0 and len(leaf) == n for leaf in tensors)
 
 
 def _tail(output: Any, n_fixed: int) -> Any:
