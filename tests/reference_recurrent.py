@@ -44,7 +44,7 @@ def _gru(s: Array, state: State) -> State:
 
 
 class Cell(NamedTuple):
-    """A kind of cell: blocks of sums, parts of its state, and (sums, state) -> state."""
+    """A kind of cell: blocks of sums, parts of the state, (sums, state) -> state."""
 
     n_blocks: int
     n_states: int
