@@ -34,14 +34,15 @@ class TargetSpace(nn.Module):
     Parameters
     ----------
     module : nn.Module
-        The network.  It is copied; its layers of registered kinds (``nn.Linear``)
-        are replaced by target layers, everything else stays as it is and learns in
-        weight space.  Control flow, shortcuts and several outputs are free; the
-        order in which the layers run on X̄ is the cascade.  Frozen layers
-        (``requires_grad=False``) are left alone.
+        The network.  It is copied; its layers of registered kinds (``nn.Linear``,
+        ``nn.RNN``, ``nn.LSTM``, ``nn.GRU``) are replaced by target layers, everything
+        else stays as it is and learns in weight space.  Control flow, shortcuts and
+        several outputs are free; the order in which the layers run on X̄ is the
+        cascade.  Frozen layers (``requires_grad=False``) are left alone.
     fixed_batch : Tensor of shape (n̄_b, ...)
-        X̄, the inputs on which the targets are defined.  It never changes during
-        training.  At least as many rows as the widest layer has inputs are advisable.
+        X̄, the inputs on which the targets are defined, in the layout in which the
+        module takes them.  It never changes during training.  At least as many rows as
+        the widest layer has inputs are advisable; time steps count as rows.
     lam : float, default=1e-3
         λ ≥ 0 of Eq. 7, the ridge of every solve; not a weight decay.
     untangling : {"scu", "ocu"}, default="scu"
@@ -61,7 +62,8 @@ class TargetSpace(nn.Module):
         If `lam` is negative or not finite, `untangling` unknown, `fixed_batch` empty
         or not floating point, or if no layer of `module` can be learnt by targets.
     RuntimeError
-        If a layer runs twice in one pass; the message names it.
+        If a layer runs twice in one pass; the message names it.  (A recurrent layer
+        may: it then applies the weights that its first run was solved for.)
 
     Warns
     -----

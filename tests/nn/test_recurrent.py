@@ -1,84 +1,33 @@
-"""Recurrent layers in target space, against slow truths and by their properties."""
+"""Recurrent layers in target space: weights against Alg. 5, and the contract."""
 
 import copy
 import pickle
 import warnings
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sktarget.nn import TargetSpace
-from sktarget.nn._scan import linear_scan
 from tests import reference, reference_recurrent
-
-KINDS: dict[str, Any] = {
-    "tanh": (nn.RNN, {}),
-    "relu": (nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (nn.LSTM, {}),
-    "gru": (nn.GRU, {}),
-}
-every_kind = pytest.mark.parametrize("kind", KINDS)
-every_stack = pytest.mark.parametrize(
-    ("num_layers", "bidirectional"), [(1, False), (1, True), (2, False), (3, True)]
+from tests.nn.recurrent_networks import (
+    KINDS,
+    Network,
+    batch,
+    every_kind,
+    every_stack,
+    grouped,
+    leaves,
+    recurrent,
+    wrap,
 )
-
-
-def recurrent(kind: str, *sizes: int, **options: Any) -> nn.RNNBase:
-    make, more = KINDS[kind]
-    layer: nn.RNNBase = make(
-        *sizes, **{"batch_first": True, "dtype": torch.float64, **more, **options}
-    )
-    return layer
-
-
-class Network(nn.Module):
-    """A recurrent module and a dense exit layer, on all steps."""
-
-    def __init__(self, kind: str, **options: Any) -> None:
-        super().__init__()
-        self.rnn = recurrent(kind, 2, 4, **options)
-        width = 4 * (2 if self.rnn.bidirectional else 1)
-        self.exit = nn.Linear(width, 3, dtype=torch.float64)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.exit(self.rnn(x)[0])
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
-
-
-def batch(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def wrap(
-    module: nn.Module, fixed: Tensor, lam: float = 0.1, untangling: str = "scu"
-) -> TargetSpace:
-    """Wrap a module with random, unprojected targets: far from any that can be met."""
-    net = TargetSpace(module, fixed, lam, untangling)
-    return net.reset_targets(1.0, project=False)
-
-
-def grouped(net: TargetSpace, width: int) -> list[list[np.ndarray]]:
-    """Group the targets of the recurrent module by layer."""
-    layers = net.target_layers()
-    flat = [m.targets.detach().numpy() for name, m in layers.items() if name != "exit"]
-    return [flat[k : k + width] for k in range(0, len(flat), width)]
-
-
-def leaves(output: Any) -> list[Tensor]:
-    outputs, last = output
-    return [outputs, *(last if isinstance(last, tuple) else [last])]
-
-
-# --- The weights ----------------------------------------------------------------------
 
 
 @every_kind
@@ -175,195 +124,6 @@ def test_projection_is_taken_at_the_true_run(kind: str, bidirectional: bool) -> 
     net.reset_targets(1.0, generator=torch.Generator().manual_seed(1))
     for a, b in zip(grouped(net, 1 + bidirectional)[0], sums[0], strict=True):
         assert_allclose(a, b, atol=1e-10)
-
-
-# --- Gradients ------------------------------------------------------------------------
-
-
-@every_kind
-@pytest.mark.parametrize("untangling", ["scu", "ocu"])
-@pytest.mark.parametrize("n_steps", [3, 4])
-def test_gradcheck(kind: str, untangling: str, n_steps: int) -> None:
-    module = Network(kind, num_layers=2, bidirectional=True)
-    net = wrap(module, batch(3, 4, 2), untangling=untangling)
-    names = [name for name, _ in net.named_parameters()]
-    x = batch(2, n_steps, 2).requires_grad_()
-
-    def loss(x: Tensor, *targets: Tensor) -> Tensor:
-        given = dict(zip(names, targets, strict=True))
-        out: Tensor = torch.func.functional_call(net, given, (x,))
-        return out.square().sum()
-
-    targets = tuple(p.detach().clone().requires_grad_() for p in net.parameters())
-    assert torch.autograd.gradcheck(loss, (x, *targets), fast_mode=True)
-
-
-def _step(kind: str, s: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    if kind in ("tanh", "relu"):
-        return getattr(s, kind)(), c
-    p, q, u, v = s.chunk(4, 1)
-    if kind == "lstm":
-        c = q.sigmoid() * c + p.sigmoid() * u.tanh()
-        return v.sigmoid() * c.tanh(), c
-    n = torch.tanh(u + p.sigmoid() * v)
-    return n + q.sigmoid() * (h - n), c
-
-
-def _loop(kind: str, x: Tensor, matrix: Tensor | None, targets: Tensor) -> Tensor:
-    """Run a cell with its matrix, or, without one, as if all targets were met."""
-    h = c = x.new_zeros(len(x), 4)
-    outputs = []
-    for t in range(x.shape[1]):
-        if matrix is None:
-            s = targets[:, t]
-        else:
-            s = torch.cat([torch.ones_like(h[:, :1]), x[:, t], h], 1) @ matrix
-        h, c = _step(kind, s, h, c)
-        outputs.append(h)
-    return torch.stack(outputs, 1)
-
-
-def _ridge(rows: Tensor, targets: Tensor) -> Tensor:
-    gram = rows.T @ rows + 0.1 * torch.eye(rows.shape[1], dtype=rows.dtype)
-    return torch.linalg.solve(gram, rows.T @ targets)
-
-
-def _slow_layer(kind: str, x_bar: Tensor, targets: Tensor) -> Tensor:
-    h = _loop(kind, x_bar, None, targets)
-    context = torch.cat([torch.zeros_like(h[:, :1]), h[:, :-1]], 1)
-    ones = torch.ones_like(h[:, :, :1])
-    rows = torch.cat([ones, x_bar, context], 2).flatten(0, 1)
-    t = targets.flatten(0, 1)
-    if kind != "gru":
-        return _ridge(rows, t)
-    d = x_bar.shape[2]
-    both = _ridge(rows, t[:, :8])
-    u, v = (
-        _ridge(rows[:, : 1 + d], t[:, 8:12]),
-        _ridge(rows[:, [0, *range(1 + d, 5 + d)]], t[:, 12:]),
-    )
-    u = torch.cat([u, u.new_zeros(4, 4)])
-    v = torch.cat([v[:1], v.new_zeros(d, 4), v[1:]])
-    return torch.cat([both, u, v], 1)
-
-
-@every_kind
-@pytest.mark.parametrize("n_steps", [5, 6])
-def test_gradients_of_plain_autograd_through_loops(kind: str, n_steps: int) -> None:
-    x_bar, x = batch(6, 5, 2), batch(3, n_steps, 2)
-    net = wrap(Network(kind, num_layers=2), x_bar)
-    net(x).square().sum().backward()
-    layers = net.target_layers()
-    t0, t1, t2 = (m.targets.detach().clone().requires_grad_() for m in layers.values())
-    for t in (t0, t1):
-        matrix = _slow_layer(kind, x_bar, t)
-        x_bar, x = _loop(kind, x_bar, matrix, t), _loop(kind, x, matrix, t)
-    ones = torch.ones_like(x_bar[:, :, :1])
-    w = _ridge(torch.cat([ones, x_bar], 2).flatten(0, 1), t2.flatten(0, 1))
-    (x @ w[1:] + w[0]).square().sum().backward()
-    for fast, slow in zip(net.parameters(), (t0, t1, t2), strict=True):
-        assert_allclose(fast.grad, slow.grad, rtol=1e-8, atol=1e-10)
-
-
-def test_linear_scan() -> None:
-    for n_steps in (1, 2, 3, 8, 13):
-        decay = torch.rand(2, n_steps, 3, dtype=torch.float64).requires_grad_()
-        gain = batch(2, n_steps, 3).requires_grad_()
-        c, states = torch.zeros(2, 3, dtype=torch.float64), []
-        for t in range(n_steps):
-            c = decay[:, t] * c + gain[:, t]
-            states.append(c)
-        assert_allclose(
-            linear_scan(decay, gain).detach(), torch.stack(states, 1).detach()
-        )
-        assert torch.autograd.gradcheck(linear_scan, (decay, gain))
-
-
-# --- Layouts --------------------------------------------------------------------------
-
-
-@every_kind
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_time_first(kind: str, bidirectional: bool) -> None:
-    fixed, x = batch(6, 7, 2), batch(5, 7, 2)
-    options = {"num_layers": 2, "bidirectional": bidirectional}
-    net = wrap(recurrent(kind, 2, 4, **options), fixed)
-    turned = recurrent(kind, 2, 4, batch_first=False, **options)
-    other = TargetSpace(turned, fixed.transpose(0, 1), 0.1)
-    for a, b in zip(net.parameters(), other.parameters(), strict=True):
-        assert a.shape == b.shape
-        b.data.copy_(a)
-    for ours, theirs in ((net, other), (net.eval(), other.eval())):
-        for i, (a, b) in enumerate(
-            zip(leaves(ours(x)), leaves(theirs(x.transpose(0, 1))), strict=True)
-        ):
-            b = b.transpose(0, 1) if i == 0 else b
-            assert_allclose(a.detach(), b.detach(), atol=1e-12)
-
-
-@every_kind
-@pytest.mark.parametrize("n_fixed", [2, 6])
-@pytest.mark.parametrize("untangling", ["scu", "ocu"])
-def test_last_states_are_those_of_x(kind: str, n_fixed: int, untangling: str) -> None:
-    # With two rows of X̄, h_n of two layers has as many rows as X̄: a coincidence.
-    module = recurrent(kind, 2, 4, num_layers=2)
-    net = wrap(module, batch(n_fixed, 7, 2), untangling=untangling)
-    x = batch(5, 7, 2)
-    for a, b in zip(leaves(net(x)), leaves(net.realise()(x)), strict=True):
-        assert a.shape == b.shape
-        assert_allclose(a.detach(), b.detach(), atol=1e-12)
-
-
-class Packed(nn.Module):
-    """Sequences of unequal lengths, by a last feature that is nan on padding."""
-
-    def __init__(self, kind: str, sort: bool, **options: Any) -> None:
-        super().__init__()
-        self.rnn = recurrent(kind, 2, 4, **options)
-        self.sort = sort
-
-    def forward(self, x: Tensor) -> Tensor:
-        lengths = (~x[:, :, 0].isnan()).sum(1)
-        packed = pack_padded_sequence(
-            x, lengths, batch_first=True, enforce_sorted=self.sort
-        )
-        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
-
-
-def padded(lengths: list[int]) -> Tensor:
-    x = batch(len(lengths), max(lengths), 2)
-    for row, length in zip(x, lengths, strict=True):
-        row[length:] = torch.nan
-    return x
-
-
-@every_kind
-@pytest.mark.parametrize("lengths", [[5, 4, 2, 1], [3, 1, 5, 3]])
-@pytest.mark.parametrize("untangling", ["scu", "ocu"])
-def test_packed_sequences(kind: str, lengths: list[int], untangling: str) -> None:
-    sort = lengths == sorted(lengths, reverse=True)
-    fixed, x = padded(lengths), padded([6, 4, 1])
-    module = Packed(kind, sort, num_layers=2, bidirectional=True)
-    net = wrap(module, fixed, untangling=untangling)
-    targets = grouped(net, 2)
-    zeros = np.nan_to_num(fixed.numpy())
-    weights, _, _ = reference_recurrent.realise(
-        kind, targets, zeros, 0.1, untangling=untangling, lengths=lengths
-    )
-    realised = net.realise()
-    wanted = reference_recurrent.to_torch(kind, weights[1][1], 8, True)
-    for a, b in zip(realised.rnn.all_weights[3], wanted, strict=True):
-        assert_allclose(a.detach(), b, atol=1e-10)
-    out = net(x)
-    assert_allclose(out.detach(), realised(x).detach(), atol=1e-12)
-    out.sum().backward()
-    for layer in net.target_layers().values():
-        for row, length in zip(layer.targets.grad, lengths, strict=True):
-            assert (row[length:] == 0).all()
-            assert (row[:length] != 0).any()
-
-
-# --- The contract ---------------------------------------------------------------------
 
 
 @every_kind
