@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import numpy as np
@@ -28,6 +29,7 @@ from sktarget.estimators._network import (
     weight_names,
 )
 from sktarget.estimators._preparation import TrainingRows, hold_out
+from sktarget.linalg import FactorisationError
 from sktarget.training import (
     LOSSES,
     DivergenceError,
@@ -67,6 +69,15 @@ def keeps_fitted_state(
             raise
 
     return cast(Callable[Concatenate[Self_, P], R], guarded)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Say what went wrong in the terms of the estimators' users."""
+    try:
+        yield
+    except (DivergenceError, FactorisationError) as error:
+        raise ValueError(str(error)) from None
 
 
 class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
@@ -151,7 +162,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
             generator.set_state(state_to_torch(self._generator_state))
-        with seeded_globally(self.module is not None, seed, device):
+        with _clear_errors(), seeded_globally(self.module is not None, seed, device):
             if resumes:
                 network, log = self._resume(rows, seed)
             else:
@@ -217,24 +228,23 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             context.call_on_fit_task_begin(estimator=self, **task)
             if getattr(self, "_skl_callbacks", None):
                 bridge = EpochContext(context, fitted, estimator=self, **task)
-        try:
-            optimiser_state = train(
-                network,
-                data,
-                held_out,
-                settings,
-                loss=LOSSES[self._loss],
-                score=self._score_sums,
-                log=log,
-                generator=generator,
-                optimiser_state=self._kept_optimiser_state(already > 0),
-                decode=lambda sums: self._decode(sums.numpy(force=True)),
-                bridge=bridge,
-            )
-        except DivergenceError as error:
-            raise ValueError(str(error)) from None
+        optimiser_state = train(
+            network,
+            data,
+            held_out,
+            settings,
+            loss=LOSSES[self._loss],
+            score=self._score_sums,
+            log=log,
+            generator=generator,
+            optimiser_state=self._kept_optimiser_state(
+                already > 0, settings.learning_rate_init
+            ),
+            decode=lambda sums: self._decode(sums.numpy(force=True)),
+            bridge=bridge,
+        )
         self.__dict__.update(fitted())
-        self._keep_for_resuming(network, optimiser_state, generator, incremental)
+        self._keep_for_resuming(network, optimiser_state, generator, settings)
         if HAS_CALLBACKS and not incremental:
             context.call_on_fit_task_end(
                 estimator=self, **task, reconstruction_attributes=dict
@@ -264,11 +274,16 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             "best_validation_score_": max(scores) if scores else None,
         }
 
-    def _kept_optimiser_state(self, resumes: bool) -> dict[str, Any] | None:
+    def _kept_optimiser_state(
+        self, resumes: bool, rate: float
+    ) -> dict[str, Any] | None:
         kept = getattr(self, "_optimiser_state", None)
         if not resumes or kept is None or self._optimiser_name != self.solver:
             return None
         state: dict[str, Any] = state_to_torch(kept)
+        if rate != self._optimiser_rate:
+            for group in state["param_groups"]:
+                group["lr"] = rate
         return state
 
     def _keep_for_resuming(
@@ -276,7 +291,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         network: nn.Module,
         optimiser_state: dict[str, Any],
         generator: torch.Generator,
-        incremental: bool,
+        settings: TrainingSettings,
     ) -> None:
         """Keep targets, X̄ and optimiser only where training may go on.
 
@@ -285,7 +300,8 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """
         for name in _RESUMABLE:
             self.__dict__.pop(name, None)
-        if incremental or self.warm_start:
+        if settings.incremental or self.warm_start:
+            self._optimiser_rate = settings.learning_rate_init
             self._optimiser_state = state_to_numpy(optimiser_state)
             self._optimiser_name = self.solver
             self._generator_state = state_to_numpy(generator.get_state())
@@ -293,11 +309,18 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _rebuild(self) -> nn.Module:
         """Build the ordinary module with the fitted weights, on the CPU."""
-        first = next(iter(self._module_state.values()))
-        with seeded_globally(True, 0, torch.device("cpu")):
-            module = build_module(self._architecture, as_tensor(first[:0]).dtype)
+        custom = "module" in self._architecture
+        with seeded_globally(custom, 0, torch.device("cpu")):
+            module = build_module(
+                self._architecture, as_tensor(self._no_rows()).dtype, torch.Generator()
+            )
         module.load_state_dict(state_to_torch(self._module_state))
         return module.eval()
+
+    def _no_rows(self) -> Array:
+        """Give an empty array of the arithmetic that the network was fitted in."""
+        arrays = (a for a in self._module_state.values() if a.dtype.kind == "f")
+        return np.empty(0, dtype=next(arrays).dtype)
 
     @property
     def module_(self) -> nn.Module:
@@ -336,8 +359,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         check_is_fitted(self, "n_iter_")
         X = self._check_features(X)
         module = self.module_
-        dtype = next(iter(self._module_state.values())).dtype
-        x = as_tensor(X.astype(dtype, copy=False))
+        x = as_tensor(X.astype(self._no_rows().dtype, copy=False))
         with torch.inference_mode():
             if len(x) <= _CHUNK:
                 whole: Array = module(x).numpy()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sktarget.linalg import FactorisationError
+from sktarget.linalg import FactorisationError, SolvePlan
 from sktarget.nn._pass import Pass, Phase
 from sktarget.nn._solve import (
     DesignOperator,
@@ -44,6 +44,7 @@ class TargetMap(nn.Module):
         self.register_buffer("bias", None, persistent=False)
         self._pass: Pass | None = None
         self._first: tuple[Any, Solution] | None = None
+        self._plan: SolvePlan | None = None
 
     def without_bias(self, matrix: Tensor) -> Tensor:
         """Leave the row of biases out of the matrix W."""
@@ -56,6 +57,12 @@ class TargetMap(nn.Module):
     def forget(self) -> None:
         """Drop the cached factor: X̄ or λ has changed."""
         self._first = None
+
+    def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
+        """Factorise for inputs that change; expect the arithmetic of the last time."""
+        solution = factorise_design(operator, rows, self.lam, self._plan)
+        self._plan = solution.plan
+        return solution
 
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
         """Take the sums met on X̄ as targets, T ← S."""
@@ -72,7 +79,7 @@ class TargetMap(nn.Module):
             yield
         except FactorisationError as error:
             raise FactorisationError(
-                f"layer {self.name!r} could not be solved for its weights "
+                f"layer {self.name or 'itself'!r} could not be solved for its weights "
                 f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}."
                 " Its inputs on the fixed batch, or the targets before it, are no "
                 "longer finite or span too many orders of magnitude: standardise X, "
@@ -180,7 +187,7 @@ class TargetLayer(TargetMap, StandIn):
     def _solution(self, rows: Tensor, constant: bool) -> Solution:
         """Factorise, or answer from the cache where the inputs are X̄ itself."""
         if not constant:
-            return factorise_design(self.operator, rows, self.lam)
+            return self.factorise(self.operator, rows)
         key = (self.lam, rows.shape, rows.dtype, rows.device)
         if self._first is None or self._first[0] != key:
             solution = factorise_design(self.operator, rows, self.lam)

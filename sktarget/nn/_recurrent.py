@@ -14,7 +14,7 @@ from sktarget.nn._cells import Cell, States, cell_of, run_kernel
 from sktarget.nn._layers import StandIn, TargetMap, register
 from sktarget.nn._pass import Pass, Phase
 from sktarget.nn._sequences import Packing, last_steps, real_rows, reverse, shift
-from sktarget.nn._solve import DenseOperator, factorise_design, solve_and_apply
+from sktarget.nn._solve import DenseOperator, solve_and_apply
 
 __all__ = ["TargetDirection", "TargetRecurrent"]
 
@@ -87,7 +87,7 @@ class TargetDirection(TargetMap):
             rows,
             targets,
             operator,
-            lambda fixed: factorise_design(operator, fixed, self.lam),
+            lambda fixed: self.factorise(operator, fixed),
         )[1]
 
 

@@ -39,7 +39,7 @@ def replace_layers(
         layer = target_layer_for(child, name, lam)
         if layer is not None:
             layers[name] = layer
-        elif not isinstance(child, _KEEPS_ITS_WEIGHTS):
+        elif max(p.ndim for p in own) > 1 and not isinstance(child, _KEEPS_ITS_WEIGHTS):
             kept.append(f"{name or 'the module itself'} ({type(child).__name__})")
     for name, layer in layers.items():
         module = replace_layer(module, name, layer)
@@ -47,7 +47,7 @@ def replace_layers(
         warnings.warn(
             "no target layer is registered for the kind of these modules, so they "
             f"keep their weights and learn in weight space: {', '.join(kept)}",
-            stacklevel=4,
+            stacklevel=3,
         )
     return module, layers
 

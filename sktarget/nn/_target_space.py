@@ -135,10 +135,10 @@ class TargetSpace(nn.Module):
                 "fixed_batch must be floating point and have at least one row, got "
                 f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
             )
-        self.lam = float(lam)
         self.untangling = untangling
         self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = replace_layers(copy.deepcopy(module), self.lam)
+        self._lam = float(lam)
+        self.module, self._layers = replace_layers(copy.deepcopy(module), self._lam)
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
@@ -146,6 +146,19 @@ class TargetSpace(nn.Module):
         self._batch_key: Any = None
         self._realised_key: Any = None
         self.train(module.training)
+
+    @property
+    def lam(self) -> float:
+        """The λ of every solve; it may be changed at any time."""
+        return self._lam
+
+    @lam.setter
+    def lam(self, lam: float) -> None:
+        if not 0 <= lam < float("inf"):
+            raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
+        self._lam = float(lam)
+        for layer in self._maps.values():
+            layer.lam = self._lam
 
     # -- targets ---------------------------------------------------------------------
 
@@ -205,6 +218,7 @@ class TargetSpace(nn.Module):
         TargetSpace
             The network itself.
         """
+        self._renew_cache_keys()
         for layer in self._maps.values():
             _initialisation.truncated_normal_(layer.targets, scale, generator)
         if project:
@@ -269,6 +283,8 @@ class TargetSpace(nn.Module):
             (inputs, outputs) with the bias left out; part of the graph.
         """
         self._renew_cache_keys()
+        # A step may follow, and fused optimisers do not raise the tensors' versions.
+        self._realised_key = None
         fixed, n = self.fixed_batch, len(self.fixed_batch)
         if _same_storage(x, fixed) and not self._rows_differ():
             with self._running(Phase.SOLVE, x) as run:
@@ -372,13 +388,14 @@ class TargetSpace(nn.Module):
         """Solve once on X̄ and keep the weights."""
         self._renew_cache_keys()
         with (
+            torch.inference_mode(False),  # The weights are to outlive the caller's.
             torch.no_grad(),
             self._as_in_evaluation(),
             self._running(Phase.SOLVE, self.fixed_batch) as run,
         ):
             self.module(self.fixed_batch)
-        for name, matrix in run.weights.items():
-            self._maps[name].keep(matrix)
+            for name, matrix in run.weights.items():
+                self._maps[name].keep(matrix)
         self._realised_key = self._key()
 
     def _key(self) -> tuple[Any, ...]:
@@ -392,6 +409,17 @@ class TargetSpace(nn.Module):
             self._batch_key = key
             for layer in self._maps.values():
                 layer.forget()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """Load X̄ into memory of its own: it may be shared with the training data."""
+        loaded = state_dict.get(f"{prefix}fixed_batch")
+        if loaded is not None and not torch.equal(
+            loaded.to(self.fixed_batch), self.fixed_batch
+        ):
+            self.fixed_batch = self.fixed_batch.clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
         """Keys identify tensors by address: a copy needs keys of its own."""
@@ -427,5 +455,6 @@ def _has_rows(outputs: Any, n: int) -> bool:
 
 
 def _tail(output: Any, n_fixed: int) -> Any:
-    """Leave the rows of X̄ out of an output of the module."""
-    return output[n_fixed:] if isinstance(output, Tensor) else output
+    """Leave the rows of X̄ out of an output of the module; keep what has no rows."""
+    has_rows = isinstance(output, Tensor) and output.ndim > 0
+    return output[n_fixed:] if has_rows else output

@@ -200,6 +200,21 @@ def test_second_call_applies_the_weights_of_the_first() -> None:
         assert_allclose(net(x).detach(), net.realise()(x).detach(), atol=1e-12)
 
 
+@every_kind
+def test_lam_may_change(kind: str) -> None:
+    net = wrap(Network(kind, num_layers=2, bidirectional=True), batch(6, 7, 2))
+    fresh = TargetSpace(
+        Network(kind, num_layers=2, bidirectional=True), net.fixed_batch, lam=2.0
+    )
+    fresh.load_state_dict(net.state_dict())
+    x = batch(3, 7, 2)
+    before = net(x).detach()
+    net.lam = 2.0
+    assert {layer.lam for layer in net.target_layers().values()} == {2.0}
+    assert_allclose(net(x).detach(), fresh(x).detach(), atol=1e-12)
+    assert (net(x) - before).abs().max() > 1e-3
+
+
 def test_errors() -> None:
     net = wrap(recurrent("gru", 2, 4), batch(6, 7, 2))
     with pytest.raises(ValueError, match="starts from zero"):
