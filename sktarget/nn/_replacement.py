@@ -6,7 +6,7 @@ import warnings
 
 from torch import nn
 
-from sktarget.nn._layers import TargetLayer, target_layer_for
+from sktarget.nn._layers import StandIn, target_layer_for
 
 __all__ = ["replace_layer", "replace_layers"]
 
@@ -24,13 +24,13 @@ _KEEPS_ITS_WEIGHTS = (
 
 def replace_layers(
     module: nn.Module, lam: float
-) -> tuple[nn.Module, dict[str, TargetLayer]]:
+) -> tuple[nn.Module, dict[str, StandIn]]:
     """Put target layers in the place of registered ones, in place.
 
     Returns the module (another one only if it is itself a registered layer) and the
-    target layers by name.
+    layers that stand in, by name.
     """
-    layers: dict[str, TargetLayer] = {}
+    layers: dict[str, StandIn] = {}
     kept: list[str] = []
     for name, child in list(module.named_modules()):
         own = list(child.parameters(recurse=False))

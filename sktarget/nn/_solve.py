@@ -237,8 +237,6 @@ class _SolveAndApply(torch.autograd.Function):
         fixed = rows[:n]
         if d_sums is not None:
             d_sums = d_sums.reshape(sums_shape).to(rows.dtype)
-        elif ctx.needs_input_grad[0] or d_weights is None:
-            d_sums = rows.new_zeros(sums_shape)
 
         # What flows through AW; the optimistic rows of X̄ bypass it.
         live, lo = (d_sums, n) if ctx.optimistic else (d_sums, 0)
@@ -254,13 +252,16 @@ class _SolveAndApply(torch.autograd.Function):
 
         d_inputs = None
         if ctx.needs_input_grad[0]:
-            assert d_sums is not None
             # The rows of X̄ and of X into one tensor, without copying either.
             d_inputs = torch.empty_like(rows)
-            through = -d_targets if ctx.optimistic else d_sums[:n] - d_targets
+            through = -d_targets
+            if d_sums is not None and not ctx.optimistic:
+                through += d_sums[:n]
             operator.adjoint(through, weights, fixed, out=d_inputs[:n])
             operator.adjoint(left, right, fixed, out=d_inputs[:n], add=True)
-            if len(rows) > n:
+            if d_sums is None:
+                d_inputs[n:] = 0
+            elif len(rows) > n:
                 operator.adjoint(d_sums[n:], weights, rows[n:], out=d_inputs[n:])
             d_inputs = d_inputs.reshape(in_shape).to(dtype)
         if ctx.optimistic and d_sums is not None:
