@@ -3,7 +3,7 @@
 Nothing here knows scikit-learn; see :mod:`sktarget.estimators` for that.
 """
 
-from sktarget.nn import _linear  # noqa: F401  (registers its layers)
+from sktarget.nn import _convolution, _linear  # noqa: F401  (register their layers)
 from sktarget.nn._target_space import TargetSpace
 
 __all__ = ["TargetSpace"]

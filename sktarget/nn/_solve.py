@@ -31,11 +31,14 @@ class DesignOperator(Protocol):
     """Products with the design matrix A of a layer.
 
     `rows` is whatever stands for A (for a dense layer A itself), with the patterns
-    along its first axis; sums and targets have the shape of the layer's output.
+    along its first axis, X̄ first; sums have one row for each of its rows or patterns.
     """
 
     def rows(self, inputs: Tensor) -> Tensor:
         """Turn the inputs of the layer into what stands for A."""
+
+    def sums(self, outputs: Tensor) -> Tensor:
+        """Bring targets, or a gradient of the outputs, into the shape of AW."""
 
     def trace(self, rows: Tensor) -> Tensor:
         """Give the trace of AᵀA, or an upper bound of it."""
@@ -46,8 +49,11 @@ class DesignOperator(Protocol):
     def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
         """Form the lower triangle of AᵀA, or of AAᵀ in the dual form."""
 
+    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
+        """Form (AAᵀ + λI)⁻¹S, in the shape of S."""
+
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """Form AW, in the shape of the layer's output."""
+        """Form AW, in the shape of the layer's output up to leading axes."""
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         """Form AᵀS, of shape (columns, outputs)."""
@@ -76,6 +82,9 @@ class DenseOperator:
     def rows(self, inputs: Tensor) -> Tensor:
         return inputs.flatten(0, -2)
 
+    def sums(self, outputs: Tensor) -> Tensor:
+        return outputs.flatten(0, -2)
+
     def trace(self, rows: Tensor) -> Tensor:
         return torch.linalg.vector_norm(rows).square() + self.bias * len(rows)
 
@@ -87,6 +96,9 @@ class DenseOperator:
             return gramian(rows, dtype, ones=self.bias)
         gram = gramian(rows.T, dtype)
         return gram.add_(1) if self.bias else gram
+
+    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
+        return factor.solve(sums)
 
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
         if self.bias:
@@ -164,7 +176,7 @@ def _pull_back(
     the factor; in the dual form ∂L/∂T = (AAᵀ + λI)⁻¹AD, and D − Aᵀ∂L/∂T = λY is.
     """
     if solution.dual:
-        d_targets = solution.factor.solve(operator.apply(rows, d))
+        d_targets = operator.solve_dual(solution.factor, operator.apply(rows, d))
         return d_targets, d - operator.correlate(rows, d_targets)
     y = solution.factor.solve(d)
     return operator.apply(rows, y), y
@@ -193,13 +205,11 @@ class _SolveAndApply(torch.autograd.Function):
         solution = solution_of(rows[:n_fixed_rows])
         rows = rows.to(solution.work_dtype)
         fixed = rows[:n_fixed_rows]
-        t = targets.to(rows.dtype)
-        if isinstance(operator, DenseOperator):
-            t = t.flatten(0, -2)
+        t = operator.sums(targets.to(rows.dtype))
         if solution.dual:
             # T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing is ever
             # divided by λ.
-            left = solution.factor.solve(t)
+            left = operator.solve_dual(solution.factor, t)
             weights = operator.correlate(fixed, left)
             sums = operator.apply(rows, weights)
         else:
@@ -226,7 +236,7 @@ class _SolveAndApply(torch.autograd.Function):
         n = len(left)
         fixed = rows[:n]
         if d_sums is not None:
-            d_sums = d_sums.reshape(sums_shape).to(rows.dtype)
+            d_sums = operator.sums(d_sums).to(rows.dtype)
         elif ctx.needs_input_grad[0] or d_weights is None:
             d_sums = rows.new_zeros(sums_shape)
 
