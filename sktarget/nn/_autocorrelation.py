@@ -6,9 +6,9 @@ the kernel and every two channels,
     G[d, e] = Σ_o x[o + d] x[o + e],      o over the map, x zero outside of it.
 
 Were o to run over all of space, this would be the autocorrelation ``R[e − d]``, with
-``R[Δ] = Σ_q x[q] x[q + Δ]``.  What the o beyond one end of an axis contribute comes
-from the few lines of the map next to that end alone, and is a problem of the same
-kind with one axis less.  So no patch is ever gathered.
+``R[Δ] = Σ_q x[q] x[q + Δ]``.  What the o beyond the ends of an axis contribute comes
+from the few lines of the map next to these ends, and is a problem of the
+same kind with one axis less.  So no patch is ever gathered.
 
 The autocorrelation is taken by way of the spectrum: with ``F`` the Fourier transform
 over a box that leaves room for the largest lag, ``R = F⁻¹(F(x)* F(x))``, summed over
@@ -75,66 +75,90 @@ def same_gramian(
     # Axes along which the kernel has one position are only more images.
     flat = [i for i, p in enumerate(reach, 1) if p == 0]
     images = maps.movedim(flat, list(range(1, len(flat) + 1))).flatten(0, len(flat))
-    gram = _inner_gramian(images, tuple(p for p in reach if p), 0, dtype)
+    long = tuple(p for p in reach if p)
     k = math.prod(kernel) * maps.shape[-1]
-    if not ones:
-        return gram.reshape(k, k)
-    out = gram.new_empty(k + 1, k + 1)
-    out[0, 0] = maps.numel() // maps.shape[-1]
-    out[1:, 0] = _column_sums(maps, reach, dtype)
-    out[1:, 1:] = gram.reshape(k, k)
+    out = torch.empty(k + ones, k + ones, dtype=dtype, device=maps.device)
+    shape = (*(2 * p + 1 for p in long), maps.shape[-1])
+    gram = out[ones:, ones:].unflatten(1, shape).unflatten(0, shape)
+    _fill(gram[None], images[None], long, len(long))
+    if ones:
+        out[0, 0] = maps.numel() // maps.shape[-1]
+        out[1:, 0] = _column_sums(maps, reach, dtype)
     return out
+
+
+def _fill(gram: Tensor, maps: Tensor, reach: tuple[int, ...], n_inner: int) -> None:
+    """Sum over o within the map along the first `n_inner` axes, anywhere beyond.
+
+    Both have a leading axis of independent problems; the result, of shape
+    (problems, *kernel, channels, *kernel, channels), goes to `gram`.
+    """
+    n = len(reach)
+    lags = _autocorrelations(maps, reach, gram.dtype)
+    # A window that starts at lag −d holds R[e − d] for all e.
+    for axis, p in enumerate(reach, 1):
+        lags = lags.unfold(axis, 2 * p + 1, 1)
+    lags = lags.flip(tuple(range(1, n + 1)))
+    gram.copy_(lags.movedim(n + 2, -1) if n else lags)
+    for axis in range(n_inner):
+        for n_lines in range(1, reach[axis] + 1):
+            _subtract_border(gram, maps, reach, axis, n_lines)
+
+
+def _subtract_border(
+    gram: Tensor, maps: Tensor, reach: tuple[int, ...], axis: int, n_lines: int
+) -> None:
+    """Subtract the sums over o at one distance beyond the two ends of an axis.
+
+    The o at this distance see `n_lines` lines of the map, which become channels of
+    maps that lack the axis.  Only o within the map along earlier axes are meant: the
+    others have been subtracted.
+    """
+    p, extent, c = reach[axis], maps.shape[2 + axis], maps.shape[-1]
+    starts, offsets = (0, extent - n_lines), (2 * p + 1 - n_lines, 0)
+    lines = torch.cat([maps.narrow(2 + axis, i, n_lines) for i in starts])
+    others = reach[:axis] + reach[axis + 1 :]
+    n, shape = len(others), (*(2 * q + 1 for q in others), n_lines * c)
+    outer = gram.new_empty(len(lines), *shape, *shape)
+    _fill(outer, lines.movedim(2 + axis, -2).flatten(-2), others, axis)
+    outer = outer.unflatten(-1, (n_lines, c)).unflatten(n + 1, (n_lines, c))
+    outer = outer.movedim((n + 1, 2 * n + 3), (1 + axis, n + 3 + axis))
+    for part, offset in zip(outer.chunk(2), offsets, strict=True):
+        block = gram.narrow(1 + axis, offset, n_lines)
+        block.narrow(n + 3 + axis, offset, n_lines).sub_(part)
+
+
+@lru_cache(maxsize=128)
+def _inside(extent: int, p: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Tell for every offset which pixels it brings into the map."""
+    centres = torch.arange(extent) - torch.arange(-p, p + 1)[:, None]
+    return ((centres >= 0) & (centres < extent)).to(device, dtype)
 
 
 def _column_sums(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Sum the patches: for every offset, the pixels that it brings into the map."""
     sums = maps.sum(0, dtype=dtype)
     for axis, p in enumerate(reach):
-        extent = sums.shape[axis]
-        pixels = torch.arange(extent, device=maps.device)
-        offsets = torch.arange(-p, p + 1, device=maps.device)
-        centres = pixels - offsets[:, None]
-        inside = ((centres >= 0) & (centres < extent)).to(dtype)
+        inside = _inside(sums.shape[axis], p, dtype, sums.device)
         sums = torch.tensordot(inside, sums, ([1], [axis])).movedim(0, axis)
     return sums.flatten()
 
 
-def _inner_gramian(
-    maps: Tensor, reach: tuple[int, ...], axis: int, dtype: torch.dtype
+def _autocorrelations(
+    maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor:
-    """Sum over o within the map along the axes from `axis` on, anywhere before.
-
-    Returns a tensor of shape (*kernel, channels, *kernel, channels).
-    """
-    if axis == len(reach):
-        return _spread(autocorrelation(maps, reach, dtype), reach)
-    gram = _inner_gramian(maps, reach, axis + 1, dtype)
-    others = reach[:axis] + reach[axis + 1 :]
-    p, extent = reach[axis], maps.shape[1 + axis]
-    second = len(reach) + 1 + axis
-    # The o that lie r beyond an end see these many lines, at offsets r … p.
-    for n_lines in range(1, p + 1):
-        for line, offset in ((0, 2 * p + 1 - n_lines), (extent - n_lines, 0)):
-            lines = maps.narrow(1 + axis, line, n_lines).movedim(1 + axis, -2)
-            outer = _inner_gramian(lines.flatten(-2), others, axis, dtype)
-            outer = outer.unflatten(-1, (n_lines, -1)).movedim(-2, second - 1)
-            outer = outer.unflatten(len(others), (n_lines, -1))
-            outer = outer.movedim(len(others), axis)
-            part = gram.narrow(axis, offset, n_lines)
-            part.narrow(second, offset, n_lines).sub_(outer)
-    return gram
-
-
-def _spread(lags: Tensor, reach: tuple[int, ...]) -> Tensor:
-    """Arrange the autocorrelation as ``G[d, e] = R[e − d]``."""
-    n = len(reach)
-    for axis, p in enumerate(reach):
-        offsets = torch.arange(2 * p + 1, device=lags.device)
-        index = (offsets - offsets[:, None] + 2 * p).flatten()
-        lags = lags.index_select(2 * axis, index)
-        lags = lags.unflatten(2 * axis, (2 * p + 1, 2 * p + 1))
-    first, second = range(0, 2 * n, 2), range(1, 2 * n, 2)
-    return lags.permute(*first, 2 * n, *second, 2 * n + 1).contiguous()
+    """Take the autocorrelations of several problems, by the cheapest way."""
+    if len(reach) > 1:
+        return torch.stack([autocorrelation(m, reach, dtype) for m in maps])
+    # On a line there are few lags: one product each.  The zeros that separate the
+    # images let it run through all of them.
+    lag = 2 * reach[0] if reach else 0
+    rows = F.pad(maps, (0, 0, 0, lag)).to(dtype).flatten(1, -2)
+    n = rows.shape[1]
+    half = [torch.bmm(rows[:, : n - s].mT, rows[:, s:]) for s in range(lag + 1)]
+    if not reach:
+        return half[0]
+    return torch.stack([*(r.mT for r in reversed(half[1:])), *half], 1)
 
 
 def autocorrelation(
