@@ -11,7 +11,7 @@ gathered a few images at a time.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -119,7 +119,8 @@ class ConvOperator:
             [0] * len(w.kernel),
             self.groups,
         )
-        return out
+        # With few channels the layout is ambiguous, and torch may take either.
+        return self.rows(out)
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         outputs, inputs = sums.shape[1], rows.shape[1] // self.groups
@@ -228,6 +229,11 @@ class TargetConv(TargetLayer):
         if any(self._ends):
             inputs = F.pad(inputs, self._ends, mode=self._mode)
         return super().forward(inputs)
+
+    def use_plain_layout(self) -> bool:
+        changed = self._operator.channels_last
+        self._operator = replace(self._operator, channels_last=False)
+        return changed
 
     def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         return self._operator.to_kernel(matrix)

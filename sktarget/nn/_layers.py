@@ -133,6 +133,10 @@ class TargetLayer(nn.Module):
         """Make the ordinary layer with the cached weights as its parameters."""
         raise NotImplementedError
 
+    def use_plain_layout(self) -> bool:
+        """Return outputs laid out as torch's own are; tell if that is a change."""
+        return False
+
     # -- what all kinds share --------------------------------------------------------
 
     def forward(self, inputs: Tensor) -> Tensor:

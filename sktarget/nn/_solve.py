@@ -222,8 +222,10 @@ class _SolveAndApply(torch.autograd.Function):
         ctx.shapes = inputs.shape, targets.shape, sums.shape, inputs.dtype
         ctx.save_for_backward(rows, weights, left)
         ctx.set_materialize_grads(False)
+        # Not `view`: an activation may work in place, which views of ours forbid.
         out_shape = (len(inputs), *targets.shape[1:])
-        return sums.reshape(out_shape).to(inputs.dtype), weights.to(inputs.dtype)
+        sums = torch.ops.aten._unsafe_view(sums, out_shape)
+        return sums.to(inputs.dtype), weights.to(inputs.dtype)
 
     @staticmethod
     @once_differentiable

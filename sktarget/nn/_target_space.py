@@ -43,8 +43,8 @@ class TargetSpace(nn.Module):
     Parameters
     ----------
     module : nn.Module
-        The network.  It is copied; its layers of registered kinds (``nn.Linear``)
-        are replaced by target layers, everything else stays as it is and learns in
+        The network.  It is copied; its layers of registered kinds (``nn.Linear``,
+        ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``) are replaced by target layers, everything else stays as it is and learns in
         weight space.  Control flow, shortcuts and several outputs are free; the
         order in which the layers run on X̄ is the cascade.  Frozen layers
         (``requires_grad=False``) are left alone.
@@ -156,10 +156,14 @@ class TargetSpace(nn.Module):
 
     def _adopt_weights(self) -> None:
         """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
-        with torch.no_grad(), self._as_in_evaluation(), self._running(
-            Phase.RECORD, self.fixed_batch
-        ) as run:
-            self.module(self.fixed_batch)
+        try:
+            run = self._record()
+        except RuntimeError:
+            # The module may take views of maps, which depend on their layout.
+            if not any([layer.use_plain_layout() for layer in self._layers.values()]):
+                raise
+            run = None
+        run = run or self._record()
         idle = [name for name in self._layers if name not in run.order]
         for name in idle:
             self.module = _replace(
@@ -175,8 +179,15 @@ class TargetSpace(nn.Module):
         if not self._layers:
             raise ValueError(
                 "the module has no layer that can be learnt by targets: none of a "
-                "registered kind (nn.Linear) runs on the fixed batch"
+                "registered kind (nn.Linear, nn.Conv2d, ...) runs on the fixed batch"
             )
+
+    def _record(self) -> Pass:
+        with torch.no_grad(), self._as_in_evaluation(), self._running(
+            Phase.RECORD, self.fixed_batch
+        ) as run:
+            self.module(self.fixed_batch)
+        return run
 
     def reset_targets(
         self,
