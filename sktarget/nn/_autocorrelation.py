@@ -32,7 +32,7 @@ __all__ = ["autocorrelation", "same_gramian"]
 _PIECE = 32
 # Spectra are formed for slices of images of about this many numbers, to stay in the
 # cache of a core.
-_SLICE = 1 << 17
+_SLICE = 1 << 18
 
 
 def same_gramian(
@@ -79,7 +79,7 @@ def same_gramian(
     k = math.prod(kernel) * maps.shape[-1]
     out = torch.empty(k + ones, k + ones, dtype=dtype, device=maps.device)
     shape = (*(2 * p + 1 for p in long), maps.shape[-1])
-    gram = out[ones:, ones:].unflatten(1, shape).unflatten(0, shape)
+    gram = torch.unflatten(torch.unflatten(out[ones:, ones:], 1, shape), 0, shape)
     _fill(gram[None], images[None], long, len(long))
     if ones:
         out[0, 0] = maps.numel() // maps.shape[-1]
@@ -121,7 +121,7 @@ def _subtract_border(
     n, shape = len(others), (*(2 * q + 1 for q in others), n_lines * c)
     outer = gram.new_empty(len(lines), *shape, *shape)
     _fill(outer, lines.movedim(2 + axis, -2).flatten(-2), others, axis)
-    outer = outer.unflatten(-1, (n_lines, c)).unflatten(n + 1, (n_lines, c))
+    outer = outer.view(-1, *shape[:-1], n_lines, c, *shape[:-1], n_lines, c)
     outer = outer.movedim((n + 1, 2 * n + 3), (1 + axis, n + 3 + axis))
     for part, offset in zip(outer.chunk(2), offsets, strict=True):
         block = gram.narrow(1 + axis, offset, n_lines)
@@ -137,7 +137,9 @@ def _inside(extent: int, p: int, dtype: torch.dtype, device: torch.device) -> Te
 
 def _column_sums(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Sum the patches: for every offset, the pixels that it brings into the map."""
-    sums = maps.sum(0, dtype=dtype)
+    parts = torch.split(maps, max(1, _SLICE * len(maps) // max(1, maps.numel())))
+    # Whole, the maps would be copied to be summed in another arithmetic.
+    sums = torch.stack([part.sum(0, dtype=dtype) for part in parts]).sum(0)
     for axis, p in enumerate(reach):
         inside = _inside(sums.shape[axis], p, dtype, sums.device)
         sums = torch.tensordot(inside, sums, ([1], [axis])).movedim(0, axis)
@@ -161,9 +163,7 @@ def _autocorrelations(
     return torch.stack([*(r.mT for r in reversed(half[1:])), *half], 1)
 
 
-def autocorrelation(
-    maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype
-) -> Tensor:
+def autocorrelation(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Sum ``x[q] x[q + Δ]`` over pixels and images, for every two channels.
 
     Parameters
@@ -222,10 +222,15 @@ def _cut(maps: Tensor, axis: int, step: int, lag: int) -> tuple[Tensor, Tensor]:
     missing = n_pieces * step + lag - maps.shape[axis]
     maps = F.pad(maps, [0, 0] * (maps.ndim - 1 - axis) + [0, missing])
     inner = maps.narrow(axis, step, (n_pieces - 2) * step + lag)
-    pieces, overlaps = maps.unfold(axis, step + lag, step), inner.unfold(axis, lag, step)
+    pieces, overlaps = (
+        maps.unfold(axis, step + lag, step),
+        inner.unfold(axis, lag, step),
+    )
     # The number of the piece joins those of earlier cuts, the extent takes its place.
     places = (axis, -1), (1, axis + 1)
-    return pieces.movedim(*places).flatten(1, 2), overlaps.movedim(*places).flatten(1, 2)
+    return pieces.movedim(*places).flatten(1, 2), overlaps.movedim(*places).flatten(
+        1, 2
+    )
 
 
 def _power_spectra(
@@ -240,7 +245,7 @@ def _power_spectra(
     even = torch.zeros(frequencies, c, c, dtype=dtype, device=maps.device)
     odd = torch.zeros_like(even)
     numbers = 2 * frequencies * c * maps.shape[1]
-    for part in maps.split(max(1, _SLICE // numbers)):
+    for part in torch.split(maps, max(1, _SLICE // numbers)):
         spectra = _transform(part.flatten(0, 1).to(dtype), box)
         both = spectra.view(-1, frequencies, c).transpose(0, 1)
         even.baddbmm_(both.mT, both)

@@ -27,7 +27,10 @@ __all__ = ["ConvOperator", "TargetConv"]
 
 # By the number of axes of a batch of maps.  Channels are read together: with them
 # last, convolutions, pooling and Gramians need not rearrange the maps.
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_CHANNELS_LAST: dict[int, torch.memory_format] = {
+    4: torch.channels_last,
+    5: torch.channels_last_3d,
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class ConvOperator:
     sums = rows
 
     def trace(self, rows: Tensor) -> Tensor:
-        ones = self.bias * self._n_patches(rows)
-        return torch.linalg.vector_norm(rows).square() * self.window.overlap() + ones
+        pixels: Tensor = torch.linalg.vector_norm(rows).square()
+        return pixels * self.window.overlap() + self.bias * self._n_patches(rows)
 
     def is_dual(self, rows: Tensor) -> bool:
         columns = math.prod(self.window.kernel) * rows.shape[1] // self.groups
@@ -91,13 +94,17 @@ class ConvOperator:
 
     def _has_same_gramian(self, maps: Tensor) -> bool:
         window = self.window
-        roomy = all(h >= p for h, p in zip(maps.shape[1:-1], window.padding, strict=True))
+        roomy = all(
+            h >= p for h, p in zip(maps.shape[1:-1], window.padding, strict=True)
+        )
         return self.groups == 1 and window.is_same() and roomy
 
     def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
         n, outputs, *extents = sums.shape
         right = sums.movedim(1, -1).reshape(-1, self.groups, outputs // self.groups)
-        solved = factor.solve(right.transpose(0, 1).squeeze(0 if self.groups == 1 else ()))
+        solved = factor.solve(
+            right.transpose(0, 1).squeeze(0 if self.groups == 1 else ())
+        )
         if self.groups > 1:
             solved = solved.transpose(0, 1)
         return self.rows(solved.reshape(n, *extents, outputs).movedim(-1, 1))
@@ -124,14 +131,16 @@ class ConvOperator:
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         outputs, inputs = sums.shape[1], rows.shape[1] // self.groups
-        kernel = self.rows(rows.new_empty(1).expand(outputs, inputs, *self.window.kernel))
+        kernel = self.rows(
+            rows.new_empty(1).expand(outputs, inputs, *self.window.kernel)
+        )
         _, kernel, bias = self._backward(sums, rows, kernel, [False, True, self.bias])
         matrix = kernel.movedim(1, -1).flatten(1)
         if self.bias:
             matrix = torch.cat([bias[:, None], matrix], dim=1)
         if self.groups == 1:
             return matrix.T
-        return matrix.unflatten(0, (self.groups, -1)).mT
+        return matrix.view(self.groups, -1, matrix.shape[1]).mT
 
     def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
         kernel, _ = self.to_kernel(weights)
@@ -146,20 +155,18 @@ class ConvOperator:
         self, sums: Tensor, rows: Tensor, kernel: Tensor, wanted: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
         w = self.window
-        gradients: tuple[Tensor, Tensor, Tensor] = (
-            torch.ops.aten.convolution_backward(
-                sums,
-                rows,
-                kernel,
-                [sums.shape[1]],
-                w.stride,
-                w.padding,
-                w.dilation,
-                False,
-                [0] * len(w.kernel),
-                self.groups,
-                wanted,
-            )
+        gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+            sums,
+            rows,
+            kernel,
+            [sums.shape[1]],
+            w.stride,
+            w.padding,
+            w.dilation,
+            False,
+            [0] * len(w.kernel),
+            self.groups,
+            wanted,
         )
         return gradients
 
@@ -167,7 +174,8 @@ class ConvOperator:
         """Read the matrix W as kernel and bias of the ordinary layer."""
         matrix = weights.mT.flatten(0, -2)
         bias = matrix[:, 0].contiguous() if self.bias else None
-        kernel = matrix[:, int(self.bias) :].unflatten(1, (*self.window.kernel, -1))
+        kernel = matrix[:, int(self.bias) :]
+        kernel = kernel.reshape(len(kernel), *self.window.kernel, -1)
         return self.rows(kernel.movedim(-1, 1)), bias
 
 
@@ -210,7 +218,10 @@ class TargetConv(TargetLayer):
         padding, self._ends = _split_padding(layer)
         self._mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         window = Window(
-            tuple(layer.kernel_size), tuple(layer.stride), padding, tuple(layer.dilation)
+            tuple(layer.kernel_size),
+            tuple(layer.stride),
+            padding,
+            tuple(layer.dilation),
         )
         self._operator = ConvOperator(window, layer.groups, layer.bias is not None)
 
@@ -247,9 +258,7 @@ class TargetConv(TargetLayer):
         return self._operator._convolve(self._operator.rows(inputs), weight, bias)
 
     def realise(self) -> nn.Module:
-        layer = self._kind(
-            **self._arguments, bias=self.bias is not None, device="meta"
-        )
+        layer = self._kind(**self._arguments, bias=self.bias is not None, device="meta")
         layer.weight = nn.Parameter(self.weight.detach().clone().contiguous())
         if self.bias is not None:
             layer.bias = nn.Parameter(self.bias.detach().clone())

@@ -112,7 +112,7 @@ def patches(maps: Tensor, window: Window, groups: int = 1) -> Tensor:
 
 def _slices(maps: Tensor, numbers: int) -> Iterator[Tensor]:
     """Cut maps of so many numbers an image into slices of bounded size."""
-    return iter(maps.split(max(1, _SLICE // max(1, numbers))))
+    return iter(torch.split(maps, max(1, _SLICE // max(1, numbers))))
 
 
 def patch_gramian(

@@ -44,10 +44,10 @@ class TargetSpace(nn.Module):
     ----------
     module : nn.Module
         The network.  It is copied; its layers of registered kinds (``nn.Linear``,
-        ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``) are replaced by target layers, everything else stays as it is and learns in
-        weight space.  Control flow, shortcuts and several outputs are free; the
-        order in which the layers run on X̄ is the cascade.  Frozen layers
-        (``requires_grad=False``) are left alone.
+        ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``) are replaced by target layers,
+        everything else stays as it is and learns in weight space.  Control flow,
+        shortcuts and several outputs are free; the order in which the layers run on
+        X̄ is the cascade.  Frozen layers (``requires_grad=False``) are left alone.
     fixed_batch : Tensor of shape (n̄_b, ...)
         X̄, the inputs on which the targets are defined.  It never changes during
         training.  At least as many rows as the widest layer has inputs are advisable.
@@ -160,10 +160,10 @@ class TargetSpace(nn.Module):
             run = self._record()
         except RuntimeError:
             # The module may take views of maps, which depend on their layout.
-            if not any([layer.use_plain_layout() for layer in self._layers.values()]):
+            changed = [layer.use_plain_layout() for layer in self._layers.values()]
+            if not any(changed):
                 raise
-            run = None
-        run = run or self._record()
+            run = self._record()
         idle = [name for name in self._layers if name not in run.order]
         for name in idle:
             self.module = _replace(
@@ -183,6 +183,7 @@ class TargetSpace(nn.Module):
             )
 
     def _record(self) -> Pass:
+        """Run the own weights on X̄; the layers take their sums as targets."""
         with torch.no_grad(), self._as_in_evaluation(), self._running(
             Phase.RECORD, self.fixed_batch
         ) as run:
@@ -271,7 +272,9 @@ class TargetSpace(nn.Module):
             As :meth:`forward`.
         weights : list of Tensor
             The matrix W of every layer, in the order in which they run, each of shape
-            (inputs, outputs) with the bias left out; part of the graph.
+            (inputs, outputs) with the bias left out; part of the graph.  The inputs
+            of a convolution are those of one patch; with several groups a leading
+            axis runs over these.
         """
         self._renew_cache_keys()
         fixed, n = self.fixed_batch, len(self.fixed_batch)

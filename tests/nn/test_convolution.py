@@ -315,7 +315,9 @@ def test_single_precision_gives_no_nan(lam: float) -> None:
         optimizer.step()
         assert loss.isfinite()
         assert all(p.isfinite().all() for p in net.parameters())
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+        assert all(
+            p.grad is not None and p.grad.isfinite().all() for p in net.parameters()
+        )
 
 
 def test_single_precision_agrees_with_double() -> None:
@@ -520,7 +522,11 @@ def test_dropout_is_drawn_apart_on_both_batches(
     fixed = torch.rand(n, 1, 6, 6) + 1
     x = fixed if same_batch else fixed.clone()
     module = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.Sigmoid(), kind(0.5), Recorder(), nn.Conv2d(8, 2, 3)
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.Sigmoid(),
+        kind(0.5),
+        Recorder(),
+        nn.Conv2d(8, 2, 3),
     )
     net = TargetSpace(module, fixed)
     recorder = net.module[3]
@@ -545,6 +551,8 @@ def test_dropout_is_drawn_apart_on_both_batches(
 def test_dropout_on_the_input_is_not_answered_from_the_cache() -> None:
     torch.manual_seed(0)
     fixed, x = torch.rand(40, 1, 6, 6), torch.rand(3, 1, 6, 6)
-    net = TargetSpace(nn.Sequential(nn.Dropout(0.5), nn.Conv2d(1, 4, 3, padding=1)), fixed)
+    net = TargetSpace(
+        nn.Sequential(nn.Dropout(0.5), nn.Conv2d(1, 4, 3, padding=1)), fixed
+    )
     weights = [net.forward_with_weights(x)[1][0] for _ in range(2)]
     assert not torch.allclose(*weights)
