@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget.nn import TargetSpace
-from sktarget.nn._autocorrelation import autocorrelation, same_gramian
+from sktarget.nn._autocorrelation import same_gramian
 from sktarget.nn._patches import Window, patch_gramian, patches
+from sktarget.nn._spectrum import autocorrelation
 from tests import reference
 
 # What torch says of its own layer.
