@@ -35,12 +35,12 @@ __all__ = [
 
 # Below this order a Gramian is one product; above it, block by block, only the
 # lower triangle is formed, which saves up to half of the multiplications.
-_BLOCK = 192
+_BLOCK = 128
 # The relative floor below which λ drowns in the rounding of the Gramian.
 _FLOOR = 16.0
 
 
-class FactorisationError(torch.linalg.LinAlgError):
+class FactorisationError(RuntimeError):
     """A regularised Gramian has no Cholesky factor: its inputs are not finite."""
 
 

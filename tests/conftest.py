@@ -10,9 +10,14 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+
+# The machine may be busy, and a failure should be the same for everyone.
+hypothesis.settings.register_profile("strict", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("strict")
 
 
 def _global_state() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from sktarget.estimators._base import BaseTargetSpace, keeps_fitted_state
+from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._compat import with_callbacks
+from sktarget.estimators._estimator import keeps_fitted_state
 from sktarget.estimators._parameters import CONSTRAINTS, document_parameters
 from sktarget.estimators._preparation import TrainingRows
 from sktarget.training import TensorData
@@ -62,7 +63,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         The fitted network, an ordinary module.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
         Epochs of the last call of ``fit``.
@@ -74,7 +75,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Training rows seen so far.
     targets_ : list of ndarray of shape (n̄_b, n_out)
         Targets of each layer; only with `warm_start` or after ``partial_fit``.
-    fixed_batch_ : ndarray of shape (n̄_b, n_features_in_)
+    fixed_batch_ : ndarray of shape (n̄_b, `n_features_in_`)
         X̄; likewise.
 
     See Also
@@ -93,15 +94,25 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     >>> from sktarget.datasets import make_two_spirals
     >>> X, y = make_two_spirals()
     >>> clf = TargetSpaceClassifier(
-    ...     (5, 5, 5), shortcuts=True, lam=1e-3, fixed_batch_size=None,
-    ...     batch_size=194, learning_rate_init=0.05, max_iter=500,
-    ...     n_iter_no_change=500, tol=0.0, random_state=0,
+    ...     (5, 5, 5),
+    ...     shortcuts=True,
+    ...     lam=1e-3,
+    ...     fixed_batch_size=None,
+    ...     batch_size=194,
+    ...     learning_rate_init=0.05,
+    ...     max_iter=500,
+    ...     n_iter_no_change=500,
+    ...     tol=0.0,
+    ...     random_state=0,
     ... )
     >>> clf.fit(X, y).score(X, y) > 0.9
     True
     """
 
-    _parameter_constraints = {**CONSTRAINTS, "class_weight": [dict, StrOptions({"balanced"}), None]}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CONSTRAINTS,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 
@@ -9,10 +11,9 @@ try:
 except ImportError:  # scikit-learn < 1.9 has no callbacks of its own
     HAS_CALLBACKS = False
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in where scikit-learn has no callbacks."""
+    CallbackSupportMixin = object
 
-    def with_callbacks(method):  # type: ignore[no-untyped-def,no-redef]
+    def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""
         return method
 

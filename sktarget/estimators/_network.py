@@ -101,9 +101,7 @@ def build_module(
 
 
 @contextmanager
-def seeded_globally(
-    needed: bool, seed: int, device: torch.device
-) -> Iterator[None]:
+def seeded_globally(needed: bool, seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generator for a while, and put it back.
 
     A module of the user's own draws its weights and its dropout from there; networks

@@ -15,8 +15,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from sktarget.estimators._base import BaseTargetSpace, keeps_fitted_state
+from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._compat import with_callbacks
+from sktarget.estimators._estimator import keeps_fitted_state
 from sktarget.estimators._parameters import document_parameters
 from sktarget.estimators._preparation import TrainingRows
 from sktarget.training import TensorData
@@ -51,7 +52,7 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         The fitted network, an ordinary module.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
         Epochs of the last call of ``fit``.
@@ -63,7 +64,7 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         Training rows seen so far.
     targets_ : list of ndarray of shape (n̄_b, n_out)
         Targets of each layer; only with `warm_start` or after ``partial_fit``.
-    fixed_batch_ : ndarray of shape (n̄_b, n_features_in_)
+    fixed_batch_ : ndarray of shape (n̄_b, `n_features_in_`)
         X̄; likewise.
 
     See Also

@@ -12,13 +12,13 @@ __all__ = [
 
 
 def auto_lam(n_fixed: int, n_layers: int) -> float:
-    """λ = max(0.001 n̄_b, max(4, 0.01 n̄_b) / layers).
+    """λ = max(0.001 n̄_b, max(8, 0.01 n̄_b) / layers).
 
     The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
     that many layers bear less of it; and with a small λ the solve on a handful of rows
     follows them to the letter.
     """
-    return max(1e-3 * n_fixed, max(4.0, 1e-2 * n_fixed) / n_layers)
+    return max(1e-3 * n_fixed, max(8.0, 1e-2 * n_fixed) / n_layers)
 
 
 def auto_fixed_batch_size(n_samples: int, widest: int) -> int:

@@ -66,10 +66,6 @@ class ConvOperator:
     # Sums are maps like the inputs.
     sums = rows
 
-    def trace(self, rows: Tensor) -> Tensor:
-        pixels: Tensor = torch.linalg.vector_norm(rows).square()
-        return pixels * self.window.overlap() + self.bias * self._n_patches(rows)
-
     def is_dual(self, rows: Tensor) -> bool:
         columns = math.prod(self.window.kernel) * rows.shape[1] // self.groups
         return prefers_dual(self._n_patches(rows), columns + self.bias)
@@ -142,14 +138,20 @@ class ConvOperator:
             return matrix.T
         return matrix.view(self.groups, -1, matrix.shape[1]).mT
 
-    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-        kernel, _ = self.to_kernel(weights)
-        return self._backward(sums, rows, kernel, [True, False, False])[0]
-
-    def add_adjoint(
-        self, onto: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
+    def adjoint(
+        self,
+        sums: Tensor,
+        weights: Tensor,
+        rows: Tensor,
+        out: Tensor,
+        add: bool = False,
     ) -> None:
-        onto.add_(self.adjoint(sums, weights, rows))
+        kernel, _ = self.to_kernel(weights)
+        d_rows = self._backward(sums, rows, kernel, [True, False, False])[0]
+        if add:
+            out.add_(d_rows)
+        else:
+            out.copy_(d_rows)
 
     def _backward(
         self, sums: Tensor, rows: Tensor, kernel: Tensor, wanted: list[bool]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktarget.linalg import FactorisationError
+from sktarget.linalg import FactorisationError, SolvePlan
 from sktarget.nn._solve import (
     DesignOperator,
     Solution,
@@ -104,6 +104,7 @@ class TargetLayer(nn.Module):
         self.register_buffer("bias", None, persistent=False)
         self._pass: Pass | None = None
         self._first: tuple[Any, Solution] | None = None
+        self._plan: SolvePlan | None = None
 
     weight: Tensor
     bias: Tensor | None
@@ -172,7 +173,9 @@ class TargetLayer(nn.Module):
     def _solution(self, rows: Tensor, constant: bool) -> Solution:
         """Factorise, or answer from the cache where the inputs are X̄ itself."""
         if not constant:
-            return factorise_design(self.operator, rows, self.lam)
+            solution = factorise_design(self.operator, rows, self.lam, self._plan)
+            self._plan = solution.plan
+            return solution
         key = (self.lam, rows.shape, rows.dtype, rows.device)
         if self._first is None or self._first[0] != key:
             solution = factorise_design(self.operator, rows, self.lam)
@@ -191,7 +194,7 @@ class TargetLayer(nn.Module):
 
     def _explain(self, error: FactorisationError) -> FactorisationError:
         return FactorisationError(
-            f"layer {self.name!r} could not be solved for its weights "
+            f"layer {self.name or 'itself'!r} could not be solved for its weights "
             f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}. "
             "Its inputs on the fixed batch, or the targets before it, are no longer "
             "finite or span too many orders of magnitude: standardise X, raise lam, "

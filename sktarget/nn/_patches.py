@@ -49,13 +49,6 @@ class Window:
             )
         )
 
-    def overlap(self) -> int:
-        """Bound the number of patches that one pixel can be part of."""
-        return math.prod(
-            -(-k // s) if d == 1 else k
-            for k, s, d in zip(self.kernel, self.stride, self.dilation, strict=True)
-        )
-
     def is_same(self) -> bool:
         """Tell whether every pixel is the centre of exactly one patch, undilated."""
         return all(

@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from sktarget.linalg import (
     RidgeFactor,
+    SolvePlan,
     factorise,
     gramian,
     plan_solve,
@@ -40,9 +41,6 @@ class DesignOperator(Protocol):
     def sums(self, outputs: Tensor) -> Tensor:
         """Bring targets, or a gradient of the outputs, into the shape of AW."""
 
-    def trace(self, rows: Tensor) -> Tensor:
-        """Give the trace of AᵀA, or an upper bound of it."""
-
     def is_dual(self, rows: Tensor) -> bool:
         """Tell whether the dual system is to be factorised."""
 
@@ -53,18 +51,20 @@ class DesignOperator(Protocol):
         """Form (AAᵀ + λI)⁻¹S, in the shape of S."""
 
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """Form AW, in the shape of the layer's output up to leading axes."""
+        """Form AW, in the shape of the layer's output."""
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         """Form AᵀS, of shape (columns, outputs)."""
 
-    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-        """Form the gradient SWᵀ of the inputs, the ones left out."""
-
-    def add_adjoint(
-        self, onto: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
+    def adjoint(
+        self,
+        sums: Tensor,
+        weights: Tensor,
+        rows: Tensor,
+        out: Tensor,
+        add: bool = False,
     ) -> None:
-        """Add SWᵀ to a gradient of the inputs, in place."""
+        """Write, or add, SWᵀ without its column for the ones into `out`."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,6 @@ class DenseOperator:
 
     def sums(self, outputs: Tensor) -> Tensor:
         return outputs.flatten(0, -2)
-
-    def trace(self, rows: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(rows).square() + self.bias * len(rows)
 
     def is_dual(self, rows: Tensor) -> bool:
         return prefers_dual(len(rows), rows.shape[1] + self.bias)
@@ -113,16 +110,19 @@ class DenseOperator:
         torch.mm(rows.T, sums, out=out[1:])
         return out
 
-    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-        return sums @ self._without_bias(weights).T
-
-    def add_adjoint(
-        self, onto: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
+    def adjoint(
+        self,
+        sums: Tensor,
+        weights: Tensor,
+        rows: Tensor,
+        out: Tensor,
+        add: bool = False,
     ) -> None:
-        onto.addmm_(sums, self._without_bias(weights).T)
-
-    def _without_bias(self, weights: Tensor) -> Tensor:
-        return weights[1:] if self.bias else weights
+        transposed = (weights[1:] if self.bias else weights).T
+        if add:
+            out.addmm_(sums, transposed)
+        else:
+            torch.mm(sums, transposed, out=out)
 
 
 @dataclass(frozen=True)
@@ -135,16 +135,21 @@ class Solution:
         Factor of AᵀA + λI, or of AAᵀ + λI.
     dual : bool
         Which of the two.
-    work_dtype : torch.dtype
-        Arithmetic of the products with A.
+    plan : SolvePlan
+        Arithmetic of the Gramian and of the products with A.
     """
 
     factor: RidgeFactor
     dual: bool
-    work_dtype: torch.dtype
+    plan: SolvePlan
 
 
-def factorise_design(operator: DesignOperator, rows: Tensor, lam: float) -> Solution:
+def factorise_design(
+    operator: DesignOperator,
+    rows: Tensor,
+    lam: float,
+    last: SolvePlan | None = None,
+) -> Solution:
     """Factorise the regularised Gramian of the rows of X̄.
 
     Parameters
@@ -155,16 +160,22 @@ def factorise_design(operator: DesignOperator, rows: Tensor, lam: float) -> Solu
         What stands for A on X̄.
     lam : float
         λ ≥ 0.
+    last : SolvePlan, optional
+        The plan of the same layer before: most likely it needs the same arithmetic.
 
     Returns
     -------
     Solution
         The factor and the arithmetic to use with it.
     """
-    plan = plan_solve(operator.trace(rows), lam, rows.dtype)
-    gram = operator.gramian(rows, plan.gram_dtype)
-    dual = operator.is_dual(rows)
-    return Solution(factorise(gram, plan.ridge), dual, plan.work_dtype)
+    narrow = rows.device.type == "cpu" and rows.dtype != torch.float64
+    guess = rows.dtype if last is None else last.gram_dtype
+    gram = operator.gramian(rows, guess if narrow else torch.float64)
+    plan = plan_solve(gram.diagonal(dim1=-2, dim2=-1).sum(), lam, rows.dtype)
+    if plan.gram_dtype != gram.dtype:
+        # Narrower too: what comes out must not depend on what came before.
+        gram = operator.gramian(rows, plan.gram_dtype)
+    return Solution(factorise(gram, plan.ridge), operator.is_dual(rows), plan)
 
 
 def _pull_back(
@@ -203,7 +214,7 @@ class _SolveAndApply(torch.autograd.Function):
         rows = operator.rows(inputs)
         n_fixed_rows = n_fixed * (len(rows) // len(inputs))
         solution = solution_of(rows[:n_fixed_rows])
-        rows = rows.to(solution.work_dtype)
+        rows = rows.to(solution.plan.work_dtype)
         fixed = rows[:n_fixed_rows]
         t = operator.sums(targets.to(rows.dtype))
         if solution.dual:
@@ -222,9 +233,6 @@ class _SolveAndApply(torch.autograd.Function):
         ctx.shapes = inputs.shape, targets.shape, sums.shape, inputs.dtype
         ctx.save_for_backward(rows, weights, left)
         ctx.set_materialize_grads(False)
-        # Not `view`: an activation may work in place, which views of ours forbid.
-        out_shape = (len(inputs), *targets.shape[1:])
-        sums = torch.ops.aten._unsafe_view(sums, out_shape)
         return sums.to(inputs.dtype), weights.to(inputs.dtype)
 
     @staticmethod
@@ -257,14 +265,13 @@ class _SolveAndApply(torch.autograd.Function):
         d_inputs = None
         if ctx.needs_input_grad[0]:
             assert d_sums is not None
-            through = torch.empty_like(d_sums)
-            through[n:] = d_sums[n:]
-            if ctx.optimistic:
-                torch.neg(d_targets, out=through[:n])
-            else:
-                torch.sub(d_sums[:n], d_targets, out=through[:n])
-            d_inputs = operator.adjoint(through, weights, rows)
-            operator.add_adjoint(d_inputs[:n], left, right, fixed)
+            # The rows of X̄ and of X into one tensor, without copying either.
+            d_inputs = torch.empty_like(rows)
+            through = -d_targets if ctx.optimistic else d_sums[:n] - d_targets
+            operator.adjoint(through, weights, fixed, out=d_inputs[:n])
+            operator.adjoint(left, right, fixed, out=d_inputs[:n], add=True)
+            if len(rows) > n:
+                operator.adjoint(d_sums[n:], weights, rows[n:], out=d_inputs[n:])
             d_inputs = d_inputs.reshape(in_shape).to(dtype)
         if ctx.optimistic and d_sums is not None:
             d_targets = d_targets + d_sums[:n]
@@ -309,4 +316,6 @@ def solve_and_apply(
     sums, weights = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
         inputs, targets, operator, solution_of, optimistic
     )
-    return sums, weights
+    # A view made within the node could not be changed in place, as nn.ReLU may do.
+    shape = (len(inputs), *targets.shape[1:])
+    return sums if sums.shape == shape else sums.reshape(shape), weights

@@ -14,20 +14,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_map
 
 from sktarget.nn import _initialisation
-from sktarget.nn._layers import Pass, Phase, TargetLayer, target_layer_for
+from sktarget.nn._layers import Pass, Phase, TargetLayer
+from sktarget.nn._replacement import replace_layer, replace_layers
 
 __all__ = ["TargetSpace"]
-
-# Layers that have weights of their own by design, learnt by the ordinary gradient.
-_KEEPS_ITS_WEIGHTS = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.Embedding,
-    nn.EmbeddingBag,
-    nn.PReLU,
-)
 
 
 class TargetSpace(nn.Module):
@@ -134,9 +124,7 @@ class TargetSpace(nn.Module):
         if not 0 <= lam < float("inf"):
             raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
         if untangling not in ("scu", "ocu"):
-            raise ValueError(
-                f"untangling must be 'scu' or 'ocu', got {untangling!r}"
-            )
+            raise ValueError(f"untangling must be 'scu' or 'ocu', got {untangling!r}")
         if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
             raise ValueError("fixed_batch must be a tensor of at least two axes")
         if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
@@ -144,13 +132,27 @@ class TargetSpace(nn.Module):
                 "fixed_batch must be floating point and have at least one row, got "
                 f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
             )
-        self.lam = float(lam)
         self.untangling = untangling
         self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = _replace_layers(copy.deepcopy(module), self.lam)
+        self._lam = float(lam)
+        self.module, self._layers = replace_layers(copy.deepcopy(module), self._lam)
         self._adopt_weights()
-        self._batch_key = self._realised_key = None
+        self._batch_key: Any = None
+        self._realised_key: Any = None
         self.train(module.training)
+
+    @property
+    def lam(self) -> float:
+        """The λ of every solve; it may be changed at any time."""
+        return self._lam
+
+    @lam.setter
+    def lam(self, lam: float) -> None:
+        if not 0 <= lam < float("inf"):
+            raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
+        self._lam = float(lam)
+        for layer in self._layers.values():
+            layer.lam = self._lam
 
     # -- targets ---------------------------------------------------------------------
 
@@ -166,7 +168,7 @@ class TargetSpace(nn.Module):
             run = self._record()
         idle = [name for name in self._layers if name not in run.order]
         for name in idle:
-            self.module = _replace(
+            self.module = replace_layer(
                 self.module, name, self._layers.pop(name).realise()
             )
         if idle:
@@ -184,9 +186,11 @@ class TargetSpace(nn.Module):
 
     def _record(self) -> Pass:
         """Run the own weights on X̄; the layers take their sums as targets."""
-        with torch.no_grad(), self._as_in_evaluation(), self._running(
-            Phase.RECORD, self.fixed_batch
-        ) as run:
+        with (
+            torch.no_grad(),
+            self._as_in_evaluation(),
+            self._running(Phase.RECORD, self.fixed_batch) as run,
+        ):
             self.module(self.fixed_batch)
         return run
 
@@ -214,11 +218,14 @@ class TargetSpace(nn.Module):
         TargetSpace
             The network itself.
         """
+        self._renew_cache_keys()
         for layer in self._layers.values():
             _initialisation.truncated_normal_(layer.targets, scale, generator)
         if project:
-            with torch.no_grad(), self._as_in_evaluation(), self._running(
-                Phase.PROJECT, self.fixed_batch
+            with (
+                torch.no_grad(),
+                self._as_in_evaluation(),
+                self._running(Phase.PROJECT, self.fixed_batch),
             ):
                 self.module(self.fixed_batch)
         self._realised_key = None
@@ -277,6 +284,8 @@ class TargetSpace(nn.Module):
             axis runs over these.
         """
         self._renew_cache_keys()
+        # A step may follow, and fused optimisers do not raise the tensors' versions.
+        self._realised_key = None
         fixed, n = self.fixed_batch, len(self.fixed_batch)
         if _same_storage(x, fixed) and not self._rows_differ():
             with self._running(Phase.SOLVE, x) as run:
@@ -368,18 +377,21 @@ class TargetSpace(nn.Module):
             self._refresh()
         module = copy.deepcopy(self.module)
         for name, layer in self._layers.items():
-            module = _replace(module, name, layer.realise())
+            module = replace_layer(module, name, layer.realise())
         return module.eval()
 
     def _refresh(self) -> None:
         """Solve once on X̄ and keep the weights."""
         self._renew_cache_keys()
-        with torch.no_grad(), self._as_in_evaluation(), self._running(
-            Phase.SOLVE, self.fixed_batch
-        ) as run:
+        with (
+            torch.inference_mode(False),  # The weights are to outlive the caller's.
+            torch.no_grad(),
+            self._as_in_evaluation(),
+            self._running(Phase.SOLVE, self.fixed_batch) as run,
+        ):
             self.module(self.fixed_batch)
-        for name, matrix in run.weights.items():
-            self._layers[name].keep(matrix)
+            for name, matrix in run.weights.items():
+                self._layers[name].keep(matrix)
         self._realised_key = self._key()
 
     def _key(self) -> tuple[Any, ...]:
@@ -394,6 +406,17 @@ class TargetSpace(nn.Module):
             for layer in self._layers.values():
                 layer.forget()
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """Load X̄ into memory of its own: it may be shared with the training data."""
+        loaded = state_dict.get(f"{prefix}fixed_batch")
+        if loaded is not None and not torch.equal(
+            loaded.to(self.fixed_batch), self.fixed_batch
+        ):
+            self.fixed_batch = self.fixed_batch.clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def __getstate__(self) -> dict[str, Any]:
         """Keys identify tensors by address: a copy needs keys of its own."""
         fresh = self._realised_key == self._key()
@@ -401,7 +424,7 @@ class TargetSpace(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore, and trust the cached weights if they were up to date."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._realised_key = self._key() if state["_realised_key"] else None
 
     def extra_repr(self) -> str:
@@ -410,48 +433,6 @@ class TargetSpace(nn.Module):
             f"fixed_batch={tuple(self.fixed_batch.shape)}, lam={self.lam:g}, "
             f"untangling={self.untangling!r}"
         )
-
-
-def _replace_layers(
-    module: nn.Module, lam: float
-) -> tuple[nn.Module, dict[str, TargetLayer]]:
-    """Put target layers in the place of registered ones, in place.
-
-    Returns the module (another one only if it is itself a registered layer) and the
-    target layers by name.
-    """
-    layers: dict[str, TargetLayer] = {}
-    kept: list[str] = []
-    for name, child in list(module.named_modules()):
-        own = list(child.parameters(recurse=False))
-        if not own or not any(p.requires_grad for p in own):
-            continue
-        layer = target_layer_for(child, name, lam)
-        if layer is not None:
-            layers[name] = layer
-        elif not isinstance(child, _KEEPS_ITS_WEIGHTS):
-            kept.append(f"{name or 'the module itself'} ({type(child).__name__})")
-    for name, layer in layers.items():
-        module = _replace(module, name, layer)
-    if kept:
-        warnings.warn(
-            "no target layer is registered for the kind of these modules, so they "
-            f"keep their weights and learn in weight space: {', '.join(kept)}",
-            stacklevel=4,
-        )
-    return module, layers
-
-
-def _replace(root: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """Put `layer` wherever the submodule called `name` stands; return the root."""
-    if not name:
-        return layer
-    old = root.get_submodule(name)
-    for parent in list(root.modules()):
-        for attribute, child in list(parent.named_children()):
-            if child is old:
-                setattr(parent, attribute, layer)
-    return root
 
 
 def _same_storage(x: Tensor, fixed: Tensor) -> bool:
@@ -464,5 +445,6 @@ def _same_storage(x: Tensor, fixed: Tensor) -> bool:
 
 
 def _tail(output: Any, n_fixed: int) -> Any:
-    """Leave the rows of X̄ out of an output of the module."""
-    return output[n_fixed:] if isinstance(output, Tensor) else output
+    """Leave the rows of X̄ out of an output of the module; keep what has no rows."""
+    has_rows = isinstance(output, Tensor) and output.ndim > 0
+    return output[n_fixed:] if has_rows else output

@@ -12,7 +12,7 @@ from sktarget.training._monitor import StopTraining
 __all__ = ["EpochContext"]
 
 
-class EpochContext(Callback):  # type: ignore[misc]
+class EpochContext(Callback):
     """Opens a scikit-learn callback context for every epoch.
 
     Parameters

@@ -96,5 +96,5 @@ class MiniBatches:
                 yield data[start : start + self.batch_size]
             return
         order = torch.randperm(n, generator=self.generator).to(data.x.device)
-        for index in order.split(self.batch_size):
+        for index in torch.split(order, self.batch_size):
             yield data[index]

@@ -78,7 +78,7 @@ def _state(module: torch.nn.Module) -> list[Tensor]:
     return [*module.parameters(), *buffers]
 
 
-class Monitor(Callback):  # type: ignore[misc]
+class Monitor(Callback):
     """Stopping, learning-rate schedule, best state and divergence.
 
     The rules are those of scikit-learn's multi-layer perceptron.
@@ -165,7 +165,7 @@ class Monitor(Callback):  # type: ignore[misc]
             self.best.restore(net.module_)
 
     def _judge_score(self, net: Any, record: Any) -> bool:
-        score = record["valid_score"]
+        score: float = record["valid_score"]
         self.log.validation_scores.append(score)
         self.log.validation_losses.append(record["valid_loss"])
         if self.verbose:
@@ -208,6 +208,8 @@ class Monitor(Callback):  # type: ignore[misc]
             f"the training loss is not finite in epoch {epoch} ({self.describe}). "
             "Lower learning_rate_init, raise lam, or standardise X"
         )
+        if net.failure is not None:
+            message = f"{message}. What failed first: {net.failure.rstrip('.')}"
         if not self.has_best:
             raise DivergenceError(f"Training diverged: {message}.")
         self.best.restore(net.module_)
@@ -220,7 +222,7 @@ class Monitor(Callback):  # type: ignore[misc]
         self.reason = "diverged"
 
 
-class Stopper(Callback):  # type: ignore[misc]
+class Stopper(Callback):
     """The last callback: ends the run once all others have seen the epoch.
 
     Parameters

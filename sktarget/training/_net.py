@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.helper import predefined_split
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
+from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
 from sktarget.training._data import Batch, MiniBatches, TensorData
@@ -109,7 +111,7 @@ class TrainingSettings:
         }
 
 
-class TrainingNet(NeuralNet):  # type: ignore[misc]
+class TrainingNet(NeuralNet):
     """A skorch net over tensors in memory.
 
     Parameters
@@ -146,6 +148,7 @@ class TrainingNet(NeuralNet):  # type: ignore[misc]
         self.alpha = alpha
         self.generator = generator
         self.mean_weight = 1.0
+        self.failure: str | None = None
         self.decode = decode
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
@@ -203,7 +206,13 @@ class TrainingNet(NeuralNet):  # type: ignore[misc]
         outputs = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
+            try:
+                step = step_fn(batch, **fit_params)
+            except FactorisationError as error:
+                # Targets that have left the finite numbers: training has diverged.
+                self.failure = str(error)
+                total = math.nan
+                break
             total = total + step["loss"].detach() * len(batch.x)
             if not training:
                 outputs.append(step["y_pred"])
@@ -221,7 +230,9 @@ class TrainingNet(NeuralNet):  # type: ignore[misc]
             self.validation_step(batch)["y_pred"] for batch in self.get_iterator(data)
         ]
         stacked = torch.cat(sums)
-        return stacked.numpy(force=True) if self.decode is None else self.decode(stacked)
+        if self.decode is None:
+            return stacked.numpy(force=True)
+        return self.decode(stacked)
 
 
 def train(
@@ -274,11 +285,12 @@ def train(
     ConvergenceWarning
         If training diverged later, or `max_iter` was reached without convergence.
     """
+    schedule = settings.learning_rate if settings.solver == "sgd" else "constant"
     monitor = Monitor(
         log,
         tol=settings.tol,
         n_iter_no_change=settings.n_iter_no_change,
-        learning_rate=settings.learning_rate if settings.solver == "sgd" else "constant",
+        learning_rate=schedule,
         learning_rate_init=settings.learning_rate_init,
         power_t=settings.power_t,
         verbose=settings.verbose,

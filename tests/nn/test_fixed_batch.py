@@ -1,0 +1,153 @@
+"""The fixed batch depends on which rows there are, and how often, alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sktarget.nn import _fixed_batch
+from sktarget.nn._fixed_batch import noise_batch, sample_batch
+
+DTYPES = [np.float32, np.float64]
+both_precisions = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+
+
+def table(n: int = 50, *shape: int, seed: int = 0, dtype: Any = np.float64) -> Any:
+    return np.random.default_rng(seed).normal(size=(n, *(shape or (3,)))).astype(dtype)
+
+
+@given(
+    counts=st.lists(st.integers(0, 4), min_size=1, max_size=20).filter(any),
+    size=st.integers(1, 25),
+    seed=st.integers(0, 2**31 - 1),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_order_and_repetition(
+    counts: list[int], size: int, seed: int, dtype: Any
+) -> None:
+    X = table(len(counts), dtype=dtype)
+    repeated = np.repeat(X, counts, axis=0)
+    weight = np.array(counts, dtype=float)
+    drawn = sample_batch(X, size, seed, weight)
+    assert len(drawn) == min(size, np.count_nonzero(weight))
+    assert len(np.unique(drawn, axis=0)) == len(drawn)
+    order = np.random.default_rng(seed).permutation(len(repeated))
+    assert_array_equal(sample_batch(repeated, size, seed), drawn)
+    assert_array_equal(sample_batch(repeated[order], size, seed), drawn)
+    kept = {tuple(row) for row in X[weight > 0]}
+    assert {tuple(row) for row in drawn} <= kept
+
+
+@both_precisions
+def test_unit_weights_are_none(dtype: Any) -> None:
+    X = table(dtype=dtype)
+    drawn = sample_batch(X, 10, 0)
+    assert drawn.dtype == dtype
+    assert_array_equal(sample_batch(X, 10, 0, np.ones(50)), drawn)
+
+
+def test_larger_batch_begins_with_the_smaller() -> None:
+    X = table()
+    assert_array_equal(sample_batch(X, 20, 0)[:5], sample_batch(X, 5, 0))
+
+
+def test_seed_decides() -> None:
+    X = table()
+    assert_array_equal(sample_batch(X, 10, 3), sample_batch(X.copy(), 10, 3))
+    assert (sample_batch(X, 10, 3) != sample_batch(X, 10, 4)).any()
+
+
+@both_precisions
+def test_zeros_of_either_sign_are_equal(dtype: Any) -> None:
+    X = table(20, dtype=dtype)
+    X[:, 1] = 0.0
+    negative = X.copy()
+    negative[:, 1] = -0.0
+    assert len(sample_batch(np.concatenate([X, negative]), 40, 0)) == 20
+    assert_array_equal(sample_batch(negative, 7, 0), sample_batch(X, 7, 0))
+
+
+def test_rows_that_differ_in_place_only_are_distinct() -> None:
+    rows = np.array([[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 2.0, 1.0], [3.0, 0, 0]])
+    assert len(sample_batch(rows, 9, 0)) == 4
+
+
+@pytest.mark.parametrize("draw", [sample_batch, noise_batch])
+def test_rows_of_more_axes(draw: Callable[..., Any]) -> None:
+    X = table(30, 2, 4, 4)
+    drawn = draw(X, 7, 0)
+    assert drawn.shape == (7, 2, 4, 4)
+    flat = draw(X.reshape(30, -1), 7, 0)
+    assert_allclose(drawn.reshape(7, -1), flat, rtol=1e-13)
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_slices_of_the_hash(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = table()
+    expected = sample_batch(X, 10, 0)
+    monkeypatch.setattr(_fixed_batch, "_SLICE", 3 * step)
+    assert_array_equal(sample_batch(X, 10, 0), expected)
+
+
+def test_layout_in_memory_is_of_no_account() -> None:
+    X = table(50, 6)
+    expected = sample_batch(X[:, ::2].copy(), 10, 0)
+    assert_array_equal(sample_batch(X[:, ::2], 10, 0), expected)
+    assert_array_equal(sample_batch(np.asfortranarray(X[:, ::2]), 10, 0), expected)
+
+
+def test_rows_come_in_proportion_to_their_weights() -> None:
+    weight = np.array([1.0, 2.0, 3.0, 4.0])
+    X = np.arange(4.0)[:, None]
+    n = 2000
+    first = [int(sample_batch(X, 1, seed, weight)[0, 0]) for seed in range(n)]
+    expected = n * weight / weight.sum()
+    chi_square = ((np.bincount(first, minlength=4) - expected) ** 2 / expected).sum()
+    assert chi_square < 16.3  # the 99.9 % quantile of three degrees of freedom
+
+
+def test_equal_rows_come_equally_often() -> None:
+    # In a row of three out of six, each should be in half of the draws.
+    X, n = np.arange(6.0)[:, None], 1000
+    drawn = np.concatenate([sample_batch(X, 3, seed).ravel() for seed in range(n)])
+    assert_allclose(np.bincount(drawn.astype(int)), n / 2, atol=4 * np.sqrt(n / 4))
+
+
+@both_precisions
+def test_moments_of_noise(dtype: Any) -> None:
+    X = (table(40, 4) * [1.0, 10.0, 0.1, 0.0] + [0.0, 5.0, -1.0, 2.0]).astype(dtype)
+    weight = np.random.default_rng(1).uniform(0, 2, size=40)
+    weight[:10] = 0
+    n = 20000
+    noise = noise_batch(X, n, 0, weight)
+    assert noise.shape == (n, 4)
+    assert noise.dtype == dtype
+    mean = np.average(X, axis=0, weights=weight)
+    deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
+    assert_allclose(noise.mean(0), mean, atol=1e-6 + 4 * deviation.max() / np.sqrt(n))
+    assert_allclose(noise.std(0), deviation, rtol=0.03, atol=1e-6)
+    scaled = (noise - mean)[:, :3] / deviation[:3]
+    assert_allclose(scaled.T @ scaled / n, np.eye(3), atol=0.05)
+    assert_allclose((scaled**4).mean(0), 3.0, atol=0.25)
+
+
+def test_noise_follows_weights_and_seed() -> None:
+    X = table(5)
+    counts = np.array([1, 0, 3, 2, 1])
+    expected = noise_batch(X, 6, 0, counts)
+    assert_allclose(noise_batch(np.repeat(X, counts, axis=0), 6, 0), expected)
+    assert_array_equal(noise_batch(X, 6, 0, counts), expected)
+    assert (noise_batch(X, 6, 1, counts) != expected).all()
+
+
+@pytest.mark.usefixtures("global_state_untouched")
+@pytest.mark.parametrize("draw", [sample_batch, noise_batch])
+def test_global_state(draw: Callable[..., Any]) -> None:
+    X = table()
+    before = X.copy()
+    draw(X, 5, 0, np.ones(50))
+    assert_array_equal(X, before)

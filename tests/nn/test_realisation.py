@@ -1,0 +1,349 @@
+"""Realised weights: evaluation, copies, files, the cached factor, initial targets."""
+
+import copy
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktarget.nn import TargetSpace, _layers
+from tests.helpers import (
+    Residual,
+    assert_all_close,
+    gradients,
+    move_targets,
+    normal,
+    perceptron,
+    seeded,
+    set_targets,
+    targets_of,
+)
+
+X = normal(20, 3)
+PROBE = normal(6, 3, seed=3)
+
+
+def network(*, seed: int = 0, **options: Any) -> TargetSpace:
+    """A network whose targets cannot be met, and so differ from the sums."""
+    net = TargetSpace(perceptron(seed=seed), X.clone(), **{"lam": 0.1, **options})
+    move_targets(net)
+    return net
+
+
+def step(net: TargetSpace, *, fused: bool = True) -> None:
+    """Train for a step; fused ones do not raise the versions of the parameters."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1, fused=fused)
+    outputs, _ = net.forward_with_weights(PROBE)
+    F.mse_loss(outputs, normal(6, 2, seed=8)).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Count the factorisations since the last call."""
+    original, calls = _layers.factorise_design, []
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return original(*args)
+
+    def since() -> int:
+        n = len(calls)
+        calls.clear()
+        return n
+
+    monkeypatch.setattr(_layers, "factorise_design", counted)
+    return since
+
+
+@pytest.fixture
+def forbid_solves(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("solved")
+
+    def forbid() -> None:
+        monkeypatch.setattr(_layers, "factorise_design", fail)
+        monkeypatch.setattr(_layers, "solve_and_apply", fail)
+
+    return forbid
+
+
+# --- Evaluation -----------------------------------------------------------------------
+
+
+def test_evaluation_never_solves(forbid_solves: Callable[[], None]) -> None:
+    net = network().eval()
+    with torch.no_grad():
+        expected = net.realise()(PROBE)
+    forbid_solves()
+    for _ in range(3):
+        assert_all_close([net(PROBE)], [expected], 0)
+    net.eval()
+    net.realise()
+    assert_all_close([copy.deepcopy(net)(PROBE)], [expected], 0)
+    with pytest.raises(AssertionError, match="solved"):
+        net.train()(PROBE)
+
+
+def test_evaluation_is_refreshed_once(count: Callable[[], int]) -> None:
+    net = network().eval()
+    before = net(PROBE)
+    step(net)
+    assert count() > 0
+    after = net(PROBE)
+    assert count() == 1  # The factor of the first layer is cached.
+    net(PROBE)
+    assert count() == 0
+    assert (after - before).abs().max() > 1e-3
+    assert_all_close([after], [net.train()(PROBE)], 1e-12)
+
+
+def plain_step(net: TargetSpace) -> None:
+    step(net, fused=False)
+
+
+def change_by_state_dict(net: TargetSpace) -> None:
+    net.load_state_dict(network(seed=5).state_dict())
+
+
+def change_by_assignment(net: TargetSpace) -> None:
+    net.load_state_dict(network(seed=5).state_dict(), assign=True)
+
+
+def change_by_reset(net: TargetSpace) -> None:
+    net.reset_targets(generator=torch.Generator().manual_seed(0))
+
+
+def change_fixed_batch(net: TargetSpace) -> None:
+    net.fixed_batch.mul_(-0.3)
+
+
+def replace_fixed_batch(net: TargetSpace) -> None:
+    net.fixed_batch = normal(20, 3, seed=6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        step,
+        plain_step,
+        move_targets,
+        change_by_state_dict,
+        change_by_assignment,
+        change_by_reset,
+        change_fixed_batch,
+        replace_fixed_batch,
+    ],
+)
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_every_change_is_seen(
+    change: Callable[[TargetSpace], None], evaluating: bool
+) -> None:
+    net = network().train(not evaluating)
+    before = net(PROBE)
+    change(net)
+    after = net(PROBE)
+    assert (after - before).abs().max() > 1e-3
+    # A network that never knew another state.
+    fresh = TargetSpace(perceptron(), net.fixed_batch.clone(), 0.1)
+    set_targets(fresh, targets_of(net))
+    assert_all_close([after], [fresh(PROBE)], 1e-11)
+    assert_all_close([net.realise()(PROBE)], [after], 1e-11)
+
+
+def test_gradient_of_inputs_after_evaluation_in_inference_mode() -> None:
+    net = network()
+    with torch.inference_mode():
+        expected = net.eval()(PROBE).clone()
+    x = PROBE.clone().requires_grad_()
+    outputs = net(x)
+    outputs.sum().backward()
+    assert_all_close([outputs], [expected], 1e-12)
+    assert x.grad is not None
+    assert x.grad.any()
+
+
+def test_module_given_in_evaluation_mode() -> None:
+    module = perceptron().eval()
+    net = TargetSpace(module, X, 1e-12)
+    assert not net.training
+    assert_all_close([net(PROBE)], [module(PROBE)], 1e-8)
+
+
+def test_realisation_after_training_went_on() -> None:
+    net = network()
+    before = net.eval()(PROBE)
+    step(net.train())
+    assert (net.realise()(PROBE) - before).abs().max() > 1e-3
+
+
+# --- The factor of the first layer ----------------------------------------------------
+
+
+@pytest.mark.parametrize("x", [X, PROBE], ids=["shared", "separate"])
+def test_first_factor_is_computed_once(x: Tensor, count: Callable[[], int]) -> None:
+    module = perceptron()
+    net = TargetSpace(module, X, 0.1)
+    for _ in range(5):
+        net(x).sum().backward()
+    net.eval()
+    assert count() == 1 + 6  # The first layer once; the second in every pass.
+
+
+@pytest.mark.parametrize(
+    "change", [change_fixed_batch, replace_fixed_batch, lambda net: net.float()]
+)
+def test_first_factor_is_renewed(
+    change: Callable[[TargetSpace], None], count: Callable[[], int]
+) -> None:
+    net = network()
+    net(PROBE)
+    assert count() == 2
+    change(net)
+    x = PROBE.to(net.fixed_batch.dtype)
+    net(x)
+    assert count() == 2
+    net(x)
+    assert count() == 1
+
+
+def test_first_factor_after_dropout_is_not_cached(count: Callable[[], int]) -> None:
+    module = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 2)).double()
+    net = TargetSpace(module, X, 0.1)
+    for _ in range(3):
+        net(PROBE)
+    assert count() == 3
+
+
+def test_reset_sees_a_changed_fixed_batch() -> None:
+    drawn = []
+    for used_before in (False, True):
+        net = network()
+        if used_before:
+            net(PROBE)
+        change_fixed_batch(net)
+        net.reset_targets(generator=torch.Generator().manual_seed(0))
+        drawn.append(targets_of(net))
+    assert_all_close(*drawn, tolerance=0)
+
+
+# --- An ordinary module ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_realised_module_is_ordinary(bias: bool) -> None:
+    module = seeded(nn.Sequential(nn.Linear(3, 4, bias=bias), Residual(4, 5, 2)))
+    net = TargetSpace(module.double(), X, 0.1)
+    realised = net.realise()
+    assert not realised.training
+    assert [type(m) for m in realised.modules()] == [type(m) for m in module.modules()]
+    assert not any(
+        type(m).__module__.startswith("sktarget") for m in realised.modules()
+    )
+    assert not list(realised.buffers())
+    expected = {name: (p.shape, p.dtype) for name, p in module.named_parameters()}
+    found = {name: (p.shape, p.dtype) for name, p in realised.named_parameters()}
+    assert found == expected
+    assert all(p.requires_grad and p.is_leaf for p in realised.parameters())
+    assert str(realised) == str(module)
+
+
+def test_realised_module_is_independent() -> None:
+    net = network()
+    realised = net.realise()
+    before = realised(PROBE).detach()
+    F.mse_loss(realised(PROBE), before + 1).backward()
+    torch.optim.SGD(realised.parameters(), lr=0.1).step()
+    assert (realised(PROBE) - before).abs().max() > 1e-3
+    assert_all_close([net(PROBE)], [before], 1e-12)
+    again = realised(PROBE).detach()
+    step(net)
+    net.eval()
+    assert_all_close([realised(PROBE)], [again], 0)
+
+
+def test_realised_module_compiles() -> None:
+    realised = network().realise()
+    compiled = torch.compile(realised, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        assert_all_close([compiled(PROBE)], [realised(PROBE)], 1e-12)
+
+
+def test_realised_module_as_a_file(tmp_path: Path) -> None:
+    realised = network().realise()
+    torch.save(realised, tmp_path / "module.pt")
+    loaded = torch.load(tmp_path / "module.pt", weights_only=False)
+    assert_all_close([loaded(PROBE)], [realised(PROBE)], 0)
+    torch.save(realised.state_dict(), tmp_path / "weights.pt")
+    other = perceptron(seed=4)
+    other.load_state_dict(torch.load(tmp_path / "weights.pt"))
+    assert_all_close([other(PROBE)], [realised(PROBE)], 0)
+
+
+# --- Copies and files -----------------------------------------------------------------
+
+
+def saved_and_loaded(net: TargetSpace) -> TargetSpace:
+    file = io.BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    loaded: TargetSpace = torch.load(file, weights_only=False)
+    return loaded
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, saved_and_loaded])
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_copy_is_trainable_and_independent(
+    duplicate: Callable[[TargetSpace], TargetSpace], evaluating: bool
+) -> None:
+    net = network().train(not evaluating)
+    before = net(PROBE).detach()
+    twin = duplicate(net)
+    assert twin.training is not evaluating
+    assert_all_close([twin(PROBE)], [before], 1e-14)
+    twin.train()
+    step(twin)
+    twin.fixed_batch.add_(1)
+    assert (twin(PROBE) - before).abs().max() > 1e-3
+    assert_all_close([net(PROBE)], [before], 1e-14)
+    net.train()
+    step(net)
+    twin.fixed_batch.sub_(1)
+    assert_all_close([twin(PROBE)], [net(PROBE)], 1e-10)
+
+
+def test_state_dict_round_trip() -> None:
+    net = network()
+    state = net.state_dict()
+    assert list(state) == ["fixed_batch", "module.0.targets", "module.2.targets"]
+    other = TargetSpace(perceptron(seed=4), normal(20, 3, seed=6), 0.1)
+    other.load_state_dict(state)
+    assert_all_close([other(PROBE)], [net(PROBE)], 1e-12)
+    step(net)
+    step(other)
+    assert_all_close(targets_of(other), targets_of(net), 1e-12)
+
+
+def test_loading_a_state_leaves_the_data_given_alone() -> None:
+    given = normal(20, 3, seed=6)
+    before = given.clone()
+    TargetSpace(perceptron(), given, 0.1).load_state_dict(network().state_dict())
+    assert_all_close([given], [before], 0)
+
+
+def test_change_of_arithmetic() -> None:
+    net = network().float()
+    single = net(PROBE.float())
+    assert single.dtype == torch.float32
+    assert_all_close([single], [network()(PROBE)], 1e-4)
+    net.to(torch.float64)
+    double = net(PROBE)
+    double.sum().backward()
+    assert {g.dtype for g in gradients(net)} == {torch.float64}
+    assert_all_close([net.eval()(PROBE), net.realise()(PROBE)], [double, double], 1e-12)

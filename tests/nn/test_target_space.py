@@ -1,0 +1,278 @@
+"""Any module trains in target space, and what cannot is said plainly."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetClassifier
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktarget.architectures import DenseNetwork
+from sktarget.linalg import FactorisationError
+from sktarget.nn import TargetSpace
+from tests.helpers import (
+    Residual,
+    assert_all_close,
+    gradients,
+    move_targets,
+    normal,
+    perceptron,
+    seeded,
+    targets_of,
+)
+
+both_untanglings = pytest.mark.parametrize("untangling", ["scu", "ocu"])
+
+
+def dense_with_shortcuts() -> nn.Module:
+    return DenseNetwork(3, (5, 4), 2, "tanh", shortcuts=True, dtype=torch.float64)
+
+
+def frozen_first() -> nn.Module:
+    module = perceptron()
+    module[0].requires_grad_(False)
+    return module
+
+
+def flattening() -> nn.Module:
+    return nn.Sequential(nn.Unflatten(1, (3, 1)), nn.Flatten(), perceptron())
+
+
+def in_place() -> nn.Module:
+    return perceptron(act=nn.ReLU(inplace=True))
+
+
+MODULES: dict[str, Callable[[], nn.Module]] = {
+    "perceptron": perceptron,
+    "linear": lambda: seeded(nn.Linear(3, 2)).double(),
+    "without bias": lambda: seeded(nn.Linear(3, 2, bias=False)).double(),
+    "residual": lambda: seeded(Residual(3, 5, 2)).double(),
+    "two heads": lambda: seeded(Residual(3, 5, 2, heads=2)).double(),
+    "shortcuts": dense_with_shortcuts,
+    "frozen layer": frozen_first,
+    "views": flattening,
+    "in place": in_place,
+}
+every_module = pytest.mark.parametrize("make", MODULES.values(), ids=list(MODULES))
+
+
+def as_tuple(output: Any) -> tuple[Tensor, ...]:
+    return output if isinstance(output, tuple) else (output,)
+
+
+def run(net: TargetSpace, x: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Outputs, and the gradients of a loss that weighs each of them differently."""
+    outputs = as_tuple(net(x))
+    sum((normal(*out.shape, seed=7) * out).sum() for out in outputs).backward()
+    return outputs, gradients(net)
+
+
+# --- Passes ---------------------------------------------------------------------------
+
+
+@every_module
+@both_untanglings
+def test_all_ways_to_run_agree(make: Callable[[], nn.Module], untangling: str) -> None:
+    net = TargetSpace(make(), normal(20, 3), 0.1, untangling)
+    move_targets(net)
+    x = normal(6, 3, seed=3)
+    trained = as_tuple(net(x))
+    realised, evaluated = as_tuple(net.realise()(x)), as_tuple(net.eval()(x))
+    assert all(out.shape == (6, 2) for out in trained)
+    assert_all_close(evaluated, trained, 1e-11)
+    assert_all_close(realised, trained, 1e-11)
+
+
+@every_module
+@both_untanglings
+def test_fixed_batch_itself_is_as_good_as_a_copy(
+    make: Callable[[], nn.Module], untangling: str
+) -> None:
+    fixed = normal(20, 3)
+    net = TargetSpace(make(), fixed, 0.1, untangling)
+    move_targets(net)
+    outputs, expected = run(net, fixed.clone())
+    for same in (fixed, net.fixed_batch, fixed[:]):
+        again, gradient = run(net, same)
+        assert_all_close(again, outputs, 1e-11)
+        assert_all_close(gradient, expected, 1e-9)
+
+
+def test_fixed_batch_itself_runs_once() -> None:
+    seen: list[int] = []
+    module = perceptron()
+    module[1].register_forward_hook(lambda *args: seen.append(len(args[2])))
+    net = TargetSpace(module, normal(20, 3))
+    seen.clear()
+    net(net.fixed_batch)
+    net(normal(6, 3))
+    assert seen == [20, 26]
+
+
+@both_untanglings
+@pytest.mark.parametrize("n_fixed", [2, 9], ids=["dual", "primal"])
+def test_one_pass_equals_two(untangling: str, n_fixed: int) -> None:
+    net = TargetSpace(perceptron(width=9), normal(n_fixed, 4, 3), 0.1, untangling)
+    move_targets(net)
+    assert [t.shape for t in targets_of(net)] == [(n_fixed, 4, 9), (n_fixed, 4, 2)]
+    x = normal(5, 4, 3, seed=3)
+    (together,), expected = run(net, x)
+    # With another length than that of X̄, the two cannot be stacked.
+    parts = torch.cat([net(x[:, :1]), net(x[:, 1:])], 1)
+    (normal(*parts.shape, seed=7) * parts).sum().backward()
+    assert_all_close([parts], [together], 1e-11)
+    assert_all_close(gradients(net), expected, 1e-9)
+
+
+@both_untanglings
+def test_axes_between_rows_and_features_are_rows(untangling: str) -> None:
+    fixed, x = normal(8, 4, 3), normal(5, 4, 3, seed=3)
+    net = TargetSpace(perceptron(), fixed, 0.1, untangling)
+    flat = TargetSpace(perceptron(), fixed.reshape(32, 3), 0.1, untangling)
+    move_targets(net)
+    for layer, other in zip(
+        net.target_layers().values(), flat.target_layers().values(), strict=True
+    ):
+        other.targets.data = layer.targets.detach().reshape(32, -1).clone()
+    (outputs,), gradient = run(net, x)
+    flat_outputs = flat(x.reshape(20, 3))
+    (
+        normal(*outputs.shape, seed=7) * flat_outputs.reshape(outputs.shape)
+    ).sum().backward()
+    assert_all_close([outputs.reshape(20, 2)], [flat_outputs], 1e-11)
+    for a, b in zip(gradient, gradients(flat), strict=True):
+        assert_all_close([a.reshape(b.shape)], [b], 1e-10)
+
+
+def test_penalties_reach_the_targets() -> None:
+    net = TargetSpace(perceptron(), normal(20, 3), 0.1)
+    _, weights = net.forward_with_weights(normal(6, 3))
+    realised = net.realise()
+    assert_all_close(weights, [realised[0].weight.T, realised[2].weight.T], 1e-11)
+    sum(w.square().sum() for w in weights).backward()
+    assert all(gradient.any() for gradient in gradients(net))
+
+
+# --- Training -------------------------------------------------------------------------
+
+
+def xor() -> tuple[Tensor, Tensor]:
+    x = normal(80, 2, dtype=torch.float32)
+    return x, (x.prod(1) > 0).long()
+
+
+@both_untanglings
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_hand_written_loop(untangling: str, kind: type) -> None:
+    x, y = xor()
+    module = perceptron(2, 10, dtype=torch.float32)
+    net = TargetSpace(module, x[:40].clone(), 0.01, untangling)
+    rate = 0.05 if kind is torch.optim.Adam else 10.0
+    optimizer = kind(net.parameters(), lr=rate)
+    for _ in range(200):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    assert (net.eval()(x).argmax(1) == y).float().mean() > 0.95
+
+
+def test_line_search_of_lbfgs() -> None:
+    x, y = xor()
+    net = TargetSpace(perceptron(2, 10, dtype=torch.float32), x, 0.01)
+    optimizer = torch.optim.LBFGS(net.parameters(), line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        return loss
+
+    first = closure().item()
+    for _ in range(3):
+        optimizer.step(closure)
+    assert closure().item() < 0.1 * first
+
+
+def test_skorch_classifier() -> None:
+    x, y = xor()
+    net = TargetSpace(perceptron(2, 10, dtype=torch.float32), x, 0.01)
+    classifier = NeuralNetClassifier(
+        net,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=0.03,
+        max_epochs=30,
+        batch_size=20,
+        train_split=None,
+        verbose=0,
+    )
+    classifier.fit(x.numpy(), y.numpy())
+    assert classifier.score(x.numpy(), y.numpy()) > 0.95
+    assert np.allclose(
+        classifier.predict_proba(x.numpy()), net.eval()(x).softmax(1).detach()
+    )
+
+
+# --- Errors ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [-1e-9, math.nan, math.inf])
+def test_bad_lam(lam: float) -> None:
+    with pytest.raises(ValueError, match="lam must be finite and at least 0, got"):
+        TargetSpace(perceptron(), normal(4, 3), lam)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        (np.zeros((4, 3)), "must be a tensor of at least two axes"),
+        (torch.zeros(3), "must be a tensor of at least two axes"),
+        (torch.zeros(0, 3), r"at least one row, got torch.float32 of shape \(0, 3\)"),
+        (torch.zeros(4, 3, dtype=torch.int64), "must be floating point"),
+    ],
+)
+def test_bad_fixed_batch(fixed: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"fixed_batch {message}|{message}"):
+        TargetSpace(perceptron(), fixed)
+
+
+def test_bad_untangling() -> None:
+    with pytest.raises(ValueError, match="untangling must be 'scu' or 'ocu', got 'x'"):
+        TargetSpace(perceptron(), normal(4, 3), untangling="x")
+
+
+def test_nothing_to_learn() -> None:
+    with pytest.raises(ValueError, match="no layer that can be learnt by targets"):
+        TargetSpace(nn.Tanh(), normal(4, 3))
+
+
+@pytest.mark.parametrize("where", ["fixed batch", "targets"])
+def test_error_of_a_solve_names_layer_lam_and_rows(where: str) -> None:
+    fixed = normal(11, 3)
+    net = TargetSpace(perceptron(), fixed, 0.25)
+    if where == "fixed batch":
+        fixed[2, 1] = math.inf
+    else:
+        net.module[0].targets.data[3] = math.nan
+    name = "0" if where == "fixed batch" else "2"
+    message = rf"layer '{name}' .*\(lam=0.25, fixed batch of 11 rows\).*standardise X"
+    with pytest.raises(FactorisationError, match=message):
+        net(normal(4, 3))
+    # The failed pass leaves nothing behind.
+    fixed.nan_to_num_(posinf=0)
+    net.reset_targets(generator=torch.Generator().manual_seed(0))
+    assert net(normal(4, 3)).isfinite().all()
+
+
+def test_lam_may_change() -> None:
+    net = TargetSpace(perceptron(), normal(30, 3), 1.0)
+    fresh = TargetSpace(perceptron(), normal(30, 3), 0.1)
+    fresh.load_state_dict(net.state_dict())
+    net.lam = 0.1
+    assert_all_close([net(normal(4, 3))], [fresh(normal(4, 3))])
+    with pytest.raises(ValueError, match="lam must be finite and at least 0"):
+        net.lam = -1.0

@@ -1,0 +1,279 @@
+"""The ridge solve has the properties of the mathematical object."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sktarget.linalg import (
+    _BLOCK,
+    FactorisationError,
+    factorise,
+    gramian,
+    plan_solve,
+    prefers_dual,
+    ridge_solve,
+)
+from tests.helpers import normal
+
+EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
+DTYPES = list(EPS)
+
+shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
+ridges = st.floats(1e-6, 1e3)
+seeds = st.integers(0, 1000)
+
+
+def problem(n: int, k: int, m: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+    return normal(n, k, seed=seed), normal(n, m, seed=seed + 1)
+
+
+def primal(a: Tensor, t: Tensor, lam: float) -> Tensor:
+    return factorise(gramian(a), lam).solve(a.T @ t)
+
+
+def dual(a: Tensor, t: Tensor, lam: float) -> Tensor:
+    return a.T @ factorise(gramian(a.T), lam).solve(t)
+
+
+def badly_scaled(n: int, k: int, dtype: torch.dtype) -> Tensor:
+    """Columns over four orders of magnitude, off centre, exact in float32."""
+    scales = torch.logspace(-2, 2, k, dtype=torch.float64)
+    return ((normal(n, k) + 1) * scales).float().to(dtype)
+
+
+def low_rank(n: int, k: int, rank: int) -> Tensor:
+    return normal(n, rank, seed=4) @ normal(rank, k, seed=5)
+
+
+# --- The solution ---------------------------------------------------------------------
+
+
+@given(shapes, ridges, seeds)
+def test_primal_equals_dual(shape: tuple[int, int], lam: float, seed: int) -> None:
+    a, t = problem(*shape, seed=seed)
+    scale = 1 + a.square().sum().item() / lam  # of the rounding, by the condition
+    expected = primal(a, t, lam)
+    for w in (dual(a, t, lam), ridge_solve(a, t, lam)):
+        torch.testing.assert_close(w, expected, rtol=0, atol=1e-14 * scale)
+
+
+@given(shapes, ridges, seeds)
+def test_normal_equations(shape: tuple[int, int], lam: float, seed: int) -> None:
+    a, t = problem(*shape, seed=seed)
+    w = ridge_solve(a, t, lam)
+    residual = a.T @ (a @ w - t) + lam * w
+    scale = a.square().sum().item() * (1 + w.abs().max().item())
+    # The dual form meets (AAᵀ + λI)Z = T, so Aᵀ times its residual remains, over λ.
+    lost = max(1.0, a.square().sum().item() / lam) if prefers_dual(*shape) else 1.0
+    assert residual.abs().max() <= 1e-13 * (1 + scale) * lost
+
+
+@given(shapes, ridges, seeds)
+@settings(max_examples=30)
+def test_every_row_twice_is_half_the_ridge(
+    shape: tuple[int, int], lam: float, seed: int
+) -> None:
+    a, t = problem(*shape, seed=seed)
+    once = ridge_solve(a, t, lam)
+    twice = ridge_solve(torch.cat([a, a]), torch.cat([t, t]), 2 * lam)
+    scale = 1 + a.square().sum().item() / lam
+    torch.testing.assert_close(twice, once, rtol=0, atol=1e-14 * scale)
+
+
+@pytest.mark.parametrize("shape", [(20, 4), (4, 20)])
+def test_order_of_rows_is_of_no_account(shape: tuple[int, int]) -> None:
+    a, t = problem(*shape)
+    order = torch.randperm(len(a), generator=torch.Generator().manual_seed(0))
+    expected = ridge_solve(a, t, 0.1)
+    torch.testing.assert_close(ridge_solve(a[order], t[order], 0.1), expected)
+
+
+@pytest.mark.parametrize("n", [4, 20])
+def test_equal_columns_share_the_weight(n: int) -> None:
+    a, t = problem(n, 6)
+    # A column twice, with λ, is that column once, √2 as large and with √2 the weight.
+    w = ridge_solve(torch.cat([a, a[:, :1]], 1), t, 0.1)
+    torch.testing.assert_close(w[0], w[-1], rtol=0, atol=1e-13)
+    a[:, 0] *= math.sqrt(2)
+    torch.testing.assert_close(w[0] * math.sqrt(2), ridge_solve(a, t, 0.1)[0])
+
+
+# --- Limits of λ ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [0.0, 1e-13])
+@pytest.mark.parametrize("shape", [(30, 5), (5, 30), (6, 6)])
+def test_without_ridge_full_rank_gives_the_least_norm(
+    shape: tuple[int, int], lam: float
+) -> None:
+    a, t = problem(*shape, seed=2)
+    expected = torch.linalg.pinv(a) @ t
+    # The floor of λ, 16 ετ, in proportion to the smallest eigenvalue.
+    allowed = 16 * EPS[a.dtype] * (torch.linalg.cond(a) ** 2).item() * min(shape)
+    error = torch.dist(ridge_solve(a, t, lam), expected)
+    assert error <= 2 * allowed * expected.norm()
+    assert allowed < 1e-7
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60), (400, 250), (250, 400)])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_without_ridge_any_rank_is_solved(
+    shape: tuple[int, int], scale: float, dtype: torch.dtype
+) -> None:
+    a = (low_rank(*shape, rank=3) * scale).to(dtype)
+    t = (a.double() @ normal(shape[1], 2)).to(dtype)
+    w = ridge_solve(a, t, 0.0)
+    assert w.dtype == dtype
+    assert w.isfinite().all()
+    assert torch.dist(a @ w, t) <= 1e-5 * t.norm()
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
+def test_without_ridge_low_rank_nears_the_least_norm(shape: tuple[int, int]) -> None:
+    a, t = low_rank(*shape, rank=3), normal(shape[0], 2)
+    expected = torch.linalg.pinv(a, rtol=1e-10) @ t
+    # What the rounding of AᵀT leaves in the null space is divided by the floor.
+    assert torch.dist(ridge_solve(a, t, 0.0), expected) <= 0.1 * expected.norm()
+    fitted = ridge_solve(a, a @ normal(shape[1], 2), 0.0)
+    assert torch.dist(a @ fitted, a @ normal(shape[1], 2)) <= 1e-9 * a.norm()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
+@pytest.mark.parametrize("lam", [0.0, 1.0])
+def test_zero_inputs_give_zero_weights(
+    shape: tuple[int, int], lam: float, dtype: torch.dtype
+) -> None:
+    t = normal(shape[0], 2, dtype=dtype)
+    w = ridge_solve(torch.zeros(shape, dtype=dtype), t, lam)
+    torch.testing.assert_close(w, torch.zeros(shape[1], 2, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(20, 4), (4, 20)])
+def test_large_ridge_gives_vanishing_weights(
+    shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    a, t = (value.to(dtype) for value in problem(*shape))
+    for lam in (1e9, 1e30):
+        torch.testing.assert_close(ridge_solve(a, t, lam) * lam, a.T @ t)
+
+
+# --- Accuracy -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [0.0, 1e-12, 1e-8, 1e-4, 1e-2, 1.0, 100.0])
+@pytest.mark.parametrize("shape", [(80, 12), (12, 80), (300, 220)])
+def test_single_precision_is_as_good_as_double(
+    shape: tuple[int, int], lam: float
+) -> None:
+    a = badly_scaled(*shape, torch.float64)
+    t = (a @ normal(shape[1], 2, seed=7)).float().double()
+    expected = ridge_solve(a, t, lam)
+    w = ridge_solve(a.float(), t.float(), lam)
+    assert w.dtype == torch.float32
+    # What counts is what the layer gives: the sums.
+    error = torch.dist(a @ w.double(), a @ expected)
+    assert error <= 50 * EPS[torch.float32] * t.norm()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_plan_has_three_regimes(dtype: torch.dtype) -> None:
+    eps, tau = EPS[dtype], 100.0
+    trace = torch.tensor(tau, dtype=dtype)
+    floor = 16 * EPS[torch.float64] * tau
+
+    wide = plan_solve(trace, 9 * eps * tau, dtype)
+    assert (wide.gram_dtype, wide.work_dtype) == (dtype, dtype)
+    below = plan_solve(trace, 7 * eps * tau, dtype)
+    assert (below.gram_dtype, below.work_dtype) == (torch.float64, dtype)
+    tiny = plan_solve(trace, 0.9 * (64 * eps) ** 2 * tau, dtype)
+    assert (tiny.gram_dtype, tiny.work_dtype) == (torch.float64, torch.float64)
+
+    assert plan_solve(trace, 3.5, dtype).ridge == 3.5
+    assert plan_solve(trace, 0.0, dtype).ridge == pytest.approx(floor, rel=1e-12)
+    assert plan_solve(trace, floor / 2, dtype).ridge == pytest.approx(floor, rel=1e-12)
+
+
+# --- Gramian and factor ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "k", [1, _BLOCK - 1, _BLOCK, _BLOCK + 1, 2 * _BLOCK, 2 * _BLOCK + 1, 500]
+)
+@pytest.mark.parametrize("ones", [False, True])
+def test_gramian_across_the_boundaries_of_blocks(k: int, ones: bool) -> None:
+    rows = normal(7, k)
+    explicit = torch.cat([torch.ones(7, 1), rows], 1) if ones else rows
+    gram = gramian(rows, ones=ones)
+    torch.testing.assert_close(gram.tril(), (explicit.T @ explicit).tril())
+
+
+def test_gramian_in_other_arithmetic() -> None:
+    rows = normal(50, 3, dtype=torch.float32)
+    gram = gramian(rows, torch.float64, ones=True)
+    explicit = torch.cat([torch.ones(50, 1), rows], 1).double()
+    assert gram.dtype == torch.float64
+    torch.testing.assert_close(
+        gram.tril(), (explicit.T @ explicit).tril(), rtol=0, atol=1e-13
+    )
+
+
+def test_factor_reads_the_lower_triangle_only() -> None:
+    gram = gramian(normal(9, 4))
+    expected = factorise(gram.clone(), 0.1).solve(normal(4, 2))
+    gram += torch.full((4, 4), 1e9).triu(1)
+    torch.testing.assert_close(factorise(gram, 0.1).solve(normal(4, 2)), expected)
+
+
+def test_factor_once_solve_many() -> None:
+    a = normal(30, 5)
+    system = a.T @ a + 0.3 * torch.eye(5)
+    factor = factorise(gramian(a), 0.3)
+    for seed in range(3):
+        right = normal(5, 2, seed=seed)
+        torch.testing.assert_close(system @ factor.solve(right), right)
+    right = normal(5, 2, dtype=torch.float32)
+    solution = factor.solve(right)
+    assert solution.dtype == torch.float32
+    torch.testing.assert_close(solution, factor.solve(right.double()).float())
+
+
+# --- Errors ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_inputs_that_are_not_finite(
+    value: float, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    a, t = (v.to(dtype) for v in problem(*shape))
+    a[1, 2] = value
+    with pytest.raises(FactorisationError, match=r"trace of the Gramian is (nan|inf)"):
+        ridge_solve(a, t, 0.1)
+
+
+@pytest.mark.parametrize(
+    "matrix", [lambda: -torch.eye(3), lambda: torch.full((3, 3), math.nan)]
+)
+def test_matrix_without_factor(matrix: Callable[[], Tensor]) -> None:
+    with pytest.raises(FactorisationError, match="has no Cholesky factor"):
+        factorise(matrix(), 0.5)
+
+
+@pytest.mark.parametrize("lam", [-1e-9, -math.inf, math.nan])
+def test_bad_ridge(lam: float) -> None:
+    with pytest.raises(ValueError, match="lam must be at least 0, got"):
+        ridge_solve(*problem(4, 3), lam=lam)
+
+
+@pytest.mark.parametrize(("n", "k", "expected"), [(3, 4, True), (4, 4, False)])
+def test_smaller_system_is_preferred(n: int, k: int, expected: bool) -> None:
+    assert prefers_dual(n, k) is expected

@@ -1,0 +1,327 @@
+"""The course of training: when it ends, at which rate, and with which state."""
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from skorch.callbacks import Callback
+from torch import Tensor, nn
+
+from sktarget.nn import TargetSpace
+from sktarget.training import (
+    LOSSES,
+    DivergenceError,
+    TensorData,
+    TrainingLog,
+    TrainingSettings,
+    train,
+)
+from tests.helpers import assert_all_close, normal, perceptron
+
+ROWS = 20
+NEVER = -math.inf  # As tol: every epoch is an improvement.
+
+
+def settings(**changes: Any) -> TrainingSettings:
+    defaults: dict[str, Any] = {
+        "solver": "sgd",
+        "learning_rate_init": 0.5,
+        "learning_rate": "constant",
+        "power_t": 0.5,
+        "momentum": 0.0,
+        "nesterovs_momentum": True,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+        "alpha": 0.0,
+        "batch_size": ROWS,
+        "shuffle": True,
+        "max_iter": 100,
+        "max_fun": 100,
+        "tol": 0.0,
+        "n_iter_no_change": 2,
+        "verbose": False,
+        "describe": "lam=0.5, learning_rate_init=7",
+    }
+    return TrainingSettings(**{**defaults, **changes})
+
+
+class Counter(nn.Module):
+    """Its one number falls by the learning rate with every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.number.expand(len(x), 1)
+
+
+class Script:
+    """A loss of given values, whatever the network does."""
+
+    def __init__(self, values: Iterable[float]) -> None:
+        self.values: Iterator[float] = iter(values)
+
+    def __call__(self, sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        mean = sums.mean()
+        return mean - mean.detach() + next(self.values)
+
+
+class Rates(Callback):  # type: ignore[misc]
+    """Notes the learning rate of every epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        self.seen.append(net.optimizer_.param_groups[0]["lr"])
+
+
+class Course:
+    """A scripted run, and what it leaves behind."""
+
+    def __init__(
+        self,
+        losses: Iterable[float],
+        scores: Iterable[float] | None = None,
+        **changes: Any,
+    ) -> None:
+        self.log, self.module = TrainingLog(), Counter()
+        data = TensorData(torch.zeros(ROWS, 1), torch.zeros(ROWS, 1))
+        given = None if scores is None else iter(scores)
+        train(
+            self.module,
+            data,
+            None if given is None else data,
+            settings(**changes),
+            loss=Script(losses),
+            score=lambda *_: next(given),
+            log=self.log,
+            generator=None,
+        )
+
+    @property
+    def number(self) -> float:
+        return self.module.number.item()
+
+
+# --- The end --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "tol", "epochs"),
+    [
+        ([5, 3, 4, 4, 4, 9], 0.0, 5),
+        ([5, 4, 4, 4, 4, 5, 5, 5, 9], 0.0, 8),  # An equal loss is no worse.
+        ([5, 4, 3.95, 3.9, 3.85, 9], 0.5, 5),
+        ([5, 4, 3.8, 3.6, 3.0, 2.9, 2.8, 2.7, 9], 0.5, 8),
+    ],
+)
+def test_training_ends_without_progress(
+    losses: list[float], tol: float, epochs: int
+) -> None:
+    course = Course(losses, tol=tol)
+    assert course.log.loss_curve == losses[:epochs]
+    assert course.log.best_loss == min(losses[:epochs])
+    assert course.log.n_samples_seen == ROWS * epochs
+
+
+def test_reaching_max_iter_warns() -> None:
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(3\) reached"):
+        assert len(Course([3, 2, 1], max_iter=3).log.loss_curve) == 3
+    incremental = Course([3], max_iter=1, incremental=True)  # Warnings are errors.
+    assert incremental.log.loss_curve == [3]
+
+
+def test_progress_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    Course([1, 2, 2, 2], verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Iteration 1, loss = 1.00000000"
+    assert lines[-1].endswith("for 2 consecutive epochs. Stopping.")
+
+
+# --- Learning rates -------------------------------------------------------------------
+
+
+def mlp(**parameters: Any) -> MLPClassifier:
+    rows = np.random.default_rng(0).normal(size=(ROWS, 2))
+    model = MLPClassifier((2,), solver="sgd", batch_size=ROWS, **parameters)
+    return model.fit(rows, rows[:, 0] > 0)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_invscaling_is_that_of_the_mlp() -> None:
+    shared = {"learning_rate": "invscaling", "power_t": 0.3, "max_iter": 4}
+    rates = Rates()
+    Course(range(9, 0, -1), callbacks=[rates], **shared)
+    assert rates.seen[0] == 0.5
+    for epochs in (1, 2, 3):
+        model = mlp(learning_rate_init=0.5, **{**shared, "max_iter": epochs})
+        expected = model._optimizer.learning_rate
+        assert rates.seen[epochs] == pytest.approx(expected, rel=1e-12)
+
+
+def test_adaptive_rate_is_that_of_the_mlp() -> None:
+    shared = {"learning_rate": "adaptive", "tol": 100.0, "n_iter_no_change": 2}
+    model = mlp(learning_rate_init=1e-4, max_iter=100, **shared)
+    rates = Rates()
+    course = Course([1] * 100, callbacks=[rates], learning_rate_init=1e-4, **shared)
+    assert len(course.log.loss_curve) == model.n_iter_
+    assert rates.seen[-1] == pytest.approx(model._optimizer.learning_rate)
+    assert sorted(set(rates.seen)) == pytest.approx([8e-7, 4e-6, 2e-5, 1e-4])
+
+
+@pytest.mark.parametrize("schedule", ["invscaling", "adaptive"])
+def test_schedules_are_for_sgd(schedule: str) -> None:
+    rates = Rates()
+    Course([1, 2, 2, 2], callbacks=[rates], solver="adam", learning_rate=schedule)
+    assert rates.seen == [0.5] * 4
+
+
+# --- The best state -------------------------------------------------------------------
+
+
+def test_best_score_is_restored() -> None:
+    # Of an epoch, the loss of training comes first, then that of validation.
+    losses = [5, 6, 4, 7, 3, 8, 2, 9, 1, 9, 1, 9, 1, 9]
+    scores = [0.1, 0.3, 0.9, 0.9, 0.2, 0.5, 0.8]
+    course = Course(losses, scores)
+    assert course.log.validation_scores == scores
+    assert course.log.loss_curve == losses[::2]
+    assert course.log.validation_losses == losses[1::2]
+    assert course.number == pytest.approx(-3 * 0.5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_divergence_restores_the_best_state(value: float) -> None:
+    message = r"not finite in epoch 4 \(lam=0.5, learning_rate_init=7\)"
+    with pytest.warns(ConvergenceWarning, match=message) as record:
+        course = Course([2, 1, 1.5, value], tol=NEVER)
+    assert len(record) == 1
+    assert course.log.loss_curve == [2, 1, 1.5]
+    # The loss of the second epoch is that of the state after one step.
+    assert course.number == pytest.approx(-0.5)
+
+
+def test_divergence_with_validation_restores_the_best_score() -> None:
+    with pytest.warns(ConvergenceWarning, match="not finite in epoch 3"):
+        course = Course([2, 2, 1, 1, math.nan, 1], [0.5, 0.4, 0.3], tol=NEVER)
+    assert course.number == pytest.approx(-0.5)
+    assert course.log.validation_scores == [0.5, 0.4]
+
+
+def test_divergence_in_the_first_epoch() -> None:
+    message = r"not finite in epoch 1 \(lam=0.5, .*\). Lower learning_rate_init"
+    with pytest.raises(DivergenceError, match=message):
+        Course([math.nan])
+
+
+def test_divergence_that_a_solve_meets_first() -> None:
+    net = TargetSpace(perceptron(act=nn.ReLU(), dtype=torch.float32), DATA.x)
+    with pytest.warns(ConvergenceWarning, match="Training diverged"):
+        run(net, solver="sgd", learning_rate_init=1e4, tol=NEVER)
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
+def test_interrupt_keeps_the_state() -> None:
+    def losses() -> Iterator[float]:
+        yield from [3, 2, 1]
+        raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted after 3 epochs; the state so"):
+        course = Course(losses())
+    assert course.log.loss_curve == [3, 2, 1]
+    assert course.number == pytest.approx(-1.5)
+
+
+# --- Real networks --------------------------------------------------------------------
+
+DATA = TensorData(
+    normal(ROWS, 3, dtype=torch.float32), normal(ROWS, 2, seed=1, dtype=torch.float32)
+)
+
+
+def run(
+    module: nn.Module,
+    *,
+    log: TrainingLog | None = None,
+    generator: torch.Generator | None = None,
+    state: dict[str, Any] | None = None,
+    data: TensorData = DATA,
+    **changes: Any,
+) -> dict[str, Any]:
+    return train(
+        module,
+        data,
+        None,
+        settings(**{"solver": "adam", "learning_rate_init": 0.01, **changes}),
+        loss=LOSSES["squared_error"],
+        score=lambda *_: 0.0,
+        log=TrainingLog() if log is None else log,
+        generator=generator or torch.Generator().manual_seed(0),
+        optimiser_state=state,
+    )
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("space", ["targets", "weights"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "adam", "batch_size": 6},
+        {"solver": "adam"},
+        {"solver": "sgd", "momentum": 0.9, "batch_size": 6},
+        {"solver": "sgd", "learning_rate": "invscaling"},
+        {"solver": "lbfgs"},
+    ],
+    ids=["adam", "full batch", "momentum", "invscaling", "lbfgs"],
+)
+def test_twice_five_epochs_are_ten(options: dict[str, Any], space: str) -> None:
+    results = []
+    for parts in ([10], [5, 5]):
+        module: nn.Module = perceptron(dtype=torch.float32)
+        if space == "targets":
+            module = TargetSpace(module, DATA.x, 0.1)
+        log, state = TrainingLog(), None
+        generator = torch.Generator().manual_seed(0)
+        for epochs in parts:
+            state = run(
+                module,
+                log=log,
+                generator=generator,
+                state=copy.deepcopy(state),
+                max_iter=epochs,
+                tol=NEVER,
+                **options,
+            )
+        results.append((log, list(module.parameters())))
+    (log, parameters), (log_again, parameters_again) = results
+    assert log_again == log
+    assert len(log.loss_curve) == 10
+    assert log.loss_curve[-1] < log.loss_curve[0]
+    assert_all_close(parameters_again, parameters, 0)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("space", ["targets", "weights"])
+@pytest.mark.parametrize("mean_weight", [1.0, 2.5])
+def test_penalty_counts_weights_and_no_biases(space: str, mean_weight: float) -> None:
+    plain = perceptron(dtype=torch.float32)
+    with torch.no_grad():
+        plain[0].bias += 5
+    net = TargetSpace(plain, DATA.x, 0.1) if space == "targets" else plain
+    realised = net.realise() if isinstance(net, TargetSpace) else copy.deepcopy(net)
+    penalty = sum(realised[k].weight.square().sum().item() for k in (0, 2))
+    data = TensorData(DATA.x, DATA.y, mean_weight=mean_weight)
+    log = TrainingLog()
+    run(net, log=log, data=data, max_iter=1, alpha=3.0)
+    expected = LOSSES["squared_error"](realised(DATA.x), DATA.y, None).item()
+    expected += 0.5 * 3.0 * penalty / (ROWS * mean_weight)
+    assert log.loss_curve == pytest.approx([expected], rel=1e-5)
