@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sktarget.datasets import make_two_spirals
+from sktarget.datasets import (
+    make_delayed_addition,
+    make_delayed_recall,
+    make_two_spirals,
+)
 
 # Rows of the paper's two files: index, x, y, label, printed with six decimals.
 PAPER_TRAIN = [
@@ -99,3 +103,49 @@ def test_noise() -> None:
 def test_bad_parameters_are_named(parameter: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"'{parameter}' parameter of make_two_spir"):
         make_two_spirals(**{parameter: value})
+
+
+STREAMS = [make_delayed_recall, make_delayed_addition]
+
+
+@pytest.mark.parametrize("make", STREAMS)
+@pytest.mark.parametrize(("delay", "n_timesteps"), [(0, 5), (1, 9), (7, 8), (4, None)])
+def test_streams(make: Any, delay: int, n_timesteps: int | None) -> None:
+    X, y = make(6, delay, n_timesteps=n_timesteps, random_state=0)
+    length = n_timesteps or delay + 50
+    assert X.shape == (6, 1, length)
+    assert y.shape == (6, length)
+    assert X.dtype == np.float64
+    assert y.dtype == np.int64
+    assert set(X.ravel()) == {0.0, 1.0}
+    assert (y[:, :delay] == -1).all()
+    assert set(y[:, delay:].ravel()) == {0, 1}
+    assert_array_equal(X, make(6, delay, n_timesteps=n_timesteps, random_state=0)[0])
+
+
+@pytest.mark.parametrize("delay", [1, 3, 20])
+def test_recall_brute_force(delay: int) -> None:
+    X, y = make_delayed_recall(5, delay, random_state=1)
+    for stream, wanted in zip(X[:, 0], y, strict=True):
+        for t in range(delay, len(stream)):
+            assert wanted[t] == stream[t - delay]
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3, 20])
+def test_addition_brute_force(delay: int) -> None:
+    X, y = make_delayed_addition(5, delay, random_state=1)
+    for stream, wanted in zip(X[:, 0].astype(int).tolist(), y, strict=True):
+        # Python's integers are as long as they need to be.
+        number = sum(bit << t for t, bit in enumerate(stream))
+        # Below `delay` there is nothing to add to, and so nothing to carry.
+        total = number + (number << delay)
+        for t in range(delay, len(stream)):
+            assert wanted[t] == total >> t & 1
+
+
+@pytest.mark.parametrize("make", STREAMS)
+def test_streams_must_be_longer_than_the_delay(make: Any) -> None:
+    with pytest.raises(ValueError, match="more than delay=5, got 5"):
+        make(2, 5, n_timesteps=5)
+    with pytest.raises(ValueError, match="'delay' parameter"):
+        make(2, -1)

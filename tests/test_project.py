@@ -29,6 +29,7 @@ README = ROOT / "README.md"
 LAYERS = {
     "sktarget.linalg": 0,
     "sktarget.datasets": 0,
+    "sktarget.preprocessing": 0,
     "sktarget.nn": 1,
     "sktarget.architectures": 1,
     "sktarget.training": 2,

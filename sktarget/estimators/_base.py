@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget.estimators import _rules
@@ -119,6 +120,13 @@ class BaseTargetSpace(NetworkEstimator):
                 "batch_norm=True goes with parameterization='weights' only: targets "
                 "fix the statistics that it normalises"
             )
+        for callback in self.callbacks or ():
+            part = callback[1] if isinstance(callback, tuple) else callback
+            if not isinstance(part, Callback):
+                raise TypeError(
+                    "callbacks must be instances of skorch.callbacks.Callback, or "
+                    f"pairs of a name and one, got {callback!r}"
+                )
         if not incremental:
             return
         if self.solver == "lbfgs":
@@ -134,6 +142,7 @@ class BaseTargetSpace(NetworkEstimator):
     ) -> nn.Module:
         """Build the network, and X̄ and targets for it."""
         self._architecture = self._describe_architecture(rows.X)
+        self._space = self.parameterization
         dtype = as_tensor(rows.X[:0]).dtype
         module = build_module(self._architecture, dtype, generator)
         self._check_outputs(module, rows.X)
@@ -169,8 +178,13 @@ class BaseTargetSpace(NetworkEstimator):
         if self.module is None:
             return
         mode = module.training
-        with torch.no_grad():
-            shape = tuple(module.eval()(as_tensor(X[:2])).shape)
+        try:
+            with torch.no_grad():
+                shape = tuple(module.eval()(as_tensor(X[:2])).shape)
+        except Exception as error:
+            raise ValueError(
+                f"module cannot take rows of X, of shape {X[:2].shape}: {error}"
+            ) from error
         module.train(mode)
         if shape != (len(X[:2]), self.n_outputs_):
             raise ValueError(
@@ -197,6 +211,12 @@ class BaseTargetSpace(NetworkEstimator):
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Go on from the targets of the last fit, or else from its weights."""
         self._fixed_batch_is_all = False
+        if self.parameterization != self._space:
+            raise ValueError(
+                f"warm_start and partial_fit cannot go on from "
+                f"parameterization={self._space!r} to {self.parameterization!r}: set "
+                "warm_start=False or clone the estimator"
+            )
         if self.parameterization == "weights":
             return module
         if not hasattr(self, "targets_"):

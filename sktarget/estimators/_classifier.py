@@ -90,22 +90,14 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
 
     Examples
     --------
+    >>> from sklearn.datasets import load_iris
     >>> from sktarget import TargetSpaceClassifier
-    >>> from sktarget.datasets import make_two_spirals
-    >>> X, y = make_two_spirals()
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = (X - X.mean(axis=0)) / X.std(axis=0)
     >>> clf = TargetSpaceClassifier(
-    ...     (5, 5, 5),
-    ...     shortcuts=True,
-    ...     lam=1e-3,
-    ...     fixed_batch_size=None,
-    ...     batch_size=194,
-    ...     learning_rate_init=0.05,
-    ...     max_iter=500,
-    ...     n_iter_no_change=500,
-    ...     tol=0.0,
-    ...     random_state=0,
+    ...     (8, 8), learning_rate_init=0.1, tol=0.01, max_iter=1000, random_state=0
     ... )
-    >>> clf.fit(X, y).score(X, y) > 0.9
+    >>> clf.fit(X, y).score(X, y) > 0.95
     True
     """
 
@@ -310,8 +302,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             self.classes_ = present if classes is None else np.unique(classes)
             if len(self.classes_) < 2:
                 raise ValueError(
-                    "y must hold at least two classes, but without the rows of weight "
-                    f"zero it holds 1 class: {self.classes_.tolist()}"
+                    "y must hold at least two classes, but without the rows that "
+                    "sample_weight or class_weight set to zero it holds 1 class: "
+                    f"{self.classes_.tolist()}"
                 )
             n_classes = len(self.classes_)
             if n_classes == 2:

@@ -309,14 +309,18 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _rebuild(self) -> nn.Module:
         """Build the ordinary module with the fitted weights, on the CPU."""
-        first = next(iter(self._module_state.values()))
         custom = "module" in self._architecture
         with seeded_globally(custom, 0, torch.device("cpu")):
             module = build_module(
-                self._architecture, as_tensor(first[:0]).dtype, torch.Generator()
+                self._architecture, as_tensor(self._no_rows()).dtype, torch.Generator()
             )
         module.load_state_dict(state_to_torch(self._module_state))
         return module.eval()
+
+    def _no_rows(self) -> Array:
+        """Give an empty array of the arithmetic that the network was fitted in."""
+        arrays = (a for a in self._module_state.values() if a.dtype.kind == "f")
+        return np.empty(0, dtype=next(arrays).dtype)
 
     @property
     def module_(self) -> nn.Module:
@@ -355,8 +359,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         check_is_fitted(self, "n_iter_")
         X = self._check_features(X)
         module = self.module_
-        dtype = next(iter(self._module_state.values())).dtype
-        x = as_tensor(X.astype(dtype, copy=False))
+        x = as_tensor(X.astype(self._no_rows().dtype, copy=False))
         with torch.inference_mode():
             if len(x) <= _CHUNK:
                 whole: Array = module(x).numpy()

@@ -179,12 +179,10 @@ def choose_fixed_batch(
         If a given X̄ has the wrong shape or is not finite, or `size` exceeds the data.
     """
     if not isinstance(fixed_batch, str):
-        given = check_array(
-            fixed_batch,
-            dtype=rows.X.dtype,
-            allow_nd=True,
-            input_name="fixed_batch",
-        )
+        try:
+            given = check_array(fixed_batch, dtype=rows.X.dtype, allow_nd=True)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"fixed_batch cannot be used: {error}") from None
         if given.shape[1:] != rows.X.shape[1:]:
             raise ValueError(
                 f"fixed_batch has shape {given.shape}, but every row must have the "

@@ -83,7 +83,9 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
     >>> from sktarget import TargetSpaceRegressor
     >>> X = np.linspace(-1, 1, 100)[:, None]
     >>> y = np.sin(4 * X[:, 0])
-    >>> reg = TargetSpaceRegressor((20,), random_state=0, max_iter=300, tol=0)
+    >>> reg = TargetSpaceRegressor(
+    ...     (20,), learning_rate_init=0.1, tol=1e-3, max_iter=2000, random_state=0
+    ... )
     >>> reg.fit(X, y).score(X, y) > 0.95
     True
     """
@@ -160,7 +162,8 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self._y_is_1d = y.ndim == 1
-        y = y.reshape(len(y), -1).astype(X.dtype)
+        with np.errstate(over="ignore"):  # told below, as an error
+            y = y.reshape(len(y), -1).astype(X.dtype)
         if not np.isfinite(y).all():
             raise ValueError(f"y does not fit into {X.dtype}, the arithmetic of X")
         if first:
@@ -185,7 +188,9 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         if not np.isfinite(found).all():
             return -np.inf
         weight = None if data.weight is None else data.weight.numpy(force=True)
-        return float(r2_score(truth, found, sample_weight=weight))
+        with np.errstate(over="ignore", invalid="ignore"):
+            score = float(r2_score(truth, found, sample_weight=weight))
+        return score if np.isfinite(score) else -np.inf
 
     def predict(self, X: ArrayLike) -> Array:
         """Predict outputs.

@@ -1,16 +1,16 @@
-"""What every target layer shares: its targets, the pass it takes part in, registry."""
+"""What every target layer shares: targets, cached weights, and the registry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError, SolvePlan
+from sktarget.nn._pass import Pass, Phase
 from sktarget.nn._solve import (
     DesignOperator,
     Solution,
@@ -18,69 +18,113 @@ from sktarget.nn._solve import (
     solve_and_apply,
 )
 
-__all__ = ["Pass", "Phase", "TargetLayer", "register", "target_layer_for"]
+__all__ = ["StandIn", "TargetLayer", "TargetMap", "register", "target_layer_for"]
 
 
-class Phase(Enum):
-    """What the layers do while the wrapped module runs."""
+class TargetMap(nn.Module):
+    """One linear map that is solved for on X̄: its targets and its weights.
 
-    RECORD = "apply the own weights and take the sums as targets"
-    PROJECT = "solve, and take the sums met as the new targets"
-    SOLVE = "solve on the first rows, apply to all"
-    APPLY = "apply the weights that this very pass solved before"
+    Parameters
+    ----------
+    name : str
+        Path of the map in the wrapped module, for messages.
+    lam : float
+        λ of the solve.
+    """
+
+    targets: nn.Parameter
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, name: str, lam: float) -> None:
+        super().__init__()
+        self.name = name
+        self.lam = lam
+        self.register_buffer("weight", None, persistent=False)
+        self.register_buffer("bias", None, persistent=False)
+        self._pass: Pass | None = None
+        self._first: tuple[Any, Solution] | None = None
+        self._plan: SolvePlan | None = None
+
+    def without_bias(self, matrix: Tensor) -> Tensor:
+        """Leave the row of biases out of the matrix W."""
+        raise NotImplementedError
+
+    def keep(self, matrix: Tensor) -> None:
+        """Cache the weights to apply outside of passes."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Drop the cached factor: X̄ or λ has changed."""
+        self._first = None
+
+    def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
+        """Factorise for inputs that change; expect the arithmetic of the last time."""
+        solution = factorise_design(operator, rows, self.lam, self._plan)
+        self._plan = solution.plan
+        return solution
+
+    def take_targets(self, sums: Tensor, phase: Phase) -> None:
+        """Take the sums met on X̄ as targets, T ← S."""
+        if phase is Phase.RECORD:
+            self.targets = nn.Parameter(sums.detach().clone())
+        else:
+            with torch.no_grad():
+                self.targets.copy_(sums)
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Say which map it was, and what to do, where a factorisation fails."""
+        try:
+            yield
+        except FactorisationError as error:
+            raise FactorisationError(
+                f"layer {self.name or 'itself'!r} could not be solved for its weights "
+                f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}."
+                " Its inputs on the fixed batch, or the targets before it, are no "
+                "longer finite or span too many orders of magnitude: standardise X, "
+                "raise lam, or lower the learning rate."
+            ) from None
+
+    def extra_repr(self) -> str:
+        """Show shape of the targets and λ."""
+        return f"targets={tuple(self.targets.shape)}, lam={self.lam:g}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a pass left behind: it is made anew when needed."""
+        return {**self.__dict__, "_pass": None, "_first": None}
 
 
-@dataclass
-class Pass:
-    """One run of the wrapped module, shared by its target layers.
+class StandIn(nn.Module):
+    """What takes the place of a layer of a registered kind, with one map or several.
 
     Attributes
     ----------
-    phase : Phase
-        What the layers do.
-    inputs : Tensor
-        What the module was called with: X̄, X, or X̄ on top of X.
-    optimistic : bool
-        Whether OCU is in force.
-    weights : dict
-        The weights that each layer, by name, has solved for in this pass.
-    order : list of str
-        Names of the layers in the order in which they ran.
+    stacks : bool
+        Whether X̄ and X may run as one batch, X̄ on top: patterns lie along the first
+        axis of what goes in.
+    is_random : bool
+        Whether the layer, as it stands, draws at random.
     """
 
-    phase: Phase
-    inputs: Tensor
-    optimistic: bool = False
-    weights: dict[str, Tensor] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
+    stacks: bool = True
+    is_random: bool = False
 
-    def __post_init__(self) -> None:
-        self._version = self.inputs._version
+    def target_maps(self) -> dict[str, TargetMap]:
+        """Give the maps by their names in the wrapped module, in order of running."""
+        raise NotImplementedError
 
-    def enter(self, name: str) -> None:
-        """Note that a layer runs; a second time in one pass is an error."""
-        if name in self.order:
-            raise RuntimeError(
-                f"layer {name!r} runs twice in one pass: one set of targets cannot "
-                "serve two places of the cascade. Give each place a layer of its own."
-            )
-        self.order.append(name)
+    def realise(self) -> nn.Module:
+        """Make the ordinary layer with the cached weights as its parameters."""
+        raise NotImplementedError
 
-    def is_unchanged(self, inputs: Tensor) -> bool:
-        """Tell whether a layer's inputs are the module's own, maybe reshaped."""
-        own = self.inputs
-        return (
-            inputs.data_ptr() == own.data_ptr()
-            and inputs.numel() == own.numel()
-            and inputs.dtype == own.dtype
-            and own._version == self._version
-            and inputs.is_contiguous()
-            and own.is_contiguous()
-        )
+    def use_plain_layout(self) -> bool:
+        """Return outputs laid out as torch's own are; tell if that is a change."""
+        return False
 
 
-class TargetLayer(nn.Module):
-    """A layer that owns targets and solves for its weights on X̄.
+class TargetLayer(TargetMap, StandIn):
+    """A layer that is one map: it solves for its weights on X̄ and applies them.
 
     Between passes it applies the weights cached by the last realisation.  A subclass
     says how to read weights from and write them to the ordinary layer
@@ -93,21 +137,6 @@ class TargetLayer(nn.Module):
     lam : float
         λ of the solve.
     """
-
-    targets: nn.Parameter
-
-    def __init__(self, name: str, lam: float) -> None:
-        super().__init__()
-        self.name = name
-        self.lam = lam
-        self.register_buffer("weight", None, persistent=False)
-        self.register_buffer("bias", None, persistent=False)
-        self._pass: Pass | None = None
-        self._first: tuple[Any, Solution] | None = None
-        self._plan: SolvePlan | None = None
-
-    weight: Tensor
-    bias: Tensor | None
 
     # -- what a kind of layer defines ------------------------------------------------
 
@@ -126,19 +155,11 @@ class TargetLayer(nn.Module):
         """Run the ordinary layer with the given weights."""
         raise NotImplementedError
 
-    def without_bias(self, matrix: Tensor) -> Tensor:
-        """Leave the row of biases out of the matrix W."""
-        raise NotImplementedError
-
-    def realise(self) -> nn.Module:
-        """Make the ordinary layer with the cached weights as its parameters."""
-        raise NotImplementedError
-
-    def use_plain_layout(self) -> bool:
-        """Return outputs laid out as torch's own are; tell if that is a change."""
-        return False
-
     # -- what all kinds share --------------------------------------------------------
+
+    def target_maps(self) -> dict[str, TargetMap]:
+        """Give the layer itself."""
+        return {self.name: self}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the layer's sums: by a solve within a pass, else by cached weights."""
@@ -148,13 +169,13 @@ class TargetLayer(nn.Module):
         current.enter(self.name)
         if current.phase is Phase.RECORD:
             sums = self.apply_weights(inputs, self.weight, self.bias)
-            self.targets = nn.Parameter(sums.detach().clone())
+            self.take_targets(sums, current.phase)
             return sums
         if current.phase is Phase.APPLY:
             return self.apply_weights(
                 inputs, *self.from_matrix(current.weights[self.name])
             )
-        try:
+        with self.explaining():
             sums, matrix = solve_and_apply(
                 inputs,
                 self.targets,
@@ -162,20 +183,15 @@ class TargetLayer(nn.Module):
                 lambda rows: self._solution(rows, current.is_unchanged(inputs)),
                 optimistic=current.optimistic,
             )
-        except FactorisationError as error:
-            raise self._explain(error) from None
         current.weights[self.name] = matrix
         if current.phase is Phase.PROJECT:
-            with torch.no_grad():
-                self.targets.copy_(sums)
+            self.take_targets(sums, current.phase)
         return sums
 
     def _solution(self, rows: Tensor, constant: bool) -> Solution:
         """Factorise, or answer from the cache where the inputs are X̄ itself."""
         if not constant:
-            solution = factorise_design(self.operator, rows, self.lam, self._plan)
-            self._plan = solution.plan
-            return solution
+            return self.factorise(self.operator, rows)
         key = (self.lam, rows.shape, rows.dtype, rows.device)
         if self._first is None or self._first[0] != key:
             solution = factorise_design(self.operator, rows, self.lam)
@@ -188,41 +204,24 @@ class TargetLayer(nn.Module):
         self.weight = weight.contiguous()
         self.bias = None if bias is None else bias.contiguous()
 
-    def forget(self) -> None:
-        """Drop the cached factor: X̄ or λ has changed."""
-        self._first = None
 
-    def _explain(self, error: FactorisationError) -> FactorisationError:
-        return FactorisationError(
-            f"layer {self.name or 'itself'!r} could not be solved for its weights "
-            f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}. "
-            "Its inputs on the fixed batch, or the targets before it, are no longer "
-            "finite or span too many orders of magnitude: standardise X, raise lam, "
-            "or lower the learning rate."
-        )
-
-    def extra_repr(self) -> str:
-        """Show shape of the targets and λ."""
-        return f"targets={tuple(self.targets.shape)}, lam={self.lam:g}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a pass left behind: it is made anew when needed."""
-        return {**self.__dict__, "_pass": None, "_first": None}
-
-
-_registry: dict[type[nn.Module], Callable[[Any, str, float], TargetLayer]] = {}
+_S = TypeVar("_S", bound=StandIn)
+_Make = Callable[[Any, str, float], StandIn]
+_registry: dict[type[nn.Module], tuple[_Make, Callable[[Any], bool]]] = {}
 
 
 def register(
-    kind: type[nn.Module],
-) -> Callable[[type[TargetLayer]], type[TargetLayer]]:
-    """Register a target layer as the one that stands in for a torch layer.
+    kind: type[nn.Module], accepts: Callable[[Any], bool] = lambda layer: True
+) -> Callable[[type[_S]], type[_S]]:
+    """Register a class of layers that stand in for a kind of torch layers.
 
     Parameters
     ----------
     kind : type
         Class of the ordinary layer.  Subclasses of it are not replaced: what they
         do with their weights is not known.
+    accepts : callable, optional
+        Tells of an ordinary layer whether it can be replaced; by default all can.
 
     Returns
     -------
@@ -230,14 +229,14 @@ def register(
         Class decorator; the class is called with (layer, name, lam).
     """
 
-    def decorate(cls: type[TargetLayer]) -> type[TargetLayer]:
-        _registry[kind] = cls
+    def decorate(cls: type[_S]) -> type[_S]:
+        _registry[kind] = cls, accepts
         return cls
 
     return decorate
 
 
-def target_layer_for(layer: nn.Module, name: str, lam: float) -> TargetLayer | None:
+def target_layer_for(layer: nn.Module, name: str, lam: float) -> StandIn | None:
     """Make the target layer for an ordinary one, or None if its kind has none.
 
     Parameters
@@ -251,8 +250,10 @@ def target_layer_for(layer: nn.Module, name: str, lam: float) -> TargetLayer | N
 
     Returns
     -------
-    TargetLayer or None
+    StandIn or None
         A layer without targets yet, holding the weights of `layer`.
     """
-    make = _registry.get(type(layer))
-    return None if make is None else make(layer, name, lam)
+    make, accepts = _registry.get(type(layer), (None, None))
+    if make is None or accepts is None or not accepts(layer):
+        return None
+    return make(layer, name, lam)

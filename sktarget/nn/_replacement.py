@@ -6,7 +6,7 @@ import warnings
 
 from torch import nn
 
-from sktarget.nn._layers import TargetLayer, target_layer_for
+from sktarget.nn._layers import StandIn, target_layer_for
 
 __all__ = ["replace_layer", "replace_layers"]
 
@@ -24,13 +24,13 @@ _KEEPS_ITS_WEIGHTS = (
 
 def replace_layers(
     module: nn.Module, lam: float
-) -> tuple[nn.Module, dict[str, TargetLayer]]:
+) -> tuple[nn.Module, dict[str, StandIn]]:
     """Put target layers in the place of registered ones, in place.
 
     Returns the module (another one only if it is itself a registered layer) and the
-    target layers by name.
+    layers that stand in, by name.
     """
-    layers: dict[str, TargetLayer] = {}
+    layers: dict[str, StandIn] = {}
     kept: list[str] = []
     for name, child in list(module.named_modules()):
         own = list(child.parameters(recurse=False))
@@ -39,7 +39,7 @@ def replace_layers(
         layer = target_layer_for(child, name, lam)
         if layer is not None:
             layers[name] = layer
-        elif not isinstance(child, _KEEPS_ITS_WEIGHTS):
+        elif max(p.ndim for p in own) > 1 and not isinstance(child, _KEEPS_ITS_WEIGHTS):
             kept.append(f"{name or 'the module itself'} ({type(child).__name__})")
     for name, layer in layers.items():
         module = replace_layer(module, name, layer)

@@ -230,7 +230,7 @@ class _SolveAndApply(torch.autograd.Function):
         if optimistic:
             sums[:n_fixed_rows] = t
         ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
-        ctx.shapes = inputs.shape, targets.shape, sums.shape, inputs.dtype
+        ctx.shapes = inputs.shape, targets.shape, inputs.dtype
         ctx.save_for_backward(rows, weights, left)
         ctx.set_materialize_grads(False)
         return sums.to(inputs.dtype), weights.to(inputs.dtype)
@@ -242,13 +242,11 @@ class _SolveAndApply(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         rows, weights, left = ctx.saved_tensors
         operator, solution = ctx.operator, ctx.solution
-        in_shape, target_shape, sums_shape, dtype = ctx.shapes
+        in_shape, target_shape, dtype = ctx.shapes
         n = len(left)
         fixed = rows[:n]
         if d_sums is not None:
             d_sums = operator.sums(d_sums).to(rows.dtype)
-        elif ctx.needs_input_grad[0] or d_weights is None:
-            d_sums = rows.new_zeros(sums_shape)
 
         # What flows through AW; the optimistic rows of X̄ bypass it.
         live, lo = (d_sums, n) if ctx.optimistic else (d_sums, 0)
@@ -264,13 +262,16 @@ class _SolveAndApply(torch.autograd.Function):
 
         d_inputs = None
         if ctx.needs_input_grad[0]:
-            assert d_sums is not None
             # The rows of X̄ and of X into one tensor, without copying either.
             d_inputs = torch.empty_like(rows)
-            through = -d_targets if ctx.optimistic else d_sums[:n] - d_targets
+            through = -d_targets
+            if d_sums is not None and not ctx.optimistic:
+                through += d_sums[:n]
             operator.adjoint(through, weights, fixed, out=d_inputs[:n])
             operator.adjoint(left, right, fixed, out=d_inputs[:n], add=True)
-            if len(rows) > n:
+            if d_sums is None:
+                d_inputs[n:] = 0
+            elif len(rows) > n:
                 operator.adjoint(d_sums[n:], weights, rows[n:], out=d_inputs[n:])
             d_inputs = d_inputs.reshape(in_shape).to(dtype)
         if ctx.optimistic and d_sums is not None:

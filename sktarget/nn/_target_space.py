@@ -11,10 +11,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from sktarget.nn import _initialisation
-from sktarget.nn._layers import Pass, Phase, TargetLayer
+from sktarget.nn._layers import TargetMap
+from sktarget.nn._pass import Pass, Phase
 from sktarget.nn._replacement import replace_layer, replace_layers
 
 __all__ = ["TargetSpace"]
@@ -34,13 +35,15 @@ class TargetSpace(nn.Module):
     ----------
     module : nn.Module
         The network.  It is copied; its layers of registered kinds (``nn.Linear``,
-        ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``) are replaced by target layers,
-        everything else stays as it is and learns in weight space.  Control flow,
-        shortcuts and several outputs are free; the order in which the layers run on
-        X̄ is the cascade.  Frozen layers (``requires_grad=False``) are left alone.
+        ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``, ``nn.RNN``, ``nn.LSTM``,
+        ``nn.GRU``) are replaced by target layers, everything else stays as it is and
+        learns in weight space.  Control flow, shortcuts and several outputs are free;
+        the order in which the layers run on X̄ is the cascade.  Frozen layers
+        (``requires_grad=False``) are left alone.
     fixed_batch : Tensor of shape (n̄_b, ...)
-        X̄, the inputs on which the targets are defined.  It never changes during
-        training.  At least as many rows as the widest layer has inputs are advisable.
+        X̄, the inputs on which the targets are defined, in the layout in which the
+        module takes them.  It never changes during training.  At least as many rows as
+        the widest layer has inputs are advisable; time steps count as rows.
     lam : float, default=1e-3
         λ ≥ 0 of Eq. 7, the ridge of every solve; not a weight decay.
     untangling : {"scu", "ocu"}, default="scu"
@@ -60,7 +63,8 @@ class TargetSpace(nn.Module):
         If `lam` is negative or not finite, `untangling` unknown, `fixed_batch` empty
         or not floating point, or if no layer of `module` can be learnt by targets.
     RuntimeError
-        If a layer runs twice in one pass; the message names it.
+        If a layer runs twice in one pass; the message names it.  (A recurrent layer
+        may: it then applies the weights that its first run was solved for.)
 
     Warns
     -----
@@ -136,6 +140,9 @@ class TargetSpace(nn.Module):
         self.register_buffer("fixed_batch", fixed_batch.detach())
         self._lam = float(lam)
         self.module, self._layers = replace_layers(copy.deepcopy(module), self._lam)
+        self._maps: dict[str, TargetMap] = {}
+        for layer in self._layers.values():
+            self._maps.update(layer.target_maps())
         self._adopt_weights()
         self._batch_key: Any = None
         self._realised_key: Any = None
@@ -151,7 +158,7 @@ class TargetSpace(nn.Module):
         if not 0 <= lam < float("inf"):
             raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
         self._lam = float(lam)
-        for layer in self._layers.values():
+        for layer in self._maps.values():
             layer.lam = self._lam
 
     # -- targets ---------------------------------------------------------------------
@@ -159,14 +166,18 @@ class TargetSpace(nn.Module):
     def _adopt_weights(self) -> None:
         """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
         try:
-            run = self._record()
+            run, outputs = self._record()
         except RuntimeError:
             # The module may take views of maps, which depend on their layout.
             changed = [layer.use_plain_layout() for layer in self._layers.values()]
             if not any(changed):
                 raise
-            run = self._record()
-        idle = [name for name in self._layers if name not in run.order]
+            run, outputs = self._record()
+        idle = [
+            name
+            for name, layer in self._layers.items()
+            if not layer.target_maps().keys() & set(run.order)
+        ]
         for name in idle:
             self.module = replace_layer(
                 self.module, name, self._layers.pop(name).realise()
@@ -177,22 +188,25 @@ class TargetSpace(nn.Module):
                 "and keep their weights",
                 stacklevel=3,
             )
-        self._layers = {name: self._layers[name] for name in run.order}
-        if not self._layers:
+        self._maps = {name: self._maps[name] for name in run.order}
+        if not self._maps:
             raise ValueError(
                 "the module has no layer that can be learnt by targets: none of a "
-                "registered kind (nn.Linear, nn.Conv2d, ...) runs on the fixed batch"
+                "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) runs on the "
+                "fixed batch"
             )
+        self._stacks = all(layer.stacks for layer in self._layers.values())
+        self._stacks &= _has_rows(outputs, len(self.fixed_batch))
 
-    def _record(self) -> Pass:
+    def _record(self) -> tuple[Pass, Any]:
         """Run the own weights on X̄; the layers take their sums as targets."""
         with (
             torch.no_grad(),
             self._as_in_evaluation(),
             self._running(Phase.RECORD, self.fixed_batch) as run,
         ):
-            self.module(self.fixed_batch)
-        return run
+            outputs = self.module(self.fixed_batch)
+        return run, outputs
 
     def reset_targets(
         self,
@@ -219,7 +233,7 @@ class TargetSpace(nn.Module):
             The network itself.
         """
         self._renew_cache_keys()
-        for layer in self._layers.values():
+        for layer in self._maps.values():
             _initialisation.truncated_normal_(layer.targets, scale, generator)
         if project:
             with (
@@ -233,16 +247,17 @@ class TargetSpace(nn.Module):
             self._refresh()
         return self
 
-    def target_layers(self) -> dict[str, TargetLayer]:
+    def target_layers(self) -> dict[str, TargetMap]:
         """Give the target layers in the order in which they run.
 
         Returns
         -------
         dict of str to nn.Module
             Path of each layer in the wrapped module, and the layer; ``layer.targets``
-            is its parameter.
+            is its parameter.  A recurrent module has an entry for each of its layers
+            and directions, such as ``"rnn.l0"`` and ``"rnn.l0_reverse"``.
         """
-        return dict(self._layers)
+        return dict(self._maps)
 
     # -- passes ----------------------------------------------------------------------
 
@@ -290,10 +305,15 @@ class TargetSpace(nn.Module):
         if _same_storage(x, fixed) and not self._rows_differ():
             with self._running(Phase.SOLVE, x) as run:
                 outputs = self.module(x)
-        elif x.shape[1:] == fixed.shape[1:]:
+        elif self._stacks and x.shape[1:] == fixed.shape[1:]:
             stacked = torch.cat([fixed, x])
             with self._running(Phase.SOLVE, stacked) as run:
-                outputs = tree_map(lambda out: _tail(out, n), self.module(stacked))
+                outputs = self.module(stacked)
+            if not _has_rows(outputs, len(stacked)):
+                # One row a pattern of X̄ was a coincidence.
+                self._stacks = False
+                return self.forward_with_weights(x)
+            outputs = tree_map(lambda out: _tail(out, n), outputs)
         else:
             with self._running(Phase.SOLVE, fixed) as solved:
                 self.module(fixed)
@@ -302,7 +322,7 @@ class TargetSpace(nn.Module):
                 outputs = self.module(x)
         weights = [
             layer.without_bias(run.weights[name])
-            for name, layer in self._layers.items()
+            for name, layer in self._maps.items()
             if name in run.weights
         ]
         return outputs, weights
@@ -315,7 +335,7 @@ class TargetSpace(nn.Module):
         """
         if self.untangling == "ocu":
             return True
-        return any(
+        return any(layer.is_random for layer in self._layers.values()) or any(
             isinstance(m, _DropoutNd) and m.training and m.p > 0
             for m in self.module.modules()
         )
@@ -324,12 +344,12 @@ class TargetSpace(nn.Module):
     def _running(self, phase: Phase, inputs: Tensor) -> Iterator[Pass]:
         optimistic = self.untangling == "ocu" and phase is Phase.SOLVE
         run = Pass(phase, inputs, optimistic=optimistic)
-        for layer in self._layers.values():
+        for layer in self._maps.values():
             layer._pass = run
         try:
             yield run
         finally:
-            for layer in self._layers.values():
+            for layer in self._maps.values():
                 layer._pass = None
 
     @contextmanager
@@ -391,7 +411,7 @@ class TargetSpace(nn.Module):
         ):
             self.module(self.fixed_batch)
             for name, matrix in run.weights.items():
-                self._layers[name].keep(matrix)
+                self._maps[name].keep(matrix)
         self._realised_key = self._key()
 
     def _key(self) -> tuple[Any, ...]:
@@ -403,7 +423,7 @@ class TargetSpace(nn.Module):
         key = (self.fixed_batch.data_ptr(), self.fixed_batch._version)
         if key != self._batch_key:
             self._batch_key = key
-            for layer in self._layers.values():
+            for layer in self._maps.values():
                 layer.forget()
 
     def _load_from_state_dict(
@@ -442,6 +462,12 @@ def _same_storage(x: Tensor, fixed: Tensor) -> bool:
         and x.stride() == fixed.stride()
         and x.dtype == fixed.dtype
     )
+
+
+def _has_rows(outputs: Any, n: int) -> bool:
+    """Tell whether all that a module gave out has `n` rows, one a pattern."""
+    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    return all(leaf.ndim > 0 and len(leaf) == n for leaf in tensors)
 
 
 def _tail(output: Any, n_fixed: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from skorch.callbacks import Callback
 
-from sktarget.training._monitor import StopTraining
+from sktarget.training._monitor import Monitor
 
 __all__ = ["EpochContext"]
 
@@ -23,7 +23,14 @@ class EpochContext(Callback):
         Gives the fitted attributes as if training had stopped now.
     **task : object
         The estimator, X, y and metadata, as the hooks want them.
+
+    Attributes
+    ----------
+    monitor : Monitor
+        Is told if a callback asks to stop.
     """
+
+    monitor: Monitor
 
     def __init__(
         self, context: Any, fitted: Callable[[], dict[str, Any]], **task: Any
@@ -38,9 +45,9 @@ class EpochContext(Callback):
         )
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Close it, and stop if a callback asks for it."""
+        """Close it, and pass on whether a callback asks to stop."""
         stop = self.epoch.call_on_fit_task_end(
             **self.task, reconstruction_attributes=self.fitted
         )
         if stop:
-            raise StopTraining
+            self.monitor.reason = "a callback asked to stop"

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
+from skorch.dataset import Dataset
 from torch import Tensor
-from torch.utils.data import Dataset
 
 __all__ = ["Batch", "MiniBatches", "TensorData"]
 
 
-class Batch(NamedTuple):
-    """A mini-batch in the (inputs, rest) form that skorch expects.
+class Batch(tuple[Tensor, Tensor]):
+    """A mini-batch: the pair (inputs, outputs) that skorch expects, and weights.
 
-    Attributes
+    Parameters
     ----------
     x : Tensor of shape (n_b, ...)
         Inputs.
-    rest : tuple of (Tensor, Tensor or None)
-        Targets of the loss, and weights of the rows.
+    y : Tensor of shape (n_b, ...)
+        Outputs as the loss wants them.
+    weight : Tensor of shape (n_b,), optional
+        Weights of the rows.
     """
 
-    x: Tensor
-    rest: tuple[Tensor, Tensor | None]
+    weight: Tensor | None
+
+    def __new__(cls, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Batch:
+        batch = super().__new__(cls, (x, y))
+        batch.weight = weight
+        return batch
 
 
-class TensorData(Dataset[Batch]):
+class TensorData(Dataset):
     """Inputs, outputs and weights of a training or validation set.
 
     Parameters
@@ -53,12 +58,17 @@ class TensorData(Dataset[Batch]):
         self.x, self.y, self.weight = x, y, weight
         self.mean_weight = mean_weight
 
+    @property
+    def X(self) -> Tensor:  # noqa: N802
+        """The inputs, by the name that skorch's callbacks know."""
+        return self.x
+
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, index: slice | Tensor) -> Batch:
         weight = None if self.weight is None else self.weight[index]
-        return Batch(self.x[index], (self.y[index], weight))
+        return Batch(self.x[index], self.y[index], weight)
 
 
 class MiniBatches:
@@ -89,7 +99,7 @@ class MiniBatches:
     def __iter__(self) -> Iterator[Batch]:
         data, n = self.data, len(self.data)
         if self.batch_size >= n:
-            yield Batch(data.x, (data.y, data.weight))
+            yield Batch(data.x, data.y, data.weight)
             return
         if self.generator is None:
             for start in range(0, n, self.batch_size):

@@ -12,6 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sktarget.linalg import FactorisationError
+
 __all__ = ["DivergenceError", "Monitor", "Stopper", "TrainingLog"]
 
 
@@ -130,7 +132,8 @@ class Monitor(Callback):
         self.begin = _Snapshot.of(net.module_)
         self.best_loss = self.log.best_loss
         self.best_score = max(self.log.validation_scores, default=-math.inf)
-        self.has_best = False
+        # Where a fit goes on, the state it begins with is the best so far.
+        self.has_best = bool(self.log.loss_curve)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Keep the state to which the loss of this epoch will belong."""
@@ -141,8 +144,8 @@ class Monitor(Callback):
         """Judge the epoch."""
         record = net.history[-1]
         loss = record["train_loss"]
-        if not math.isfinite(loss):
-            self._diverged(net)
+        if not math.isfinite(loss) or net.failure is not None:
+            self._diverged(net, f"in epoch {len(self.log.loss_curve) + 1}")
             return
         self.log.loss_curve.append(loss)
         self.log.n_samples_seen += len(dataset_train)
@@ -160,9 +163,11 @@ class Monitor(Callback):
             self._no_progress(net)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """With a validation set, go back to the best state."""
+        """Go back to the best state, if there is a validation set or need to."""
         if self.has_validation and self.has_best:
             self.best.restore(net.module_)
+        elif self.reason != "diverged" and not _is_usable(net):
+            self._diverged(net, f"after epoch {len(self.log.loss_curve)}")
 
     def _judge_score(self, net: Any, record: Any) -> bool:
         score: float = record["valid_score"]
@@ -202,10 +207,9 @@ class Monitor(Callback):
         if self.verbose:
             print(message + f" Setting learning rate to {rate / 5:f}")
 
-    def _diverged(self, net: Any) -> None:
-        epoch = len(self.log.loss_curve) + 1
+    def _diverged(self, net: Any, when: str) -> None:
         message = (
-            f"the training loss is not finite in epoch {epoch} ({self.describe}). "
+            f"the training loss is not finite {when} ({self.describe}). "
             "Lower learning_rate_init, raise lam, or standardise X"
         )
         if net.failure is not None:
@@ -238,6 +242,16 @@ class Stopper(Callback):
         """Stop if there is a reason to."""
         if self.monitor.reason is not None:
             raise StopTraining
+
+
+def _is_usable(net: Any) -> bool:
+    """Tell whether the last step of all has left a network that can be evaluated."""
+    try:
+        net.module_.eval()
+    except FactorisationError as error:
+        net.failure = str(error)
+        return False
+    return all(bool(t.isfinite().all()) for t in net.module_.parameters())
 
 
 def _set_rate(net: Any, rate: float) -> None:

@@ -165,11 +165,11 @@ class TrainingNet(NeuralNet):
 
     def train_step_single(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Forward, loss and penalty, backward."""
-        x, (y, weight) = batch
+        x, y = batch
         if not self.module_.training:
             self.module_.train()
         sums, weights = self._forward(x)
-        loss = self.loss(sums, y, weight)
+        loss = self.loss(sums, y, batch.weight)
         if self.alpha > 0 and weights:
             n_rows = len(x) * self.mean_weight
             loss = loss + squared_norm(weights) * (0.5 * self.alpha / n_rows)
@@ -184,12 +184,12 @@ class TrainingNet(NeuralNet):
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Loss and outputs of validation rows."""
-        x, (y, weight) = batch
+        x, y = batch
         if self.module_.training:
             self.module_.eval()
         with torch.no_grad():
             sums = self.module_(x)
-            return {"loss": self.loss(sums, y, weight), "y_pred": sums}
+            return {"loss": self.loss(sums, y, batch.weight), "y_pred": sums}
 
     def run_single_epoch(
         self,
@@ -213,7 +213,7 @@ class TrainingNet(NeuralNet):
                 self.failure = str(error)
                 total = math.nan
                 break
-            total = total + step["loss"].detach() * len(batch.x)
+            total = total + step["loss"].detach() * len(batch[0])
             if not training:
                 outputs.append(step["y_pred"])
             self.notify("on_batch_end", batch=batch, training=training, **step)
@@ -225,11 +225,11 @@ class TrainingNet(NeuralNet):
 
     def predict(self, X: Any) -> Any:
         """Predict as the estimator will, for callbacks that score."""
-        data = X if isinstance(X, TensorData) else TensorData(torch.as_tensor(X), X)
-        sums = [
-            self.validation_step(batch)["y_pred"] for batch in self.get_iterator(data)
-        ]
-        stacked = torch.cat(sums)
+        x = X.x if isinstance(X, TensorData) else torch.as_tensor(X)
+        if self.module_.training:
+            self.module_.eval()
+        with torch.no_grad():
+            stacked = torch.cat([self.module_(part) for part in torch.split(x, 4096)])
         if self.decode is None:
             return stacked.numpy(force=True)
         return self.decode(stacked)
@@ -259,7 +259,7 @@ def train(
         Training set, and what early stopping scores.
     settings : TrainingSettings
         How to train.
-    loss, score, decode : callable
+    loss, score : callable
         See :class:`TrainingNet`.
     log : TrainingLog
         Continued in place.
@@ -267,6 +267,8 @@ def train(
         Shuffles the mini-batches.
     optimiser_state : dict, optional
         State to continue from.
+    decode : callable, optional
+        See :class:`TrainingNet`.
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
 
@@ -342,8 +344,12 @@ def _in_order(
 ) -> list[Any]:
     # The monitor records the epoch that the others may look at; the stopper ends the
     # run only when all have seen it.
-    last = [] if bridge is None else [("bridge", bridge)]
-    return [("monitor", monitor), *callbacks, *last, ("stopper", Stopper(monitor))]
+    # Contexts of scikit-learn's are closed before a user's callback may interrupt.
+    first: list[Any] = [("monitor", monitor)]
+    if bridge is not None:
+        bridge.monitor = monitor
+        first.append(("bridge", bridge))
+    return [*first, *callbacks, ("stopper", Stopper(monitor))]
 
 
 def _warn_of_the_end(

@@ -273,6 +273,6 @@ def test_lam_may_change() -> None:
     fresh = TargetSpace(perceptron(), normal(30, 3), 0.1)
     fresh.load_state_dict(net.state_dict())
     net.lam = 0.1
-    assert_all_close([net(normal(4, 3))], [fresh(normal(4, 3))])
+    torch.testing.assert_close(net(normal(4, 3)), fresh(normal(4, 3)))
     with pytest.raises(ValueError, match="lam must be finite and at least 0"):
         net.lam = -1.0

@@ -30,10 +30,10 @@ def test_full_batch_is_the_very_tensor(batch_size: int, shuffled: bool) -> None:
     generator = torch.Generator() if shuffled else None
     batches = MiniBatches(rows, batch_size, generator)
     assert len(batches) == 1
-    ((x, (y, weight)),) = batches
-    assert x is rows.x
-    assert y is rows.y
-    assert weight is rows.weight
+    (batch,) = batches
+    assert batch[0] is rows.x
+    assert batch[1] is rows.y
+    assert batch.weight is rows.weight
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -50,20 +50,21 @@ def test_shuffled_batches_cover_all_rows_once(
     orders = []
     for _ in range(2):
         epoch = list(batches)
-        assert [len(batch.x) for batch in epoch] == sizes
-        for x, (y, weight) in epoch:
+        assert [len(batch[0]) for batch in epoch] == sizes
+        for batch in epoch:
+            (x, y), weight = batch, batch.weight
             assert torch.equal(x[:, 0].long(), y)
             assert weight is None if not weighted else torch.equal(weight, y / 5)
-        orders.append(torch.cat([batch.rest[0] for batch in epoch]).tolist())
+        orders.append(torch.cat([batch[1] for batch in epoch]).tolist())
         assert sorted(orders[-1]) == list(range(10))
     assert orders[0] != orders[1]
     again = MiniBatches(data(), batch_size, torch.Generator().manual_seed(0))
-    assert torch.cat([batch.rest[0] for batch in again]).tolist() == orders[0]
+    assert torch.cat([batch[1] for batch in again]).tolist() == orders[0]
 
 
 def test_without_generator_rows_keep_their_order() -> None:
     epoch = list(MiniBatches(data(), 4))
-    assert [batch.rest[0].tolist() for batch in epoch] == [
+    assert [batch[1].tolist() for batch in epoch] == [
         [0, 1, 2, 3],
         [4, 5, 6, 7],
         [8, 9],

@@ -1,0 +1,264 @@
+r"""The recurrent cells: what is linear in them, and what follows elementwise.
+
+With ``a(t) = [1, x(t), h(t − 1)]`` the sums ``s(t) = a(t) W`` of a cell are blocks
+of the width of the hidden state, side by side:
+
+====  ==========================  ===============================================
+RNN   s                           h = g(s)
+LSTM  i, f, g, o                  c = σ(f) c(t−1) + σ(i) tanh(g),  h = σ(o) tanh(c)
+GRU   r, z, and the candidate's   n = tanh(u + σ(r) v),
+      u from [1, x], v from       h = (1 − σ(z)) n + σ(z) h(t−1)
+      [1, h]
+====  ==========================  ===============================================
+
+All sums get targets.  In a GRU the reset gate stands between the candidate's two
+linear maps, so each of them is solved for on its own, from targets of its own, and
+the gate is applied to what they give.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from sktarget.nn._scan import linear_scan
+
+__all__ = ["Cell", "States", "cell_of", "run_kernel"]
+
+Ridge = Callable[[Tensor, Tensor], Tensor]
+States = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Cell(ABC):
+    """A kind of recurrent cell.
+
+    The matrix W of a cell has a row of biases if `bias`, then one row an input, then
+    one row a hidden unit; its columns are the blocks of sums.
+
+    Attributes
+    ----------
+    n_inputs, n_hidden : int
+        Widths of x and h.
+    bias : bool
+        Whether there are biases.
+    """
+
+    n_inputs: int
+    n_hidden: int
+    bias: bool
+    n_blocks: ClassVar[int]
+    kernel: ClassVar[Callable[..., States]]
+
+    @abstractmethod
+    def states(self, sums: Tensor) -> States:
+        """Follow the elementwise recursion: sums (n, time, ·) to h(t) and maybe c(t).
+
+        With targets in place of sums this is the optimistic estimate (Eq. 21).
+        """
+
+    def start(self, zeros: Tensor) -> Tensor | list[Tensor]:
+        """Shape the initial states as the kernel wants them."""
+        return zeros
+
+    def solve(
+        self, x: Tensor, context: Tensor, targets: Tensor, ridge: Ridge
+    ) -> Tensor:
+        """Solve for W, given rows of inputs, of h(t − 1) and of targets."""
+        return ridge(torch.cat([x, context], dim=-1), targets)
+
+    def sums(self, x: Tensor, context: Tensor, matrix: Tensor) -> Tensor:
+        """Form the sums [1, x, h(t − 1)] W."""
+        rows = torch.cat([x, context], dim=-1)
+        if not self.bias:
+            return rows @ matrix
+        return rows @ matrix[1:] + matrix[0]
+
+    def to_matrix(self, flat: Sequence[Tensor]) -> Tensor:
+        """Read W off torch's weights: w_ih, w_hh and maybe b_ih, b_hh."""
+        rows = [flat[0].T, flat[1].T]
+        if self.bias:
+            rows.insert(0, (flat[2] + flat[3])[None])
+        return torch.cat(rows)
+
+    def from_matrix(self, matrix: Tensor) -> list[Tensor]:
+        """Turn W into torch's weights; of its two biases the second is zero."""
+        start = int(self.bias)
+        split = start + self.n_inputs
+        flat = [matrix[start:split].T, matrix[split:].T]
+        if self.bias:
+            flat += [matrix[0], torch.zeros_like(matrix[0])]
+        return [part.contiguous() for part in flat]
+
+
+@dataclass(frozen=True)
+class TanhCell(Cell):
+    """The cell of ``nn.RNN`` with tanh."""
+
+    n_blocks = 1
+    kernel = staticmethod(torch.rnn_tanh)
+
+    def states(self, sums: Tensor) -> States:
+        return (sums.tanh(),)
+
+
+@dataclass(frozen=True)
+class ReluCell(Cell):
+    """The cell of ``nn.RNN`` with the rectifier."""
+
+    n_blocks = 1
+    kernel = staticmethod(torch.rnn_relu)
+
+    def states(self, sums: Tensor) -> States:
+        return (sums.relu(),)
+
+
+@dataclass(frozen=True)
+class LSTMCell(Cell):
+    """The cell of ``nn.LSTM``."""
+
+    n_blocks = 4
+    kernel = staticmethod(torch.lstm)
+
+    def start(self, zeros: Tensor) -> Tensor | list[Tensor]:
+        return [zeros, zeros]
+
+    def states(self, sums: Tensor) -> States:
+        i, f, g, o = sums.chunk(4, dim=-1)
+        c = linear_scan(f.sigmoid(), i.sigmoid() * g.tanh())
+        return o.sigmoid() * c.tanh(), c
+
+
+@dataclass(frozen=True)
+class GRUCell(Cell):
+    """The cell of ``nn.GRU``; its sums are r, z, u and v."""
+
+    n_blocks = 4
+    kernel = staticmethod(torch.gru)
+
+    def states(self, sums: Tensor) -> States:
+        r, z, u, v = sums.chunk(4, dim=-1)
+        n, keep = torch.tanh(u + r.sigmoid() * v), z.sigmoid()
+        return (linear_scan(keep, (1 - keep) * n),)
+
+    def solve(
+        self, x: Tensor, context: Tensor, targets: Tensor, ridge: Ridge
+    ) -> Tensor:
+        gates, u, v = targets.tensor_split((2 * self.n_hidden, 3 * self.n_hidden), -1)
+        both = ridge(torch.cat([x, context], dim=-1), gates)
+        return self._assemble(both, ridge(x, u), ridge(context, v))
+
+    def to_matrix(self, flat: Sequence[Tensor]) -> Tensor:
+        h = self.n_hidden
+        parts = [
+            [flat[0].T[:, : 2 * h], flat[1].T[:, : 2 * h]],
+            [flat[0].T[:, 2 * h :]],
+            [flat[1].T[:, 2 * h :]],
+        ]
+        if self.bias:
+            b_ih, b_hh = flat[2], flat[3]
+            parts[0].insert(0, (b_ih + b_hh)[None, : 2 * h])
+            parts[1].insert(0, b_ih[None, 2 * h :])
+            parts[2].insert(0, b_hh[None, 2 * h :])
+        return self._assemble(*(torch.cat(part) for part in parts))
+
+    def _assemble(self, gates: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """Put the three maps side by side, zeros where they have no inputs."""
+        b, d, h = int(self.bias), self.n_inputs, self.n_hidden
+        u = torch.cat([u, u.new_zeros(h, h)])
+        v = torch.cat([v[:b], v.new_zeros(d, h), v[b:]])
+        return torch.cat([gates, u, v], dim=1)
+
+    def from_matrix(self, matrix: Tensor) -> list[Tensor]:
+        b, h = int(self.bias), self.n_hidden
+        split = b + self.n_inputs
+        gates, u, v = matrix.tensor_split((2 * h, 3 * h), 1)
+        flat = [
+            torch.cat([gates[b:split], u[b:split]], dim=1).T,
+            torch.cat([gates[split:], v[split:]], dim=1).T,
+        ]
+        if self.bias:
+            flat += [
+                torch.cat([gates[0], u[0]]),
+                torch.cat([torch.zeros_like(gates[0]), v[0]]),
+            ]
+        return [part.contiguous() for part in flat]
+
+
+def cell_of(layer: nn.RNNBase, n_inputs: int) -> Cell:
+    """Give the cell of one of torch's recurrent layers.
+
+    Parameters
+    ----------
+    layer : nn.RNN, nn.LSTM or nn.GRU
+        The ordinary layer.
+    n_inputs : int
+        Inputs of the cell in question: those of the layer, or of one further up.
+
+    Returns
+    -------
+    Cell
+        The cell.
+    """
+    cells: dict[str, type[Cell]] = {
+        "RNN_TANH": TanhCell,
+        "RNN_RELU": ReluCell,
+        "LSTM": LSTMCell,
+        "GRU": GRUCell,
+    }
+    return cells[layer.mode](n_inputs, layer.hidden_size, layer.bias)
+
+
+def run_kernel(
+    cell: Cell,
+    inputs: Tensor | PackedSequence,
+    flat: list[Tensor],
+    n_layers: int,
+    dropout: float,
+    training: bool,
+    bidirectional: bool,
+) -> tuple[Tensor | PackedSequence, States]:
+    """Run one of torch's fused recurrent kernels from zero states.
+
+    Parameters
+    ----------
+    cell : Cell
+        Decides which one.
+    inputs : Tensor of shape (n, time, features) or PackedSequence
+        The batch.
+    flat : list of Tensor
+        Weights of all layers and directions, in torch's order.
+    n_layers : int
+        Number of layers.
+    dropout : float
+        Probability of dropout between layers.
+    training : bool
+        Whether dropout is active.
+    bidirectional : bool
+        Whether there are two directions.
+
+    Returns
+    -------
+    outputs : Tensor of shape (n, time, directions * hidden) or PackedSequence
+        As the inputs came.
+    last : tuple of Tensor of shape (layers * directions, n, hidden)
+        The last h, and of an LSTM the last c.
+    """
+    options = cell.bias, n_layers, dropout, training, bidirectional
+    n_states = n_layers * (1 + bidirectional)
+    if not isinstance(inputs, PackedSequence):
+        start = inputs.new_zeros(n_states, len(inputs), cell.n_hidden)
+        outputs, *last = cell.kernel(inputs, cell.start(start), flat, *options, True)
+        return outputs, tuple(last)
+    data, sizes, _, back = inputs
+    start = data.new_zeros(n_states, int(sizes[0]), cell.n_hidden)
+    outputs, *last = cell.kernel(data, sizes, cell.start(start), flat, *options)
+    if back is not None:
+        last = [state.index_select(1, back) for state in last]
+    return inputs._replace(data=outputs), tuple(last)

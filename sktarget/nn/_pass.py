@@ -1,0 +1,68 @@
+"""One run of the wrapped module, as its target layers see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from torch import Tensor
+
+__all__ = ["Pass", "Phase"]
+
+
+class Phase(Enum):
+    """What the layers do while the wrapped module runs."""
+
+    RECORD = "apply the own weights and take the sums as targets"
+    PROJECT = "solve, and take the sums met as the new targets"
+    SOLVE = "solve on the first rows, apply to all"
+    APPLY = "apply the weights that this very pass solved before"
+
+
+@dataclass
+class Pass:
+    """One run of the wrapped module, shared by its target layers.
+
+    Attributes
+    ----------
+    phase : Phase
+        What the layers do.
+    inputs : Tensor
+        What the module was called with: X̄, X, or X̄ on top of X.
+    optimistic : bool
+        Whether OCU is in force.
+    weights : dict
+        The weights that each layer, by name, has solved for in this pass.
+    order : list of str
+        Names of the layers in the order in which they ran.
+    """
+
+    phase: Phase
+    inputs: Tensor
+    optimistic: bool = False
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._version = self.inputs._version
+
+    def enter(self, name: str) -> None:
+        """Note that a layer runs; a second time in one pass is an error."""
+        if name in self.order:
+            raise RuntimeError(
+                f"layer {name!r} runs twice in one pass: one set of targets cannot "
+                "serve two places of the cascade. Give each place a layer of its own."
+            )
+        self.order.append(name)
+
+    def is_unchanged(self, inputs: Tensor) -> bool:
+        """Tell whether a layer's inputs are the module's own, maybe reshaped."""
+        own = self.inputs
+        return (
+            inputs.data_ptr() == own.data_ptr()
+            and inputs.numel() == own.numel()
+            and inputs.dtype == own.dtype
+            and own._version == self._version
+            and inputs.is_contiguous()
+            and own.is_contiguous()
+        )

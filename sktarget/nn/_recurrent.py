@@ -1,0 +1,299 @@
+"""Recurrent layers in target space (Sec. 4.1, Algs. 4 and 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from sktarget.nn._cells import Cell, States, cell_of, run_kernel
+from sktarget.nn._layers import StandIn, TargetMap, register
+from sktarget.nn._pass import Pass, Phase
+from sktarget.nn._sequences import Packing, last_steps, real_rows, reverse, shift
+from sktarget.nn._solve import DenseOperator, solve_and_apply
+
+__all__ = ["TargetDirection", "TargetRecurrent"]
+
+Sequences = Tensor | PackedSequence
+
+
+class TargetDirection(TargetMap):
+    """One direction of one recurrent layer: its targets and its matrix W.
+
+    Parameters
+    ----------
+    cell : Cell
+        What is linear in it and what is not.
+    flat : sequence of Tensor
+        Torch's weights to start from.
+    reverse : bool
+        Whether it runs backwards in time.
+    name : str
+        Path in the wrapped module, for messages.
+    lam : float
+        λ of the solve.
+    """
+
+    def __init__(
+        self, cell: Cell, flat: Sequence[Tensor], reverse: bool, name: str, lam: float
+    ) -> None:
+        super().__init__(name, lam)
+        self.cell = cell
+        self.reverse = reverse
+        self.keep(cell.to_matrix([part.detach() for part in flat]))
+
+    def keep(self, matrix: Tensor) -> None:
+        """Cache W, the bias in its row 0."""
+        self.weight = matrix
+
+    def without_bias(self, matrix: Tensor) -> Tensor:
+        return matrix[1:] if self.cell.bias else matrix
+
+    def solve(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, States]:
+        """Solve for W on X̄, the context estimated from the targets (Eq. 21).
+
+        Returns W and the states that the targets lead to, these in the order in which
+        this direction meets the steps.
+        """
+        targets = self.in_order(self.targets, lengths)
+        states = self.cell.states(targets)
+        with self.explaining():
+            matrix = self.cell.solve(
+                real_rows(self.in_order(x, lengths), lengths),
+                real_rows(shift(states[0]), lengths),
+                real_rows(targets, lengths),
+                self._ridge,
+            )
+        return matrix, states
+
+    def sums(
+        self, x: Tensor, h: Tensor, matrix: Tensor, lengths: Tensor | None
+    ) -> Tensor:
+        """Give the sums that W leads to, from the outputs h of the true run."""
+        x, h = self.in_order(x, lengths), self.in_order(h, lengths)
+        return self.in_order(self.cell.sums(x, shift(h), matrix), lengths)
+
+    def in_order(self, padded: Tensor, lengths: Tensor | None) -> Tensor:
+        """Change between order in time and order of running, either way."""
+        return reverse(padded, lengths) if self.reverse else padded
+
+    def _ridge(self, rows: Tensor, targets: Tensor) -> Tensor:
+        operator = DenseOperator(self.cell.bias)
+        return solve_and_apply(
+            rows,
+            targets,
+            operator,
+            lambda fixed: self.factorise(operator, fixed),
+        )[1]
+
+
+def _has_no_projection(layer: nn.RNNBase) -> bool:
+    return layer.proj_size == 0
+
+
+@register(nn.GRU)
+@register(nn.LSTM, accepts=_has_no_projection)
+@register(nn.RNN)
+class TargetRecurrent(StandIn):
+    """A recurrent module whose weights meet its targets on X̄ (Alg. 5).
+
+    Layer by layer and direction by direction it solves one ridge regression over all
+    steps of X̄, the context being estimated from the targets; then the layer runs for
+    real (line 10 of Alg. 5), in torch's fused kernel, and its true outputs go on.
+
+    Parameters
+    ----------
+    layer : nn.RNN, nn.LSTM or nn.GRU
+        The module to stand in for; its weights start the targets.
+    name : str
+        Path of the module in the wrapped one.
+    lam : float
+        λ of the solves.
+    """
+
+    def __init__(self, layer: nn.RNNBase, name: str, lam: float) -> None:
+        super().__init__()
+        self.batch_first, self.dropout = layer.batch_first, layer.dropout
+        self.num_layers, self.bidirectional = layer.num_layers, layer.bidirectional
+        self._kind, self._options = type(layer), _options(layer)
+        self._paths: list[str] = []
+        n_directions = 2 if layer.bidirectional else 1
+        for k, flat in enumerate(layer.all_weights):
+            level, backwards = divmod(k, n_directions)
+            cell = cell_of(layer, flat[0].shape[1])
+            part = f"l{level}_reverse" if backwards else f"l{level}"
+            path = f"{name}.{part}" if name else part
+            self._paths.append(path)
+            self.add_module(
+                part, TargetDirection(cell, flat, bool(backwards), path, lam)
+            )
+
+    @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        """Whether there is dropout between the layers."""
+        return self.training and self.dropout > 0 and self.num_layers > 1
+
+    def target_maps(self) -> dict[str, TargetMap]:
+        """Give the directions of all layers."""
+        return {direction.name: direction for direction in self._directions()}
+
+    def _directions(self) -> list[TargetDirection]:
+        return [m for m in self.children() if isinstance(m, TargetDirection)]
+
+    # -- running ---------------------------------------------------------------------
+
+    def forward(
+        self, inputs: Sequences, hx: Any = None
+    ) -> tuple[Sequences, Tensor | States]:
+        """Run as the ordinary module does: outputs of all steps, and last states.
+
+        A second call within a pass applies the weights that the first one solved for.
+        """
+        if hx is not None:
+            raise ValueError(
+                "a recurrent layer in target space starts from zero: no initial state "
+                "belongs to X̄, so none can be given"
+            )
+        time_first = isinstance(inputs, Tensor) and not self.batch_first
+        if isinstance(inputs, Tensor):
+            inputs = _checked(inputs.transpose(0, 1) if time_first else inputs)
+        outputs, states = self._dispatch(inputs)
+        if time_first and isinstance(outputs, Tensor):
+            outputs = outputs.transpose(0, 1)
+        return outputs, states if len(states) > 1 else states[0]
+
+    def _dispatch(self, inputs: Sequences) -> tuple[Sequences, States]:
+        """Apply weights where there are any; solve for them where there are none."""
+        directions = self._directions()
+        current, first = directions[0]._pass, directions[0].name
+        if current is not None and first in current.weights:
+            return self._run(
+                inputs, directions, [current.weights[d.name] for d in directions]
+            )
+        if current is None or first in current.order:
+            return self._run(inputs, directions, [d.weight for d in directions])
+        if current.phase is Phase.RECORD:
+            self.stacks = self.batch_first and isinstance(inputs, Tensor)
+        return self._cascade(inputs, current)
+
+    def _cascade(self, inputs: Sequences, current: Pass) -> tuple[Sequences, States]:
+        """Solve for and run one layer after the other."""
+        packing, directions = Packing(inputs), self._directions()
+        x, last = packing.pad(inputs), []
+        width = 1 + self.bidirectional
+        for start in range(0, len(directions), width):
+            if start > 0:
+                x = F.dropout(x, self.dropout, self.training)
+            layer = directions[start : start + width]
+            x, states = self._layer(layer, x, packing, current)
+            last.append(states)
+        return packing.pack(x), tuple(map(torch.cat, zip(*last, strict=True)))
+
+    def _layer(
+        self, layer: list[TargetDirection], x: Tensor, packing: Packing, current: Pass
+    ) -> tuple[Tensor, States]:
+        """Solve for the directions of a layer on the rows of X̄; run it on all rows."""
+        lengths = packing.lengths
+        if current.phase is Phase.RECORD:
+            matrices, estimates = [d.weight for d in layer], []
+        else:
+            solved = [d.solve(x[: len(d.targets)], lengths) for d in layer]
+            matrices, estimates = map(list, zip(*solved, strict=True))
+        for d, matrix in zip(layer, matrices, strict=True):
+            current.enter(d.name)
+            if current.phase is not Phase.RECORD:
+                current.weights[d.name] = matrix
+        if current.optimistic:
+            return self._optimistic(layer, x, lengths, matrices, estimates)
+        outputs, last = self._run(packing.pack(x), layer, matrices)
+        h = packing.pad(outputs)
+        if current.phase is not Phase.SOLVE:
+            for d, own, matrix in zip(
+                layer, h.chunk(len(layer), -1), matrices, strict=True
+            ):
+                d.take_targets(d.sums(x, own, matrix, lengths), current.phase)
+        return h, last
+
+    def _optimistic(
+        self,
+        layer: list[TargetDirection],
+        x: Tensor,
+        lengths: Tensor | None,
+        matrices: list[Tensor],
+        estimates: list[States],
+    ) -> tuple[Tensor, States]:
+        """Hand on for X̄ what the targets lead to (full OCU); run the other rows."""
+        in_time = [
+            d.in_order(states[0], lengths)
+            for d, states in zip(layer, estimates, strict=True)
+        ]
+        h = torch.cat(in_time, dim=-1)
+        last = tuple(
+            torch.stack([last_steps(states, lengths) for states in kind])
+            for kind in zip(*estimates, strict=True)
+        )
+        if len(x) == len(h):
+            return h, last
+        others, ends = self._run(x[len(h) :], layer, matrices)
+        assert isinstance(others, Tensor)  # Packed sequences are never stacked.
+        pairs = zip(last, ends, strict=True)
+        return torch.cat([h, others]), tuple(torch.cat(pair, 1) for pair in pairs)
+
+    def _run(
+        self,
+        inputs: Sequences,
+        directions: list[TargetDirection],
+        matrices: list[Tensor],
+    ) -> tuple[Sequences, States]:
+        """Run torch's fused kernel, of one layer or of the whole stack."""
+        pairs = list(zip(directions, matrices, strict=True))
+        flat = [w for d, matrix in pairs for w in d.cell.from_matrix(matrix)]
+        n_layers = len(pairs) // (1 + self.bidirectional)
+        return run_kernel(
+            directions[0].cell,
+            inputs,
+            flat,
+            n_layers,
+            self.dropout,
+            self.training,
+            self.bidirectional,
+        )
+
+    # -- realisation -----------------------------------------------------------------
+
+    def realise(self) -> nn.RNNBase:
+        """Make the ordinary module with the cached weights as its parameters."""
+        directions = self._directions()
+        layer = self._kind(**self._options, device="meta")
+        layer.to(directions[0].weight.dtype)
+        for names, d in zip(layer._all_weights, directions, strict=True):
+            for name, value in zip(names, d.cell.from_matrix(d.weight), strict=True):
+                setattr(layer, name, nn.Parameter(value.detach().clone()))
+        layer.flatten_parameters()
+        return layer
+
+    def extra_repr(self) -> str:
+        """Show what the ordinary module would show first."""
+        return f"{self._options['input_size']}, {self._options['hidden_size']}"
+
+
+def _options(layer: nn.RNNBase) -> dict[str, Any]:
+    """Read the arguments with which the ordinary module was made."""
+    names = ["input_size", "hidden_size", "num_layers", "bias"]
+    names += ["batch_first", "dropout", "bidirectional"]
+    if isinstance(layer, nn.RNN):
+        names.append("nonlinearity")
+    return {name: getattr(layer, name) for name in names}
+
+
+def _checked(inputs: Tensor) -> Tensor:
+    if inputs.ndim != 3 or 0 in inputs.shape[:2]:
+        raise ValueError(
+            "a recurrent layer in target space takes a batch of sequences, of three "
+            f"axes and at least one step, got shape {tuple(inputs.shape)}"
+        )
+    return inputs

@@ -1,0 +1,266 @@
+"""From text to sequences of token ids, for the sequence estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["TokenSequencer"]
+
+Tokens = NDArray[np.int64]
+
+_PADDING, _UNKNOWN, _FIRST = 0, 1, 2
+
+
+class TokenSequencer(TransformerMixin, BaseEstimator):
+    r"""Turn texts into padded rows of token ids.
+
+    Texts are split as :class:`~sklearn.feature_extraction.text.CountVectorizer` splits
+    them, and the vocabulary is the one that it would learn; but the order of the
+    tokens is kept.  Rows are padded on the right with 0.  Tokens that the vocabulary
+    does not have become 1, those that it has become 2 and above.
+
+    Parameters
+    ----------
+    max_features : int, default=None
+        Size of the vocabulary: the tokens most frequent in the texts of `fit`.  By
+        default all of them.
+
+    max_length : int, default=None
+        Number of tokens to which texts are cut and padded.  By default nothing is cut,
+        and the longest text given to `transform` decides.
+
+    truncate : {"pre", "post"}, default="pre"
+        Where long texts are cut: "pre" drops their beginning, "post" their end.
+
+    analyzer : {"word", "char", "char_wb"} or callable, default="word"
+        This and the following parameters mean what they mean in
+        :class:`~sklearn.feature_extraction.text.CountVectorizer`.
+
+    ngram_range : tuple (min_n, max_n), default=(1, 1)
+        Lengths of the n-grams that are taken as tokens.
+
+    lowercase : bool, default=True
+        Whether to turn texts into lower case.
+
+    strip_accents : {"ascii", "unicode"} or callable, default=None
+        How to remove accents.
+
+    preprocessor : callable, default=None
+        Stands in for `lowercase` and `strip_accents`.
+
+    tokenizer : callable, default=None
+        Stands in for `token_pattern`.
+
+    token_pattern : str, default=r"(?u)\b\w\w+\b"
+        What a token is: words of two characters or more.
+
+    stop_words : {"english"} or list, default=None
+        Tokens to leave out.
+
+    max_df, min_df : float or int, default=1.0 and 1
+        Leave tokens out of the vocabulary that occur in more, or in fewer, of the
+        texts than this number or proportion.
+
+    vocabulary : mapping or iterable, default=None
+        A vocabulary to use in place of a learnt one.
+
+    Attributes
+    ----------
+    vocabulary_ : dict
+        The id of every token known.
+
+    vocabulary_size_ : int
+        Number of ids, those of padding and of unknown tokens included.
+
+    Notes
+    -----
+    A text without any token becomes a row of nothing but padding.
+
+    Examples
+    --------
+    >>> from sktarget.preprocessing import TokenSequencer
+    >>> sequencer = TokenSequencer(max_length=4)
+    >>> sequencer.fit_transform(["to be or not to be", "to be"])
+    array([[4, 3, 5, 2],
+           [5, 2, 0, 0]])
+    >>> sequencer.transform(["to have"])
+    array([[5, 1, 0, 0]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_features": [Interval(Integral, 1, None, closed="left"), None],
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
+        "truncate": [StrOptions({"pre", "post"})],
+        "analyzer": [StrOptions({"word", "char", "char_wb"}), callable],
+        "ngram_range": [tuple],
+        "lowercase": ["boolean"],
+        "strip_accents": [StrOptions({"ascii", "unicode"}), None, callable],
+        "preprocessor": [callable, None],
+        "tokenizer": [callable, None],
+        "token_pattern": [str, None],
+        "stop_words": [StrOptions({"english"}), list, None],
+        "max_df": [
+            Interval(Real, 0, 1, closed="both"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "min_df": [
+            Interval(Real, 0, 1, closed="both"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "vocabulary": [Mapping, list, tuple, set, None],
+    }
+
+    vocabulary_: dict[str, int]
+
+    def __init__(
+        self,
+        max_features: int | None = None,
+        max_length: int | None = None,
+        *,
+        truncate: Literal["pre", "post"] = "pre",
+        analyzer: Any = "word",
+        ngram_range: tuple[int, int] = (1, 1),
+        lowercase: bool = True,
+        strip_accents: Any = None,
+        preprocessor: Any = None,
+        tokenizer: Any = None,
+        token_pattern: str | None = r"(?u)\b\w\w+\b",
+        stop_words: Any = None,
+        max_df: float = 1.0,
+        min_df: float = 1,
+        vocabulary: Any = None,
+    ) -> None:
+        self.max_features = max_features
+        self.max_length = max_length
+        self.truncate = truncate
+        self.analyzer = analyzer
+        self.ngram_range = ngram_range
+        self.lowercase = lowercase
+        self.strip_accents = strip_accents
+        self.preprocessor = preprocessor
+        self.tokenizer = tokenizer
+        self.token_pattern = token_pattern
+        self.stop_words = stop_words
+        self.max_df = max_df
+        self.min_df = min_df
+        self.vocabulary = vocabulary
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, raw_documents: Iterable[str], y: object = None) -> Self:
+        """Learn the vocabulary.
+
+        Parameters
+        ----------
+        raw_documents : iterable of str
+            The texts.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        TokenSequencer
+            The fitted transformer.
+        """
+        counter = self._counter().fit(raw_documents)
+        known = sorted(counter.vocabulary_, key=counter.vocabulary_.__getitem__)
+        self.vocabulary_ = {token: k for k, token in enumerate(known, _FIRST)}
+        return self
+
+    def fit_transform(
+        self, raw_documents: Iterable[str], y: object = None, **fit_params: Any
+    ) -> Tokens:
+        """Learn the vocabulary and give the ids of the same texts.
+
+        Parameters
+        ----------
+        raw_documents : iterable of str
+            The texts.
+
+        y : None
+            Ignored.
+
+        **fit_params : dict
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, length)
+            As :meth:`transform`.
+        """
+        if not isinstance(raw_documents, str):
+            raw_documents = list(raw_documents)  # An iterator can be read only once.
+        fitted: Self = self.fit(raw_documents, y)
+        return fitted.transform(raw_documents)
+
+    def transform(self, raw_documents: Iterable[str]) -> Tokens:
+        """Give the ids of the tokens of every text.
+
+        Parameters
+        ----------
+        raw_documents : iterable of str
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, length)
+            Ids of the tokens, then 0 to the end of the row.
+
+        Raises
+        ------
+        ValueError
+            If a single string is given.
+        """
+        check_is_fitted(self)
+        if isinstance(raw_documents, str):
+            raise ValueError("an iterable of texts is expected, got one string")
+        analyze = self._counter().build_analyzer()
+        known = self.vocabulary_
+        rows = [
+            self._cut([known.get(token, _UNKNOWN) for token in analyze(text)])
+            for text in raw_documents
+        ]
+        width = self.max_length or max(map(len, rows), default=1)
+        ids = np.full((len(rows), max(width, 1)), _PADDING, dtype=np.int64)
+        for row, tokens in zip(ids, rows, strict=True):
+            row[: len(tokens)] = tokens
+        return ids
+
+    def _cut(self, tokens: list[int]) -> list[int]:
+        if self.max_length is None:
+            return tokens
+        if self.truncate == "pre":
+            return tokens[-self.max_length :]
+        return tokens[: self.max_length]
+
+    def _counter(self) -> CountVectorizer:
+        """Make the vectorizer that splits texts and picks the vocabulary."""
+        own = {"max_length", "truncate"}
+        shared = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in own
+        }
+        return CountVectorizer(**shared)
+
+    @property
+    def vocabulary_size_(self) -> int:
+        """Number of ids, those of padding and of unknown tokens included."""
+        check_is_fitted(self, "vocabulary_")
+        return len(self.vocabulary_) + _FIRST
+
+    def __sklearn_tags__(self) -> Any:
+        """Declare that texts are taken, not arrays."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags

@@ -1,0 +1,117 @@
+"""Small problems and helpers that the tests of the estimators share."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.datasets import make_classification, make_multilabel_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from tests.reference import Network, realise
+
+Array = NDArray[Any]
+
+ESTIMATORS = [TargetSpaceClassifier, TargetSpaceRegressor]
+for_both = pytest.mark.parametrize("kind", ESTIMATORS)
+
+# Trains exactly `max_iter` epochs.
+ALL_EPOCHS: dict[str, Any] = {"tol": 0.0, "n_iter_no_change": 100_000}
+
+
+def fit_quietly(
+    estimator: Any, X: Any, y: Any, method: str = "fit", **kwargs: Any
+) -> Any:
+    """Fit, whether or not `max_iter` is enough to converge."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return getattr(estimator, method)(X, y, **kwargs)
+
+
+def class_data(n_classes: int = 2, n_samples: int = 90) -> tuple[Array, Array]:
+    X, y = make_classification(
+        n_samples,
+        4,
+        n_informative=4,
+        n_redundant=0,
+        n_classes=n_classes,
+        n_clusters_per_class=1,
+        class_sep=1.5,
+        random_state=0,
+    )
+    return StandardScaler().fit_transform(X), y
+
+
+def label_data(n_labels: int = 3, n_samples: int = 90) -> tuple[Array, Array]:
+    X, y = make_multilabel_classification(
+        n_samples, 6, n_classes=n_labels, random_state=0
+    )
+    return StandardScaler().fit_transform(X), y
+
+
+def curve_data(n_outputs: int | None = None) -> tuple[Array, Array]:
+    """Make noise-free sums of waves: y of shape (n,), or (n, n_outputs)."""
+    X = np.random.default_rng(0).uniform(-1, 1, (90, 3))
+    phases = np.arange(n_outputs or 1)
+    Y = np.sin(2 * X[:, [0]] + phases) + X[:, [1]] * X[:, [2]]
+    return X, Y[:, 0] if n_outputs is None else Y
+
+
+def problem(kind: type) -> tuple[Array, Array]:
+    return class_data() if kind is TargetSpaceClassifier else curve_data()
+
+
+def weights(estimator: Any) -> list[Array]:
+    """Stack intercepts on coefficients, as the reference has them."""
+    pairs = zip(estimator.intercepts_, estimator.coefs_, strict=True)
+    return [np.vstack([b, w]) for b, w in pairs]
+
+
+def assert_same_weights(a: Any, b: Any, atol: float = 0.0) -> None:
+    for one, other in zip(weights(a), weights(b), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+
+def weights_differ(a: Any, b: Any) -> bool:
+    """Tell whether any layer differs by more than rounding could explain."""
+    pairs = zip(weights(a), weights(b), strict=True)
+    return any(not np.allclose(one, other, atol=1e-6) for one, other in pairs)
+
+
+def reference_weights(estimator: Any) -> list[Array]:
+    """Realise the targets that the estimator kept by the slow NumPy truth."""
+    sizes = (estimator.n_features_in_, *(t.shape[1] for t in estimator.targets_))
+    network = Network(sizes, estimator.activation, estimator.shortcuts)
+    realised, _ = realise(
+        network,
+        estimator.targets_,
+        estimator.fixed_batch_,
+        estimator.lam_,
+        estimator.untangling,
+    )
+    return realised
+
+
+class SeesData(Callback):
+    """Remembers the rows that were trained on and those set aside."""
+
+    def on_epoch_end(
+        self, net: Any, dataset_train: Any, dataset_valid: Any, **_: Any
+    ) -> None:
+        self.train, self.valid = dataset_train, dataset_valid
+
+
+class SetsRate(Callback):
+    """Gives the optimiser another step size from some epoch on."""
+
+    def __init__(self, rate: float, epoch: int) -> None:
+        self.rate, self.epoch = rate, epoch
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        if len(net.history) == self.epoch:
+            for group in net.optimizer_.param_groups:
+                group["lr"] = self.rate

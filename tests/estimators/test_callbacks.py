@@ -1,0 +1,239 @@
+"""skorch's callbacks, and scikit-learn's own where it has them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
+
+from sktarget import TargetSpaceClassifier
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    assert_same_weights,
+    class_data,
+    fit_quietly,
+    for_both,
+    problem,
+)
+
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (4,),
+    "max_iter": 6,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
+
+
+class Counts(Callback):
+    """Counts how often each hook is called."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def _count(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self._count("train_begin")
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._count("train_end")
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        self._count("epoch_begin")
+
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
+        self._count("epoch_end")
+
+    def on_batch_end(self, *_: Any, training: bool, **__: Any) -> None:
+        self._count("batch" if training else "validation_batch")
+
+    def on_grad_computed(self, *_: Any, **__: Any) -> None:
+        self._count("gradient")
+
+
+@for_both
+@pytest.mark.parametrize("given_as", ["bare", "named"])
+def test_hooks_of_skorch_are_called(kind: type, given_as: str) -> None:
+    X, y = problem(kind)
+    counts = Counts()
+    estimator = kind(
+        **SMALL,
+        batch_size=30,
+        early_stopping=True,
+        validation_fraction=1 / 3,
+        callbacks=[counts if given_as == "bare" else ("counts", counts)],
+    )
+    fit_quietly(estimator, X, y)
+    assert counts.counts == {
+        "train_begin": 1,
+        "train_end": 1,
+        "epoch_begin": 6,
+        "epoch_end": 6,
+        "batch": 12,
+        "validation_batch": 6,
+        "gradient": 12,
+    }
+
+
+@for_both
+def test_callbacks_do_not_change_the_fit(kind: type) -> None:
+    X, y = problem(kind)
+    watched = fit_quietly(kind(**SMALL, callbacks=[Counts()]), X, y)
+    assert_same_weights(watched, fit_quietly(kind(**SMALL), X, y))
+
+
+class Keeps(Callback):
+    """Keeps the history of the last epoch."""
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.history = net.history
+
+
+@for_both
+@pytest.mark.parametrize("caching", [False, True])
+def test_epoch_scoring(kind: type, caching: bool) -> None:
+    X, y = problem(kind)
+    name = "accuracy" if kind is TargetSpaceClassifier else "r2"
+    keeps = Keeps()
+    scoring = EpochScoring(name, lower_is_better=False, use_caching=caching)
+    estimator = kind(
+        **SMALL,
+        early_stopping=True,
+        validation_fraction=0.3,
+        callbacks=[scoring, keeps],
+    )
+    fit_quietly(estimator, X, y)
+    np.testing.assert_allclose(
+        keeps.history[:, name], estimator.validation_scores_, atol=1e-12
+    )
+    np.testing.assert_allclose(
+        keeps.history[:, "valid_loss"], estimator.validation_loss_curve_
+    )
+
+
+@for_both
+def test_early_stopping_of_skorch(kind: type) -> None:
+    X, y = problem(kind)
+    stops = EarlyStopping(
+        "train_loss", patience=2, threshold=10.0, threshold_mode="abs", sink=_silent
+    )
+    estimator = kind(**(SMALL | {"max_iter": 100}), callbacks=[stops])
+    estimator.fit(X, y)  # not a warning: whoever stops knows why
+    assert estimator.n_iter_ == 3
+    assert np.isfinite(estimator.predict(X)).all()
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+class Fails(Callback):
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        raise RuntimeError("from a callback")
+
+
+@for_both
+def test_failing_callback_leaves_the_estimator_as_it_was(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL), X, y)
+    before = estimator.predict(X)
+    with pytest.raises(RuntimeError, match="from a callback"):
+        estimator.set_params(callbacks=[Fails()]).fit(X + 1, y)
+    np.testing.assert_array_equal(estimator.predict(X), before)
+    fresh = kind(**SMALL, callbacks=[Fails()])
+    with pytest.raises(RuntimeError, match="from a callback"):
+        fresh.fit(X, y)
+    assert not hasattr(fresh, "n_iter_")
+
+
+# --- scikit-learn's own ---------------------------------------------------------------
+
+
+class Records:
+    """A callback of scikit-learn's kind."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+        self.calls: list[str] = []
+        self.predictions: list[Any] = []
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        self.calls.append("setup")
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        self.calls.append("teardown")
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        self.calls.append(f"begin {context.task_name}")
+
+    def on_fit_task_end(
+        self,
+        estimator: Any,
+        context: Any,
+        *,
+        X: Any = None,
+        fitted_estimator: Any = None,
+    ) -> bool:
+        self.calls.append(f"end {context.task_name}")
+        if context.task_name == "epoch":
+            assert not hasattr(estimator, "n_iter_")
+            self.predictions.append(fitted_estimator.predict(X))
+        return len(self.predictions) == self.stop_at
+
+
+@for_both
+def test_callback_sees_every_epoch(kind: type) -> None:
+    pytest.importorskip("sklearn.callback")
+    X, y = problem(kind)
+    records = Records()
+    estimator = fit_quietly(kind(**SMALL).set_callbacks(records), X, y)
+    epoch = ["begin epoch", "end epoch"]
+    assert records.calls == ["setup", "begin fit", *6 * epoch, "end fit", "teardown"]
+    np.testing.assert_array_equal(records.predictions[-1], estimator.predict(X))
+    assert_same_weights(estimator, fit_quietly(kind(**SMALL), X, y))
+
+
+@for_both
+def test_callback_stops_training(kind: type) -> None:
+    pytest.importorskip("sklearn.callback")
+    X, y = problem(kind)
+    records = Records(stop_at=2)
+    estimator = kind(**SMALL).set_callbacks(records).fit(X, y)
+    assert estimator.n_iter_ == 2
+    assert records.calls[-2:] == ["end fit", "teardown"]
+
+
+@for_both
+def test_epochs_are_closed_when_another_callback_stops(kind: type) -> None:
+    pytest.importorskip("sklearn.callback")
+    X, y = problem(kind)
+    stops = EarlyStopping("train_loss", patience=2, threshold=10.0, sink=_silent)
+    records = Records()
+    kind(**SMALL, callbacks=[stops]).set_callbacks(records).fit(X, y)
+    assert records.calls.count("begin epoch") == records.calls.count("end epoch")
+    assert records.calls[-2:] == ["end fit", "teardown"]
+
+
+@pytest.mark.parametrize("inside", ["alone", "pipeline", "search"])
+def test_scoring_monitor(inside: str) -> None:
+    callback = pytest.importorskip("sklearn.callback")
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(**SMALL)
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    estimator.set_callbacks(monitor)
+    model: Any = estimator
+    if inside != "alone":
+        model = make_pipeline(StandardScaler(), estimator)
+    if inside == "search":
+        grid = {"targetspaceclassifier__lam": [1e-3, 1.0]}
+        model = GridSearchCV(model, grid, cv=2, refit=False)
+    fit_quietly(model, X, y)
+    logs = monitor.get_logs(select="all")
+    rows = [row for log in logs for row in log.data if "epoch" in str(row)]
+    assert len(rows) == (24 if inside == "search" else 6)
+    if inside == "alone":
+        assert rows[-1]["accuracy"] == estimator.score(X, y)

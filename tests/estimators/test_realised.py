@@ -1,0 +1,250 @@
+"""Weights realised from targets, choices of X̄, architectures."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sktarget import TargetSpaceClassifier
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    assert_same_weights,
+    class_data,
+    fit_quietly,
+    for_both,
+    problem,
+    reference_weights,
+    weights,
+    weights_differ,
+)
+
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (6, 5),
+    "max_iter": 8,
+    "random_state": 0,
+    "warm_start": True,
+    **ALL_EPOCHS,
+}
+
+
+class Residual(nn.Module):
+    """A user's own network: a block with a shortcut and a learnt scale."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("order", torch.arange(n_features))
+        self.first = nn.Linear(n_features, 8)
+        self.block = nn.Linear(8, 8)
+        self.last = nn.Linear(8, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.tanh(self.first(x[:, self.order]))
+        h = h + self.scale * torch.tanh(self.block(h))
+        return self.last(h)
+
+
+class BufferFirst(nn.Module):
+    """The first entry of its state is a table of integers."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.arange(n_features))
+        self.layer = nn.Linear(n_features, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x[:, self.order])
+
+
+@for_both
+@pytest.mark.parametrize("untangling", ["scu", "ocu"])
+@pytest.mark.parametrize("shortcuts", [False, True])
+@pytest.mark.parametrize("lam", [1e-4, 1e-2, 10.0, "auto"])
+def test_weights_are_those_of_the_reference(
+    kind: type, untangling: str, shortcuts: bool, lam: Any
+) -> None:
+    X, y = problem(kind)
+    estimator = kind(**SMALL, untangling=untangling, shortcuts=shortcuts, lam=lam)
+    fit_quietly(estimator, X, y)
+    assert estimator.lam_ == lam or lam == "auto"
+    for ours, truth in zip(
+        weights(estimator), reference_weights(estimator), strict=True
+    ):
+        np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-10)
+
+
+@for_both
+@pytest.mark.parametrize("untangling", ["scu", "ocu"])
+def test_reference_at_lam_zero(kind: type, untangling: str) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, untangling=untangling, lam=0), X, y)
+    assert estimator.lam_ == 0.0
+    for ours, truth in zip(
+        weights(estimator), reference_weights(estimator), strict=True
+    ):
+        # Without a ridge, the conditioning of the Gramian bounds what can agree.
+        np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "activation", ["identity", "logistic", "tanh", "relu", "leaky_relu"]
+)
+@pytest.mark.parametrize("target_init", ["weights", "normal"])
+def test_reference_for_every_activation(activation: str, target_init: str) -> None:
+    X, y = class_data(3)
+    estimator = TargetSpaceClassifier(
+        **SMALL, activation=activation, target_init=target_init, lam=1e-2
+    )
+    fit_quietly(estimator, X, y)
+    for ours, truth in zip(
+        weights(estimator), reference_weights(estimator), strict=True
+    ):
+        np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-10)
+
+
+@for_both
+def test_predictions_are_those_of_coefs(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, shortcuts=True), X, y)
+    x = X
+    for w, b in zip(estimator.coefs_[:-1], estimator.intercepts_[:-1], strict=True):
+        x = np.hstack([x, np.tanh(x @ w + b)])
+    sums = (x @ estimator.coefs_[-1] + estimator.intercepts_[-1])[:, 0]
+    found = getattr(estimator, "decision_function", estimator.predict)(X)
+    np.testing.assert_allclose(found, sums, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        by_module = estimator.module_(torch.from_numpy(X))[:, 0].numpy()
+    np.testing.assert_array_equal(found, by_module)
+
+
+# --- X̄ --------------------------------------------------------------------------------
+
+
+@for_both
+def test_sampled_fixed_batch_holds_rows_of_x(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, fixed_batch_size=20), X, y)
+    rows = {row.tobytes() for row in X}
+    assert estimator.fixed_batch_.shape == (20, X.shape[1])
+    assert {row.tobytes() for row in estimator.fixed_batch_} <= rows
+    assert [t.shape for t in estimator.targets_] == [(20, 6), (20, 5), (20, 1)]
+
+
+@for_both
+def test_noise_holds_no_row_of_x(kind: type) -> None:
+    X, y = problem(kind)
+    X = 3 * X + 50
+    estimator = kind(**SMALL, fixed_batch="noise", fixed_batch_size=500)
+    fit_quietly(estimator, X, y)
+    rows = {row.tobytes() for row in X}
+    assert estimator.fixed_batch_.shape == (500, X.shape[1])
+    assert rows.isdisjoint(row.tobytes() for row in estimator.fixed_batch_)
+    np.testing.assert_allclose(estimator.fixed_batch_.mean(0), X.mean(0), rtol=0.02)
+    np.testing.assert_allclose(estimator.fixed_batch_.std(0), X.std(0), rtol=0.15)
+
+
+@for_both
+@pytest.mark.parametrize("container", [np.asarray, list])
+def test_given_fixed_batch_decides_its_size(kind: type, container: Any) -> None:
+    X, y = problem(kind)
+    given = np.random.default_rng(1).normal(size=(13, X.shape[1]))
+    estimator = kind(**SMALL, fixed_batch=container(given), fixed_batch_size=7)
+    fit_quietly(estimator, X, y)
+    np.testing.assert_array_equal(estimator.fixed_batch_, given)
+    assert estimator.fixed_batch_ is not given
+
+
+@for_both
+def test_none_takes_all_rows_in_one_pass_or_two(kind: type) -> None:
+    X, y = problem(kind)
+    one = fit_quietly(kind(**SMALL, fixed_batch_size=None, batch_size=90), X, y)
+    np.testing.assert_array_equal(one.fixed_batch_, X)
+    # A copy of X is the same X̄, though not the same tensor.
+    two = fit_quietly(kind(**SMALL, fixed_batch=X.copy(), batch_size=90), X, y)
+    assert_same_weights(one, two, atol=1e-9)
+
+
+@for_both
+def test_nothing_is_kept_unless_training_goes_on(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL).set_params(warm_start=False), X, y)
+    assert not hasattr(estimator, "targets_")
+    assert not hasattr(estimator, "fixed_batch_")
+
+
+# --- Architectures --------------------------------------------------------------------
+
+
+@for_both
+@pytest.mark.parametrize(
+    ("sizes", "widths"),
+    [((), []), (7, [7]), ([4, 3], [4, 3]), (np.array([4, 3]), [4, 3])],
+)
+def test_hidden_layer_sizes(kind: type, sizes: Any, widths: list[int]) -> None:
+    X, y = problem(kind)
+    estimator = kind(**SMALL).set_params(hidden_layer_sizes=sizes)
+    fit_quietly(estimator, X, y)
+    assert [w.shape[1] for w in estimator.coefs_] == [*widths, 1]
+    assert estimator.n_layers_ == len(widths) + 2
+
+
+@for_both
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.parametrize("module", [Residual, BufferFirst])
+def test_module_of_the_users_own(
+    kind: type, parameterization: str, module: type, global_state_untouched: None
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"max_iter": 60, "warm_start": False}
+    settings |= {"learning_rate_init": 0.03}
+    estimator = kind(**settings, module=module, parameterization=parameterization)
+    fit_quietly(estimator, X, y)
+    assert type(estimator.module_) is module
+    assert estimator.loss_ < estimator.loss_curve_[0]
+    assert estimator.score(X, y) > (0.4 if parameterization == "targets" else 0.0)
+    again = fit_quietly(
+        kind(**settings, module=module, parameterization=parameterization), X, y
+    )
+    assert_same_weights(estimator, again)
+    other = kind(**settings, module=module, parameterization=parameterization)
+    assert weights_differ(
+        estimator, fit_quietly(other.set_params(random_state=1), X, y)
+    )
+
+
+@for_both
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_control_in_weight_space(kind: type, batch_norm: bool) -> None:
+    X, y = problem(kind)
+    estimator = kind(
+        (20,),
+        parameterization="weights",
+        batch_norm=batch_norm,
+        learning_rate_init=0.01,
+        max_iter=150,
+        random_state=0,
+        warm_start=True,
+        **ALL_EPOCHS,
+    )
+    fit_quietly(estimator, X, y)
+    assert not hasattr(estimator, "targets_")
+    assert estimator.score(X, y) > 0.9
+    norms = [m for m in estimator.module_.modules() if isinstance(m, nn.BatchNorm1d)]
+    assert len(norms) == batch_norm
+    for norm in norms:
+        assert (norm.running_var - 1).abs().max() > 0.01
+
+
+@for_both
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+def test_dropout_is_drawn_by_random_state(
+    kind: type, parameterization: str, global_state_untouched: None
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"parameterization": parameterization}
+    a, b = (fit_quietly(kind(**settings, dropout=0.3), X, y) for _ in range(2))
+    assert_same_weights(a, b)
+    assert weights_differ(a, fit_quietly(kind(**settings), X, y))
+    np.testing.assert_array_equal(a.predict(X), a.predict(X))

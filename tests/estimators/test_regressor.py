@@ -1,0 +1,112 @@
+"""What only the regressor has: outputs, their shapes, squared error."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.exceptions import DataConversionWarning
+from sklearn.linear_model import LinearRegression
+from sklearn.neural_network import MLPRegressor
+
+from sktarget import TargetSpaceRegressor
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    assert_same_weights,
+    curve_data,
+    fit_quietly,
+)
+
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (10,),
+    "lam": 1e-2,
+    "learning_rate_init": 0.1,
+    "max_iter": 100,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
+
+
+def small(**parameters: Any) -> TargetSpaceRegressor:
+    return TargetSpaceRegressor(**(SMALL | parameters))
+
+
+@pytest.mark.parametrize("n_outputs", [None, 2, 3])
+def test_learns_outputs_in_the_shape_of_y(n_outputs: int | None) -> None:
+    X, y = curve_data(n_outputs)
+    estimator = fit_quietly(small(), X, y)
+    assert estimator.predict(X).shape == y.shape
+    assert estimator.n_outputs_ == (n_outputs or 1)
+    assert estimator.score(X, y) > 0.95
+
+
+def test_column_of_outputs_warns() -> None:
+    X, y = curve_data()
+    with pytest.warns(DataConversionWarning):
+        estimator = fit_quietly(small(max_iter=3), X, y[:, None])
+    assert estimator.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("n_outputs", [None, 2])
+def test_attributes_of_the_mlp(n_outputs: int | None, early_stopping: bool) -> None:
+    X, y = curve_data(n_outputs)
+    common: dict[str, Any] = {
+        "hidden_layer_sizes": (6, 5),
+        "max_iter": 4,
+        "early_stopping": early_stopping,
+        "random_state": 0,
+    }
+    ours = fit_quietly(TargetSpaceRegressor(**common), X, y)
+    theirs = fit_quietly(MLPRegressor(**common), X, y)
+    for name in ("coefs_", "intercepts_"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert [m.shape for m in a] == [m.shape for m in b]
+    for name in ("n_layers_", "n_outputs_", "out_activation_", "n_iter_", "t_"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    for name in ("loss_curve_", "validation_scores_"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert (a is None) == (b is None)
+        assert a is None or len(a) == len(b) == 4
+    for name in ("best_loss_", "best_validation_score_"):
+        assert (getattr(ours, name) is None) == (getattr(theirs, name) is None)
+
+
+def test_loss_is_half_the_mean_squared_error() -> None:
+    X, y = curve_data(2)
+    settings: dict[str, Any] = {"alpha": 0.0, "batch_size": 90, "warm_start": True}
+    estimator = fit_quietly(small(max_iter=5, **settings), X, y)
+    loss = 0.5 * np.mean((estimator.predict(X) - y) ** 2)
+    # The first loss of the next call is that of the weights of this one.
+    fit_quietly(estimator.set_params(max_iter=1), X, y)
+    np.testing.assert_allclose(estimator.loss_curve_[5], loss, rtol=1e-10)
+
+
+def test_linear_network_is_linear_regression() -> None:
+    X, y = curve_data()
+    settings: dict[str, Any] = {"solver": "lbfgs", "alpha": 0.0, "lam": 1e-6}
+    estimator = fit_quietly(small(hidden_layer_sizes=(), **settings), X, y)
+    truth = LinearRegression().fit(X, y)
+    assert estimator.n_layers_ == 2
+    np.testing.assert_allclose(estimator.coefs_[0][:, 0], truth.coef_, atol=1e-4)
+    np.testing.assert_allclose(estimator.intercepts_[0], truth.intercept_, atol=1e-4)
+
+
+def test_integers_are_numbers() -> None:
+    X, y = curve_data()
+    rounded = np.round(5 * y).astype(int)
+    a = fit_quietly(small(max_iter=3), X, rounded)
+    b = fit_quietly(small(max_iter=3), X, rounded.astype(float))
+    assert_same_weights(a, b)
+    assert a.predict(X).dtype == np.float64
+
+
+def test_sample_weight_moves_the_fit() -> None:
+    X, y = curve_data()
+    y = np.where(X[:, 0] > 0, 1.0, -1.0)
+    heavy = np.where(X[:, 0] > 0, 100.0, 1.0)
+    # A network without inputs that matter can only choose between the two.
+    constant = np.zeros_like(X)
+    estimator = small(alpha=0.0, max_iter=200)
+    fit_quietly(estimator, constant, y, sample_weight=heavy)
+    wanted = np.average(y, weights=heavy)
+    np.testing.assert_allclose(estimator.predict(constant), wanted, atol=1e-3)

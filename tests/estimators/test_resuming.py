@@ -1,0 +1,248 @@
+"""`warm_start` and `partial_fit`."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sktarget import TargetSpaceClassifier
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    SeesData,
+    assert_same_weights,
+    class_data,
+    fit_quietly,
+    for_both,
+    label_data,
+    problem,
+    reference_weights,
+    weights,
+    weights_differ,
+)
+
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (6,),
+    "lam": 1e-2,
+    "max_iter": 5,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
+
+
+@for_both
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("batch_size", [90, 20])
+def test_two_fits_are_one(
+    kind: type, parameterization: str, solver: str, batch_size: int
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {
+        "parameterization": parameterization,
+        "solver": solver,
+        "batch_size": batch_size,
+        "warm_start": True,
+    }
+    twice = kind(**settings)
+    fit_quietly(fit_quietly(twice, X, y), X, y)
+    once = fit_quietly(kind(**(settings | {"max_iter": 10})), X, y)
+    assert_same_weights(twice, once)  # bit by bit
+    assert twice.loss_curve_ == once.loss_curve_
+    assert len(twice.loss_curve_) == 10
+    assert twice.n_iter_ in (5, 10)
+    assert twice.t_ == once.t_ == 900
+
+
+@for_both
+def test_one_pass_or_two_after_a_pause(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"fixed_batch_size": None, "batch_size": 90, "warm_start": True}
+    twice = kind(**settings)
+    fit_quietly(fit_quietly(twice, X, y), X, y)
+    once = fit_quietly(kind(**(settings | {"max_iter": 10})), X, y)
+    assert_same_weights(twice, once)
+
+
+@for_both
+def test_without_warm_start_fit_begins_anew(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = kind(**SMALL)
+    first = weights(fit_quietly(estimator, X, y))
+    second = weights(fit_quietly(estimator, X, y))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(estimator.loss_curve_) == 5
+
+
+@for_both
+def test_warm_start_on_other_rows_keeps_the_fixed_batch(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, warm_start=True), X[:60], y[:60])
+    fixed = estimator.fixed_batch_
+    fit_quietly(estimator, X[50:], y[50:])
+    np.testing.assert_array_equal(estimator.fixed_batch_, fixed)
+    for ours, truth in zip(
+        weights(estimator), reference_weights(estimator), strict=True
+    ):
+        np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-10)
+
+
+@for_both
+def test_warm_start_takes_another_rate(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
+    before = weights(estimator)
+    fit_quietly(estimator.set_params(learning_rate_init=1e-12), X, y)
+    for a, b in zip(before, weights(estimator), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-8)
+
+
+@for_both
+def test_warm_start_takes_another_lam_or_says_no(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
+    estimator.set_params(lam=5.0)
+    try:
+        fit_quietly(estimator, X, y)
+    except ValueError as error:
+        assert "lam" in str(error)  # noqa: PT017 - either way is sound
+    else:
+        assert estimator.lam_ == 5.0
+
+
+@for_both
+@pytest.mark.parametrize("first", ["targets", "weights"])
+def test_warm_start_cannot_change_the_space_unnoticed(kind: type, first: str) -> None:
+    X, y = problem(kind)
+    other = {"targets": "weights", "weights": "targets"}[first]
+    estimator = fit_quietly(
+        kind(**SMALL, warm_start=True, parameterization=first), X, y
+    )
+    estimator.set_params(parameterization=other)
+    try:
+        fit_quietly(estimator, X, y)
+    except ValueError as error:
+        assert "parameterization" in str(error)  # noqa: PT017 - either way is sound
+    else:
+        assert hasattr(estimator, "targets_") == (other == "targets")
+
+
+@for_both
+def test_warm_start_takes_another_solver(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
+    before = estimator.loss_
+    fit_quietly(estimator.set_params(solver="lbfgs"), X, y)
+    assert estimator.loss_ < before
+
+
+@for_both
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("dtypes", [("f4", "f8"), ("f8", "f4")])
+def test_going_on_in_another_precision(
+    kind: type, method: str, dtypes: tuple[str, str]
+) -> None:
+    X, y = problem(kind)
+    estimator = kind(**SMALL, warm_start=True)
+    for dtype in dtypes:
+        fit_quietly(estimator, X.astype(dtype), y, method)
+    assert len({w.dtype for w in weights(estimator)}) == 1
+    assert np.isfinite(estimator.predict(X)).all()
+
+
+@for_both
+def test_warm_start_after_early_stopping_restores_the_best(kind: type) -> None:
+    X, y = problem(kind)
+    for seed in range(5):
+        seen = SeesData()
+        settings = SMALL | {"max_iter": 20, "learning_rate_init": 2.0}
+        estimator = kind(
+            **(settings | {"random_state": seed}),
+            early_stopping=True,
+            validation_fraction=0.3,
+            warm_start=True,
+            callbacks=[seen],
+        )
+        fit_quietly(fit_quietly(estimator, X, y), X, y)
+        held_out = seen.valid.x.numpy(), seen.valid.y.numpy()[:, 0]
+        assert estimator.score(*held_out) == pytest.approx(
+            estimator.best_validation_score_, abs=1e-12
+        )
+
+
+# --- partial_fit ----------------------------------------------------------------------
+
+
+@for_both
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+def test_partial_fit_is_an_epoch_of_fit(kind: type, parameterization: str) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"parameterization": parameterization, "batch_size": 90}
+    by_parts = kind(**settings)
+    for _ in range(5):
+        by_parts.partial_fit(X, y)
+    assert_same_weights(by_parts, fit_quietly(kind(**settings), X, y))
+    assert len(by_parts.loss_curve_) == 5
+
+
+@for_both
+def test_partial_fit_learns_from_a_stream(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = kind(**SMALL, learning_rate_init=0.03)
+    order = np.random.default_rng(0).permutation(len(y))
+    for _ in range(25):
+        for rows in np.array_split(order, 3):
+            estimator.partial_fit(X[rows], y[rows])
+    assert estimator.score(X, y) > 0.85
+    assert len(estimator.fixed_batch_) == 30
+
+
+@for_both
+def test_partial_fit_goes_on_after_a_plain_fit(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"max_iter": 40, "learning_rate_init": 0.03}
+    estimator = fit_quietly(kind(**settings), X, y)
+    before, losses = estimator.score(X, y), estimator.loss_curve_
+    estimator.set_params(learning_rate_init=1e-12).partial_fit(X, y)
+    # The targets of the fit are gone; those that its weights meet come close.
+    assert estimator.score(X, y) > before - 0.03
+    assert estimator.loss_curve_[:-1] == losses
+    assert hasattr(estimator, "targets_")
+
+
+def test_classes_that_come_later() -> None:
+    X, y = class_data(3)
+    estimator = TargetSpaceClassifier(**SMALL)
+    early = y < 2
+    estimator.partial_fit(X[early], y[early], classes=[2, 0, 1])
+    assert estimator.classes_.tolist() == [0, 1, 2]
+    assert estimator.predict_proba(X).shape == (len(X), 3)
+    for _ in range(60):
+        estimator.partial_fit(X, y)
+    assert (estimator.predict(X)[y == 2] == 2).mean() > 0.7
+
+
+def test_partial_fit_of_strings_and_of_labels() -> None:
+    X, y = class_data()
+    names = np.array(["no", "yes"])[y]
+    estimator = TargetSpaceClassifier(**SMALL)
+    estimator.partial_fit(X[:1], names[:1], classes=["yes", "no"])
+    estimator.partial_fit(X, names)
+    assert estimator.classes_.tolist() == ["no", "yes"]
+    X, y = label_data()
+    estimator = TargetSpaceClassifier(**SMALL).partial_fit(X, y).partial_fit(X, y)
+    assert estimator.predict(X).shape == y.shape
+
+
+@for_both
+def test_partial_fit_weighs_rows(kind: type) -> None:
+    X, y = problem(kind)
+    weight = np.random.default_rng(0).uniform(0.1, 5, len(y))
+    plain = kind(**SMALL, batch_size=90).partial_fit(X, y).partial_fit(X, y)
+    heavy = kind(**SMALL, batch_size=90)
+    for _ in range(2):
+        heavy.partial_fit(X, y, sample_weight=weight)
+    assert weights_differ(plain, heavy)
+    settings = SMALL | {"max_iter": 2, "batch_size": 90}
+    fitted = fit_quietly(kind(**settings), X, y, sample_weight=weight)
+    assert_same_weights(heavy, fitted)
