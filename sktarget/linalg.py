@@ -193,9 +193,9 @@ class RidgeFactor:
 
     Attributes
     ----------
-    lower : Tensor of shape (k, k)
+    lower : Tensor of shape (k, k), or (g, k, k) for several problems at once
         Lower triangular factor.
-    info : Tensor of shape ()
+    info : Tensor of shape () or (g,)
         Zero where the factorisation succeeded, as LAPACK reports it.
     """
 
@@ -207,12 +207,12 @@ class RidgeFactor:
 
         Parameters
         ----------
-        right : Tensor of shape (k, m)
+        right : Tensor of shape (k, m) or (g, k, m)
             The right-hand sides R, of any floating dtype.
 
         Returns
         -------
-        Tensor of shape (k, m)
+        Tensor of the shape of `right`
             The solutions Z in the dtype of `right`.
         """
         solution = torch.cholesky_solve(right.to(self.lower.dtype), self.lower)
@@ -226,7 +226,7 @@ class RidgeFactor:
         FactorisationError
             If the matrix was not positive definite.
         """
-        if self.info.item():
+        if self.info.any().item():
             raise FactorisationError("the regularised Gramian has no Cholesky factor")
 
 
@@ -238,8 +238,8 @@ def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
 
     Parameters
     ----------
-    gram : Tensor of shape (k, k)
-        The Gramian; only its lower triangle is read.
+    gram : Tensor of shape (k, k) or (g, k, k)
+        The Gramian, or several; only its lower triangle is read.
     ridge : float or Tensor of shape ()
         λ > 0, as :func:`plan_solve` gives it.
 
@@ -261,7 +261,7 @@ def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
     tensor([[1.],
             [2.]])
     """
-    gram.diagonal().add_(ridge)
+    gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
     lower, info = torch.linalg.cholesky_ex(gram)
     factor = RidgeFactor(lower, info)
     if gram.device.type == "cpu":

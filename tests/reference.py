@@ -11,6 +11,7 @@ Lists run over the layers that have weights: entry k of ``weights``, ``targets``
 The last layer is linear: its squashing function belongs to the loss.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -197,6 +198,59 @@ def targets_from_weights(
 ) -> list[Array]:
     """Sec. 3.5: T <- S of the ordinary forward pass of the fixed batch."""
     return forward(network, weights, fixed_batch).sums
+
+
+# --- Convolutions (Sec. 4.2) ----------------------------------------------------------
+
+
+def patches(
+    maps: Array,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    mode: str = "constant",
+) -> Array:
+    """Rows = images x output pixels; columns = channels x positions of the kernel.
+
+    ``maps`` has the shape (n, channels, *extents), ``padding`` the widths before and
+    after every axis, ``mode`` is that of `np.pad`. The columns are in the order of
+    torch's kernels, so the rows times ``kernel.reshape(outputs, -1).T`` are the sums.
+    """
+    padded = np.pad(maps, [(0, 0), (0, 0), *padding], mode=mode)  # type: ignore[call-overload]
+    extents = padded.shape[2:]
+    out = [
+        (h - d * (k - 1) - 1) // s + 1
+        for h, k, s, d in zip(extents, kernel, stride, dilation, strict=True)
+    ]
+    rows = []
+    for image in padded:
+        for pixel in itertools.product(*map(range, out)):
+            window = tuple(
+                slice(o * s, o * s + d * (k - 1) + 1, d)
+                for o, k, s, d in zip(pixel, kernel, stride, dilation, strict=True)
+            )
+            rows.append(image[(slice(None), *window)].ravel())
+    return np.array(rows)
+
+
+def convolution_ridge(
+    rows: Array, t: Array, lam: float, *, groups: int = 1, bias: bool = True
+) -> tuple[Array, Array]:
+    """Solve for the kernel, flattened as (outputs, columns), and the bias.
+
+    ``rows`` are all patches, ``t`` the targets (n, outputs, *extents). Each group of
+    channels is a ridge problem of its own.
+    """
+    t = np.moveaxis(t, 1, -1).reshape(len(rows), -1)
+    kernels, biases = [], []
+    for a, t_group in zip(
+        np.split(rows, groups, axis=1), np.split(t, groups, axis=1), strict=True
+    ):
+        w = ridge_primal(np.hstack([np.ones((len(a), int(bias))), a]), t_group, lam)
+        kernels.append(w[int(bias) :].T)
+        biases.append(w[0] if bias else np.zeros(w.shape[1]))
+    return np.vstack(kernels), np.concatenate(biases)
 
 
 # --- Losses: (output sums, y) -> (loss, dL/d(output sums)) ----------------------------

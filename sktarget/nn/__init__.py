@@ -3,7 +3,8 @@
 Nothing here knows scikit-learn; see :mod:`sktarget.estimators` for that.
 """
 
-from sktarget.nn import _linear, _recurrent  # noqa: F401  (they register layers)
+# They register their layers.
+from sktarget.nn import _convolution, _linear, _recurrent  # noqa: F401
 from sktarget.nn._target_space import TargetSpace
 
 __all__ = ["TargetSpace"]

@@ -118,6 +118,10 @@ class StandIn(nn.Module):
         """Make the ordinary layer with the cached weights as its parameters."""
         raise NotImplementedError
 
+    def use_plain_layout(self) -> bool:
+        """Return outputs laid out as torch's own are; tell if that is a change."""
+        return False
+
 
 class TargetLayer(TargetMap, StandIn):
     """A layer that is one map: it solves for its weights on X̄ and applies them.

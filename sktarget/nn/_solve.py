@@ -32,17 +32,23 @@ class DesignOperator(Protocol):
     """Products with the design matrix A of a layer.
 
     `rows` is whatever stands for A (for a dense layer A itself), with the patterns
-    along its first axis; sums and targets have the shape of the layer's output.
+    along its first axis, X̄ first; sums have one row for each of its rows or patterns.
     """
 
     def rows(self, inputs: Tensor) -> Tensor:
         """Turn the inputs of the layer into what stands for A."""
+
+    def sums(self, outputs: Tensor) -> Tensor:
+        """Bring targets, or a gradient of the outputs, into the shape of AW."""
 
     def is_dual(self, rows: Tensor) -> bool:
         """Tell whether the dual system is to be factorised."""
 
     def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
         """Form the lower triangle of AᵀA, or of AAᵀ in the dual form."""
+
+    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
+        """Form (AAᵀ + λI)⁻¹S, in the shape of S."""
 
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
         """Form AW, in the shape of the layer's output."""
@@ -76,6 +82,9 @@ class DenseOperator:
     def rows(self, inputs: Tensor) -> Tensor:
         return inputs.flatten(0, -2)
 
+    def sums(self, outputs: Tensor) -> Tensor:
+        return outputs.flatten(0, -2)
+
     def is_dual(self, rows: Tensor) -> bool:
         return prefers_dual(len(rows), rows.shape[1] + self.bias)
 
@@ -84,6 +93,9 @@ class DenseOperator:
             return gramian(rows, dtype, ones=self.bias)
         gram = gramian(rows.T, dtype)
         return gram.add_(1) if self.bias else gram
+
+    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
+        return factor.solve(sums)
 
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
         if self.bias:
@@ -159,7 +171,7 @@ def factorise_design(
     narrow = rows.device.type == "cpu" and rows.dtype != torch.float64
     guess = rows.dtype if last is None else last.gram_dtype
     gram = operator.gramian(rows, guess if narrow else torch.float64)
-    plan = plan_solve(gram.diagonal().sum(), lam, rows.dtype)
+    plan = plan_solve(gram.diagonal(dim1=-2, dim2=-1).sum(), lam, rows.dtype)
     if plan.gram_dtype != gram.dtype:
         # Narrower too: what comes out must not depend on what came before.
         gram = operator.gramian(rows, plan.gram_dtype)
@@ -175,7 +187,7 @@ def _pull_back(
     the factor; in the dual form ∂L/∂T = (AAᵀ + λI)⁻¹AD, and D − Aᵀ∂L/∂T = λY is.
     """
     if solution.dual:
-        d_targets = solution.factor.solve(operator.apply(rows, d))
+        d_targets = operator.solve_dual(solution.factor, operator.apply(rows, d))
         return d_targets, d - operator.correlate(rows, d_targets)
     y = solution.factor.solve(d)
     return operator.apply(rows, y), y
@@ -204,13 +216,11 @@ class _SolveAndApply(torch.autograd.Function):
         solution = solution_of(rows[:n_fixed_rows])
         rows = rows.to(solution.plan.work_dtype)
         fixed = rows[:n_fixed_rows]
-        t = targets.to(rows.dtype)
-        if isinstance(operator, DenseOperator):
-            t = t.flatten(0, -2)
+        t = operator.sums(targets.to(rows.dtype))
         if solution.dual:
             # T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing is ever
             # divided by λ.
-            left = solution.factor.solve(t)
+            left = operator.solve_dual(solution.factor, t)
             weights = operator.correlate(fixed, left)
             sums = operator.apply(rows, weights)
         else:
@@ -220,7 +230,7 @@ class _SolveAndApply(torch.autograd.Function):
         if optimistic:
             sums[:n_fixed_rows] = t
         ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
-        ctx.shapes = inputs.shape, targets.shape, sums.shape, inputs.dtype
+        ctx.shapes = inputs.shape, targets.shape, inputs.dtype
         ctx.save_for_backward(rows, weights, left)
         ctx.set_materialize_grads(False)
         return sums.to(inputs.dtype), weights.to(inputs.dtype)
@@ -232,11 +242,11 @@ class _SolveAndApply(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         rows, weights, left = ctx.saved_tensors
         operator, solution = ctx.operator, ctx.solution
-        in_shape, target_shape, sums_shape, dtype = ctx.shapes
+        in_shape, target_shape, dtype = ctx.shapes
         n = len(left)
         fixed = rows[:n]
         if d_sums is not None:
-            d_sums = d_sums.reshape(sums_shape).to(rows.dtype)
+            d_sums = operator.sums(d_sums).to(rows.dtype)
 
         # What flows through AW; the optimistic rows of X̄ bypass it.
         live, lo = (d_sums, n) if ctx.optimistic else (d_sums, 0)

@@ -35,10 +35,11 @@ class TargetSpace(nn.Module):
     ----------
     module : nn.Module
         The network.  It is copied; its layers of registered kinds (``nn.Linear``,
-        ``nn.RNN``, ``nn.LSTM``, ``nn.GRU``) are replaced by target layers, everything
-        else stays as it is and learns in weight space.  Control flow, shortcuts and
-        several outputs are free; the order in which the layers run on X̄ is the
-        cascade.  Frozen layers (``requires_grad=False``) are left alone.
+        ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``, ``nn.RNN``, ``nn.LSTM``,
+        ``nn.GRU``) are replaced by target layers, everything else stays as it is and
+        learns in weight space.  Control flow, shortcuts and several outputs are free;
+        the order in which the layers run on X̄ is the cascade.  Frozen layers
+        (``requires_grad=False``) are left alone.
     fixed_batch : Tensor of shape (n̄_b, ...)
         X̄, the inputs on which the targets are defined, in the layout in which the
         module takes them.  It never changes during training.  At least as many rows as
@@ -164,12 +165,14 @@ class TargetSpace(nn.Module):
 
     def _adopt_weights(self) -> None:
         """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
-        with (
-            torch.no_grad(),
-            self._as_in_evaluation(),
-            self._running(Phase.RECORD, self.fixed_batch) as run,
-        ):
-            outputs = self.module(self.fixed_batch)
+        try:
+            run, outputs = self._record()
+        except RuntimeError:
+            # The module may take views of maps, which depend on their layout.
+            changed = [layer.use_plain_layout() for layer in self._layers.values()]
+            if not any(changed):
+                raise
+            run, outputs = self._record()
         idle = [
             name
             for name, layer in self._layers.items()
@@ -189,10 +192,21 @@ class TargetSpace(nn.Module):
         if not self._maps:
             raise ValueError(
                 "the module has no layer that can be learnt by targets: none of a "
-                "registered kind (such as nn.Linear) runs on the fixed batch"
+                "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) runs on the "
+                "fixed batch"
             )
         self._stacks = all(layer.stacks for layer in self._layers.values())
         self._stacks &= _has_rows(outputs, len(self.fixed_batch))
+
+    def _record(self) -> tuple[Pass, Any]:
+        """Run the own weights on X̄; the layers take their sums as targets."""
+        with (
+            torch.no_grad(),
+            self._as_in_evaluation(),
+            self._running(Phase.RECORD, self.fixed_batch) as run,
+        ):
+            outputs = self.module(self.fixed_batch)
+        return run, outputs
 
     def reset_targets(
         self,
@@ -280,7 +294,9 @@ class TargetSpace(nn.Module):
             As :meth:`forward`.
         weights : list of Tensor
             The matrix W of every layer, in the order in which they run, each of shape
-            (inputs, outputs) with the bias left out; part of the graph.
+            (inputs, outputs) with the bias left out; part of the graph.  The inputs
+            of a convolution are those of one patch; with several groups a leading
+            axis runs over these.
         """
         self._renew_cache_keys()
         # A step may follow, and fused optimisers do not raise the tensors' versions.

@@ -1,0 +1,282 @@
+"""Convolutional layers in target space (Sec. 4.2).
+
+A convolution is the product of its patches, one a row, with the flattened kernel; so
+its targets have the shape of the map that comes out.  No product here needs the matrix
+of patches: ``AᵀS`` is the gradient of a convolution with regard to its kernel, ``AW``
+a convolution and ``SWᵀ`` the gradient with regard to its input.  The Gramian of a
+"same" convolution comes from the autocorrelation of the map, any other from patches
+gathered a few images at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktarget.linalg import RidgeFactor, gramian, prefers_dual
+from sktarget.nn._autocorrelation import same_gramian
+from sktarget.nn._layers import TargetLayer, register
+from sktarget.nn._patches import Window, patch_gramian, patches
+
+__all__ = ["ConvOperator", "TargetConv"]
+
+# By the number of axes of a batch of maps.  Channels are read together: with them
+# last, convolutions, pooling and Gramians need not rearrange the maps.
+_CHANNELS_LAST: dict[int, torch.memory_format] = {
+    4: torch.channels_last,
+    5: torch.channels_last_3d,
+}
+
+
+@dataclass(frozen=True)
+class ConvOperator:
+    """The design matrix of a convolution: its patches, behind a column of ones.
+
+    The columns run over the positions of the kernel, channels fastest.  With several
+    groups, each a ridge problem of its own, weights and Gramians have a leading axis.
+
+    Attributes
+    ----------
+    window : Window
+        The kernel's way over the map.
+    groups : int
+        Number of groups of channels.
+    bias : bool
+        Whether there is a column of ones.
+    channels_last : bool
+        Memory format of the maps, inwards and outwards.
+    """
+
+    window: Window
+    groups: int
+    bias: bool
+    channels_last: bool = True
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        if not self.channels_last:
+            return inputs.contiguous()
+        layout = _CHANNELS_LAST.get(inputs.ndim, torch.contiguous_format)
+        return inputs.contiguous(memory_format=layout)
+
+    # Sums are maps like the inputs.
+    sums = rows
+
+    def is_dual(self, rows: Tensor) -> bool:
+        columns = math.prod(self.window.kernel) * rows.shape[1] // self.groups
+        return prefers_dual(self._n_patches(rows), columns + self.bias)
+
+    def _n_patches(self, rows: Tensor) -> int:
+        return len(rows) * math.prod(self.window.outputs(tuple(rows.shape[2:])))
+
+    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        maps = rows.movedim(1, -1)
+        if self.is_dual(rows):
+            gram = torch.stack(
+                [gramian(p.T, dtype) for p in patches(maps, self.window, self.groups)]
+            )
+            gram = gram.add_(1) if self.bias else gram
+        elif self._has_same_gramian(maps):
+            gram = same_gramian(maps, self.window.kernel, dtype, ones=self.bias)[None]
+        else:
+            gram = patch_gramian(
+                maps, self.window, dtype, ones=self.bias, groups=self.groups
+            )
+        return gram.squeeze(0) if self.groups == 1 else gram
+
+    def _has_same_gramian(self, maps: Tensor) -> bool:
+        window = self.window
+        roomy = all(
+            h >= p for h, p in zip(maps.shape[1:-1], window.padding, strict=True)
+        )
+        return self.groups == 1 and window.is_same() and roomy
+
+    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
+        n, outputs, *extents = sums.shape
+        right = sums.movedim(1, -1).reshape(-1, self.groups, outputs // self.groups)
+        solved = factor.solve(
+            right.transpose(0, 1).squeeze(0 if self.groups == 1 else ())
+        )
+        if self.groups > 1:
+            solved = solved.transpose(0, 1)
+        return self.rows(solved.reshape(n, *extents, outputs).movedim(-1, 1))
+
+    def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
+        kernel, bias = self.to_kernel(weights)
+        return self._convolve(rows, kernel, bias)
+
+    def _convolve(self, rows: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+        w = self.window
+        out: Tensor = torch.convolution(
+            rows,
+            kernel,
+            bias,
+            w.stride,
+            w.padding,
+            w.dilation,
+            False,
+            [0] * len(w.kernel),
+            self.groups,
+        )
+        # With few channels the layout is ambiguous, and torch may take either.
+        return self.rows(out)
+
+    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+        outputs, inputs = sums.shape[1], rows.shape[1] // self.groups
+        kernel = self.rows(
+            rows.new_empty(1).expand(outputs, inputs, *self.window.kernel)
+        )
+        _, kernel, bias = self._backward(sums, rows, kernel, [False, True, self.bias])
+        matrix = kernel.movedim(1, -1).flatten(1)
+        if self.bias:
+            matrix = torch.cat([bias[:, None], matrix], dim=1)
+        if self.groups == 1:
+            return matrix.T
+        return matrix.view(self.groups, -1, matrix.shape[1]).mT
+
+    def adjoint(
+        self,
+        sums: Tensor,
+        weights: Tensor,
+        rows: Tensor,
+        out: Tensor,
+        add: bool = False,
+    ) -> None:
+        kernel, _ = self.to_kernel(weights)
+        d_rows = self._backward(sums, rows, kernel, [True, False, False])[0]
+        if add:
+            out.add_(d_rows)
+        else:
+            out.copy_(d_rows)
+
+    def _backward(
+        self, sums: Tensor, rows: Tensor, kernel: Tensor, wanted: list[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        w = self.window
+        gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+            sums,
+            rows,
+            kernel,
+            [sums.shape[1]],
+            w.stride,
+            w.padding,
+            w.dilation,
+            False,
+            [0] * len(w.kernel),
+            self.groups,
+            wanted,
+        )
+        return gradients
+
+    def to_kernel(self, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Read the matrix W as kernel and bias of the ordinary layer."""
+        matrix = weights.mT.flatten(0, -2)
+        bias = matrix[:, 0].contiguous() if self.bias else None
+        kernel = matrix[:, int(self.bias) :]
+        kernel = kernel.reshape(len(kernel), *self.window.kernel, -1)
+        return self.rows(kernel.movedim(-1, 1)), bias
+
+
+@register(nn.Conv1d)
+@register(nn.Conv2d)
+@register(nn.Conv3d)
+class TargetConv(TargetLayer):
+    """A convolution whose kernel meets its targets on X̄ (Sec. 4.2).
+
+    Parameters
+    ----------
+    layer : nn.Conv1d, nn.Conv2d or nn.Conv3d
+        The layer to stand in for; its weights start the targets.
+    name : str
+        Path of the layer in the wrapped module.
+    lam : float
+        λ of the solve.
+    """
+
+    def __init__(
+        self, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, name: str, lam: float
+    ) -> None:
+        super().__init__(name, lam)
+        self._kind = type(layer)
+        self._arguments: dict[str, Any] = {
+            key: getattr(layer, key)
+            for key in (
+                "in_channels",
+                "out_channels",
+                "kernel_size",
+                "stride",
+                "padding",
+                "dilation",
+                "groups",
+                "padding_mode",
+            )
+        }
+        self.weight = layer.weight.detach().clone()
+        self.bias = None if layer.bias is None else layer.bias.detach().clone()
+        padding, self._ends = _split_padding(layer)
+        self._mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        window = Window(
+            tuple(layer.kernel_size),
+            tuple(layer.stride),
+            padding,
+            tuple(layer.dilation),
+        )
+        self._operator = ConvOperator(window, layer.groups, layer.bias is not None)
+
+    @property
+    def operator(self) -> ConvOperator:
+        return self._operator
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the layer's sums, after padding that a convolution cannot do."""
+        n_axes = len(self._operator.window.kernel) + 2
+        if inputs.ndim != n_axes:
+            raise ValueError(
+                f"layer {self.name!r} takes a batch of maps, of {n_axes} axes; got "
+                f"inputs of shape {tuple(inputs.shape)}"
+            )
+        if any(self._ends):
+            inputs = F.pad(inputs, self._ends, mode=self._mode)
+        return super().forward(inputs)
+
+    def use_plain_layout(self) -> bool:
+        changed = self._operator.channels_last
+        self._operator = replace(self._operator, channels_last=False)
+        return changed
+
+    def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self._operator.to_kernel(matrix)
+
+    def without_bias(self, matrix: Tensor) -> Tensor:
+        return matrix[..., int(self._operator.bias) :, :]
+
+    def apply_weights(
+        self, inputs: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        return self._operator._convolve(self._operator.rows(inputs), weight, bias)
+
+    def realise(self) -> nn.Module:
+        layer = self._kind(**self._arguments, bias=self.bias is not None, device="meta")
+        layer.weight = nn.Parameter(self.weight.detach().clone().contiguous())
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().clone())
+        return layer
+
+
+def _split_padding(
+    layer: nn.Conv1d | nn.Conv2d | nn.Conv3d,
+) -> tuple[tuple[int, ...], list[int]]:
+    """Split padding into what the convolution does and what is to be done before.
+
+    Returns the symmetric padding with zeros, and the argument of ``F.pad`` for any
+    other: another mode, or "same" with a kernel of even extent.
+    """
+    ends = list(layer._reversed_padding_repeated_twice)
+    left, right = ends[-2::-2], ends[-1::-2]
+    if layer.padding_mode == "zeros" and left == right:
+        return tuple(left), []
+    return (0,) * len(left), ends

@@ -1,0 +1,179 @@
+"""The autocorrelation of maps, summed over images, by way of their spectra.
+
+With ``F`` the Fourier transform over a box that leaves room for the largest lag,
+``R = F⁻¹(F(x)* F(x))``; the spectra are summed over images before they are transformed
+back.  The axes are short, so that the transforms are products with small dense
+matrices, in real arithmetic, and no step is anything but a product of matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["autocorrelation"]
+
+# Longer axes are cut into overlapping pieces of about this length: dense transforms
+# and the number of frequencies stay small.
+_PIECE = 32
+# Spectra are formed for slices of images of about this many numbers, to stay in the
+# cache of a core.
+_SLICE = 1 << 18
+
+
+def autocorrelation(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Sum ``x[q] x[q + Δ]`` over pixels and images, for every two channels.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (n, *extents, channels)
+        The maps x, zero outside.
+    reach : tuple of int
+        Half of the largest lag along every axis.
+    dtype : torch.dtype
+        Arithmetic of the products.
+
+    Returns
+    -------
+    Tensor of shape (*(4 * reach + 1), channels, channels)
+        R[Δ] for Δ from ``-2 * reach`` to ``2 * reach`` along every axis.
+
+    Examples
+    --------
+    >>> import torch
+    >>> autocorrelation(torch.tensor([[[1.0], [2.0]]]), (1,), torch.float64).flatten()
+    tensor([0.0, 2.0, 5.0, 2.0, 0.0], dtype=torch.float64)
+    """
+    return _autocorrelation(maps.unsqueeze(1), reach, dtype)
+
+
+def _autocorrelation(
+    maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    """Take maps of shape (n, pieces, *extents, channels), see autocorrelation."""
+    for axis, p in enumerate(reach, 2):
+        step = max(_PIECE, 2 * p)
+        if maps.shape[axis] > step + 2 * p:
+            pieces, overlaps = _cut(maps, axis, step, 2 * p)
+            whole = _autocorrelation(pieces, reach, dtype)
+            return whole.sub_(_autocorrelation(overlaps, reach, dtype))
+    extents, c = maps.shape[2:-1], maps.shape[-1]
+    if not extents:
+        rows = maps.reshape(-1, c).to(dtype)
+        return rows.T @ rows
+    box = tuple(h + 2 * p for h, p in zip(extents, reach, strict=True))
+    even, odd = _power_spectra(maps, box, dtype)
+    cosines, sines = _inverse(box, reach, dtype, maps.device)
+    lags = cosines @ even.flatten(1)
+    twisted = (sines @ odd.flatten(1)).view(-1, c, c)
+    lags = lags.view(-1, c, c).add_(twisted.mT).sub_(twisted)
+    return lags.view(*(4 * p + 1 for p in reach), c, c)
+
+
+def _cut(maps: Tensor, axis: int, step: int, lag: int) -> tuple[Tensor, Tensor]:
+    """Cut an axis into pieces that overlap by `lag`; return these and the overlaps.
+
+    Two pixels at most `lag` apart share one piece, or two pieces and one overlap, so
+    the difference of what pieces and overlaps sum up to counts them once.
+    """
+    n_pieces = -(-(maps.shape[axis] - lag) // step)
+    missing = n_pieces * step + lag - maps.shape[axis]
+    maps = F.pad(maps, [0, 0] * (maps.ndim - 1 - axis) + [0, missing])
+    inner = maps.narrow(axis, step, (n_pieces - 2) * step + lag)
+    pieces, overlaps = (
+        maps.unfold(axis, step + lag, step),
+        inner.unfold(axis, lag, step),
+    )
+    # The number of the piece joins those of earlier cuts, the extent takes its place.
+    places = (axis, -1), (1, axis + 1)
+    return pieces.movedim(*places).flatten(1, 2), overlaps.movedim(*places).flatten(
+        1, 2
+    )
+
+
+def _power_spectra(
+    maps: Tensor, box: tuple[int, ...], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Sum ``Re* Re + Im* Im`` and ``Re* Im`` over images, frequency by frequency.
+
+    Both are of shape (frequencies, channels, channels).
+    """
+    c = maps.shape[-1]
+    frequencies = math.prod(box[:-1]) * (box[-1] // 2 + 1)
+    even = torch.zeros(frequencies, c, c, dtype=dtype, device=maps.device)
+    odd = torch.zeros_like(even)
+    numbers = 2 * frequencies * c * maps.shape[1]
+    for part in torch.split(maps, max(1, _SLICE // numbers)):
+        spectra = _transform(part.flatten(0, 1).to(dtype), box)
+        both = spectra.view(-1, frequencies, c).transpose(0, 1)
+        even.baddbmm_(both.mT, both)
+        real, imaginary = spectra.view(-1, 2, frequencies, c).unbind(1)
+        odd.baddbmm_(real.permute(1, 2, 0), imaginary.transpose(0, 1))
+    return even, odd
+
+
+def _transform(maps: Tensor, box: tuple[int, ...]) -> Tensor:
+    """Transform maps (n, *extents, channels) to (n, 2, frequencies, channels)."""
+    n, *extents, c = maps.shape
+    out = _real_fourier(extents[-1], box[-1], maps.dtype, maps.device) @ maps.reshape(
+        -1, extents[-1], c
+    )
+    for axis in reversed(range(len(extents) - 1)):
+        h = extents[axis]
+        matrix = _complex_fourier(h, box[axis], maps.dtype, maps.device)
+        out = matrix @ out.view(n * math.prod(extents[:axis]), 2 * h, -1)
+    return out
+
+
+# The matrices below are constants that depend on the shape of a layer alone.
+@lru_cache(maxsize=128)
+def _real_fourier(
+    extent: int, size: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Transform a real axis, padded with zeros to `size`; the real parts come first."""
+    angles = _angles(torch.arange(size // 2 + 1), torch.arange(extent), size)
+    return torch.cat([angles.cos(), -angles.sin()]).to(device, dtype)
+
+
+@lru_cache(maxsize=128)
+def _complex_fourier(
+    extent: int, size: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Transform a complex axis; its real and imaginary parts alternate."""
+    angles = _angles(torch.arange(size), torch.arange(extent), size)
+    cos, sin = angles.cos(), angles.sin()
+    real = torch.stack([cos, sin], 2).flatten(1)
+    imaginary = torch.stack([-sin, cos], 2).flatten(1)
+    return torch.cat([real, imaginary]).to(device, dtype)
+
+
+@lru_cache(maxsize=128)
+def _inverse(
+    box: tuple[int, ...],
+    reach: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Give the weights of all frequencies in each lag: of cosines and of sines."""
+    angles = torch.zeros(1, 1, dtype=torch.float64)
+    weights = torch.full((1,), 1 / math.prod(box), dtype=torch.float64)
+    for axis, (size, p) in enumerate(zip(box, reach, strict=True)):
+        last = axis == len(box) - 1
+        frequencies = torch.arange(size // 2 + 1 if last else size)
+        own = _angles(torch.arange(-2 * p, 2 * p + 1), frequencies, size)
+        angles = angles[:, None, :, None] + own[:, None]
+        angles = angles.flatten(0, 1).flatten(1)
+        # Of the last axis half is known by symmetry: what has a twin counts twice.
+        twins = ((2 * frequencies) % size != 0) if last else torch.zeros(size)
+        weights = (weights[:, None] * (1 + twins.double())).flatten()
+    cosines, sines = weights * angles.cos(), weights * angles.sin()
+    return cosines.to(device, dtype), sines.to(device, dtype)
+
+
+def _angles(left: Tensor, right: Tensor, size: int) -> Tensor:
+    products = left[:, None] * right
+    return products.remainder(size).double() * (2 * math.pi / size)
