@@ -131,6 +131,7 @@ def test_gradients_are_those_through_the_patch_matrix(
     x = make_maps(extents, 4, seed=2)
     scale = torch.ones((), dtype=F64, requires_grad=True)
     net = randomised(nn.Sequential(Scale(scale), layer), fixed, 0.1)
+    net.untangling = untangling
     targets = net.target_layers()["1"].targets
 
     def loss_of(maps: Tensor, matrices: list[Tensor]) -> Tensor:
@@ -467,7 +468,7 @@ def test_weights_start_the_targets() -> None:
     module = mnist_network(width=2).double()
     fixed, x = torch.rand(40, 1, 28, 28, dtype=F64), torch.rand(3, 1, 28, 28, dtype=F64)
     net = TargetSpace(module, fixed, lam=0.0)
-    torch.testing.assert_close(net(x), module(x), rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(net(x), module(x), rtol=1e-3, atol=5e-5)
 
 
 class Viewer(nn.Module):
