@@ -68,9 +68,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     n_iter_ : int
         Epochs of the last call of ``fit``.
     n_layers_, n_outputs_ : int
-        Number of layers, input and output included, and of outputs.
+        Number of layers, input and output included, and of outputs: one a class or
+        label, also for two classes, as in the paper.
     out_activation_ : str
-        ``"softmax"``, or ``"logistic"`` for two classes and for multilabel problems.
+        ``"softmax"``, or ``"logistic"`` for multilabel problems.
     t_ : int
         Training rows seen so far.
     targets_ : list of ndarray of shape (n̄_b, n_out)
@@ -288,9 +289,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             self._set_loss("logistic", y.shape[1])
             self._multilabel = True
         elif y.shape[1] != self.n_outputs_ or not self._multilabel:
+            kind = "labels" if self._multilabel else "classes in one column"
             raise ValueError(
                 f"y has {y.shape[1]} labels, but the estimator was fitted with "
-                f"{self.n_outputs_}"
+                f"{self.n_outputs_} {kind}: set warm_start=False or clone the estimator"
             )
         return _non_empty(TrainingRows(X, y.astype(X.dtype), weight))
 
@@ -306,11 +308,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
                     "sample_weight or class_weight set to zero it holds 1 class: "
                     f"{self.classes_.tolist()}"
                 )
-            n_classes = len(self.classes_)
-            if n_classes == 2:
-                self._set_loss("logistic", 1)
-            else:
-                self._set_loss("cross_entropy", n_classes)
+            # Two classes take two outputs, as in the paper: a single logistic one
+            # moves at half the rate and needs more epochs.
+            self._set_loss("cross_entropy", len(self.classes_))
             self._multilabel = False
         elif classes is not None and set(np.unique(classes)) != set(self.classes_):
             raise ValueError(
@@ -333,8 +333,6 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         rows = _non_empty(TrainingRows(X, y, weight))
         rows.classes = np.searchsorted(self.classes_, rows.y)
         rows.y = rows.classes.astype(np.int64)
-        if self._loss == "logistic":
-            rows.y = rows.classes.astype(X.dtype)[:, None]
         return rows
 
     def _set_loss(self, loss: str, n_outputs: int) -> None:
@@ -345,15 +343,13 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     # -- prediction ------------------------------------------------------------------
 
     def _indices(self, sums: Array) -> Array:
-        if self._loss == "cross_entropy":
-            return np.asarray(sums.argmax(axis=1))
-        return (sums > 0).astype(np.int64)
+        if self._multilabel:
+            return (sums > 0).astype(np.int64)
+        return np.asarray(sums.argmax(axis=1))
 
     def _decode(self, sums: Array) -> Array:
         indices = self._indices(sums)
-        if self._multilabel:
-            return indices
-        return np.asarray(self.classes_[indices.reshape(len(sums))])
+        return indices if self._multilabel else np.asarray(self.classes_[indices])
 
     def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
         truth = data.y.numpy(force=True)
@@ -377,7 +373,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         return self._decode(self._sums(X))
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """Give the outputs of the network before softmax or logistic function.
+        """Give the outputs of the network before softmax or the logistic function.
 
         Parameters
         ----------
@@ -387,10 +383,12 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            One number a row for two classes, the larger the likelier the second.
+            For two classes one number a row, by how much the output of the second
+            exceeds that of the first.
         """
         sums = self._sums(X)
-        return sums if sums.shape[1] > 1 or self._multilabel else sums[:, 0]
+        binary = len(self.classes_) == 2 and not self._multilabel
+        return sums[:, 1] - sums[:, 0] if binary else sums
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Predict probabilities.
@@ -407,11 +405,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             in each row but for multilabel problems.
         """
         sums = self._sums(X)
-        if self._loss == "cross_entropy":
-            return np.asarray(softmax(sums, axis=1))
         if self._multilabel:
             return np.asarray(expit(sums))
-        return np.hstack([expit(-sums), expit(sums)])
+        return np.asarray(softmax(sums, axis=1))
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Predict logarithms of probabilities, accurate where these vanish.
@@ -427,11 +423,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             Logarithms of what :meth:`predict_proba` gives.
         """
         sums = self._sums(X)
-        if self._loss == "cross_entropy":
-            return np.asarray(log_softmax(sums, axis=1))
         if self._multilabel:
             return np.asarray(log_expit(sums))
-        return np.hstack([log_expit(-sums), log_expit(sums)])
+        return np.asarray(log_softmax(sums, axis=1))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
