@@ -264,9 +264,10 @@ class _SolveAndApply(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # The rows of X̄ and of X into one tensor, without copying either.
             d_inputs = torch.empty_like(rows)
-            through = -d_targets
-            if d_sums is not None and not ctx.optimistic:
-                through += d_sums[:n]
+            if d_sums is None or ctx.optimistic:
+                through = -d_targets
+            else:
+                through = d_sums[:n] - d_targets
             operator.adjoint(through, weights, fixed, out=d_inputs[:n])
             operator.adjoint(left, right, fixed, out=d_inputs[:n], add=True)
             if d_sums is None:
