@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_sample_weight
@@ -20,6 +19,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 from torch import nn
+from torch.nn import functional as F
 
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._compat import with_callbacks
@@ -404,10 +404,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             Probabilities of the classes, in the order of ``classes_``; they sum to 1
             in each row but for multilabel problems.
         """
-        sums = self._sums(X)
-        if self._multilabel:
-            return np.asarray(expit(sums))
-        return np.asarray(softmax(sums, axis=1))
+        sums = torch.from_numpy(self._sums(X))
+        p = torch.sigmoid(sums) if self._multilabel else torch.softmax(sums, 1)
+        return p.numpy()
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Predict logarithms of probabilities, accurate where these vanish.
@@ -422,10 +421,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         ndarray of shape (n_samples, n_classes)
             Logarithms of what :meth:`predict_proba` gives.
         """
-        sums = self._sums(X)
+        sums = torch.from_numpy(self._sums(X))
         if self._multilabel:
-            return np.asarray(log_expit(sums))
-        return np.asarray(log_softmax(sums, axis=1))
+            return F.logsigmoid(sums).numpy()
+        return torch.log_softmax(sums, 1).numpy()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
