@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,7 +17,6 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import (
     _check_sample_weight,
     column_or_1d,
-    validate_data,
 )
 from torch import nn
 
@@ -122,6 +121,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         shortcuts: bool = False,
         dropout: float = 0.0,
         batch_norm: bool = False,
+        conv_layers: Sequence[tuple[int, int, int]] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
         module: Callable[[int, int], nn.Module] | None = None,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -162,6 +163,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             shortcuts=shortcuts,
             dropout=dropout,
             batch_norm=batch_norm,
+            conv_layers=conv_layers,
+            image_shape=image_shape,
             module=module,
             solver=solver,
             alpha=alpha,
@@ -251,9 +254,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=(np.float64, np.float32), reset=first
-        )
+        X, y = self._validate(X, y, reset=first, multi_output=True)
         check_classification_targets(y)
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
@@ -292,7 +293,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
                 f"y has {y.shape[1]} labels, but the estimator was fitted with "
                 f"{self.n_outputs_}"
             )
-        return _non_empty(TrainingRows(X, y.astype(X.dtype), weight))
+        rows = _non_empty(TrainingRows(X, y, weight))
+        rows.y = rows.y.astype(rows.dtype)
+        return rows
 
     def _class_rows(
         self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any
@@ -334,7 +337,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         rows.classes = np.searchsorted(self.classes_, rows.y)
         rows.y = rows.classes.astype(np.int64)
         if self._loss == "logistic":
-            rows.y = rows.classes.astype(X.dtype)[:, None]
+            rows.y = rows.classes.astype(rows.dtype)[:, None]
         return rows
 
     def _set_loss(self, loss: str, n_outputs: int) -> None:

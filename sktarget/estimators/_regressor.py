@@ -12,7 +12,6 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import (
     _check_sample_weight,
     column_or_1d,
-    validate_data,
 )
 
 from sktarget.estimators._base import BaseTargetSpace
@@ -145,15 +144,7 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=first,
-        )
+        X, y = self._validate(X, y, reset=first, multi_output=True, y_numeric=True)
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(
@@ -162,20 +153,20 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self._y_is_1d = y.ndim == 1
+        rows = TrainingRows(X, y.reshape(len(y), -1), weight)
         with np.errstate(over="ignore"):  # told below, as an error
-            y = y.reshape(len(y), -1).astype(X.dtype)
-        if not np.isfinite(y).all():
-            raise ValueError(f"y does not fit into {X.dtype}, the arithmetic of X")
+            rows.y = rows.y.astype(rows.dtype)
+        if not np.isfinite(rows.y).all():
+            raise ValueError(f"y does not fit into {rows.dtype}, the arithmetic of X")
         if first:
             self._loss = "squared_error"
-            self.n_outputs_ = y.shape[1]
+            self.n_outputs_ = rows.y.shape[1]
             self.out_activation_ = "identity"
-        elif y.shape[1] != self.n_outputs_:
+        elif rows.y.shape[1] != self.n_outputs_:
             raise ValueError(
-                f"y has {y.shape[1]} outputs, but the estimator was fitted with "
+                f"y has {rows.y.shape[1]} outputs, but the estimator was fitted with "
                 f"{self.n_outputs_}"
             )
-        rows = TrainingRows(X, y, weight)
         if len(rows) == 0:
             raise ValueError("sample_weight is zero for every row")
         return rows
