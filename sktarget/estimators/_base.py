@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -250,9 +251,11 @@ class BaseTargetSpace(NetworkEstimator):
             and isinstance(self.fixed_batch, str)
             and self.fixed_batch == "sample"
         )
-        lam = self.lam
+        lam, n_pixels = self.lam, math.prod(fixed.shape[2:])
         self.lam_ = float(
-            _rules.auto_lam(len(fixed), max(1, len(widths))) if lam == "auto" else lam
+            _rules.auto_lam(len(fixed) * n_pixels, max(1, len(widths)))
+            if lam == "auto"
+            else lam
         )
         return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
 
@@ -289,7 +292,8 @@ class BaseTargetSpace(NetworkEstimator):
             batch_size = min(int(self.batch_size), n_samples)
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = _rules.auto_rate(self.solver, self.parameterization)
+            images = self._images is not None
+            rate = _rules.auto_rate(self.solver, self.parameterization, images)
         patience = self.n_iter_no_change
         if patience == "auto":
             patience = _rules.auto_patience(-(-n_samples // batch_size))

@@ -192,7 +192,8 @@ def choose_fixed_batch(
     if not isinstance(fixed_batch, str):
         return _given_batch(rows, fixed_batch)
     if size == "auto":
-        size = auto_fixed_batch_size(len(rows), widest)
+        n_pixels = math.prod(rows.X.shape[2:])
+        size = auto_fixed_batch_size(len(rows), widest, n_pixels)
     if fixed_batch == "noise":
         n_noise = len(rows) if size is None else int(size)
         noise = noise_batch(rows.X, n_noise, seed, rows.weight)

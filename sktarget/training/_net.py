@@ -323,6 +323,7 @@ def train(
     net.initialize()
     if optimiser_state is not None:
         net.optimizer_.load_state_dict(optimiser_state)
+        _lay_out_as_parameters(net.optimizer_)
     already = len(log.loss_curve)
     net.notify("on_train_begin", X=data, y=None)
     interrupted = False
@@ -341,6 +342,14 @@ def train(
     )
     state: dict[str, Any] = net.optimizer_.state_dict()
     return state
+
+
+def _lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:
+    # Fused optimisers read the memory of parameter and state side by side.
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _in_order(
