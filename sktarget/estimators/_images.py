@@ -103,10 +103,7 @@ def _is_positive(value: Any) -> bool:
 
 def n_axes(X: Any) -> int:
     """Count the axes of what may be an array, a table or nested lists."""
-    try:
-        return int(X.ndim) if hasattr(X, "ndim") else np.ndim(X)
-    except ValueError:  # Ragged lists; validation has words for them.
-        return 0
+    return len(_shape(X))
 
 
 def shape_of_images(
@@ -137,7 +134,7 @@ def shape_of_images(
     if conv_layers is None and not has_module:
         if four:
             raise ValueError(
-                f"X has 4 axes, as images have, {np.shape(X)}, but conv_layers=None "
+                f"X has 4 axes, as images have, {_shape(X)}, but conv_layers=None "
                 "makes a dense network: set conv_layers or module, or flatten the "
                 "images with X.reshape(len(X), -1)"
             )
@@ -156,12 +153,12 @@ def shape_of_images(
             return None
         raise ValueError(
             "conv_layers needs images, but X has the shape "
-            f"{np.shape(X)}: say with image_shape=(channels, height, width) how a row "
+            f"{_shape(X)}: say with image_shape=(channels, height, width) how a row "
             "is to be read, or give X with the axes (n, channels, height, width)"
         )
     else:
         shape = given
-        columns = np.shape(X)[1:]
+        columns = _shape(X)[1:]
         if columns and columns != (math.prod(shape),) and len(columns) == 1:
             raise ValueError(
                 f"image_shape={shape} (channels, height, width) makes "
@@ -201,7 +198,7 @@ def as_rows(X: Any, shape: ImageShape | None) -> Any:
     found = _last_three(X)
     if shape is None:
         raise ValueError(
-            f"X has 4 axes, as images have, {np.shape(X)}, but the estimator was "
+            f"X has 4 axes, as images have, {_shape(X)}, but the estimator was "
             "fitted on rows of a table: give X with 2 axes"
         )
     if found != shape:
@@ -215,6 +212,13 @@ def as_rows(X: Any, shape: ImageShape | None) -> Any:
     return X.reshape(len(X), math.prod(shape))
 
 
+def _shape(X: Any) -> tuple[int, ...]:
+    try:
+        return tuple(X.shape if hasattr(X, "shape") else np.asarray(X).shape)
+    except ValueError:  # Ragged lists; validation has words for them.
+        return ()
+
+
 def _last_three(X: Any) -> ImageShape:
-    _, channels, height, width = np.shape(X)
+    _, channels, height, width = _shape(X)
     return int(channels), int(height), int(width)
