@@ -253,7 +253,7 @@ class BaseTargetSpace(NetworkEstimator):
         )
         lam, n_pixels = self.lam, math.prod(fixed.shape[2:])
         self.lam_ = float(
-            _rules.auto_lam(len(fixed) * n_pixels, max(1, len(widths)))
+            _rules.auto_lam(len(fixed), max(1, len(widths)), n_pixels)
             if lam == "auto"
             else lam
         )

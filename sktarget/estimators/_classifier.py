@@ -49,7 +49,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         The labels, or the indices of the labels of a multilabel problem.
     coefs_, intercepts_ : list of ndarray
         Realised weights (n_in, n_out) and biases (n_out,) of each layer; with
-        `shortcuts` the input comes first, then the earlier layers in order.
+        `shortcuts` the input comes first, then the earlier layers in order.  A
+        convolution's n_in is channels × height × width of its kernel, the channel the
+        slowest.
     lam_ : float
         The λ used.
     loss_, best_loss_ : float
@@ -61,7 +63,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int
-        Number of columns of X.
+        Number of columns of X, those of flattened images where X holds images.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
@@ -73,9 +75,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     t_ : int
         Training rows seen so far.
     targets_ : list of ndarray of shape (n̄_b, n_out)
-        Targets of each layer; only with `warm_start` or after ``partial_fit``.
+        Targets of each layer, of shape (n̄_b, channels, height, width) for convolutions;
+        only with `warm_start` or after ``partial_fit``.
     fixed_batch_ : ndarray of shape (n̄_b, `n_features_in_`)
-        X̄; likewise.
+        X̄, of shape (n̄_b, channels, height, width) for images; likewise.
 
     See Also
     --------
@@ -201,7 +204,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training inputs; standardise them.
+            Training inputs; standardise them.  Images may have the shape (n_samples,
+            channels, height, width), see :ref:`images`.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels, or indicators of several labels.
         sample_weight : array-like of shape (n_samples,), optional
@@ -370,7 +374,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -385,7 +389,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -401,7 +405,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -422,7 +426,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------

@@ -11,14 +11,16 @@ __all__ = [
 ]
 
 
-def auto_lam(n_rows: int, n_layers: int) -> float:
-    """λ = max(0.001 r, max(8, 0.01 r) / layers), r the rows of the first solve.
+def auto_lam(n_fixed: int, n_layers: int, n_pixels: int = 1) -> float:
+    """λ = max(0.001 n̄_b, max(8, 0.01 n̄_b) / layers); for images 0.004 n̄_b × pixels.
 
-    These are n̄_b, for images n̄_b × pixels.  The Gramian grows with them; every layer
-    shrinks the signal by its λ, so that many layers bear less of it; and with a small λ
-    the solve on a handful of rows follows them to the letter.
+    The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
+    that many layers bear less of it; and with a small λ the solve on a handful of rows
+    follows them to the letter.  To a convolution every pixel is a row.
     """
-    return max(1e-3 * n_rows, max(8.0, 1e-2 * n_rows) / n_layers)
+    if n_pixels > 1:
+        return 4e-3 * n_fixed * n_pixels
+    return max(1e-3 * n_fixed, max(8.0, 1e-2 * n_fixed) / n_layers)
 
 
 def auto_fixed_batch_size(n_samples: int, widest: int, n_pixels: int = 1) -> int:
