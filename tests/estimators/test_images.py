@@ -219,6 +219,36 @@ def test_whole_set_as_fixed_batch_takes_one_pass() -> None:
     np.testing.assert_allclose(np.sort(estimator.fixed_batch_, 0), np.sort(X / 255, 0))
 
 
+@for_both
+def test_what_auto_stands_for(kind: type) -> None:
+    X, y = digits(150)
+    auto = SMALL | {"fixed_batch_size": "auto", "max_iter": 1}
+    estimator = fit_quietly(kind(**auto, warm_start=True), X, y)
+    assert estimator.fixed_batch_.shape == (100, 1, 8, 8)
+    assert estimator.lam_ == pytest.approx(0.004 * 100 * 64)
+    explicit = auto | {"lam": estimator.lam_, "learning_rate_init": 0.1}
+    assert_same_weights(fit_quietly(kind(**explicit), X, y), estimator)
+    few = fit_quietly(kind(**auto, warm_start=True), X[:60], y[:60])
+    assert len(few.fixed_batch_) == 60
+
+
+@for_both
+@for_spaces
+def test_weights_stand_for_repeats(kind: type, space: str) -> None:
+    X, y = digits(60)
+    counts = np.arange(60) % 3
+    settings = SMALL | {"batch_size": 200, "parameterization": space}
+    # The penalty counts rows, of which repeats have more.
+    settings |= {"learning_rate_init": 0.01}
+    weighted = fit_quietly(kind(**settings), X / 255, y, sample_weight=counts)
+    repeated = fit_quietly(
+        kind(**settings), np.repeat(X / 255, counts, axis=0), np.repeat(y, counts)
+    )
+    np.testing.assert_allclose(
+        outputs(weighted, X), outputs(repeated, X), rtol=1e-5, atol=1e-6
+    )
+
+
 # --- Fitted attributes ----------------------------------------------------------------
 
 
