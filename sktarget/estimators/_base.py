@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget.estimators import _rules
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._network import as_tensor, build_module, state_to_numpy
+from sktarget.estimators._images import (
+    as_rows,
+    parse_conv_layers,
+    parse_image_shape,
+    shape_of_images,
+)
+from sktarget.estimators._network import (
+    WEIGHTED,
+    as_tensor,
+    build_module,
+    state_to_numpy,
+    torch_dtype,
+)
 from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._preparation import (
     TrainingRows,
@@ -21,7 +35,7 @@ from sktarget.estimators._preparation import (
     hidden_sizes,
 )
 from sktarget.nn import TargetSpace
-from sktarget.training import TrainingSettings
+from sktarget.training import TrainingSettings, as_inputs
 
 __all__ = ["BaseTargetSpace"]
 
@@ -49,6 +63,8 @@ class BaseTargetSpace(NetworkEstimator):
         shortcuts: bool = False,
         dropout: float = 0.0,
         batch_norm: bool = False,
+        conv_layers: Sequence[tuple[int, int, int]] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
         module: Callable[[int, int], nn.Module] | None = None,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -87,6 +103,8 @@ class BaseTargetSpace(NetworkEstimator):
         self.shortcuts = shortcuts
         self.dropout = dropout
         self.batch_norm = batch_norm
+        self.conv_layers = conv_layers
+        self.image_shape = image_shape
         self.module = module
         self.solver = solver
         self.alpha = alpha
@@ -137,15 +155,30 @@ class BaseTargetSpace(NetworkEstimator):
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
+    def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
+        """Validate; images, flattened or not, come out with four axes."""
+        if reset:
+            self._images = shape_of_images(
+                X, self.conv_layers, self.image_shape, self.module is not None
+            )
+        if self._images is None:
+            return super()._validate(as_rows(X, None), *y, reset=reset, **kwargs)
+        kinds = [np.float64, np.float32, np.uint8]
+        flat = as_rows(X, self._images)
+        checked = validate_data(self, flat, *y, reset=reset, dtype=kinds, **kwargs)
+        if not y:
+            return checked.reshape(-1, *self._images)
+        return checked[0].reshape(-1, *self._images), *checked[1:]
+
     def _start(
         self, rows: TrainingRows, generator: torch.Generator, seed: int
     ) -> nn.Module:
         """Build the network, and X̄ and targets for it."""
         self._architecture = self._describe_architecture(rows.X)
         self._space = self.parameterization
-        dtype = as_tensor(rows.X[:0]).dtype
+        dtype = torch_dtype(rows.dtype)
         module = build_module(self._architecture, dtype, generator)
-        self._check_outputs(module, rows.X)
+        self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
         if self.parameterization == "weights":
             return module
@@ -164,7 +197,7 @@ class BaseTargetSpace(NetworkEstimator):
                 "n_outputs": self.n_outputs_,
             }
         return {
-            "n_inputs": X.shape[1],
+            **self._describe_inputs(X),
             "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
             "n_outputs": self.n_outputs_,
             "activation": self.activation,
@@ -173,14 +206,25 @@ class BaseTargetSpace(NetworkEstimator):
             "batch_norm": bool(self.batch_norm),
         }
 
-    def _check_outputs(self, module: nn.Module, X: Array) -> None:
+    def _describe_inputs(self, X: Array) -> dict[str, Any]:
+        if self.conv_layers is None:
+            return {"n_inputs": X.shape[1]}
+        given = self.image_shape
+        return {
+            "conv_layers": parse_conv_layers(self.conv_layers),
+            "image_shape": X.shape[1:] if given is None else parse_image_shape(given),
+        }
+
+    def _check_outputs(self, module: nn.Module, rows: TrainingRows) -> None:
         """Try a module of the user's own before any training."""
         if self.module is None:
             return
+        X = rows.X
         mode = module.training
         try:
             with torch.no_grad():
-                shape = tuple(module.eval()(as_tensor(X[:2])).shape)
+                x = as_inputs(as_tensor(X[:2]), torch_dtype(rows.dtype))
+                shape = tuple(module.eval()(x).shape)
         except Exception as error:
             raise ValueError(
                 f"module cannot take rows of X, of shape {X[:2].shape}: {error}"
@@ -196,15 +240,22 @@ class BaseTargetSpace(NetworkEstimator):
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> TargetSpace:
         """Choose X̄ and λ; take the sums of the given weights as targets."""
-        widths = [m.in_features for m in module.modules() if isinstance(m, nn.Linear)]
+        layers = (m for m in module.modules() if isinstance(m, WEIGHTED))
+        widths = [layer.weight[0].numel() for layer in layers]
         widest = 1 + max(widths, default=0)
         fixed = choose_fixed_batch(
             rows, self.fixed_batch, self.fixed_batch_size, widest, seed
         )
-        self._fixed_batch_is_all = fixed is rows.X
-        lam = self.lam
+        self._fixed_batch_is_all = (
+            self.fixed_batch_size is None
+            and isinstance(self.fixed_batch, str)
+            and self.fixed_batch == "sample"
+        )
+        lam, n_pixels = self.lam, math.prod(fixed.shape[2:])
         self.lam_ = float(
-            _rules.auto_lam(len(fixed), max(1, len(widths))) if lam == "auto" else lam
+            _rules.auto_lam(len(fixed), max(1, len(widths)), n_pixels)
+            if lam == "auto"
+            else lam
         )
         return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
 
@@ -241,7 +292,8 @@ class BaseTargetSpace(NetworkEstimator):
             batch_size = min(int(self.batch_size), n_samples)
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = _rules.auto_rate(self.solver, self.parameterization)
+            images = self._images is not None
+            rate = _rules.auto_rate(self.solver, self.parameterization, images)
         patience = self.n_iter_no_change
         if patience == "auto":
             patience = _rules.auto_patience(-(-n_samples // batch_size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +16,6 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import (
     _check_sample_weight,
     column_or_1d,
-    validate_data,
 )
 from torch import nn
 from torch.nn import functional as F
@@ -50,7 +49,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         The labels, or the indices of the labels of a multilabel problem.
     coefs_, intercepts_ : list of ndarray
         Realised weights (n_in, n_out) and biases (n_out,) of each layer; with
-        `shortcuts` the input comes first, then the earlier layers in order.
+        `shortcuts` the input comes first, then the earlier layers in order.  A
+        convolution's n_in is channels × height × width of its kernel, the channel the
+        slowest.
     lam_ : float
         The λ used.
     loss_, best_loss_ : float
@@ -62,7 +63,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int
-        Number of columns of X.
+        Number of columns of X, those of flattened images where X holds images.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
@@ -75,9 +76,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     t_ : int
         Training rows seen so far.
     targets_ : list of ndarray of shape (n̄_b, n_out)
-        Targets of each layer; only with `warm_start` or after ``partial_fit``.
+        Targets of each layer, of shape (n̄_b, channels, height, width) for convolutions;
+        only with `warm_start` or after ``partial_fit``.
     fixed_batch_ : ndarray of shape (n̄_b, `n_features_in_`)
-        X̄; likewise.
+        X̄, of shape (n̄_b, channels, height, width) for images; likewise.
 
     See Also
     --------
@@ -123,6 +125,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         shortcuts: bool = False,
         dropout: float = 0.0,
         batch_norm: bool = False,
+        conv_layers: Sequence[tuple[int, int, int]] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
         module: Callable[[int, int], nn.Module] | None = None,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -163,6 +167,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             shortcuts=shortcuts,
             dropout=dropout,
             batch_norm=batch_norm,
+            conv_layers=conv_layers,
+            image_shape=image_shape,
             module=module,
             solver=solver,
             alpha=alpha,
@@ -199,7 +205,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training inputs; standardise them.
+            Training inputs; standardise them.  Images may have the shape (n_samples,
+            channels, height, width), see :ref:`images`.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels, or indicators of several labels.
         sample_weight : array-like of shape (n_samples,), optional
@@ -252,9 +259,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=(np.float64, np.float32), reset=first
-        )
+        X, y = self._validate(X, y, reset=first, multi_output=True)
         check_classification_targets(y)
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
@@ -294,7 +299,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
                 f"y has {y.shape[1]} labels, but the estimator was fitted with "
                 f"{self.n_outputs_} {kind}: set warm_start=False or clone the estimator"
             )
-        return _non_empty(TrainingRows(X, y.astype(X.dtype), weight))
+        rows = _non_empty(TrainingRows(X, y, weight))
+        rows.y = rows.y.astype(rows.dtype)
+        return rows
 
     def _class_rows(
         self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any
@@ -363,7 +370,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -378,7 +385,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -396,7 +403,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -414,7 +421,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------

@@ -11,10 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sktarget.architectures import DenseNetwork, SeededDropout
+from sktarget.architectures import (
+    ConvolutionalNetwork,
+    DenseNetwork,
+    SeededDropout,
+)
 from sktarget.nn import TargetSpace
 
 __all__ = [
+    "WEIGHTED",
     "as_tensor",
     "build_module",
     "ordinary_module",
@@ -23,10 +28,14 @@ __all__ = [
     "seeded_globally",
     "state_to_numpy",
     "state_to_torch",
+    "torch_dtype",
     "weight_names",
 ]
 
 Array = NDArray[Any]
+
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Layers whose weights are ``coefs_``."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -66,6 +75,11 @@ def as_tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W", "A"]))
 
 
+def torch_dtype(dtype: Any) -> torch.dtype:
+    """Give torch's name for a dtype of NumPy's."""
+    return as_tensor(np.empty(0, dtype)).dtype
+
+
 def build_module(
     architecture: dict[str, Any],
     dtype: torch.dtype,
@@ -76,8 +90,10 @@ def build_module(
     Parameters
     ----------
     architecture : dict
-        Arguments of :class:`~sktarget.architectures.DenseNetwork`, or ``module``, the
-        user's callable, with ``n_inputs`` and ``n_outputs``.
+        Arguments of :class:`~sktarget.architectures.DenseNetwork`, or, with
+        ``conv_layers`` among them, of
+        :class:`~sktarget.architectures.ConvolutionalNetwork`; or ``module``, the user's
+        callable, with ``n_inputs`` and ``n_outputs``.
     dtype : torch.dtype
         Of the weights.
     generator : torch.Generator, optional
@@ -90,7 +106,8 @@ def build_module(
     """
     make: Callable[[int, int], Any] | None = architecture.get("module")
     if make is None:
-        return DenseNetwork(**architecture, generator=generator, dtype=dtype)
+        kind = ConvolutionalNetwork if "conv_layers" in architecture else DenseNetwork
+        return kind(**architecture, generator=generator, dtype=dtype)
     module = make(architecture["n_inputs"], architecture["n_outputs"])
     if not isinstance(module, nn.Module):
         raise TypeError(
@@ -145,7 +162,7 @@ def weight_names(network: nn.Module) -> list[str]:
     """Name the layers whose weights are ``coefs_``, in the order of the cascade."""
     if isinstance(network, TargetSpace):
         return list(network.target_layers())
-    return [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+    return [n for n, m in network.named_modules() if isinstance(m, WEIGHTED)]
 
 
 def state_to_numpy(state: Any) -> Any:

@@ -1,7 +1,7 @@
 """The training loop: a skorch net over tensors in memory."""
 
 from sktarget.training._bridge import EpochContext
-from sktarget.training._data import TensorData
+from sktarget.training._data import TensorData, as_inputs, rows_at_a_time
 from sktarget.training._losses import LOSSES
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingSettings, train
@@ -13,5 +13,7 @@ __all__ = [
     "TensorData",
     "TrainingLog",
     "TrainingSettings",
+    "as_inputs",
+    "rows_at_a_time",
     "train",
 ]

@@ -1,0 +1,27 @@
+"""Ordinary torch modules built from hyper-parameters.
+
+A network that the estimators build is plain PyTorch: it knows nothing of targets, so
+that the very same module trains in target space or, as the control, in weight space.
+"""
+
+from sktarget.architectures._convolutional import (
+    ConvLayer,
+    ConvolutionalNetwork,
+    map_sizes,
+)
+from sktarget.architectures._dense import (
+    ACTIVATIONS,
+    DenseNetwork,
+    SeededDropout,
+    initialise_,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "ConvLayer",
+    "ConvolutionalNetwork",
+    "DenseNetwork",
+    "SeededDropout",
+    "initialise_",
+    "map_sizes",
+]
