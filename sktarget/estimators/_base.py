@@ -218,6 +218,9 @@ class BaseTargetSpace(NetworkEstimator):
     def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
         return _rules.auto_lam(len(fixed), max(1, len(_dense_widths(module))))
 
+    def _auto_rate(self) -> float:
+        return _rules.auto_rate(self.solver, self.parameterization)
+
     def _kept_fixed_batch(self) -> Array:
         """Give X̄ of the last fit as the network takes it."""
         fixed: Array = self.fixed_batch_
@@ -256,7 +259,7 @@ class BaseTargetSpace(NetworkEstimator):
             batch_size = min(int(self.batch_size), n_samples)
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = _rules.auto_rate(self.solver, self.parameterization)
+            rate = self._auto_rate()
         patience = self.n_iter_no_change
         if patience == "auto":
             patience = _rules.auto_patience(-(-n_samples // batch_size))

@@ -200,7 +200,7 @@ class TargetSpaceSequenceClassifier(ClassifierMixin, ClassLabels, BaseTargetSpac
         hidden_layer_sizes: int | ArrayLike = (),
         *,
         cell: str = "rnn",
-        recurrent_layer_sizes: int | ArrayLike = (100,),
+        recurrent_layer_sizes: int | ArrayLike = (50,),
         bidirectional: bool = False,
         return_sequences: bool = False,
         n_ignored_steps: int = 0,
@@ -412,7 +412,10 @@ class TargetSpaceSequenceClassifier(ClassifierMixin, ClassLabels, BaseTargetSpac
                 "return_sequences=True"
             )
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, got None")
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                "None"
+            )
         y = _check_y(y, estimator=self)
         check_consistent_length(values, y)
         check_classification_targets(y)
@@ -512,6 +515,9 @@ class TargetSpaceSequenceClassifier(ClassifierMixin, ClassLabels, BaseTargetSpac
 
     def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
         return _rules.auto_recurrent_lam(fixed.shape[0] * fixed.shape[1])
+
+    def _auto_rate(self) -> float:
+        return _rules.auto_recurrent_rate(self.solver, self.parameterization)
 
     def _keep_network(self, network: nn.Module) -> None:
         super()._keep_network(network)
