@@ -18,11 +18,11 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 from torch import nn
-from torch.nn import functional as F
 
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import keeps_fitted_state
+from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._parameters import CONSTRAINTS, document_parameters
 from sktarget.estimators._preparation import TrainingRows
 from sktarget.training import TensorData
@@ -33,7 +33,7 @@ Array = NDArray[Any]
 
 
 @document_parameters()
-class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
+class TargetSpaceClassifier(ClassifierMixin, ClassLabels, BaseTargetSpace):
     """A neural network classifier trained in target space.
 
     The learnable parameters are the sums that each layer is to give on a fixed batch
@@ -308,51 +308,20 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     ) -> TrainingRows:
         present = np.unique(y if weight is None else y[weight > 0])
         if first:
-            self.classes_ = present if classes is None else np.unique(classes)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "y must hold at least two classes, but without the rows that "
-                    "sample_weight or class_weight set to zero it holds 1 class: "
-                    f"{self.classes_.tolist()}"
-                )
-            # Two classes take two outputs, as in the paper: a single logistic one
-            # moves at half the rate and needs more epochs.
-            self._set_loss("cross_entropy", len(self.classes_))
             self._multilabel = False
-        elif classes is not None and set(np.unique(classes)) != set(self.classes_):
-            raise ValueError(
-                f"classes={classes!r} is not what the first call of partial_fit was "
-                f"given, {self.classes_.tolist()}: leave it out, or clone the estimator"
-            )
-        if self._multilabel:
+        elif self._multilabel:
             raise ValueError(
                 "y has one column of classes, but the estimator was fitted with "
                 f"indicators of {self.n_outputs_} labels: set warm_start=False or "
                 "clone the estimator"
             )
-        unknown = np.setdiff1d(present, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y holds the classes {unknown.tolist()}, which are not among the "
-                f"classes of the first fit, {self.classes_.tolist()}: name all classes "
-                "in the first call of partial_fit, or set warm_start=False"
-            )
+        self._learn_classes(present, first, classes)
         rows = _non_empty(TrainingRows(X, y, weight))
-        rows.classes = np.searchsorted(self.classes_, rows.y)
-        rows.y = rows.classes.astype(np.int64)
+        rows.classes = self._encode(rows.y)
+        rows.y = rows.classes
         return rows
 
-    def _set_loss(self, loss: str, n_outputs: int) -> None:
-        self._loss = loss
-        self.n_outputs_ = n_outputs
-        self.out_activation_ = "softmax" if loss == "cross_entropy" else "logistic"
-
     # -- prediction ------------------------------------------------------------------
-
-    def _indices(self, sums: Array) -> Array:
-        if self._multilabel:
-            return (sums > 0).astype(np.int64)
-        return np.asarray(sums.argmax(axis=1))
 
     def _decode(self, sums: Array) -> Array:
         indices = self._indices(sums)
@@ -393,9 +362,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             For two classes one number a row, by how much the output of the second
             exceeds that of the first.
         """
-        sums = self._sums(X)
-        binary = len(self.classes_) == 2 and not self._multilabel
-        return sums[:, 1] - sums[:, 0] if binary else sums
+        return self._margins(self._sums(X))
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Predict probabilities.
@@ -411,9 +378,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             Probabilities of the classes, in the order of ``classes_``; they sum to 1
             in each row but for multilabel problems.
         """
-        sums = torch.from_numpy(self._sums(X))
-        p = torch.sigmoid(sums) if self._multilabel else torch.softmax(sums, 1)
-        return p.numpy()
+        return self._probabilities(self._sums(X))
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Predict logarithms of probabilities, accurate where these vanish.
@@ -428,10 +393,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         ndarray of shape (n_samples, n_classes)
             Logarithms of what :meth:`predict_proba` gives.
         """
-        sums = torch.from_numpy(self._sums(X))
-        if self._multilabel:
-            return F.logsigmoid(sums).numpy()
-        return torch.log_softmax(sums, 1).numpy()
+        return self._log_probabilities(self._sums(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

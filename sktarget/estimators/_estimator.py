@@ -35,6 +35,7 @@ from sktarget.training import (
     LOSSES,
     DivergenceError,
     EpochContext,
+    Loss,
     TensorData,
     TrainingLog,
     TrainingSettings,
@@ -146,6 +147,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _decode(self, sums: Array) -> Array:
         """Turn the outputs of the network into predictions."""
 
+    def _loss_function(self) -> Loss:
+        return LOSSES[self._loss]
+
     # -- fitting ---------------------------------------------------------------------
 
     def _fit(
@@ -243,7 +247,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             data,
             held_out,
             settings,
-            loss=LOSSES[self._loss],
+            loss=self._loss_function(),
             score=self._score_sums,
             log=log,
             generator=generator,
@@ -374,7 +378,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _sums(self, X: Any) -> Array:
         """Give the outputs of the network, (n, n_outputs), before any softmax."""
         check_is_fitted(self, "n_iter_")
-        X = self._check_features(X)
+        return self._run(self._check_features(X))
+
+    def _run(self, X: Array) -> Array:
+        """Run the fitted network on validated inputs."""
         module = self.module_
         x, dtype = as_tensor(X), torch_dtype(self._dtype)
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ class TrainingRows:
         return self.X.dtype if self.X.dtype.kind == "f" else np.dtype(np.float32)
 
     def __getitem__(self, index: Array) -> TrainingRows:
-        picked = TrainingRows(self.X, self.y, self.weight, self.classes)
+        picked = copy.copy(self)
         picked._take(index)
         return picked
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor
 
 __all__ = ["Batch", "MiniBatches", "TensorData", "as_inputs", "rows_at_a_time"]
 
-# Rows of a table, and numbers in images, that are evaluated at a time, so that what
-# a layer gives is still in cache for the next.
-_ROWS = 1024
-_PIXELS = 1 << 19
+# Rows, and numbers in them, that are evaluated at a time, so that what a layer gives
+# is still in cache for the next, and maps of images fit into memory.
+_MOST_ROWS = 1024
+_MOST_NUMBERS = 1 << 19
 
 
 def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -23,15 +22,15 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     Parameters
     ----------
     x : Tensor of shape (n, ...)
-        Floating point, or uint8 for the brightness of pixels.
+        Floating point, uint8 for the brightness of pixels, or int64 for token ids.
     dtype : torch.dtype, default=torch.float32
         What to turn into.
 
     Returns
     -------
     Tensor of shape (n, ...)
-        Bytes 0 to 255 scaled to the range from 0 to 1; other numbers as they are, and
-        `x` itself where nothing changes.
+        Bytes 0 to 255 scaled to the range from 0 to 1; token ids as they are; other
+        numbers in `dtype`, and `x` itself where nothing changes.
 
     Examples
     --------
@@ -39,14 +38,31 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     >>> as_inputs(torch.tensor([[0, 51, 255]], dtype=torch.uint8))
     tensor([[0.0000, 0.2000, 1.0000]])
     """
+    if x.dtype == torch.int64:
+        return x
     return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
 
 
 def rows_at_a_time(x: Tensor) -> int:
-    """Bound the rows that are evaluated at a time: maps of images take memory."""
-    return (
-        _ROWS if x.ndim == 2 else max(1, min(_ROWS, _PIXELS // math.prod(x.shape[1:])))
-    )
+    """Say how many rows to evaluate at once.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        The inputs.
+
+    Returns
+    -------
+    int
+        A number of rows, at least one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rows_at_a_time(torch.zeros(9, 4)), rows_at_a_time(torch.zeros(9, 3, 32, 32))
+    (1024, 170)
+    """
+    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, x[:1].numel())))
 
 
 class Batch(tuple[Tensor, Tensor]):
