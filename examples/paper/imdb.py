@@ -2,15 +2,15 @@
 Film reviews
 ============
 
-The sentiment task of Fairbank, Samothrakis and Citi (Sec. 5.4, Fig. 10, Table 3): 25,000
-reviews to train on and as many to test, the 5,000 most frequent words, the last 500
-words of each review; an embedding of 32, a recurrent layer of 100 and the output behind
-the last word.  A plain recurrent network learns in target space and in weight space,
-and an LSTM in weight space.
+The sentiment task of Fairbank, Samothrakis and Citi (Sec. 5.4, Fig. 10, Table 3):
+25,000 reviews to train on and as many to test, the 5,000 most frequent words, the last
+500 words of each review; an embedding of 32, a recurrent layer of 100 and the output
+behind the last word.  A plain recurrent network learns in target space and in weight
+space, and an LSTM in weight space.
 
 ``python examples/paper/imdb.py --data DIR`` wants ``imdb_train.csv.xz`` and
-``imdb_test.csv.xz`` with the columns ``text`` and ``label``.  With ``--quick`` a part of
-them, or without ``--data`` made-up reviews, take less than a minute.
+``imdb_test.csv.xz`` with the columns ``text`` and ``label``.  With ``--quick``, a part
+of them, or without ``--data`` made-up reviews, takes less than a minute.
 """
 
 import argparse
