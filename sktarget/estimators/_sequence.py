@@ -531,10 +531,9 @@ class TargetSpaceSequenceClassifier(ClassifierMixin, ClassLabels, BaseTargetSpac
 
     def _fitted_attributes(self, *args: Any) -> dict[str, Any]:
         fitted = super()._fitted_attributes(*args)
-        directions = sum(
-            bool(getattr(m, "bidirectional", False)) for m in args[0].modules()
-        )
-        fitted["n_layers_"] -= directions if self.parameterization == "targets" else 0
+        if self.module is None:
+            sizes = ("recurrent_layer_sizes", "hidden_layer_sizes")
+            fitted["n_layers_"] = 2 + sum(len(self._architecture[k]) for k in sizes)
         return fitted
 
     def _maps(self) -> Iterator[tuple[Array, Array | None]]:

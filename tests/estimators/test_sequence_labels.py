@@ -212,3 +212,17 @@ def test_cross_validation_of_lists_of_labels() -> None:
         small(return_sequences=True, max_iter=40), as_list(X), labels, cv=KFold(2)
     )
     assert scores.min() > 0.7
+
+
+@pytest.mark.slow
+def test_recalls_bits_of_twenty_steps_ago() -> None:
+    X, y = make_delayed_recall(8000, delay=20, random_state=0)
+    X_test, y_test = make_delayed_recall(500, delay=20, random_state=1)
+    model = TargetSpaceSequenceClassifier(
+        recurrent_layer_sizes=(23,),
+        return_sequences=True,
+        batch_size=100,
+        max_iter=12,  # of 80 iterations
+        random_state=0,
+    )
+    assert model.fit(X, y).score(X_test, y_test) > 0.99
