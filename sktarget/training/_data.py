@@ -42,7 +42,18 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def rows_at_a_time(x: Tensor) -> int:
-    """Bound the rows that are evaluated at a time: maps of images take memory."""
+    """Bound the rows that are evaluated at a time: maps of images take memory.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        All rows.
+
+    Returns
+    -------
+    int
+        Rows at a time, at least 1.
+    """
     return (
         _ROWS if x.ndim == 2 else max(1, min(_ROWS, _PIXELS // math.prod(x.shape[1:])))
     )
@@ -103,7 +114,18 @@ class TensorData(Dataset):
         self.device, self.dtype = device or x.device, dtype or x.dtype
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Prepare some rows of `x` for the network."""
+        """Prepare rows for the network.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_b, ...)
+            Some rows of the inputs.
+
+        Returns
+        -------
+        Tensor of shape (n_b, ...)
+            They, on the device and in the dtype of the network.
+        """
         return as_inputs(x.to(self.device), self.dtype)
 
     @property
