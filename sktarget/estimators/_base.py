@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -161,14 +160,14 @@ class BaseTargetSpace(NetworkEstimator):
             self._images = shape_of_images(
                 X, self.conv_layers, self.image_shape, self.module is not None
             )
-        if self._images is None:
-            return super()._validate(as_rows(X, None), *y, reset=reset, **kwargs)
-        kinds = [np.float64, np.float32, np.uint8]
-        flat = as_rows(X, self._images)
-        checked = validate_data(self, flat, *y, reset=reset, dtype=kinds, **kwargs)
+        flat, shape = as_rows(X, self._images), self._images
+        if shape is None:
+            return super()._validate(flat, *y, reset=reset, **kwargs)
+        kwargs["dtype"] = (np.float64, np.float32, np.uint8)
+        checked = super()._validate(flat, *y, reset=reset, **kwargs)
         if not y:
-            return checked.reshape(-1, *self._images)
-        return checked[0].reshape(-1, *self._images), *checked[1:]
+            return checked.reshape(-1, *shape)
+        return checked[0].reshape(-1, *shape), *checked[1:]
 
     def _start(
         self, rows: TrainingRows, generator: torch.Generator, seed: int
@@ -240,24 +239,31 @@ class BaseTargetSpace(NetworkEstimator):
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> TargetSpace:
         """Choose X̄ and λ; take the sums of the given weights as targets."""
-        layers = (m for m in module.modules() if isinstance(m, WEIGHTED))
-        widths = [layer.weight[0].numel() for layer in layers]
-        widest = 1 + max(widths, default=0)
-        fixed = choose_fixed_batch(
-            rows, self.fixed_batch, self.fixed_batch_size, widest, seed
-        )
+        fixed = self._choose_fixed_batch(module, rows, seed)
         self._fixed_batch_is_all = (
             self.fixed_batch_size is None
             and isinstance(self.fixed_batch, str)
             and self.fixed_batch == "sample"
         )
-        lam, n_pixels = self.lam, math.prod(fixed.shape[2:])
-        self.lam_ = float(
-            _rules.auto_lam(len(fixed), max(1, len(widths)), n_pixels)
-            if lam == "auto"
-            else lam
-        )
+        lam = self._auto_lam(module, fixed) if self.lam == "auto" else self.lam
+        self.lam_ = float(lam)
         return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
+
+    def _choose_fixed_batch(
+        self, module: nn.Module, rows: TrainingRows, seed: int
+    ) -> Array:
+        widest = 1 + max(_widths(module), default=0)
+        return choose_fixed_batch(
+            rows, self.fixed_batch, self.fixed_batch_size, widest, seed
+        )
+
+    def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
+        n_pixels = math.prod(fixed.shape[2:])
+        return _rules.auto_lam(len(fixed), max(1, len(_widths(module))), n_pixels)
+
+    def _auto_rate(self) -> float:
+        images = self._images is not None
+        return _rules.auto_rate(self.solver, self.parameterization, images)
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Go on from the targets of the last fit, or else from its weights."""
@@ -292,8 +298,7 @@ class BaseTargetSpace(NetworkEstimator):
             batch_size = min(int(self.batch_size), n_samples)
         rate = self.learning_rate_init
         if rate == "auto":
-            images = self._images is not None
-            rate = _rules.auto_rate(self.solver, self.parameterization, images)
+            rate = self._auto_rate()
         patience = self.n_iter_no_change
         if patience == "auto":
             patience = _rules.auto_patience(-(-n_samples // batch_size))
@@ -328,3 +333,9 @@ class BaseTargetSpace(NetworkEstimator):
             layers = network.target_layers().values()
             self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
             self.fixed_batch_ = state_to_numpy(network.fixed_batch)
+
+
+def _widths(module: nn.Module) -> list[int]:
+    """Count the inputs of each layer; those of a convolution are of one patch."""
+    layers = (m for m in module.modules() if isinstance(m, WEIGHTED))
+    return [layer.weight[0].numel() for layer in layers]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -126,11 +126,16 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _keep_network(self, network: nn.Module) -> None:
         """Keep, beyond the realised weights, what training on would need."""
 
-    def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
+    def _validate(
+        self,
+        X: Any,
+        *y: Any,
+        reset: bool,
+        dtype: Sequence[Any] = (np.float64, np.float32),
+        **kwargs: Any,
+    ) -> Any:
         """Validate X, or X and y, as scikit-learn does."""
-        return validate_data(
-            self, X, *y, reset=reset, dtype=(np.float64, np.float32), **kwargs
-        )
+        return validate_data(self, X, *y, reset=reset, dtype=dtype, **kwargs)
 
     @abstractmethod
     def _check_rows(
@@ -374,7 +379,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _sums(self, X: Any) -> Array:
         """Give the outputs of the network, (n, n_outputs), before any softmax."""
         check_is_fitted(self, "n_iter_")
-        X = self._check_features(X)
+        return self._run(self._check_features(X))
+
+    def _run(self, X: Array) -> Array:
+        """Run the fitted network on validated inputs."""
         module = self.module_
         x, dtype = as_tensor(X), torch_dtype(self._dtype)
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -56,12 +57,12 @@ class TrainingRows:
         return len(self.X)
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype[Any]:
         """The dtype of the arithmetic; bytes are computed with in float32."""
         return self.X.dtype if self.X.dtype.kind == "f" else np.dtype(np.float32)
 
     def __getitem__(self, index: Array) -> TrainingRows:
-        picked = TrainingRows(self.X, self.y, self.weight, self.classes)
+        picked = copy.copy(self)
         picked._take(index)
         return picked
 

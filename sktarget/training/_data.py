@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor
 
 __all__ = ["Batch", "MiniBatches", "TensorData", "as_inputs", "rows_at_a_time"]
 
-# Rows of a table, and numbers in images, that are evaluated at a time.
-_ROWS = 8192
-_PIXELS = 1 << 19
+# Bounds the memory of an evaluation: hidden maps are many times as large as inputs.
+_MOST_ROWS = 8192
+_MOST_NUMBERS = 1 << 19
 
 
 def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -24,13 +23,13 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     x : Tensor of shape (n, ...)
         Floating point, or uint8 for the brightness of pixels.
     dtype : torch.dtype, default=torch.float32
-        What to turn into.
+        The floating point to turn into.
 
     Returns
     -------
     Tensor of shape (n, ...)
-        Bytes 0 to 255 scaled to the range from 0 to 1; other numbers as they are, and
-        `x` itself where nothing changes.
+        Bytes 0 to 255 scaled to the range from 0 to 1; other real numbers as they are;
+        `x` itself where nothing changes, and where it holds other integers.
 
     Examples
     --------
@@ -38,25 +37,31 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     >>> as_inputs(torch.tensor([[0, 51, 255]], dtype=torch.uint8))
     tensor([[0.0000, 0.2000, 1.0000]])
     """
-    return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+    if x.dtype == torch.uint8:
+        return x.to(dtype).div_(255)
+    return x.to(dtype) if x.is_floating_point() else x
 
 
 def rows_at_a_time(x: Tensor) -> int:
-    """Bound the rows that are evaluated at a time: maps of images take memory.
+    """Say how many rows to evaluate at once, so that wide ones fit into memory.
 
     Parameters
     ----------
     x : Tensor of shape (n, ...)
-        All rows.
+        The inputs.
 
     Returns
     -------
     int
-        Rows at a time, at least 1.
+        A number of rows, at least one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rows_at_a_time(torch.zeros(9, 4)), rows_at_a_time(torch.zeros(9, 3, 32, 32))
+    (8192, 170)
     """
-    return (
-        _ROWS if x.ndim == 2 else max(1, min(_ROWS, _PIXELS // math.prod(x.shape[1:])))
-    )
+    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, x[:1].numel())))
 
 
 class Batch(tuple[Tensor, Tensor]):

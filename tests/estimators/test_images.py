@@ -156,7 +156,7 @@ def test_prediction_is_in_bounded_batches(monkeypatch: pytest.MonkeyPatch) -> No
     X, y = digits()
     estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
     whole = estimator.decision_function(X)
-    monkeypatch.setattr("sktarget.training._data._PIXELS", 64 * 40)
+    monkeypatch.setattr("sktarget.training._data._MOST_NUMBERS", 64 * 40)
     sizes: list[int] = []
     hook = estimator.module_.register_forward_hook(
         lambda _, args, __: sizes.append(len(args[0]))

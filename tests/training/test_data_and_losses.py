@@ -96,14 +96,14 @@ def test_inputs_that_need_no_change_are_the_very_tensor() -> None:
     assert as_inputs(x) is x
     assert as_inputs(x, torch.float64).dtype == torch.float64
     whole = torch.tensor([7, 8])
-    assert as_inputs(whole).tolist() == [7.0, 8.0]
+    assert as_inputs(whole) is whole
 
 
 @pytest.mark.parametrize(
     ("shape", "n"),
     [
         ((0, 5), 8192),
-        ((9, 10**7), 8192),
+        ((9, 10**7), 1),
         ((9, 1, 28, 28), 668),
         ((9, 3, 1000, 1000), 1),
         ((9, 1, 4, 4), 8192),
