@@ -18,6 +18,7 @@ arithmetic that keeps the solution accurate, from λ and the trace of the Gramia
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,9 +34,12 @@ __all__ = [
     "ridge_solve",
 ]
 
-# Below this order a Gramian is one product; above it, block by block, only the
-# lower triangle is formed, which saves up to half of the multiplications.
-_BLOCK = 128
+# Block by block, only the lower triangle of a Gramian is formed, which saves up to
+# half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns,
+# and below two blocks one product is as fast.
+_BLOCK = 48
+# Up to this order one triangular solve inverts a triangle; above it, two halves do.
+_TRIANGLE = 192
 # The relative floor below which λ drowns in the rounding of the Gramian.
 _FLOOR = 16.0
 
@@ -181,6 +185,8 @@ def gramian(
 
 def _fill_gramian(rows: Tensor, out: Tensor) -> Tensor:
     k = rows.shape[1]
+    if k < 2 * _BLOCK:
+        return torch.mm(rows.T, rows, out=out)
     for start in range(0, k, _BLOCK):
         stop = min(start + _BLOCK, k)
         torch.mm(rows[:, start:].T, rows[:, start:stop], out=out[start:, start:stop])
@@ -202,6 +208,11 @@ class RidgeFactor:
     lower: Tensor
     info: Tensor
 
+    @cached_property
+    def inverse_lower(self) -> Tensor:
+        """L⁻¹, formed once."""
+        return _invert_triangle(self.lower)
+
     def solve(self, right: Tensor) -> Tensor:
         """Solve ``(G + λI) Z = R``.
 
@@ -214,9 +225,19 @@ class RidgeFactor:
         -------
         Tensor of the shape of `right`
             The solutions Z in the dtype of `right`.
+
+        Notes
+        -----
+        With many right-hand sides ``Z = L⁻ᵀ(L⁻¹R)``: products run several times as
+        fast as triangular solves.  The errors stay those of the solves, up to
+        ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` would square that.
         """
-        solution = torch.cholesky_solve(right.to(self.lower.dtype), self.lower)
-        return solution.to(right.dtype)
+        wide = right.to(self.lower.dtype)
+        if 2 * right.shape[-1] >= right.shape[-2]:
+            inverse: Tensor = self.inverse_lower
+            solution: Tensor = inverse.mT @ (inverse @ wide)
+            return solution.to(right.dtype)
+        return torch.cholesky_solve(wide, self.lower).to(right.dtype)
 
     def check(self) -> None:
         """Raise if the factorisation failed; on a GPU this waits for the device.
@@ -228,6 +249,22 @@ class RidgeFactor:
         """
         if self.info.any().item():
             raise FactorisationError("the regularised Gramian has no Cholesky factor")
+
+
+def _invert_triangle(lower: Tensor) -> Tensor:
+    k = lower.shape[-1]
+    if k <= _TRIANGLE:
+        eye = torch.eye(k, dtype=lower.dtype, device=lower.device)
+        small: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
+        return small
+    half = k // 2
+    first = _invert_triangle(lower[..., :half, :half])
+    second = _invert_triangle(lower[..., half:, half:])
+    inverse = torch.zeros_like(lower)
+    inverse[..., :half, :half] = first
+    inverse[..., half:, half:] = second
+    inverse[..., half:, :half] = -second @ (lower[..., half:, :half] @ first)
+    return inverse
 
 
 def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:

@@ -15,12 +15,15 @@ from sktarget.architectures._dense import (
     SeededDropout,
     initialise_,
 )
+from sktarget.architectures._recurrent import CELLS, RecurrentNetwork
 
 __all__ = [
     "ACTIVATIONS",
+    "CELLS",
     "ConvLayer",
     "ConvolutionalNetwork",
     "DenseNetwork",
+    "RecurrentNetwork",
     "SeededDropout",
     "initialise_",
     "map_sizes",

@@ -229,22 +229,22 @@ class BaseTargetSpace(NetworkEstimator):
                 f"module cannot take rows of X, of shape {X[:2].shape}: {error}"
             ) from error
         module.train(mode)
-        if shape != (len(X[:2]), self.n_outputs_):
+        needed = self._output_shape(X[:2])
+        if shape != needed:
             raise ValueError(
                 f"module gives outputs of shape {shape} for {len(X[:2])} rows; "
-                f"{(len(X[:2]), self.n_outputs_)} is needed"
+                f"{needed} is needed"
             )
+
+    def _output_shape(self, X: Array) -> tuple[int, ...]:
+        """Say which shape the outputs for some rows are to have."""
+        return len(X), self.n_outputs_
 
     def _to_targets(
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> TargetSpace:
         """Choose X̄ and λ; take the sums of the given weights as targets."""
         fixed = self._choose_fixed_batch(module, rows, seed)
-        self._fixed_batch_is_all = (
-            self.fixed_batch_size is None
-            and isinstance(self.fixed_batch, str)
-            and self.fixed_batch == "sample"
-        )
         lam = self._auto_lam(module, fixed) if self.lam == "auto" else self.lam
         self.lam_ = float(lam)
         return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
@@ -252,18 +252,28 @@ class BaseTargetSpace(NetworkEstimator):
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> Array:
-        widest = 1 + max(_widths(module), default=0)
+        widest = 1 + max(_columns(module), default=0)
+        self._fixed_batch_is_all = (
+            self.fixed_batch_size is None
+            and isinstance(self.fixed_batch, str)
+            and self.fixed_batch == "sample"
+        )
         return choose_fixed_batch(
             rows, self.fixed_batch, self.fixed_batch_size, widest, seed
         )
 
     def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
-        n_pixels = math.prod(fixed.shape[2:])
-        return _rules.auto_lam(len(fixed), max(1, len(_widths(module))), n_pixels)
+        n_layers = max(1, len(_columns(module)))
+        return _rules.auto_lam(len(fixed), n_layers, math.prod(fixed.shape[2:]))
 
     def _auto_rate(self) -> float:
         images = self._images is not None
         return _rules.auto_rate(self.solver, self.parameterization, images)
+
+    def _kept_fixed_batch(self) -> Array:
+        """Give X̄ of the last fit as the network takes it."""
+        fixed: Array = self.fixed_batch_
+        return fixed
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Go on from the targets of the last fit, or else from its weights."""
@@ -278,7 +288,7 @@ class BaseTargetSpace(NetworkEstimator):
             return module
         if not hasattr(self, "targets_"):
             return self._to_targets(module, rows, seed)
-        fixed = self.fixed_batch_
+        fixed = self._kept_fixed_batch()
         if self.lam != "auto":
             self.lam_ = float(self.lam)
         network = TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
@@ -335,7 +345,7 @@ class BaseTargetSpace(NetworkEstimator):
             self.fixed_batch_ = state_to_numpy(network.fixed_batch)
 
 
-def _widths(module: nn.Module) -> list[int]:
-    """Count the inputs of each layer; those of a convolution are of one patch."""
+def _columns(module: nn.Module) -> list[int]:
+    """Count the inputs of each output of the weighted layers."""
     layers = (m for m in module.modules() if isinstance(m, WEIGHTED))
     return [layer.weight[0].numel() for layer in layers]

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_sample_weight
@@ -23,6 +22,7 @@ from torch import nn
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import keeps_fitted_state
+from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._parameters import CONSTRAINTS, document_parameters
 from sktarget.estimators._preparation import TrainingRows
 from sktarget.training import TensorData
@@ -33,7 +33,7 @@ Array = NDArray[Any]
 
 
 @document_parameters()
-class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
+class TargetSpaceClassifier(ClassifierMixin, ClassLabels, BaseTargetSpace):
     """A neural network classifier trained in target space.
 
     The learnable parameters are the sums that each layer is to give on a fixed batch
@@ -69,9 +69,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     n_iter_ : int
         Epochs of the last call of ``fit``.
     n_layers_, n_outputs_ : int
-        Number of layers, input and output included, and of outputs.
+        Number of layers, input and output included, and of outputs: one a class or
+        label, also for two classes, as in the paper.
     out_activation_ : str
-        ``"softmax"``, or ``"logistic"`` for two classes and for multilabel problems.
+        ``"softmax"``, or ``"logistic"`` for multilabel problems.
     t_ : int
         Training rows seen so far.
     targets_ : list of ndarray of shape (n̄_b, n_out)
@@ -293,9 +294,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             self._set_loss("logistic", y.shape[1])
             self._multilabel = True
         elif y.shape[1] != self.n_outputs_ or not self._multilabel:
+            kind = "labels" if self._multilabel else "classes in one column"
             raise ValueError(
                 f"y has {y.shape[1]} labels, but the estimator was fitted with "
-                f"{self.n_outputs_}"
+                f"{self.n_outputs_} {kind}: set warm_start=False or clone the estimator"
             )
         rows = _non_empty(TrainingRows(X, y, weight))
         rows.y = rows.y.astype(rows.dtype)
@@ -306,61 +308,24 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     ) -> TrainingRows:
         present = np.unique(y if weight is None else y[weight > 0])
         if first:
-            self.classes_ = present if classes is None else np.unique(classes)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "y must hold at least two classes, but without the rows that "
-                    "sample_weight or class_weight set to zero it holds 1 class: "
-                    f"{self.classes_.tolist()}"
-                )
-            n_classes = len(self.classes_)
-            if n_classes == 2:
-                self._set_loss("logistic", 1)
-            else:
-                self._set_loss("cross_entropy", n_classes)
             self._multilabel = False
-        elif classes is not None and set(np.unique(classes)) != set(self.classes_):
-            raise ValueError(
-                f"classes={classes!r} is not what the first call of partial_fit was "
-                f"given, {self.classes_.tolist()}: leave it out, or clone the estimator"
-            )
-        if self._multilabel:
+        elif self._multilabel:
             raise ValueError(
                 "y has one column of classes, but the estimator was fitted with "
                 f"indicators of {self.n_outputs_} labels: set warm_start=False or "
                 "clone the estimator"
             )
-        unknown = np.setdiff1d(present, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y holds the classes {unknown.tolist()}, which are not among the "
-                f"classes of the first fit, {self.classes_.tolist()}: name all classes "
-                "in the first call of partial_fit, or set warm_start=False"
-            )
+        self._learn_classes(present, first, classes)
         rows = _non_empty(TrainingRows(X, y, weight))
-        rows.classes = np.searchsorted(self.classes_, rows.y)
-        rows.y = rows.classes.astype(np.int64)
-        if self._loss == "logistic":
-            rows.y = rows.classes.astype(rows.dtype)[:, None]
+        rows.classes = self._encode(rows.y)
+        rows.y = rows.classes
         return rows
-
-    def _set_loss(self, loss: str, n_outputs: int) -> None:
-        self._loss = loss
-        self.n_outputs_ = n_outputs
-        self.out_activation_ = "softmax" if loss == "cross_entropy" else "logistic"
 
     # -- prediction ------------------------------------------------------------------
 
-    def _indices(self, sums: Array) -> Array:
-        if self._loss == "cross_entropy":
-            return np.asarray(sums.argmax(axis=1))
-        return (sums > 0).astype(np.int64)
-
     def _decode(self, sums: Array) -> Array:
         indices = self._indices(sums)
-        if self._multilabel:
-            return indices
-        return np.asarray(self.classes_[indices.reshape(len(sums))])
+        return indices if self._multilabel else np.asarray(self.classes_[indices])
 
     def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
         truth = data.y.numpy(force=True)
@@ -384,7 +349,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         return self._decode(self._sums(X))
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """Give the outputs of the network before softmax or logistic function.
+        """Give the outputs of the network before softmax or the logistic function.
 
         Parameters
         ----------
@@ -394,10 +359,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            One number a row for two classes, the larger the likelier the second.
+            For two classes one number a row, by how much the output of the second
+            exceeds that of the first.
         """
-        sums = self._sums(X)
-        return sums if sums.shape[1] > 1 or self._multilabel else sums[:, 0]
+        return self._margins(self._sums(X))
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Predict probabilities.
@@ -413,12 +378,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             Probabilities of the classes, in the order of ``classes_``; they sum to 1
             in each row but for multilabel problems.
         """
-        sums = self._sums(X)
-        if self._loss == "cross_entropy":
-            return np.asarray(softmax(sums, axis=1))
-        if self._multilabel:
-            return np.asarray(expit(sums))
-        return np.hstack([expit(-sums), expit(sums)])
+        return self._probabilities(self._sums(X))
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Predict logarithms of probabilities, accurate where these vanish.
@@ -433,12 +393,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         ndarray of shape (n_samples, n_classes)
             Logarithms of what :meth:`predict_proba` gives.
         """
-        sums = self._sums(X)
-        if self._loss == "cross_entropy":
-            return np.asarray(log_softmax(sums, axis=1))
-        if self._multilabel:
-            return np.asarray(log_expit(sums))
-        return np.hstack([log_expit(-sums), log_expit(sums)])
+        return self._log_probabilities(self._sums(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -35,6 +35,7 @@ from sktarget.training import (
     LOSSES,
     DivergenceError,
     EpochContext,
+    Loss,
     TensorData,
     TrainingLog,
     TrainingSettings,
@@ -151,6 +152,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _decode(self, sums: Array) -> Array:
         """Turn the outputs of the network into predictions."""
 
+    def _loss_function(self) -> Loss:
+        return LOSSES[self._loss]
+
     # -- fitting ---------------------------------------------------------------------
 
     def _fit(
@@ -248,7 +252,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             data,
             held_out,
             settings,
-            loss=LOSSES[self._loss],
+            loss=self._loss_function(),
             score=self._score_sums,
             log=log,
             generator=generator,

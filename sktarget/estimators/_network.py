@@ -14,6 +14,7 @@ from torch import nn
 from sktarget.architectures import (
     ConvolutionalNetwork,
     DenseNetwork,
+    RecurrentNetwork,
     SeededDropout,
 )
 from sktarget.nn import TargetSpace
@@ -90,9 +91,10 @@ def build_module(
     Parameters
     ----------
     architecture : dict
-        Arguments of :class:`~sktarget.architectures.DenseNetwork`, or, with
+        Arguments of :class:`~sktarget.architectures.DenseNetwork`; with
         ``conv_layers`` among them, of
-        :class:`~sktarget.architectures.ConvolutionalNetwork`; or ``module``, the user's
+        :class:`~sktarget.architectures.ConvolutionalNetwork`; with ``cell``, of
+        :class:`~sktarget.architectures.RecurrentNetwork`; or ``module``, the user's
         callable, with ``n_inputs`` and ``n_outputs``.
     dtype : torch.dtype
         Of the weights.
@@ -105,6 +107,8 @@ def build_module(
         The network on the CPU.
     """
     make: Callable[[int, int], Any] | None = architecture.get("module")
+    if make is None and "cell" in architecture:
+        return RecurrentNetwork(**architecture, generator=generator, dtype=dtype)
     if make is None:
         kind = ConvolutionalNetwork if "conv_layers" in architecture else DenseNetwork
         return kind(**architecture, generator=generator, dtype=dtype)

@@ -66,6 +66,9 @@ class ConvOperator:
     # Sums are maps like the inputs.
     sums = rows
 
+    def empty_inputs(self, rows: Tensor) -> Tensor:
+        return torch.empty_like(rows)
+
     def is_dual(self, rows: Tensor) -> bool:
         columns = math.prod(self.window.kernel) * rows.shape[1] // self.groups
         return prefers_dual(self._n_patches(rows), columns + self.bias)

@@ -2,7 +2,7 @@
 
 from sktarget.training._bridge import EpochContext
 from sktarget.training._data import TensorData, as_inputs, rows_at_a_time
-from sktarget.training._losses import LOSSES
+from sktarget.training._losses import LOSSES, Loss, over_steps
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingSettings, train
 
@@ -10,10 +10,12 @@ __all__ = [
     "LOSSES",
     "DivergenceError",
     "EpochContext",
+    "Loss",
     "TensorData",
     "TrainingLog",
     "TrainingSettings",
     "as_inputs",
+    "over_steps",
     "rows_at_a_time",
     "train",
 ]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 __all__ = ["Batch", "MiniBatches", "TensorData", "as_inputs", "rows_at_a_time"]
 
-# Bounds the memory of an evaluation: hidden maps are many times as large as inputs.
-_MOST_ROWS = 8192
+# Rows, and numbers in them, that are evaluated at a time, so that what a layer gives
+# is still in cache for the next, and maps of images fit into memory.
+_MOST_ROWS = 1024
 _MOST_NUMBERS = 1 << 19
 
 
@@ -21,15 +22,15 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     Parameters
     ----------
     x : Tensor of shape (n, ...)
-        Floating point, or uint8 for the brightness of pixels.
+        Floating point, uint8 for the brightness of pixels, or int64 for token ids.
     dtype : torch.dtype, default=torch.float32
-        The floating point to turn into.
+        What to turn into.
 
     Returns
     -------
     Tensor of shape (n, ...)
-        Bytes 0 to 255 scaled to the range from 0 to 1; other real numbers as they are;
-        `x` itself where nothing changes, and where it holds other integers.
+        Bytes 0 to 255 scaled to the range from 0 to 1; token ids as they are; other
+        numbers in `dtype`, and `x` itself where nothing changes.
 
     Examples
     --------
@@ -37,13 +38,13 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     >>> as_inputs(torch.tensor([[0, 51, 255]], dtype=torch.uint8))
     tensor([[0.0000, 0.2000, 1.0000]])
     """
-    if x.dtype == torch.uint8:
-        return x.to(dtype).div_(255)
-    return x.to(dtype) if x.is_floating_point() else x
+    if x.dtype == torch.int64:
+        return x
+    return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
 
 
 def rows_at_a_time(x: Tensor) -> int:
-    """Say how many rows to evaluate at once, so that wide ones fit into memory.
+    """Say how many rows to evaluate at once.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def rows_at_a_time(x: Tensor) -> int:
     --------
     >>> import torch
     >>> rows_at_a_time(torch.zeros(9, 4)), rows_at_a_time(torch.zeros(9, 3, 32, 32))
-    (8192, 170)
+    (1024, 170)
     """
     return max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, x[:1].numel())))
 
@@ -119,18 +120,7 @@ class TensorData(Dataset):
         self.device, self.dtype = device or x.device, dtype or x.dtype
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Prepare rows for the network.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_b, ...)
-            Some rows of the inputs.
-
-        Returns
-        -------
-        Tensor of shape (n_b, ...)
-            They, on the device and in the dtype of the network.
-        """
+        """Prepare some rows of `x` for the network."""
         return as_inputs(x.to(self.device), self.dtype)
 
     @property

@@ -116,12 +116,17 @@ def test_attributes_of_the_mlp(task: str, early_stopping: bool) -> None:
     }
     ours = fit_quietly(TargetSpaceClassifier(**common), X, y)
     theirs = fit_quietly(MLPClassifier(**common), X, y)
+    # Two classes take two softmax outputs here, one logistic output there.
+    binary = task == "binary"
     for name in ("coefs_", "intercepts_"):
         a, b = getattr(ours, name), getattr(theirs, name)
-        assert [m.shape for m in a] == [m.shape for m in b]
+        assert [m.shape[:-1] for m in a] == [m.shape[:-1] for m in b]
+        assert [m.shape[-1] for m in a] == [6, 5, 2 if binary else 3]
         assert {m.dtype for m in a} == {m.dtype for m in b}
-    for name in ("n_layers_", "n_outputs_", "out_activation_", "n_iter_", "t_"):
+    for name in ("n_layers_", "n_iter_", "t_"):
         assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.n_outputs_ == (2 if binary else theirs.n_outputs_)
+    assert ours.out_activation_ == ("softmax" if binary else theirs.out_activation_)
     np.testing.assert_array_equal(ours.classes_, theirs.classes_)
     for name in ("loss_curve_", "validation_scores_"):
         a, b = getattr(ours, name), getattr(theirs, name)

@@ -81,6 +81,7 @@ def test_best_state_is_restored(activation: str, early_stopping: bool) -> None:
         "early_stopping": early_stopping,
         "alpha": 0.0,
         "batch_size": 90,
+        "learning_rate_init": 0.1,
     }
     calm = fit_quietly(TargetSpaceClassifier(**settings), X, y)
     estimator = TargetSpaceClassifier(**settings, callbacks=[SetsRate(1e38, 20)])

@@ -95,7 +95,7 @@ def test_copies_predict_the_same(
         assert_same_weights(other, estimator)
         with torch.no_grad():
             sums = other.module_(torch.from_numpy(X))
-        assert sums.shape == (90, 1)
+        assert sums.shape == (90, estimator.n_outputs_)
         assert all(p.device.type == "cpu" for p in other.module_.parameters())
     # Training goes on as it would have, and does not touch the original.
     fit_quietly(late, X, y)

@@ -111,12 +111,14 @@ def test_predictions_are_those_of_coefs(kind: type) -> None:
     x = X
     for w, b in zip(estimator.coefs_[:-1], estimator.intercepts_[:-1], strict=True):
         x = np.hstack([x, np.tanh(x @ w + b)])
-    sums = (x @ estimator.coefs_[-1] + estimator.intercepts_[-1])[:, 0]
-    found = getattr(estimator, "decision_function", estimator.predict)(X)
-    np.testing.assert_allclose(found, sums, rtol=1e-10, atol=1e-12)
+    sums = x @ estimator.coefs_[-1] + estimator.intercepts_[-1]
     with torch.no_grad():
-        by_module = estimator.module_(torch.from_numpy(X))[:, 0].numpy()
-    np.testing.assert_array_equal(found, by_module)
+        by_module = estimator.module_(torch.from_numpy(X)).numpy()
+    found = getattr(estimator, "decision_function", estimator.predict)(X)
+    for outputs in (sums, by_module):
+        # Of two classes, the difference of their outputs is what decides.
+        one = outputs[:, -1] - (outputs[:, 0] if outputs.shape[1] == 2 else 0)
+        np.testing.assert_allclose(found, one, rtol=1e-10, atol=1e-12)
 
 
 # --- X̄ --------------------------------------------------------------------------------
@@ -129,7 +131,11 @@ def test_sampled_fixed_batch_holds_rows_of_x(kind: type) -> None:
     rows = {row.tobytes() for row in X}
     assert estimator.fixed_batch_.shape == (20, X.shape[1])
     assert {row.tobytes() for row in estimator.fixed_batch_} <= rows
-    assert [t.shape for t in estimator.targets_] == [(20, 6), (20, 5), (20, 1)]
+    assert [t.shape for t in estimator.targets_] == [
+        (20, 6),
+        (20, 5),
+        (20, estimator.n_outputs_),
+    ]
 
 
 @for_both
@@ -186,7 +192,7 @@ def test_hidden_layer_sizes(kind: type, sizes: Any, widths: list[int]) -> None:
     X, y = problem(kind)
     estimator = kind(**SMALL).set_params(hidden_layer_sizes=sizes)
     fit_quietly(estimator, X, y)
-    assert [w.shape[1] for w in estimator.coefs_] == [*widths, 1]
+    assert [w.shape[1] for w in estimator.coefs_] == [*widths, estimator.n_outputs_]
     assert estimator.n_layers_ == len(widths) + 2
 
 

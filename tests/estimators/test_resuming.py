@@ -164,7 +164,7 @@ def test_warm_start_after_early_stopping_restores_the_best(kind: type) -> None:
             callbacks=[seen],
         )
         fit_quietly(fit_quietly(estimator, X, y), X, y)
-        held_out = seen.valid.x.numpy(), seen.valid.y.numpy()[:, 0]
+        held_out = seen.valid.x.numpy(), seen.valid.y.numpy().reshape(-1)
         assert estimator.score(*held_out) == pytest.approx(
             estimator.best_validation_score_, abs=1e-12
         )
