@@ -196,8 +196,9 @@ def public_names() -> Iterator[tuple[str, set[str]]]:
             if inspect.isroutine(obj):
                 yield path, set()
             elif inspect.isclass(obj):
-                # The fields of a dataclass are documented as attributes.
-                yield path, {"PR01"} if dataclasses.is_dataclass(obj) else set()
+                # The fields of a dataclass or named tuple are documented as attributes.
+                has_fields = dataclasses.is_dataclass(obj) or hasattr(obj, "_fields")
+                yield path, {"PR01"} if has_fields else set()
                 yield from public_members(path, obj)
 
 

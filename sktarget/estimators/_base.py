@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -161,14 +160,14 @@ class BaseTargetSpace(NetworkEstimator):
             self._images = shape_of_images(
                 X, self.conv_layers, self.image_shape, self.module is not None
             )
-        if self._images is None:
-            return super()._validate(as_rows(X, None), *y, reset=reset, **kwargs)
-        kinds = [np.float64, np.float32, np.uint8]
-        flat = as_rows(X, self._images)
-        checked = validate_data(self, flat, *y, reset=reset, dtype=kinds, **kwargs)
+        flat, shape = as_rows(X, self._images), self._images
+        if shape is None:
+            return super()._validate(flat, *y, reset=reset, **kwargs)
+        kwargs["dtype"] = (np.float64, np.float32, np.uint8)
+        checked = super()._validate(flat, *y, reset=reset, **kwargs)
         if not y:
-            return checked.reshape(-1, *self._images)
-        return checked[0].reshape(-1, *self._images), *checked[1:]
+            return checked.reshape(-1, *shape)
+        return checked[0].reshape(-1, *shape), *checked[1:]
 
     def _start(
         self, rows: TrainingRows, generator: torch.Generator, seed: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -127,11 +127,16 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _keep_network(self, network: nn.Module) -> None:
         """Keep, beyond the realised weights, what training on would need."""
 
-    def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
+    def _validate(
+        self,
+        X: Any,
+        *y: Any,
+        reset: bool,
+        dtype: Sequence[Any] = (np.float64, np.float32),
+        **kwargs: Any,
+    ) -> Any:
         """Validate X, or X and y, as scikit-learn does."""
-        return validate_data(
-            self, X, *y, reset=reset, dtype=(np.float64, np.float32), **kwargs
-        )
+        return validate_data(self, X, *y, reset=reset, dtype=dtype, **kwargs)
 
     @abstractmethod
     def _check_rows(
