@@ -50,9 +50,11 @@ class RecurrentNetwork(nn.Module):
         Number of token ids, padding included; None for sequences of real numbers.
     embedding_dim : int, optional
         Width of the embedding, if there is a vocabulary.
-    shortcuts, dropout, batch_norm
-        Of the exit layers, see :class:`DenseNetwork`; dropout also follows every
-        recurrent layer.
+    shortcuts, batch_norm : bool
+        Of the exit layers, see :class:`DenseNetwork`.
+    dropout : float
+        Probability of dropping a unit of the exit layers, or an output of a recurrent
+        layer.
     generator : torch.Generator, optional
         Source of randomness for the initial weights and for dropout.
     dtype : torch.dtype, optional
