@@ -7,12 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._classification import NetworkClassifier
-from sktarget.estimators._parameters import CONSTRAINTS, document_parameters
+from sktarget.estimators._parameters import (
+    CLASS_WEIGHT,
+    CONSTRAINTS,
+    document_parameters,
+)
 
 __all__ = ["TargetSpaceClassifier"]
 
@@ -87,7 +90,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": CLASS_WEIGHT,
     }
 
     def __init__(

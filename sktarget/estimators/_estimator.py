@@ -106,7 +106,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     module: Any = None
     _fixed_batch_is_all = False
     # How a mini-batch is learnt from.
-    _training_net: type[TrainingNet] = TrainingNet
+    _training_net: Callable[..., TrainingNet] = TrainingNet
 
     # -- what a kind of estimator defines --------------------------------------------
 

@@ -262,7 +262,7 @@ def train(
     optimiser_state: dict[str, Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
     bridge: EpochContext | None = None,
-    net_class: type[TrainingNet] = TrainingNet,
+    net_class: Callable[..., TrainingNet] = TrainingNet,
 ) -> dict[str, Any]:
     """Train a network in place.
 
@@ -286,9 +286,9 @@ def train(
         See :class:`TrainingNet`.
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
-    net_class : type
-        How a mini-batch is learnt from: :class:`TrainingNet`, by the gradient of the
-        loss, or a class derived from it.
+    net_class : callable
+        Makes the net, which says how a mini-batch is learnt from: :class:`TrainingNet`,
+        by the gradient of the loss, or a class derived from it.
 
     Returns
     -------
