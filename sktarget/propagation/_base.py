@@ -12,6 +12,7 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._parameters import CONSTRAINTS
+from sktarget.estimators._preparation import hidden_sizes
 from sktarget.training import TrainingSettings
 
 __all__ = ["SHARED_CONSTRAINTS", "SHARED_DOCS", "PropagationEstimator"]
@@ -19,6 +20,7 @@ __all__ = ["SHARED_CONSTRAINTS", "SHARED_DOCS", "PropagationEstimator"]
 Array = NDArray[Any]
 
 _AS_IN_TARGET_SPACE = [
+    "learning_rate_init",
     "shuffle",
     "max_iter",
     "random_state",
@@ -35,7 +37,6 @@ _AS_IN_TARGET_SPACE = [
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "weight_init": [StrOptions({"orthogonal", "uniform"})],
     "target_lr": [Interval(Real, 0, None, closed="left")],
-    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     **{name: CONSTRAINTS[name] for name in _AS_IN_TARGET_SPACE},
 }
@@ -45,8 +46,9 @@ SHARED_DOCS = {
     "weight_init": """{"orthogonal", "uniform"}, default={default}
     Initial weights: matrices all of whose singular values are 1, or uniform numbers up
     to ±√(6 / (n_in + n_out)).  Biases start at 0.""",
-    "learning_rate_init": """float, default={default}
-    Step size of the network's weights.""",
+    "learning_rate_init": """float or "auto", default={default}
+    Step size of the network's weights.  ``"auto"`` is min(0.01, 0.02 / hidden layers)
+    for ``solver="adam"``, 0.1 for ``"sgd"`` and 0.01 for others.""",
     "batch_size": """int, default={default}
     Rows of a mini-batch; all of them, where there are fewer.""",
     "max_iter": """int, default={default}
@@ -62,11 +64,19 @@ SHARED_DOCS = {
 """Texts for the section "Parameters" of their docstrings."""
 
 
+def auto_rate(solver: str, n_hidden: int) -> float:
+    """Step size: the deeper the network, the smaller the steps of Adam it bears."""
+    if solver == "adam":
+        return min(0.01, 0.02 / max(1, n_hidden))
+    return 0.1 if solver == "sgd" else 0.01
+
+
 class PropagationEstimator(NetworkEstimator):
     """Base of the estimators whose networks learn layer by layer from targets."""
 
     target_lr: float
-    learning_rate_init: float
+    learning_rate_init: float | str
+    hidden_layer_sizes: Any
     shuffle: bool
     tol: float
     verbose: bool | int
@@ -80,10 +90,14 @@ class PropagationEstimator(NetworkEstimator):
         rates: dict[str, float] | None = None,
     ) -> TrainingSettings:
         """Make settings; `describe` names what may be at fault when training fails."""
-        names = ["learning_rate_init", *describe]
+        rate = self.learning_rate_init
+        if rate == "auto":
+            rate = auto_rate(self.solver, len(hidden_sizes(self.hidden_layer_sizes)))
+        named = {"learning_rate_init": rate}
+        named |= {name: getattr(self, name) for name in describe}
         return TrainingSettings(
             solver=self.solver,
-            learning_rate_init=float(self.learning_rate_init),
+            learning_rate_init=float(rate),
             momentum=self.momentum,
             batch_size=self._batch_rows(n_samples),
             shuffle=bool(self.shuffle),
@@ -91,7 +105,7 @@ class PropagationEstimator(NetworkEstimator):
             tol=self.tol,
             n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),
-            describe=", ".join(f"{name}={getattr(self, name):g}" for name in names),
+            describe=", ".join(f"{k}={value:g}" for k, value in named.items()),
             remedy=self._remedy,
             incremental=incremental,
             callbacks=tuple(self.callbacks or ()),

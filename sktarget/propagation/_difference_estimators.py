@@ -132,7 +132,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         learn_feedback: bool = True,
         weight_init: str = "orthogonal",
         solver: str = "adam",
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float | str = "auto",
         feedback_learning_rate_init: float = 1e-3,
         momentum: float = 0.0,
         batch_size: int = 100,
@@ -343,9 +343,7 @@ class DifferenceTargetPropagationClassifier(
     >>> from sktarget.propagation import DifferenceTargetPropagationClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> X = (X - X.mean(axis=0)) / X.std(axis=0)
-    >>> clf = DifferenceTargetPropagationClassifier(
-    ...     (20, 20), learning_rate_init=0.01, tol=0.01, random_state=0
-    ... )
+    >>> clf = DifferenceTargetPropagationClassifier((20, 20), tol=0.01, random_state=0)
     >>> clf.fit(X, y).score(X, y) > 0.95
     True
     """
@@ -373,7 +371,7 @@ class DifferenceTargetPropagationClassifier(
         learn_feedback: bool = True,
         weight_init: str = "orthogonal",
         solver: str = "adam",
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float | str = "auto",
         feedback_learning_rate_init: float = 1e-3,
         momentum: float = 0.0,
         batch_size: int = 100,
@@ -485,7 +483,7 @@ class DifferenceTargetPropagationRegressor(
     >>> X = np.linspace(-1, 1, 100)[:, None]
     >>> y = np.sin(4 * X[:, 0])
     >>> reg = DifferenceTargetPropagationRegressor(
-    ...     (20, 20), learning_rate_init=0.01, tol=1e-3, random_state=0
+    ...     (20, 20), tol=1e-3, max_iter=1000, random_state=0
     ... )
     >>> reg.fit(X, y).score(X, y) > 0.95
     True
