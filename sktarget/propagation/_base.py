@@ -12,7 +12,6 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._parameters import CONSTRAINTS
-from sktarget.estimators._preparation import hidden_sizes
 from sktarget.training import TrainingSettings
 
 __all__ = ["SHARED_CONSTRAINTS", "SHARED_DOCS", "PropagationEstimator"]
@@ -47,8 +46,8 @@ SHARED_DOCS = {
     Initial weights: matrices all of whose singular values are 1, or uniform numbers up
     to ±√(6 / (n_in + n_out)).  Biases start at 0.""",
     "learning_rate_init": """float or "auto", default={default}
-    Step size of the network's weights.  ``"auto"`` is min(0.01, 0.02 / hidden layers)
-    for ``solver="adam"``, 0.1 for ``"sgd"`` and 0.01 for others.""",
+    Step size of the network's weights.  ``"auto"`` is 0.001 for ``solver="adam"``, or
+    0.01 where one mini-batch holds all rows; 0.1 for ``"sgd"`` and 0.01 for others.""",
     "batch_size": """int, default={default}
     Rows of a mini-batch; all of them, where there are fewer.""",
     "max_iter": """int, default={default}
@@ -64,10 +63,10 @@ SHARED_DOCS = {
 """Texts for the section "Parameters" of their docstrings."""
 
 
-def auto_rate(solver: str, n_hidden: int) -> float:
-    """Step size: the deeper the network, the smaller the steps of Adam it bears."""
+def auto_rate(solver: str, full_batch: bool) -> float:
+    """Step size: where an epoch is a single step, there are few steps to go far."""
     if solver == "adam":
-        return min(0.01, 0.02 / max(1, n_hidden))
+        return 1e-2 if full_batch else 1e-3
     return 0.1 if solver == "sgd" else 0.01
 
 
@@ -76,7 +75,6 @@ class PropagationEstimator(NetworkEstimator):
 
     target_lr: float
     learning_rate_init: float | str
-    hidden_layer_sizes: Any
     shuffle: bool
     tol: float
     verbose: bool | int
@@ -92,7 +90,7 @@ class PropagationEstimator(NetworkEstimator):
         """Make settings; `describe` names what may be at fault when training fails."""
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = auto_rate(self.solver, len(hidden_sizes(self.hidden_layer_sizes)))
+            rate = auto_rate(self.solver, n_samples <= self._batch_rows(n_samples))
         named = {"learning_rate_init": rate}
         named |= {name: getattr(self, name) for name in describe}
         return TrainingSettings(

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from sktarget.architectures import ACTIVATIONS
+from sktarget.propagation._losses import BatchLoss, loss_and_slope
 from sktarget.propagation._network import (
     TransmittingNetwork,
     initialise_layers_,
@@ -36,8 +37,6 @@ from sktarget.propagation._network import (
 from sktarget.propagation._noise import RowNoise
 
 __all__ = ["DifferenceTargetNetwork", "FeedbackMap", "propagate_targets"]
-
-BatchLoss = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class FeedbackMap(nn.Module):
@@ -327,10 +326,10 @@ class DifferenceTargetNetwork(nn.Module):
         outputs = self.network.apply_layer(received, n_layers)
         if self.top_target == "output":
             free = outputs.detach().requires_grad_()
-            top_loss, gradient = _loss_and_slope(loss, free, free, weight)
+            top_loss, gradient = loss_and_slope(loss, free, free, weight)
             values.append(outputs)
         else:
-            top_loss, gradient = _loss_and_slope(loss, outputs, received, weight)
+            top_loss, gradient = loss_and_slope(loss, outputs, received, weight)
             top_loss.backward()  # type: ignore[no-untyped-call]
         if values:
             targets = self._targets([v.detach() for v in values], gradient)
@@ -345,16 +344,6 @@ class DifferenceTargetNetwork(nn.Module):
         top = states[-1] - self.target_lr * gradient
         feedback: list[Callable[[Tensor], Tensor]] = list(self.feedback)
         return propagate_targets(states, top, feedback, difference=self.difference)
-
-
-def _loss_and_slope(
-    loss: BatchLoss, outputs: Tensor, at: Tensor, weight: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Give the loss, and the gradient of each row's own loss with respect to `at`."""
-    mean = loss(outputs, None)
-    (gradient,) = torch.autograd.grad(mean, at, retain_graph=True)
-    weighted = mean if weight is None else loss(outputs, weight)
-    return weighted, gradient * len(outputs)
 
 
 def _squares(differences: Tensor, weight: Tensor | None) -> Tensor:

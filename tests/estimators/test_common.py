@@ -12,6 +12,7 @@ from sktarget import TargetSpaceClassifier
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
+    RegularizedInversionClassifier,
 )
 from tests.estimators.support import ESTIMATORS, for_both
 
@@ -21,6 +22,7 @@ EXPECTED_FAILED_CHECKS: dict[type, dict[str, str]] = {
     **{kind: {} for kind in ESTIMATORS},
     DifferenceTargetPropagationClassifier: {},
     DifferenceTargetPropagationRegressor: {},
+    RegularizedInversionClassifier: {},
 }
 
 
