@@ -3,11 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sktarget.estimators import TargetSpaceClassifier, TargetSpaceRegressor
+    from sktarget.estimators import (
+        TargetSpaceClassifier,
+        TargetSpaceRegressor,
+        TargetSpaceSequenceClassifier,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["TargetSpaceClassifier", "TargetSpaceRegressor", "__version__"]
+__all__ = [
+    "TargetSpaceClassifier",
+    "TargetSpaceRegressor",
+    "TargetSpaceSequenceClassifier",
+    "__version__",
+]
 
 
 # The estimators load on first use: `import sktarget.nn` must not import

@@ -131,7 +131,7 @@ class BaseTargetSpace(NetworkEstimator):
         """Build the network, and X̄ and targets for it."""
         self._architecture = self._describe_architecture(rows.X)
         self._space = self.parameterization
-        dtype = as_tensor(rows.X[:0]).dtype
+        dtype = as_tensor(np.empty(0, rows.dtype)).dtype
         module = self._build(self._architecture, dtype, generator)
         self._check_outputs(module, rows.X)
         self._fixed_batch_is_all = False
@@ -174,27 +174,42 @@ class BaseTargetSpace(NetworkEstimator):
                 f"module cannot take rows of X, of shape {X[:2].shape}: {error}"
             ) from error
         module.train(mode)
-        if shape != (len(X[:2]), self.n_outputs_):
+        needed = self._output_shape(X[:2])
+        if shape != needed:
             raise ValueError(
                 f"module gives outputs of shape {shape} for {len(X[:2])} rows; "
-                f"{(len(X[:2]), self.n_outputs_)} is needed"
+                f"{needed} is needed"
             )
+
+    def _output_shape(self, X: Array) -> tuple[int, ...]:
+        """Say which shape the outputs for some rows are to have."""
+        return len(X), self.n_outputs_
 
     def _to_targets(
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> TargetSpace:
         """Choose X̄ and λ; take the sums of the given weights as targets."""
-        widths = [m.in_features for m in module.modules() if isinstance(m, nn.Linear)]
-        widest = 1 + max(widths, default=0)
-        fixed = choose_fixed_batch(
+        fixed = self._choose_fixed_batch(module, rows, seed)
+        self._fixed_batch_is_all = fixed is rows.X
+        lam = self._auto_lam(module, fixed) if self.lam == "auto" else self.lam
+        self.lam_ = float(lam)
+        return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
+
+    def _choose_fixed_batch(
+        self, module: nn.Module, rows: TrainingRows, seed: int
+    ) -> Array:
+        widest = 1 + max(_dense_widths(module), default=0)
+        return choose_fixed_batch(
             rows, self.fixed_batch, self.fixed_batch_size, widest, seed
         )
-        self._fixed_batch_is_all = fixed is rows.X
-        lam = self.lam
-        self.lam_ = float(
-            _rules.auto_lam(len(fixed), max(1, len(widths))) if lam == "auto" else lam
-        )
-        return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
+
+    def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
+        return _rules.auto_lam(len(fixed), max(1, len(_dense_widths(module))))
+
+    def _kept_fixed_batch(self) -> Array:
+        """Give X̄ of the last fit as the network takes it."""
+        fixed: Array = self.fixed_batch_
+        return fixed
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Go on from the targets of the last fit, or else from its weights."""
@@ -209,7 +224,7 @@ class BaseTargetSpace(NetworkEstimator):
             return module
         if not hasattr(self, "targets_"):
             return self._to_targets(module, rows, seed)
-        fixed = self.fixed_batch_
+        fixed = self._kept_fixed_batch()
         if self.lam != "auto":
             self.lam_ = float(self.lam)
         network = TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
@@ -259,3 +274,7 @@ class BaseTargetSpace(NetworkEstimator):
             layers = network.target_layers().values()
             self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
             self.fixed_batch_ = state_to_numpy(network.fixed_batch)
+
+
+def _dense_widths(module: nn.Module) -> list[int]:
+    return [m.in_features for m in module.modules() if isinstance(m, nn.Linear)]

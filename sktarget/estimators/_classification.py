@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import expit, log_expit
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_sample_weight
@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
+from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._preparation import TrainingRows
 from sktarget.training import TensorData
 
@@ -28,7 +29,7 @@ __all__ = ["NetworkClassifier"]
 Array = NDArray[Any]
 
 
-class NetworkClassifier(ClassifierMixin, NetworkEstimator):
+class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     """What classifiers share, whatever trains their networks.
 
     A subclass has the parameter `class_weight`.
@@ -147,55 +148,19 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     ) -> TrainingRows:
         present = np.unique(y if weight is None else y[weight > 0])
         if first:
-            self.classes_ = present if classes is None else np.unique(classes)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "y must hold at least two classes, but without the rows that "
-                    "sample_weight or class_weight set to zero it holds 1 class: "
-                    f"{self.classes_.tolist()}"
-                )
-            n_classes = len(self.classes_)
-            if n_classes == 2:
-                self._set_loss("logistic", 1)
-            else:
-                self._set_loss("cross_entropy", n_classes)
             self._multilabel = False
-        elif classes is not None and set(np.unique(classes)) != set(self.classes_):
-            raise ValueError(
-                f"classes={classes!r} is not what the first call of partial_fit was "
-                f"given, {self.classes_.tolist()}: leave it out, or clone the estimator"
-            )
-        if self._multilabel:
+        elif self._multilabel:
             raise ValueError(
                 "y has one column of classes, but the estimator was fitted with "
                 f"indicators of {self.n_outputs_} labels: set warm_start=False or "
                 "clone the estimator"
             )
-        unknown = np.setdiff1d(present, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y holds the classes {unknown.tolist()}, which are not among the "
-                f"classes of the first fit, {self.classes_.tolist()}: name all classes "
-                "in the first call of partial_fit, or set warm_start=False"
-            )
+        self._learn_classes(present, first, classes)
         rows = _non_empty(TrainingRows(X, y, weight))
-        rows.classes = np.searchsorted(self.classes_, rows.y)
-        rows.y = rows.classes.astype(np.int64)
-        if self._loss == "logistic":
-            rows.y = rows.classes.astype(X.dtype)[:, None]
+        rows.classes, rows.y = self._encode(rows.y, X.dtype)
         return rows
 
-    def _set_loss(self, loss: str, n_outputs: int) -> None:
-        self._loss = loss
-        self.n_outputs_ = n_outputs
-        self.out_activation_ = "softmax" if loss == "cross_entropy" else "logistic"
-
     # -- prediction ------------------------------------------------------------------
-
-    def _indices(self, sums: Array) -> Array:
-        if self._loss == "cross_entropy":
-            return np.asarray(sums.argmax(axis=1))
-        return (sums > 0).astype(np.int64)
 
     def _decode(self, sums: Array) -> Array:
         indices = self._indices(sums)
@@ -255,11 +220,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             in each row but for multilabel problems.
         """
         sums = self._sums(X)
-        if self._loss == "cross_entropy":
-            return np.asarray(softmax(sums, axis=1))
-        if self._multilabel:
-            return np.asarray(expit(sums))
-        return np.hstack([expit(-sums), expit(sums)])
+        return (
+            np.asarray(expit(sums)) if self._multilabel else self._probabilities(sums)
+        )
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Predict logarithms of probabilities, accurate where these vanish.
@@ -275,11 +238,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             Logarithms of what :meth:`predict_proba` gives.
         """
         sums = self._sums(X)
-        if self._loss == "cross_entropy":
-            return np.asarray(log_softmax(sums, axis=1))
         if self._multilabel:
             return np.asarray(log_expit(sums))
-        return np.hstack([log_expit(-sums), log_expit(sums)])
+        return self._log_probabilities(sums)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

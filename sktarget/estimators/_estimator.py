@@ -36,10 +36,12 @@ from sktarget.training import (
     LOSSES,
     DivergenceError,
     EpochContext,
+    Loss,
     TensorData,
     TrainingLog,
     TrainingNet,
     TrainingSettings,
+    rows_at_a_time,
     train,
 )
 
@@ -50,8 +52,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Self_ = TypeVar("Self_", bound="NetworkEstimator")
 
-# Rows that predict sends through the network at a time.
-_CHUNK = 8192
 # Attributes that exist only while training can go on.
 _RESUMABLE = ("targets_", "fixed_batch_", "_optimiser_state", "_generator_state")
 
@@ -181,6 +181,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             return _rules.auto_patience(-(-n_samples // self._batch_rows(n_samples)))
         return float(self.n_iter_no_change)
 
+    def _loss_function(self) -> Loss:
+        return LOSSES[self._loss]
+
     # -- fitting ---------------------------------------------------------------------
 
     def _fit(
@@ -275,7 +278,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             data,
             held_out,
             settings,
-            loss=LOSSES[self._loss],
+            loss=self._loss_function(),
             score=self._score_sums,
             log=log,
             generator=generator,
@@ -403,14 +406,19 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _sums(self, X: Any) -> Array:
         """Give the outputs of the network, (n, n_outputs), before any softmax."""
         check_is_fitted(self, "n_iter_")
-        X = self._check_features(X)
+        return self._run(self._check_features(X))
+
+    def _run(self, X: Array) -> Array:
+        """Run the fitted network on validated inputs."""
         module = self.module_
-        x = as_tensor(X.astype(self._no_rows().dtype, copy=False))
+        if X.dtype.kind == "f":
+            X = X.astype(self._no_rows().dtype, copy=False)
+        x = as_tensor(X)
         with torch.inference_mode():
-            if len(x) <= _CHUNK:
+            if len(x) <= rows_at_a_time(x):
                 whole: Array = module(x).numpy()
                 return whole
-            parts = torch.split(x, _CHUNK)
+            parts = torch.split(x, rows_at_a_time(x))
             return np.concatenate([module(part).numpy() for part in parts])
 
     def _check_features(self, X: Any) -> Array:

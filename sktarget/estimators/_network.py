@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sktarget.architectures import DenseNetwork, SeededDropout
+from sktarget.architectures import DenseNetwork, RecurrentNetwork, SeededDropout
 from sktarget.nn import TargetSpace
 
 __all__ = [
@@ -76,8 +76,9 @@ def build_module(
     Parameters
     ----------
     architecture : dict
-        Arguments of :class:`~sktarget.architectures.DenseNetwork`, or ``module``, the
-        user's callable, with ``n_inputs`` and ``n_outputs``.
+        Arguments of :class:`~sktarget.architectures.DenseNetwork`; with ``cell``, of
+        :class:`~sktarget.architectures.RecurrentNetwork`; or ``module``, the user's
+        callable, with ``n_inputs`` and ``n_outputs``.
     dtype : torch.dtype
         Of the weights.
     generator : torch.Generator, optional
@@ -89,6 +90,8 @@ def build_module(
         The network on the CPU.
     """
     make: Callable[[int, int], Any] | None = architecture.get("module")
+    if make is None and "cell" in architecture:
+        return RecurrentNetwork(**architecture, generator=generator, dtype=dtype)
     if make is None:
         return DenseNetwork(**architecture, generator=generator, dtype=dtype)
     module = make(architecture["n_inputs"], architecture["n_outputs"])

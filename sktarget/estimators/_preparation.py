@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +56,14 @@ class TrainingRows:
         return len(self.X)
 
     def __getitem__(self, index: Array) -> TrainingRows:
-        picked = TrainingRows(self.X, self.y, self.weight, self.classes)
+        picked = copy.copy(self)
         picked._take(index)
         return picked
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The arithmetic of the network: that of X, if it has real numbers."""
+        return self.X.dtype if self.X.dtype.kind == "f" else np.dtype(np.float32)
 
     def to_tensors(self, device: torch.device) -> TensorData:
         """Hand the rows to torch; weights get the mean 1."""
@@ -65,7 +71,7 @@ class TrainingRows:
         if self.weight is None:
             return TensorData(x, y)
         mean = float(self.weight.mean())
-        weight = as_tensor((self.weight / mean).astype(self.X.dtype))
+        weight = as_tensor((self.weight / mean).astype(self.dtype))
         return TensorData(x, y, weight.to(device), mean)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 __all__ = [
     "auto_batch_size",
     "auto_fixed_batch_size",
+    "auto_fixed_length",
+    "auto_fixed_sequences",
     "auto_lam",
     "auto_patience",
     "auto_rate",
+    "auto_recurrent_lam",
 ]
 
 
@@ -24,6 +27,32 @@ def auto_lam(n_fixed: int, n_layers: int) -> float:
 def auto_fixed_batch_size(n_samples: int, widest: int) -> int:
     """n̄_b: enough rows for the widest layer's inputs, at most all of them."""
     return min(n_samples, max(1000, 2 * widest))
+
+
+def auto_fixed_length(n_steps: int) -> int:
+    """n̄_t of noise: the solve needs rows, not long sequences (Sec. 5.4)."""
+    return min(n_steps, 60)
+
+
+def auto_fixed_sequences(
+    n_samples: int,
+    n_steps: int,
+    widest_recurrent: int,
+    widest_exit: int,
+    per_step: bool,
+) -> int:
+    """n̄_b of sequences: rows are steps, but for exit layers behind the last step."""
+    by_steps = -(-max(1000, 2 * widest_recurrent) // n_steps)
+    exits = -(-widest_exit // n_steps) if per_step else widest_exit
+    return min(n_samples, max(100, by_steps, 2 * exits))
+
+
+def auto_recurrent_lam(n_rows: int) -> float:
+    """λ of recurrent networks, `n_rows` the steps of X̄.
+
+    A state is shrunk at every step, so it bears far less than that of a dense layer.
+    """
+    return 1e-4 * n_rows
 
 
 def auto_batch_size(n_samples: int) -> int:

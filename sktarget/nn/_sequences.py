@@ -30,6 +30,10 @@ class Packing:
             self._packed = inputs
             self.lengths = pad_packed_sequence(inputs)[1].to(inputs.data.device)
 
+    def stacks_on(self, targets: Tensor) -> bool:
+        """Tell whether other sequences were packed together with those of X̄."""
+        return self.lengths is not None and len(self.lengths) != len(targets)
+
     def pad(self, inputs: Tensor | PackedSequence) -> Tensor:
         """Turn such a batch into one of shape (n, time, features)."""
         if isinstance(inputs, PackedSequence):

@@ -1,8 +1,8 @@
 """The training loop: a skorch net over tensors in memory."""
 
 from sktarget.training._bridge import EpochContext
-from sktarget.training._data import Batch, TensorData
-from sktarget.training._losses import LOSSES
+from sktarget.training._data import Batch, TensorData, rows_at_a_time
+from sktarget.training._losses import LOSSES, Loss, over_steps
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingNet, TrainingSettings, train
 
@@ -11,9 +11,12 @@ __all__ = [
     "Batch",
     "DivergenceError",
     "EpochContext",
+    "Loss",
     "TensorData",
     "TrainingLog",
     "TrainingNet",
     "TrainingSettings",
+    "over_steps",
+    "rows_at_a_time",
     "train",
 ]

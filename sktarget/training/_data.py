@@ -8,7 +8,33 @@ import torch
 from skorch.dataset import Dataset
 from torch import Tensor
 
-__all__ = ["Batch", "MiniBatches", "TensorData"]
+__all__ = ["Batch", "MiniBatches", "TensorData", "rows_at_a_time"]
+
+# Bounds the memory of an evaluation: hidden maps are many times as large as inputs.
+_MOST_ROWS = 8192
+_MOST_NUMBERS = 1 << 19
+
+
+def rows_at_a_time(x: Tensor) -> int:
+    """Say how many rows to evaluate at once, so that wide ones fit into memory.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        The inputs.
+
+    Returns
+    -------
+    int
+        A number of rows, at least one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rows_at_a_time(torch.zeros(9, 4)), rows_at_a_time(torch.zeros(9, 3, 32, 32))
+    (8192, 170)
+    """
+    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, x[:1].numel())))
 
 
 class Batch(tuple[Tensor, Tensor]):

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
-from sktarget.training._data import Batch, MiniBatches, TensorData
+from sktarget.training._data import (
+    Batch,
+    MiniBatches,
+    TensorData,
+    rows_at_a_time,
+)
 from sktarget.training._losses import Loss, squared_norm
 from sktarget.training._monitor import (
     Monitor,
@@ -175,7 +180,7 @@ class TrainingNet(NeuralNet):
         if training:
             self.mean_weight = dataset.mean_weight
             return MiniBatches(dataset, self.batch_size, self.generator)
-        return MiniBatches(dataset, max(self.batch_size, 4096))
+        return MiniBatches(dataset, rows_at_a_time(dataset.x))
 
     def train_step_single(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Forward, loss and penalty, backward."""
@@ -243,7 +248,8 @@ class TrainingNet(NeuralNet):
         if self.module_.training:
             self.module_.eval()
         with torch.no_grad():
-            stacked = torch.cat([self.module_(part) for part in torch.split(x, 4096)])
+            parts = torch.split(x, rows_at_a_time(x))
+            stacked = torch.cat([self.module_(part) for part in parts])
         if self.decode is None:
             return stacked.numpy(force=True)
         return self.decode(stacked)

@@ -1,8 +1,4 @@
-"""Ordinary torch modules built from hyper-parameters.
-
-A network that the estimators build is plain PyTorch: it knows nothing of targets, so
-that the very same module trains in target space or, as the control, in weight space.
-"""
+"""Dense networks, and what all networks share: activations, dropout, first weights."""
 
 from __future__ import annotations
 
