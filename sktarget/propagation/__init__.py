@@ -5,9 +5,13 @@ from sktarget.propagation._difference_estimators import (
     DifferenceTargetPropagationRegressor,
 )
 from sktarget.propagation._inversion_estimators import RegularizedInversionClassifier
+from sktarget.propagation._sequence_estimator import (
+    RegularizedInversionSequenceClassifier,
+)
 
 __all__ = [
     "DifferenceTargetPropagationClassifier",
     "DifferenceTargetPropagationRegressor",
     "RegularizedInversionClassifier",
+    "RegularizedInversionSequenceClassifier",
 ]

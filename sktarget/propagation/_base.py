@@ -12,9 +12,15 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._parameters import CONSTRAINTS
+from sktarget.estimators._preparation import TrainingRows
 from sktarget.training import TrainingSettings
 
-__all__ = ["SHARED_CONSTRAINTS", "SHARED_DOCS", "PropagationEstimator"]
+__all__ = [
+    "SHARED_CONSTRAINTS",
+    "SHARED_DOCS",
+    "PropagationEstimator",
+    "mean_weight",
+]
 
 Array = NDArray[Any]
 
@@ -61,6 +67,11 @@ SHARED_DOCS = {
     Momentum of ``solver="sgd"``, of Nesterov's kind.""",
 }
 """Texts for the section "Parameters" of their docstrings."""
+
+
+def mean_weight(rows: TrainingRows) -> float:
+    """Say how many rows a row of mean weight stands for."""
+    return 1.0 if rows.weight is None else float(rows.weight.mean())
 
 
 def auto_rate(solver: str, full_batch: bool) -> float:

@@ -19,6 +19,7 @@ from sktarget.propagation._base import (
     SHARED_CONSTRAINTS,
     SHARED_DOCS,
     PropagationEstimator,
+    mean_weight,
 )
 from sktarget.propagation._dense_inversion import DenseInversionNetwork
 from sktarget.propagation._inversion import Inversion
@@ -26,7 +27,12 @@ from sktarget.propagation._network import TransmittingNetwork
 from sktarget.propagation._training import LocalNet
 from sktarget.training import TrainingLog, TrainingSettings
 
-__all__ = ["INVERSION_CONSTRAINTS", "INVERSION_DOCS", "RegularizedInversionClassifier"]
+__all__ = [
+    "INVERSION_CONSTRAINTS",
+    "INVERSION_DOCS",
+    "InversionEstimator",
+    "RegularizedInversionClassifier",
+]
 
 Array = NDArray[Any]
 
@@ -112,8 +118,8 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
     learned for the inverse, and nothing is random in a step.
 
     The method was published for recurrent networks, see
-    ``RegularizedInversionSequenceClassifier``; this is its extension to dense layers,
-    where inverting costs one factorisation for every layer and mini-batch.
+    :class:`RegularizedInversionSequenceClassifier`.  This is its extension to dense
+    layers, where inverting costs one factorisation for every layer and mini-batch.
 
     {parameters}
 
@@ -262,5 +268,6 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, TransmittingNetwork)
-        weight = 1.0 if rows.weight is None else float(rows.weight.mean())
-        return DenseInversionNetwork(module, self._inversion(), self.target_lr, weight)
+        return DenseInversionNetwork(
+            module, self._inversion(), self.target_lr, mean_weight(rows)
+        )

@@ -13,6 +13,7 @@ from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
+    RegularizedInversionSequenceClassifier,
 )
 from tests.estimators.support import ESTIMATORS, for_both
 
@@ -23,6 +24,7 @@ EXPECTED_FAILED_CHECKS: dict[type, dict[str, str]] = {
     DifferenceTargetPropagationClassifier: {},
     DifferenceTargetPropagationRegressor: {},
     RegularizedInversionClassifier: {},
+    RegularizedInversionSequenceClassifier: {},
 }
 
 
