@@ -146,7 +146,7 @@ class RegularizedInversionSequenceClassifier(
         solver: str = "sgd",
         learning_rate_init: float | str = "auto",
         momentum: float = 0.0,
-        batch_size: int = 20,
+        batch_size: int = 100,
         max_iter: int = 200,
         shuffle: bool = True,
         random_state: int | np.random.RandomState | None = None,
