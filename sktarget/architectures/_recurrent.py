@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from sktarget.architectures._dense import DenseNetwork, SeededDropout
 
@@ -87,6 +87,7 @@ class RecurrentNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.return_sequences = return_sequences
+        self.bidirectional = bidirectional
         self.embedding: nn.Embedding | None = None
         if vocabulary_size is not None:
             assert embedding_dim is not None
@@ -141,35 +142,29 @@ class RecurrentNetwork(nn.Module):
         real = _real_steps(x)
         if self.embedding is not None and not x.is_floating_point():
             x = self.embedding(x)
-        if real is None:
-            states = self._recur(x)
-            assert isinstance(states, Tensor)
-            if not self.return_sequences:
-                return self._exit(self._ends(states, None))
-            return self._exit(states.flatten(0, 1)).view(*states.shape[:2], -1)
-        lengths = real.sum(1)
-        packed = pack_padded_sequence(
-            x, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        ended = self._recur(packed)
-        assert isinstance(ended, PackedSequence)
-        states, _ = pad_packed_sequence(
-            ended, batch_first=True, total_length=x.shape[1]
-        )
+        lengths = None if real is None else real.sum(1)
+        if real is not None:
+            x = x.masked_fill(~real[..., None], 0)
+        states = self._recur(x, lengths)
         if not self.return_sequences:
             return self._exit(self._ends(states, lengths))
+        if real is None:
+            return self._exit(states.flatten(0, 1)).view(*states.shape[:2], -1)
         sums = self._exit(states[real])
         return sums.new_zeros(*real.shape, sums.shape[-1]).masked_scatter(
             real[..., None], sums
         )
 
-    def _recur(self, x: Tensor | PackedSequence) -> Tensor | PackedSequence:
+    def _recur(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for layer in self.recurrent:
-            x = layer(x)[0]
-            if isinstance(x, PackedSequence):
-                x = x._replace(data=self.dropout(x.data))
+            # What is behind the end does not reach back, and packed sequences are
+            # slow on the CPU; but who solves for weights has to know the lengths.
+            packs = self.bidirectional or type(layer) not in CELLS.values()
+            if lengths is None or not packs:
+                x = layer(x)[0]
             else:
-                x = self.dropout(x)
+                x = _run_packed(layer, x, lengths)
+            x = self.dropout(x)
         return x
 
     def _exit(self, rows: Tensor) -> Tensor:
@@ -182,11 +177,26 @@ class RecurrentNetwork(nn.Module):
             last = states[:, -1]
         else:
             last = states[torch.arange(len(states), device=states.device), lengths - 1]
-        layer = self.recurrent[-1]
-        if not layer.bidirectional:
+        if not self.bidirectional:
             return last
         width = states.shape[-1] // 2
         return torch.cat([last[:, :width], states[:, 0, width:]], dim=1)
+
+
+def _run_packed(layer: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
+    """Run a recurrent layer on the steps (n, time, features) before padding."""
+    # Packing and padding data step by step would be slow on the way back.
+    shape = x.shape[:2]
+    places = pack_padded_sequence(
+        torch.arange(shape.numel(), device=x.device).view(shape),
+        lengths.cpu(),
+        batch_first=True,
+        enforce_sorted=False,
+    )
+    packed = places._replace(data=x.flatten(0, 1)[places.data])
+    rows: Tensor = layer(packed)[0].data
+    padded = rows.new_zeros(shape.numel(), rows.shape[1])
+    return padded.index_copy(0, places.data, rows).view(*shape, -1)
 
 
 def _real_steps(x: Tensor) -> Tensor | None:

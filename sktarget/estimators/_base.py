@@ -206,6 +206,9 @@ class BaseTargetSpace(NetworkEstimator):
     def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
         return _rules.auto_lam(len(fixed), max(1, len(_dense_widths(module))))
 
+    def _auto_rate(self) -> float:
+        return _rules.auto_rate(self.solver, self.parameterization)
+
     def _kept_fixed_batch(self) -> Array:
         """Give X̄ of the last fit as the network takes it."""
         fixed: Array = self.fixed_batch_
@@ -238,7 +241,7 @@ class BaseTargetSpace(NetworkEstimator):
     def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = _rules.auto_rate(self.solver, self.parameterization)
+            rate = self._auto_rate()
         described = [f"learning_rate_init={rate:g}"]
         if self.parameterization == "targets":
             described.insert(0, f"lam={self.lam_:g}")

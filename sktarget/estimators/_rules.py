@@ -11,6 +11,7 @@ __all__ = [
     "auto_patience",
     "auto_rate",
     "auto_recurrent_lam",
+    "auto_recurrent_rate",
 ]
 
 
@@ -48,11 +49,12 @@ def auto_fixed_sequences(
 
 
 def auto_recurrent_lam(n_rows: int) -> float:
-    """λ of recurrent networks, `n_rows` the steps of X̄.
+    """λ = max(16, 0.001 rows), the rows being all steps of X̄.
 
-    A state is shrunk at every step, so it bears far less than that of a dense layer.
+    A state is shrunk at every step, so it bears less than a dense layer; and on a
+    handful of rows a small λ lets training swing wildly.
     """
-    return 1e-4 * n_rows
+    return max(16.0, 1e-3 * n_rows)
 
 
 def auto_batch_size(n_samples: int) -> int:
@@ -65,6 +67,12 @@ def auto_rate(solver: str, parameterization: str) -> float:
     if parameterization == "weights":
         return 0.1 if solver == "sgd" else 1e-3
     return 1.0 if solver == "sgd" else 1e-2
+
+
+def auto_recurrent_rate(solver: str, parameterization: str) -> float:
+    """Step size of recurrent networks, whose gradients grow over the steps."""
+    rate = auto_rate(solver, parameterization)
+    return rate if parameterization == "weights" else 0.5 * rate
 
 
 def auto_patience(n_steps: int) -> int:

@@ -186,7 +186,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         hidden_layer_sizes: int | ArrayLike = (),
         *,
         cell: str = "rnn",
-        recurrent_layer_sizes: int | ArrayLike = (100,),
+        recurrent_layer_sizes: int | ArrayLike = (50,),
         bidirectional: bool = False,
         return_sequences: bool = False,
         n_ignored_steps: int = 0,
@@ -345,6 +345,9 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
     def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
         return _rules.auto_recurrent_lam(fixed.shape[0] * fixed.shape[1])
 
+    def _auto_rate(self) -> float:
+        return _rules.auto_recurrent_rate(self.solver, self.parameterization)
+
     def _keep_network(self, network: nn.Module) -> None:
         super()._keep_network(network)
         if hasattr(self, "fixed_batch_"):
@@ -356,10 +359,9 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
 
     def _fitted_attributes(self, *args: Any) -> dict[str, Any]:
         fitted = super()._fitted_attributes(*args)
-        directions = sum(
-            bool(getattr(m, "bidirectional", False)) for m in args[0].modules()
-        )
-        fitted["n_layers_"] -= directions if self.parameterization == "targets" else 0
+        if self.module is None:
+            sizes = ("recurrent_layer_sizes", "hidden_layer_sizes")
+            fitted["n_layers_"] = 2 + sum(len(self._architecture[k]) for k in sizes)
         return fitted
 
 

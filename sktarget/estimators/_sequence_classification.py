@@ -161,7 +161,10 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
                 "return_sequences=True"
             )
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, got None")
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                "None"
+            )
         y = _check_y(y, estimator=self)
         check_consistent_length(values, y)
         check_classification_targets(y)

@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktarget import TargetSpaceClassifier
+from sktarget import TargetSpaceClassifier, TargetSpaceSequenceClassifier
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
@@ -20,7 +20,7 @@ from tests.estimators.support import ESTIMATORS, for_both
 # Name of a check -> reason, for each class. Empty, and to remain so: a check that
 # fails is a fault of the estimator.
 EXPECTED_FAILED_CHECKS: dict[type, dict[str, str]] = {
-    **{kind: {} for kind in ESTIMATORS},
+    **{kind: {} for kind in [*ESTIMATORS, TargetSpaceSequenceClassifier]},
     DifferenceTargetPropagationClassifier: {},
     DifferenceTargetPropagationRegressor: {},
     RegularizedInversionClassifier: {},
@@ -82,3 +82,30 @@ def test_tags_tell_the_truth(kind: type) -> None:
 
 def test_filter_names_an_existing_warning() -> None:
     assert ConvergenceWarning.__module__ == "sklearn.exceptions"
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "settings", [{"cell": "lstm"}, {"parameterization": "weights"}]
+)
+def test_scikit_learn_on_other_sequence_networks(settings: dict[str, Any]) -> None:
+    for check in (
+        "check_estimators_dtypes",
+        "check_fit_idempotent",
+        "check_methods_sample_order_invariance",
+        "check_methods_subset_invariance",
+        "check_sample_weight_equivalence_on_dense_data",
+        "check_readonly_memmap_input",
+    ):
+        estimator = TargetSpaceSequenceClassifier(
+            recurrent_layer_sizes=(8,), max_iter=20, **settings
+        )
+        getattr(estimator_checks, check)("TargetSpaceSequenceClassifier", estimator)
+
+
+def test_sequences_have_two_axes_or_three() -> None:
+    tags = TargetSpaceSequenceClassifier().__sklearn_tags__()
+    assert tags.input_tags.two_d_array
+    assert tags.input_tags.three_d_array
+    assert not tags.non_deterministic
+    assert not tags.classifier_tags.poor_score

@@ -99,6 +99,8 @@ def test_module_is_ordinary() -> None:
     model = fitted(X, y, cell="lstm", hidden_layer_sizes=(4,))
     kinds = {type(m).__module__ for m in model.module_.modules()}
     assert not any("sktarget.nn" in kind for kind in kinds)
+    control = fitted(X, y, parameterization="weights", hidden_layer_sizes=(4,))
+    assert [len(control.coefs_), control.n_layers_] == [3, 4]
     with torch.inference_mode():
         sums = model.module_(torch.from_numpy(X.transpose(0, 2, 1).copy()))
     np.testing.assert_array_equal(sums[:, 0] > 0, model.predict(X) == 1)
