@@ -34,7 +34,8 @@ LAYERS = {
     "sktarget.architectures": 1,
     "sktarget.training": 2,
     "sktarget.estimators": 3,
-    "sktarget": 4,
+    "sktarget.propagation": 4,
+    "sktarget": 5,
 }
 
 DOCSTRING_ERRORS = {

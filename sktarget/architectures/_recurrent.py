@@ -50,11 +50,13 @@ class RecurrentNetwork(nn.Module):
         Number of token ids, padding included; None for sequences of real numbers.
     embedding_dim : int, optional
         Width of the embedding, if there is a vocabulary.
-    shortcuts, batch_norm : bool
+    shortcuts : bool, default=False
         Of the exit layers, see :class:`DenseNetwork`.
-    dropout : float
+    dropout : float, default=0.0
         Probability of dropping a unit of the exit layers, or an output of a recurrent
         layer.
+    batch_norm : bool, default=False
+        Of the exit layers.
     generator : torch.Generator, optional
         Source of randomness for the initial weights and for dropout.
     dtype : torch.dtype, optional
