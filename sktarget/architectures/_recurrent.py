@@ -53,10 +53,9 @@ class RecurrentNetwork(nn.Module):
     shortcuts : bool, default=False
         Of the exit layers, see :class:`DenseNetwork`.
     dropout : float, default=0.0
-        Probability of dropping a unit of the exit layers, or an output of a recurrent
-        layer.
+        Of the hidden exit layers; it also follows every recurrent layer.
     batch_norm : bool, default=False
-        Of the exit layers.
+        Of the hidden exit layers.
     generator : torch.Generator, optional
         Source of randomness for the initial weights and for dropout.
     dtype : torch.dtype, optional
