@@ -47,13 +47,15 @@ SHARED_CONSTRAINTS: dict[str, list[Any]] = {
 }
 """Constraints on the parameters that all these estimators have."""
 
+_AUTO_RATES = {"adam": 0.001, "sgd": 0.1, "rmsprop_centered": 0.01}
 SHARED_DOCS = {
     "weight_init": """{"orthogonal", "uniform"}, default={default}
     Initial weights: matrices all of whose singular values are 1, or uniform numbers up
     to ±√(6 / (n_in + n_out)).  Biases start at 0.""",
     "learning_rate_init": """float or "auto", default={default}
-    Step size of the network's weights.  ``"auto"`` is 0.001 for ``solver="adam"``, or
-    0.01 where one mini-batch holds all rows; 0.1 for ``"sgd"`` and 0.01 for others.""",
+    Step size of the network's weights.  ``"auto"`` is 0.001 for ``solver="adam"``, 0.1
+    for ``"sgd"`` and 0.01 for ``"rmsprop_centered"``; and 0.01 for all of them where
+    one mini-batch holds all rows of ``fit``.""",
     "batch_size": """int, default={default}
     Rows of a mini-batch; all of them, where there are fewer.""",
     "max_iter": """int, default={default}
@@ -72,13 +74,6 @@ SHARED_DOCS = {
 def mean_weight(rows: TrainingRows) -> float:
     """Say how many rows a row of mean weight stands for."""
     return 1.0 if rows.weight is None else float(rows.weight.mean())
-
-
-def auto_rate(solver: str, full_batch: bool) -> float:
-    """Step size: where an epoch is a single step, there are few steps to go far."""
-    if solver == "adam":
-        return 1e-2 if full_batch else 1e-3
-    return 0.1 if solver == "sgd" else 0.01
 
 
 class PropagationEstimator(NetworkEstimator):
@@ -101,7 +96,8 @@ class PropagationEstimator(NetworkEstimator):
         """Make settings; `describe` names what may be at fault when training fails."""
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = auto_rate(self.solver, n_samples <= self._batch_rows(n_samples))
+            full_batch = n_samples <= self._batch_rows(n_samples) and not incremental
+            rate = 0.01 if full_batch else _AUTO_RATES[self.solver]
         named = {"learning_rate_init": rate}
         named |= {name: getattr(self, name) for name in describe}
         return TrainingSettings(
