@@ -27,6 +27,8 @@ README = ROOT / "README.md"
 
 # Each room imports from those with a smaller number, and from itself.
 LAYERS = {
+    "sktarget._version": 0,
+    "sktarget._archive": 0,
     "sktarget.linalg": 0,
     "sktarget.datasets": 0,
     "sktarget.preprocessing": 0,
@@ -34,7 +36,9 @@ LAYERS = {
     "sktarget.architectures": 1,
     "sktarget.training": 2,
     "sktarget.estimators": 3,
-    "sktarget": 4,
+    "sktarget.persistence": 4,
+    "sktarget.export": 4,
+    "sktarget": 5,
 }
 
 DOCSTRING_ERRORS = {
@@ -229,7 +233,7 @@ def test_package_is_typed() -> None:
 def test_version_has_one_source() -> None:
     assert importlib.metadata.version("sktarget") == sktarget.__version__
     elsewhere = [ROOT / "pyproject.toml", ROOT / "docs" / "conf.py", README]
-    elsewhere += [path for name, path in SOURCES.items() if name != "sktarget"]
+    elsewhere += [path for name, path in SOURCES.items() if name != "sktarget._version"]
     for path in elsewhere:
         assert sktarget.__version__ not in path.read_text(encoding="utf-8"), path
 

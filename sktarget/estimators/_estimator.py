@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from sktarget._version import __version__
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
 from sktarget.estimators._network import (
     as_tensor,
@@ -51,6 +53,8 @@ Self_ = TypeVar("Self_", bound="NetworkEstimator")
 _CHUNK = 8192
 # Attributes that exist only while training can go on.
 _RESUMABLE = ("targets_", "fixed_batch_", "_optimiser_state", "_generator_state")
+# What copies and files carry in addition: the version that wrote them.
+_STAMP = "_sktarget_version"
 
 
 def keeps_fitted_state(
@@ -327,9 +331,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """The fitted network as an ordinary torch module, on the CPU."""
         check_is_fitted(self, "n_iter_")
         # A dict, so that predicting leaves the attributes themselves as they are.
-        if "module" not in self._module_cache:
-            self._module_cache["module"] = self._rebuild()
-        module: nn.Module = self._module_cache["module"]
+        module: nn.Module | None = self._module_cache.get("module")
+        if module is None:
+            # Of several threads that come first at once, all get the module of one.
+            module = self._module_cache.setdefault("module", self._rebuild())
         return module
 
     @property
@@ -350,7 +355,19 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         state: dict[str, Any] = super().__getstate__()
         if "_module_cache" in state:
             state = {**state, "_module_cache": {}}
-        return state
+        return {**state, _STAMP: __version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, and warn of what another version of the package has left."""
+        written_by = state.get(_STAMP, "of unknown version")
+        if written_by != __version__:
+            warnings.warn(
+                f"this {type(self).__name__} was stored by sktarget {written_by} and "
+                f"is loaded by {__version__}: compare some predictions with those made "
+                "before, or fit it again",
+                stacklevel=2,
+            )
+        super().__setstate__({k: v for k, v in state.items() if k != _STAMP})
 
     # -- prediction ------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+
+_GLOBAL_GENERATOR = threading.RLock()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -105,13 +108,14 @@ def seeded_globally(needed: bool, seed: int, device: torch.device) -> Iterator[N
     """Seed torch's global generator for a while, and put it back.
 
     A module of the user's own draws its weights and its dropout from there; networks
-    built by this package have generators of their own.
+    built by this package have generators of their own.  One thread at a time may do
+    so, lest one puts back what another has drawn from.
     """
     if not needed:
         yield
         return
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
