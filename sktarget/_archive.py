@@ -8,6 +8,7 @@ that was cut off or changed anywhere is found out before it is made sense of.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -97,7 +98,8 @@ def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) 
             os.fsync(file.fileno())
         beside.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -73,6 +74,7 @@ class BaseTargetSpace(NetworkEstimator):
         max_fun: int = 15000,
         device: str = "auto",
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -111,6 +113,7 @@ class BaseTargetSpace(NetworkEstimator):
         self.max_fun = max_fun
         self.device = device
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
 
     def _check_parameters(self, incremental: bool) -> None:
         """Check what concerns several parameters at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -31,9 +32,11 @@ from sktarget.estimators._network import (
     weight_names,
 )
 from sktarget.estimators._preparation import TrainingRows, hold_out
+from sktarget.estimators._recovery import open_checkpoint
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
     LOSSES,
+    Checkpoint,
     DivergenceError,
     EpochContext,
     TensorData,
@@ -98,6 +101,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     warm_start: bool
     max_iter: int
     solver: str
+    checkpoint: str | os.PathLike[str] | None = None
     module: Any
     n_outputs_: int
 
@@ -159,6 +163,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         device = resolve_device(self.device)
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
         random = check_random_state(self.random_state)
+        checkpoint = None
+        if self.checkpoint is not None and not incremental:
+            checkpoint = open_checkpoint(self, rows, random, resumes=resumes)
+            random = checkpoint.random_state
         held_out = None
         if self.early_stopping:
             rows, held_out = hold_out(rows, self.validation_fraction, random)
@@ -183,6 +191,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
                 None if held_out is None else held_out.to_tensors(device),
                 log,
                 generator,
+                checkpoint,
                 incremental=incremental,
                 task={"X": X, "y": y, "metadata": {"sample_weight": sample_weight}},
             )
@@ -214,6 +223,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         held_out: TensorData | None,
         log: TrainingLog,
         generator: torch.Generator,
+        checkpoint: Checkpoint | None,
         *,
         incremental: bool,
         task: dict[str, Any],
@@ -246,6 +256,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             ),
             decode=lambda sums: self._decode(sums.numpy(force=True)),
             bridge=bridge,
+            checkpoint=checkpoint,
         )
         self.__dict__.update(fitted())
         self._keep_for_resuming(network, optimiser_state, generator, settings)

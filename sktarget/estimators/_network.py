@@ -14,6 +14,7 @@ from torch import nn
 
 from sktarget.architectures import DenseNetwork, SeededDropout
 from sktarget.nn import TargetSpace
+from sktarget.training import state_to_numpy, state_to_torch
 
 __all__ = [
     "as_tensor",
@@ -150,25 +151,3 @@ def weight_names(network: nn.Module) -> list[str]:
     if isinstance(network, TargetSpace):
         return list(network.target_layers())
     return [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
-
-
-def state_to_numpy(state: Any) -> Any:
-    """Turn the tensors in nested dicts and lists into arrays of their own."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().cpu().numpy().copy()
-    if isinstance(state, dict):
-        return {key: state_to_numpy(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(state_to_numpy(value) for value in state)
-    return state
-
-
-def state_to_torch(state: Any) -> Any:
-    """Undo :func:`state_to_numpy`, copying the arrays."""
-    if isinstance(state, np.ndarray):
-        return torch.from_numpy(state.copy())
-    if isinstance(state, dict):
-        return {key: state_to_torch(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(state_to_torch(value) for value in state)
-    return state

@@ -1,17 +1,22 @@
 """The training loop: a skorch net over tensors in memory."""
 
 from sktarget.training._bridge import EpochContext
+from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import TensorData
 from sktarget.training._losses import LOSSES
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingSettings, train
+from sktarget.training._state import state_to_numpy, state_to_torch
 
 __all__ = [
     "LOSSES",
+    "Checkpoint",
     "DivergenceError",
     "EpochContext",
     "TensorData",
     "TrainingLog",
     "TrainingSettings",
+    "state_to_numpy",
+    "state_to_torch",
     "train",
 ]

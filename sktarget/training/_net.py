@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
+from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, MiniBatches, TensorData
 from sktarget.training._losses import Loss, squared_norm
 from sktarget.training._monitor import (
@@ -248,6 +249,7 @@ def train(
     optimiser_state: dict[str, Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
     bridge: EpochContext | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train a network in place.
 
@@ -271,6 +273,8 @@ def train(
         See :class:`TrainingNet`.
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
+    checkpoint : Checkpoint, optional
+        Keeps every epoch in a file, and goes on from there.
 
     Returns
     -------
@@ -312,18 +316,21 @@ def train(
         optimizer=kind,
         **{f"optimizer__{name}": value for name, value in arguments.items()},
         train_split=None if validation is None else predefined_split(validation),
-        callbacks=_in_order(monitor, settings.callbacks, bridge),
+        callbacks=_in_order(monitor, settings.callbacks, bridge, checkpoint),
         device=None,
         verbose=0,
     )
     net.initialize()
+    already = len(log.loss_curve)
+    if checkpoint is not None:
+        optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
     if optimiser_state is not None:
         net.optimizer_.load_state_dict(optimiser_state)
-    already = len(log.loss_curve)
     net.notify("on_train_begin", X=data, y=None)
     interrupted = False
+    to_go = settings.max_iter - (len(log.loss_curve) - already)
     try:
-        net.fit_loop(data)
+        net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
     except StopTraining:
         pass
     except KeyboardInterrupt:
@@ -340,7 +347,10 @@ def train(
 
 
 def _in_order(
-    monitor: Monitor, callbacks: Sequence[Any], bridge: EpochContext | None
+    monitor: Monitor,
+    callbacks: Sequence[Any],
+    bridge: EpochContext | None,
+    checkpoint: Checkpoint | None,
 ) -> list[Any]:
     # The monitor records the epoch that the others may look at; the stopper ends the
     # run only when all have seen it.
@@ -349,7 +359,10 @@ def _in_order(
     if bridge is not None:
         bridge.monitor = monitor
         first.append(("bridge", bridge))
-    return [*first, *callbacks, ("stopper", Stopper(monitor))]
+    last: list[Any] = [("stopper", Stopper(monitor))]
+    if checkpoint is not None:
+        last.insert(0, ("checkpoint", checkpoint))
+    return [*first, *callbacks, *last]
 
 
 def _warn_of_the_end(
