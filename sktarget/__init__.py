@@ -5,9 +5,18 @@ from typing import TYPE_CHECKING, Any
 from sktarget._version import __version__
 
 if TYPE_CHECKING:
-    from sktarget.estimators import TargetSpaceClassifier, TargetSpaceRegressor
+    from sktarget.estimators import (
+        TargetSpaceClassifier,
+        TargetSpaceRegressor,
+        TargetSpaceSequenceClassifier,
+    )
 
-__all__ = ["TargetSpaceClassifier", "TargetSpaceRegressor", "__version__"]
+__all__ = [
+    "TargetSpaceClassifier",
+    "TargetSpaceRegressor",
+    "TargetSpaceSequenceClassifier",
+    "__version__",
+]
 
 
 # The estimators load on first use: `import sktarget.nn` must not import

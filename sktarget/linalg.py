@@ -185,9 +185,10 @@ def gramian(
 
 def _fill_gramian(rows: Tensor, out: Tensor) -> Tensor:
     k = rows.shape[1]
-    step = _BLOCK if k >= 2 * _BLOCK else k
-    for start in range(0, k, step):
-        stop = min(start + step, k)
+    if k < 2 * _BLOCK:
+        return torch.mm(rows.T, rows, out=out)
+    for start in range(0, k, _BLOCK):
+        stop = min(start + _BLOCK, k)
         torch.mm(rows[:, start:].T, rows[:, start:stop], out=out[start:, start:stop])
     return out
 
@@ -233,8 +234,9 @@ class RidgeFactor:
         """
         wide = right.to(self.lower.dtype)
         if 2 * right.shape[-1] >= right.shape[-2]:
-            inverse = self.inverse_lower
-            return (inverse.mT @ (inverse @ wide)).to(right.dtype)
+            inverse: Tensor = self.inverse_lower
+            solution: Tensor = inverse.mT @ (inverse @ wide)
+            return solution.to(right.dtype)
         return torch.cholesky_solve(wide, self.lower).to(right.dtype)
 
     def check(self) -> None:
@@ -253,7 +255,8 @@ def _invert_triangle(lower: Tensor) -> Tensor:
     k = lower.shape[-1]
     if k <= _TRIANGLE:
         eye = torch.eye(k, dtype=lower.dtype, device=lower.device)
-        return torch.linalg.solve_triangular(lower, eye, upper=False)
+        small: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
+        return small
     half = k // 2
     first = _invert_triangle(lower[..., :half, :half])
     second = _invert_triangle(lower[..., half:, half:])

@@ -18,7 +18,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+)
 from sktarget.export import to_onnx, to_torch
 from tests.estimators.support import (
     ALL_EPOCHS,
@@ -265,3 +269,106 @@ def test_torch_module_of_own_module_is_a_copy() -> None:
             to_torch(other)  # type: ignore[arg-type]
     with pytest.raises(NotFittedError):
         to_torch(TargetSpaceClassifier())
+
+
+# --- images and sequences -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_onnx_of_images(flat: bool, own: bool) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 1, 8, 8)).astype("f4")
+    y = (X.mean((1, 2, 3)) > 0).astype(int)
+    settings: dict[str, Any] = {"conv_layers": [(3, 4, 2), (2, 3, None)]}
+    if own:
+        settings = {"module": convolution}
+    if flat:
+        X = X.reshape(40, 64)
+        settings["image_shape"] = (1, 8, 8)
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL, **settings), X, y)
+    assert_predicts(to_onnx(estimator), estimator, X)
+
+
+def convolution(n_features: int, n_outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(n_outputs)
+    )
+
+
+def series() -> tuple[Array, Array]:
+    X = np.random.default_rng(0).normal(size=(40, 3, 9)).astype("f4")
+    return X, (X[:, 0].sum(1) > 0).astype(int)
+
+
+def padded(X: Array, filler: Any = np.nan) -> Array:
+    X = X.copy()
+    X[::3, ..., 6:] = filler
+    X[::4, ..., 2:] = filler
+    return X
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_onnx_of_series(cell: str, bidirectional: bool) -> None:
+    X, y = series()
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL,
+        cell=cell,
+        bidirectional=bidirectional,
+        recurrent_layer_sizes=(5, 4),
+    )
+    model = to_onnx(fit_quietly(estimator, X, y))
+    # The number of time steps is free, and padding counts as in the estimator.
+    for rows in (X, padded(X), X[..., :5], padded(X)[..., :8]):
+        assert_predicts(model, estimator, rows)
+
+
+def test_onnx_of_univariate_series() -> None:
+    X, y = series()
+    estimator = TargetSpaceSequenceClassifier(**SMALL, recurrent_layer_sizes=(5,))
+    fit_quietly(estimator, X[:, 0], y)
+    assert_predicts(to_onnx(estimator), estimator, padded(X[:, 0]))
+
+
+def test_onnx_of_tokens() -> None:
+    X = np.random.default_rng(0).integers(1, 20, (40, 9))
+    y = np.array(["no", "maybe", "yes"])[X[:, 0] % 3]
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL,
+        cell="lstm",
+        vocabulary_size=20,
+        embedding_dim=4,
+        recurrent_layer_sizes=(5,),
+    )
+    model = to_onnx(fit_quietly(estimator, padded(X, 0), y))
+    for rows in (X, padded(X, 0), X[:, :4]):
+        assert_predicts(model, estimator, rows)
+
+
+def test_onnx_of_labels_at_every_step() -> None:
+    X, _ = series()
+    y = (np.cumsum(X[:, 0], axis=1) > 0).astype(int)
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL, cell="gru", return_sequences=True, recurrent_layer_sizes=(5,)
+    )
+    model = to_onnx(fit_quietly(estimator, X, y))
+    assert_predicts(model, estimator, X[..., :5])
+    rows = padded(X)
+    label, probabilities = run(model, rows).values()
+    wanted = estimator.predict_proba(rows)
+    steps = ~np.isnan(wanted[..., 0])
+    np.testing.assert_allclose(probabilities[steps], wanted[steps], atol=2e-5)
+    np.testing.assert_array_equal(label[steps], estimator.predict(rows)[steps])
+
+
+def test_recurrent_networks_are_copied_to_torch() -> None:
+    X, y = series()
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL, recurrent_layer_sizes=(5,), dropout=0.2
+    )
+    module = to_torch(fit_quietly(estimator, X, y))
+    with torch.no_grad():
+        sums = module(torch.from_numpy(padded(X).transpose(0, 2, 1).copy()))
+    wanted = estimator.predict_proba(padded(X))
+    found = torch.softmax(sums, 1) if sums.shape[1] > 1 else torch.sigmoid(sums)
+    np.testing.assert_allclose(found[:, -1], wanted[:, -1], atol=1e-6)

@@ -2,5 +2,10 @@
 
 from sktarget.estimators._classifier import TargetSpaceClassifier
 from sktarget.estimators._regressor import TargetSpaceRegressor
+from sktarget.estimators._sequence import TargetSpaceSequenceClassifier
 
-__all__ = ["TargetSpaceClassifier", "TargetSpaceRegressor"]
+__all__ = [
+    "TargetSpaceClassifier",
+    "TargetSpaceRegressor",
+    "TargetSpaceSequenceClassifier",
+]

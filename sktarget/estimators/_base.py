@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget.estimators import _rules
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._network import as_tensor, build_module, state_to_numpy
+from sktarget.estimators._images import (
+    as_rows,
+    parse_conv_layers,
+    parse_image_shape,
+    shape_of_images,
+)
+from sktarget.estimators._network import (
+    WEIGHTED,
+    as_tensor,
+    build_module,
+    state_to_numpy,
+    torch_dtype,
+)
 from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._preparation import (
     TrainingRows,
@@ -22,7 +36,7 @@ from sktarget.estimators._preparation import (
     hidden_sizes,
 )
 from sktarget.nn import TargetSpace
-from sktarget.training import TrainingSettings
+from sktarget.training import TrainingSettings, as_inputs
 
 __all__ = ["BaseTargetSpace"]
 
@@ -50,6 +64,8 @@ class BaseTargetSpace(NetworkEstimator):
         shortcuts: bool = False,
         dropout: float = 0.0,
         batch_norm: bool = False,
+        conv_layers: Sequence[tuple[int, int, int]] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
         module: Callable[[int, int], nn.Module] | None = None,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -89,6 +105,8 @@ class BaseTargetSpace(NetworkEstimator):
         self.shortcuts = shortcuts
         self.dropout = dropout
         self.batch_norm = batch_norm
+        self.conv_layers = conv_layers
+        self.image_shape = image_shape
         self.module = module
         self.solver = solver
         self.alpha = alpha
@@ -140,15 +158,30 @@ class BaseTargetSpace(NetworkEstimator):
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
+    def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
+        """Validate; images, flattened or not, come out with four axes."""
+        if reset:
+            self._images = shape_of_images(
+                X, self.conv_layers, self.image_shape, self.module is not None
+            )
+        if self._images is None:
+            return super()._validate(as_rows(X, None), *y, reset=reset, **kwargs)
+        kinds = [np.float64, np.float32, np.uint8]
+        flat = as_rows(X, self._images)
+        checked = validate_data(self, flat, *y, reset=reset, dtype=kinds, **kwargs)
+        if not y:
+            return checked.reshape(-1, *self._images)
+        return checked[0].reshape(-1, *self._images), *checked[1:]
+
     def _start(
         self, rows: TrainingRows, generator: torch.Generator, seed: int
     ) -> nn.Module:
         """Build the network, and X̄ and targets for it."""
         self._architecture = self._describe_architecture(rows.X)
         self._space = self.parameterization
-        dtype = as_tensor(rows.X[:0]).dtype
+        dtype = torch_dtype(rows.dtype)
         module = build_module(self._architecture, dtype, generator)
-        self._check_outputs(module, rows.X)
+        self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
         if self.parameterization == "weights":
             return module
@@ -167,7 +200,7 @@ class BaseTargetSpace(NetworkEstimator):
                 "n_outputs": self.n_outputs_,
             }
         return {
-            "n_inputs": X.shape[1],
+            **self._describe_inputs(X),
             "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
             "n_outputs": self.n_outputs_,
             "activation": self.activation,
@@ -176,40 +209,75 @@ class BaseTargetSpace(NetworkEstimator):
             "batch_norm": bool(self.batch_norm),
         }
 
-    def _check_outputs(self, module: nn.Module, X: Array) -> None:
+    def _describe_inputs(self, X: Array) -> dict[str, Any]:
+        if self.conv_layers is None:
+            return {"n_inputs": X.shape[1]}
+        given = self.image_shape
+        return {
+            "conv_layers": parse_conv_layers(self.conv_layers),
+            "image_shape": X.shape[1:] if given is None else parse_image_shape(given),
+        }
+
+    def _check_outputs(self, module: nn.Module, rows: TrainingRows) -> None:
         """Try a module of the user's own before any training."""
         if self.module is None:
             return
+        X = rows.X
         mode = module.training
         try:
             with torch.no_grad():
-                shape = tuple(module.eval()(as_tensor(X[:2])).shape)
+                x = as_inputs(as_tensor(X[:2]), torch_dtype(rows.dtype))
+                shape = tuple(module.eval()(x).shape)
         except Exception as error:
             raise ValueError(
                 f"module cannot take rows of X, of shape {X[:2].shape}: {error}"
             ) from error
         module.train(mode)
-        if shape != (len(X[:2]), self.n_outputs_):
+        needed = self._output_shape(X[:2])
+        if shape != needed:
             raise ValueError(
                 f"module gives outputs of shape {shape} for {len(X[:2])} rows; "
-                f"{(len(X[:2]), self.n_outputs_)} is needed"
+                f"{needed} is needed"
             )
+
+    def _output_shape(self, X: Array) -> tuple[int, ...]:
+        """Say which shape the outputs for some rows are to have."""
+        return len(X), self.n_outputs_
 
     def _to_targets(
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> TargetSpace:
         """Choose X̄ and λ; take the sums of the given weights as targets."""
-        widths = [m.in_features for m in module.modules() if isinstance(m, nn.Linear)]
-        widest = 1 + max(widths, default=0)
-        fixed = choose_fixed_batch(
+        fixed = self._choose_fixed_batch(module, rows, seed)
+        lam = self._auto_lam(module, fixed) if self.lam == "auto" else self.lam
+        self.lam_ = float(lam)
+        return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
+
+    def _choose_fixed_batch(
+        self, module: nn.Module, rows: TrainingRows, seed: int
+    ) -> Array:
+        widest = 1 + max(_columns(module), default=0)
+        self._fixed_batch_is_all = (
+            self.fixed_batch_size is None
+            and isinstance(self.fixed_batch, str)
+            and self.fixed_batch == "sample"
+        )
+        return choose_fixed_batch(
             rows, self.fixed_batch, self.fixed_batch_size, widest, seed
         )
-        self._fixed_batch_is_all = fixed is rows.X
-        lam = self.lam
-        self.lam_ = float(
-            _rules.auto_lam(len(fixed), max(1, len(widths))) if lam == "auto" else lam
-        )
-        return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
+
+    def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
+        n_layers = max(1, len(_columns(module)))
+        return _rules.auto_lam(len(fixed), n_layers, math.prod(fixed.shape[2:]))
+
+    def _auto_rate(self) -> float:
+        images = self._images is not None
+        return _rules.auto_rate(self.solver, self.parameterization, images)
+
+    def _kept_fixed_batch(self) -> Array:
+        """Give X̄ of the last fit as the network takes it."""
+        fixed: Array = self.fixed_batch_
+        return fixed
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Go on from the targets of the last fit, or else from its weights."""
@@ -224,7 +292,7 @@ class BaseTargetSpace(NetworkEstimator):
             return module
         if not hasattr(self, "targets_"):
             return self._to_targets(module, rows, seed)
-        fixed = self.fixed_batch_
+        fixed = self._kept_fixed_batch()
         if self.lam != "auto":
             self.lam_ = float(self.lam)
         network = TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
@@ -244,7 +312,7 @@ class BaseTargetSpace(NetworkEstimator):
             batch_size = min(int(self.batch_size), n_samples)
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = _rules.auto_rate(self.solver, self.parameterization)
+            rate = self._auto_rate()
         patience = self.n_iter_no_change
         if patience == "auto":
             patience = _rules.auto_patience(-(-n_samples // batch_size))
@@ -279,3 +347,9 @@ class BaseTargetSpace(NetworkEstimator):
             layers = network.target_layers().values()
             self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
             self.fixed_batch_ = state_to_numpy(network.fixed_batch)
+
+
+def _columns(module: nn.Module) -> list[int]:
+    """Count the inputs of each output of the weighted layers."""
+    layers = (m for m in module.modules() if isinstance(m, WEIGHTED))
+    return [layer.weight[0].numel() for layer in layers]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_sample_weight
@@ -18,13 +17,13 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import (
     _check_sample_weight,
     column_or_1d,
-    validate_data,
 )
 from torch import nn
 
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import keeps_fitted_state
+from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._parameters import CONSTRAINTS, document_parameters
 from sktarget.estimators._preparation import TrainingRows
 from sktarget.training import TensorData
@@ -35,7 +34,7 @@ Array = NDArray[Any]
 
 
 @document_parameters()
-class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
+class TargetSpaceClassifier(ClassifierMixin, ClassLabels, BaseTargetSpace):
     """A neural network classifier trained in target space.
 
     The learnable parameters are the sums that each layer is to give on a fixed batch
@@ -51,7 +50,9 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         The labels, or the indices of the labels of a multilabel problem.
     coefs_, intercepts_ : list of ndarray
         Realised weights (n_in, n_out) and biases (n_out,) of each layer; with
-        `shortcuts` the input comes first, then the earlier layers in order.
+        `shortcuts` the input comes first, then the earlier layers in order.  A
+        convolution's n_in is channels × height × width of its kernel, the channel the
+        slowest.
     lam_ : float
         The λ used.
     loss_, best_loss_ : float
@@ -63,7 +64,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int
-        Number of columns of X.
+        Number of columns of X, those of flattened images where X holds images.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
@@ -76,9 +77,10 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     t_ : int
         Training rows seen so far.
     targets_ : list of ndarray of shape (n̄_b, n_out)
-        Targets of each layer; only with `warm_start` or after ``partial_fit``.
+        Targets of each layer, of shape (n̄_b, channels, height, width) for convolutions;
+        only with `warm_start` or after ``partial_fit``.
     fixed_batch_ : ndarray of shape (n̄_b, `n_features_in_`)
-        X̄; likewise.
+        X̄, of shape (n̄_b, channels, height, width) for images; likewise.
 
     See Also
     --------
@@ -124,6 +126,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         shortcuts: bool = False,
         dropout: float = 0.0,
         batch_norm: bool = False,
+        conv_layers: Sequence[tuple[int, int, int]] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
         module: Callable[[int, int], nn.Module] | None = None,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -165,6 +169,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             shortcuts=shortcuts,
             dropout=dropout,
             batch_norm=batch_norm,
+            conv_layers=conv_layers,
+            image_shape=image_shape,
             module=module,
             solver=solver,
             alpha=alpha,
@@ -202,7 +208,8 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training inputs; standardise them.
+            Training inputs; standardise them.  Images may have the shape (n_samples,
+            channels, height, width), see :ref:`images`.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels, or indicators of several labels.
         sample_weight : array-like of shape (n_samples,), optional
@@ -255,9 +262,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=(np.float64, np.float32), reset=first
-        )
+        X, y = self._validate(X, y, reset=first, multi_output=True)
         check_classification_targets(y)
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
@@ -297,58 +302,29 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
                 f"y has {y.shape[1]} labels, but the estimator was fitted with "
                 f"{self.n_outputs_} {kind}: set warm_start=False or clone the estimator"
             )
-        return _non_empty(TrainingRows(X, y.astype(X.dtype), weight))
+        rows = _non_empty(TrainingRows(X, y, weight))
+        rows.y = rows.y.astype(rows.dtype)
+        return rows
 
     def _class_rows(
         self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any
     ) -> TrainingRows:
         present = np.unique(y if weight is None else y[weight > 0])
         if first:
-            self.classes_ = present if classes is None else np.unique(classes)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "y must hold at least two classes, but without the rows that "
-                    "sample_weight or class_weight set to zero it holds 1 class: "
-                    f"{self.classes_.tolist()}"
-                )
-            # Two classes take two outputs, as in the paper: a single logistic one
-            # moves at half the rate and needs more epochs.
-            self._set_loss("cross_entropy", len(self.classes_))
             self._multilabel = False
-        elif classes is not None and set(np.unique(classes)) != set(self.classes_):
-            raise ValueError(
-                f"classes={classes!r} is not what the first call of partial_fit was "
-                f"given, {self.classes_.tolist()}: leave it out, or clone the estimator"
-            )
-        if self._multilabel:
+        elif self._multilabel:
             raise ValueError(
                 "y has one column of classes, but the estimator was fitted with "
                 f"indicators of {self.n_outputs_} labels: set warm_start=False or "
                 "clone the estimator"
             )
-        unknown = np.setdiff1d(present, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y holds the classes {unknown.tolist()}, which are not among the "
-                f"classes of the first fit, {self.classes_.tolist()}: name all classes "
-                "in the first call of partial_fit, or set warm_start=False"
-            )
+        self._learn_classes(present, first, classes)
         rows = _non_empty(TrainingRows(X, y, weight))
-        rows.classes = np.searchsorted(self.classes_, rows.y)
-        rows.y = rows.classes.astype(np.int64)
+        rows.classes = self._encode(rows.y)
+        rows.y = rows.classes
         return rows
 
-    def _set_loss(self, loss: str, n_outputs: int) -> None:
-        self._loss = loss
-        self.n_outputs_ = n_outputs
-        self.out_activation_ = "softmax" if loss == "cross_entropy" else "logistic"
-
     # -- prediction ------------------------------------------------------------------
-
-    def _indices(self, sums: Array) -> Array:
-        if self._multilabel:
-            return (sums > 0).astype(np.int64)
-        return np.asarray(sums.argmax(axis=1))
 
     def _decode(self, sums: Array) -> Array:
         indices = self._indices(sums)
@@ -366,7 +342,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -381,7 +357,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -389,9 +365,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             For two classes one number a row, by how much the output of the second
             exceeds that of the first.
         """
-        sums = self._sums(X)
-        binary = len(self.classes_) == 2 and not self._multilabel
-        return sums[:, 1] - sums[:, 0] if binary else sums
+        return self._margins(self._sums(X))
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Predict probabilities.
@@ -399,7 +373,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
@@ -407,10 +381,7 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
             Probabilities of the classes, in the order of ``classes_``; they sum to 1
             in each row but for multilabel problems.
         """
-        sums = self._sums(X)
-        if self._multilabel:
-            return np.asarray(expit(sums))
-        return np.asarray(softmax(sums, axis=1))
+        return self._probabilities(self._sums(X))
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Predict logarithms of probabilities, accurate where these vanish.
@@ -418,17 +389,14 @@ class TargetSpaceClassifier(ClassifierMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
             Logarithms of what :meth:`predict_proba` gives.
         """
-        sums = self._sums(X)
-        if self._multilabel:
-            return np.asarray(log_expit(sums))
-        return np.asarray(log_softmax(sums, axis=1))
+        return self._log_probabilities(self._sums(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

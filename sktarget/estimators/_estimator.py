@@ -29,6 +29,7 @@ from sktarget.estimators._network import (
     seeded_globally,
     state_to_numpy,
     state_to_torch,
+    torch_dtype,
     weight_names,
 )
 from sktarget.estimators._preparation import TrainingRows, hold_out
@@ -39,9 +40,12 @@ from sktarget.training import (
     Checkpoint,
     DivergenceError,
     EpochContext,
+    Loss,
     TensorData,
     TrainingLog,
     TrainingSettings,
+    as_inputs,
+    rows_at_a_time,
     train,
 )
 
@@ -52,8 +56,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Self_ = TypeVar("Self_", bound="NetworkEstimator")
 
-# Rows that predict sends through the network at a time.
-_CHUNK = 8192
 # Attributes that exist only while training can go on.
 _RESUMABLE = ("targets_", "fixed_batch_", "_optimiser_state", "_generator_state")
 # What copies and files carry in addition: the version that wrote them.
@@ -133,6 +135,12 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _keep_network(self, network: nn.Module) -> None:
         """Keep, beyond the realised weights, what training on would need."""
 
+    def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
+        """Validate X, or X and y, as scikit-learn does."""
+        return validate_data(
+            self, X, *y, reset=reset, dtype=(np.float64, np.float32), **kwargs
+        )
+
     @abstractmethod
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
@@ -146,6 +154,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     @abstractmethod
     def _decode(self, sums: Array) -> Array:
         """Turn the outputs of the network into predictions."""
+
+    def _loss_function(self) -> Loss:
+        return LOSSES[self._loss]
 
     # -- fitting ---------------------------------------------------------------------
 
@@ -181,14 +192,15 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
                 network, log = self._start(rows, generator, seed), TrainingLog()
             network.to(device)
             seed_dropout(network, seed, device)
-            data = rows.to_tensors(device)
+            dtype = torch_dtype(self._dtype if resumes else rows.dtype)
+            data = rows.to_tensors(device, dtype)
             if self._fixed_batch_is_all:
                 # The very tensor of X̄, so that one pass can serve both.
                 data.x = network.fixed_batch  # type: ignore[assignment]
             self._train(
                 network,
                 data,
-                None if held_out is None else held_out.to_tensors(device),
+                None if held_out is None else held_out.to_tensors(device, dtype),
                 log,
                 generator,
                 checkpoint,
@@ -201,7 +213,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """Rebuild the network of the last fit in the state it was left in."""
         now = self._describe_architecture(rows.X)
         if now != self._architecture:
-            changed = sorted(k for k in now if now[k] != self._architecture.get(k))
+            before = self._architecture
+            names = now.keys() | before.keys()
+            changed = sorted(k for k in names if now.get(k) != before.get(k))
             raise ValueError(
                 f"warm_start and partial_fit cannot change {', '.join(changed)} of a "
                 "fitted network: set warm_start=False or clone the estimator"
@@ -247,7 +261,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             data,
             held_out,
             settings,
-            loss=LOSSES[self._loss],
+            loss=self._loss_function(),
             score=self._score_sums,
             log=log,
             generator=generator,
@@ -327,15 +341,16 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         custom = "module" in self._architecture
         with seeded_globally(custom, 0, torch.device("cpu")):
             module = build_module(
-                self._architecture, as_tensor(self._no_rows()).dtype, torch.Generator()
+                self._architecture, torch_dtype(self._dtype), torch.Generator()
             )
         module.load_state_dict(state_to_torch(self._module_state))
         return module.eval()
 
-    def _no_rows(self) -> Array:
-        """Give an empty array of the arithmetic that the network was fitted in."""
+    @property
+    def _dtype(self) -> Any:
+        """The arithmetic that the network was fitted in."""
         arrays = (a for a in self._module_state.values() if a.dtype.kind == "f")
-        return np.empty(0, dtype=next(arrays).dtype)
+        return next(arrays).dtype
 
     @property
     def module_(self) -> nn.Module:
@@ -350,9 +365,15 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     @property
     def coefs_(self) -> list[Array]:
-        """Weights of each layer in the order of the cascade, (n_in, n_out) each."""
+        """Weights of each layer in the order of the cascade, (n_in, n_out) each.
+
+        Those of a convolution are the columns that its patches meet, n_in = channels ×
+        height × width of the kernel, the channel the slowest:
+        ``coef.T.reshape(n_out, channels, height, width)`` is torch's kernel.
+        """
         check_is_fitted(self, "n_iter_")
-        return [self._module_state[_key(n, "weight")].T for n in self._weight_names]
+        kernels = (self._module_state[_key(n, "weight")] for n in self._weight_names)
+        return [kernel.reshape(len(kernel), -1).T for kernel in kernels]
 
     @property
     def intercepts_(self) -> list[Array]:
@@ -385,21 +406,20 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _sums(self, X: Any) -> Array:
         """Give the outputs of the network, (n, n_outputs), before any softmax."""
         check_is_fitted(self, "n_iter_")
-        X = self._check_features(X)
+        return self._run(self._check_features(X))
+
+    def _run(self, X: Array) -> Array:
+        """Run the fitted network on validated inputs."""
         module = self.module_
-        x = as_tensor(X.astype(self._no_rows().dtype, copy=False))
+        x, dtype = as_tensor(X), torch_dtype(self._dtype)
         with torch.inference_mode():
-            if len(x) <= _CHUNK:
-                whole: Array = module(x).numpy()
-                return whole
-            parts = torch.split(x, _CHUNK)
-            return np.concatenate([module(part).numpy() for part in parts])
+            parts = torch.split(x, rows_at_a_time(x))
+            sums = [module(as_inputs(part, dtype)).numpy() for part in parts]
+            return sums[0] if len(sums) == 1 else np.concatenate(sums)
 
     def _check_features(self, X: Any) -> Array:
         """Validate the inputs of ``predict``."""
-        checked: Array = validate_data(
-            self, X, reset=False, dtype=(np.float64, np.float32)
-        )
+        checked: Array = self._validate(X, reset=False)
         return checked
 
 

@@ -12,11 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sktarget.architectures import DenseNetwork, SeededDropout
+from sktarget.architectures import (
+    ConvolutionalNetwork,
+    DenseNetwork,
+    RecurrentNetwork,
+    SeededDropout,
+)
 from sktarget.nn import TargetSpace
 from sktarget.training import state_to_numpy, state_to_torch
 
 __all__ = [
+    "WEIGHTED",
     "as_tensor",
     "build_module",
     "ordinary_module",
@@ -25,12 +31,15 @@ __all__ = [
     "seeded_globally",
     "state_to_numpy",
     "state_to_torch",
+    "torch_dtype",
     "weight_names",
 ]
 
 Array = NDArray[Any]
 
 _GLOBAL_GENERATOR = threading.RLock()
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Layers whose weights are ``coefs_``."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -70,6 +79,11 @@ def as_tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W", "A"]))
 
 
+def torch_dtype(dtype: Any) -> torch.dtype:
+    """Give torch's name for a dtype of NumPy's."""
+    return as_tensor(np.empty(0, dtype)).dtype
+
+
 def build_module(
     architecture: dict[str, Any],
     dtype: torch.dtype,
@@ -80,8 +94,11 @@ def build_module(
     Parameters
     ----------
     architecture : dict
-        Arguments of :class:`~sktarget.architectures.DenseNetwork`, or ``module``, the
-        user's callable, with ``n_inputs`` and ``n_outputs``.
+        Arguments of :class:`~sktarget.architectures.DenseNetwork`; with
+        ``conv_layers`` among them, of
+        :class:`~sktarget.architectures.ConvolutionalNetwork`; with ``cell``, of
+        :class:`~sktarget.architectures.RecurrentNetwork`; or ``module``, the user's
+        callable, with ``n_inputs`` and ``n_outputs``.
     dtype : torch.dtype
         Of the weights.
     generator : torch.Generator, optional
@@ -93,8 +110,11 @@ def build_module(
         The network on the CPU.
     """
     make: Callable[[int, int], Any] | None = architecture.get("module")
+    if make is None and "cell" in architecture:
+        return RecurrentNetwork(**architecture, generator=generator, dtype=dtype)
     if make is None:
-        return DenseNetwork(**architecture, generator=generator, dtype=dtype)
+        kind = ConvolutionalNetwork if "conv_layers" in architecture else DenseNetwork
+        return kind(**architecture, generator=generator, dtype=dtype)
     module = make(architecture["n_inputs"], architecture["n_outputs"])
     if not isinstance(module, nn.Module):
         raise TypeError(
@@ -150,4 +170,4 @@ def weight_names(network: nn.Module) -> list[str]:
     """Name the layers whose weights are ``coefs_``, in the order of the cascade."""
     if isinstance(network, TargetSpace):
         return list(network.target_layers())
-    return [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+    return [n for n, m in network.named_modules() if isinstance(m, WEIGHTED)]

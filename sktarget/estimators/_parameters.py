@@ -36,6 +36,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "shortcuts": ["boolean"],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "batch_norm": ["boolean"],
+    "conv_layers": ["array-like", None],
+    "image_shape": ["array-like", None],
     "module": [callable, None],
     "solver": [StrOptions({"adam", "sgd", "lbfgs"})],
     "alpha": [Interval(Real, 0, None, closed="left")],
@@ -102,16 +104,26 @@ default={default}
     "parameterization": """{"targets", "weights"}, default={default}
     ``"weights"`` trains the same network in weight space, as a control.""",
     "shortcuts": """bool, default={default}
-    Feed every layer with the input and all earlier layers.""",
+    Feed every layer with the input and all earlier layers; with `conv_layers`, among
+    the dense layers.""",
     "dropout": """float, default={default}
-    Probability of dropping an output of a hidden layer in training; drawn
-    independently for X̄ and for the mini-batch.""",
+    Probability of dropping an output of a hidden dense layer, or of every second
+    convolution, in training; drawn independently for X̄ and for the mini-batch.""",
     "batch_norm": """bool, default={default}
     Normalise the hidden layers' sums; only with ``parameterization="weights"``.""",
+    "conv_layers": """sequence of (kernel, channels, pool) or None, default={default}
+    Convolutions before the dense layers: the edge of the kernel or its height and
+    width, the number of channels, and the edge of the max-pooling window (1 or None
+    for none).  They keep the size of the map; pooling divides it.  X then holds
+    images, see `image_shape` and :ref:`images`.""",
+    "image_shape": """(channels, height, width) or None, default={default}
+    How each row of a flattened X is to be read, if `conv_layers` or a `module` is to
+    see images; not needed where X has the axes (n, channels, height, width).""",
     "module": """callable or None, default={default}
     Your own architecture: called with (n_features, n_outputs), it returns a
-    ``torch.nn.Module`` that gives the outputs before any softmax.  The parameters of
-    the architecture above are then ignored.""",
+    ``torch.nn.Module`` that gives the outputs before any softmax.  With images,
+    n_features is the number of channels.  The other parameters of the architecture,
+    `image_shape` apart, are then ignored.""",
     "solver": """{"adam", "sgd", "lbfgs"}, default={default}
     Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.""",
     "alpha": """float, default={default}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from sklearn.utils import check_array
 from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rules import auto_fixed_batch_size
 from sktarget.nn._fixed_batch import noise_batch, sample_batch
-from sktarget.training import TensorData
+from sktarget.training import TensorData, as_inputs
 
 __all__ = ["TrainingRows", "choose_fixed_batch", "hidden_sizes", "hold_out"]
 
@@ -27,8 +29,8 @@ class TrainingRows:
 
     Attributes
     ----------
-    X : ndarray of shape (n, n_features)
-        Inputs, float32 or float64.
+    X : ndarray of shape (n, n_features) or (n, channels, height, width)
+        Inputs, float32 or float64; uint8 for images whose pixels are bytes.
     y : ndarray of shape (n,) or (n, n_outputs)
         Outputs as the loss wants them: class indices, or floats like `X`.
     weight : ndarray of shape (n,) or None
@@ -54,19 +56,28 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self.X)
 
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the arithmetic; bytes are computed with in float32."""
+        return self.X.dtype if self.X.dtype.kind == "f" else np.dtype(np.float32)
+
     def __getitem__(self, index: Array) -> TrainingRows:
-        picked = TrainingRows(self.X, self.y, self.weight, self.classes)
+        picked = copy.copy(self)
         picked._take(index)
         return picked
 
-    def to_tensors(self, device: torch.device) -> TensorData:
-        """Hand the rows to torch; weights get the mean 1."""
-        x, y = as_tensor(self.X).to(device), as_tensor(self.y).to(device)
+    def to_tensors(self, device: torch.device, dtype: torch.dtype) -> TensorData:
+        """Hand the rows to torch for a network of `dtype`; weights get the mean 1.
+
+        Images stay where and as they are, and go to the device batch by batch.
+        """
+        x, y = as_tensor(self.X), as_tensor(self.y).to(device)
+        x = x if x.ndim == 4 else x.to(device)
         if self.weight is None:
-            return TensorData(x, y)
+            return TensorData(x, y, device=device, dtype=dtype)
         mean = float(self.weight.mean())
-        weight = as_tensor((self.weight / mean).astype(self.X.dtype))
-        return TensorData(x, y, weight.to(device), mean)
+        weight = as_tensor((self.weight / mean).astype(self.dtype)).to(device)
+        return TensorData(x, y, weight, mean, device, dtype)
 
 
 def hidden_sizes(sizes: Any, name: str = "hidden_layer_sizes") -> tuple[int, ...]:
@@ -170,8 +181,9 @@ def choose_fixed_batch(
 
     Returns
     -------
-    ndarray of shape (n̄_b, n_features)
-        X̄; the very array ``rows.X`` where all rows are taken.
+    ndarray of shape (n̄_b, ...)
+        X̄ in the dtype of the arithmetic; the very array ``rows.X`` where all rows of a
+        table are taken.
 
     Raises
     ------
@@ -179,26 +191,41 @@ def choose_fixed_batch(
         If a given X̄ has the wrong shape or is not finite, or `size` exceeds the data.
     """
     if not isinstance(fixed_batch, str):
-        try:
-            given = check_array(fixed_batch, dtype=rows.X.dtype, allow_nd=True)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"fixed_batch cannot be used: {error}") from None
-        if given.shape[1:] != rows.X.shape[1:]:
-            raise ValueError(
-                f"fixed_batch has shape {given.shape}, but every row must have the "
-                f"shape of a row of X, {rows.X.shape[1:]}"
-            )
-        return np.array(given)
+        return _given_batch(rows, fixed_batch)
     if size == "auto":
-        size = auto_fixed_batch_size(len(rows), widest)
+        n_pixels = math.prod(rows.X.shape[2:])
+        size = auto_fixed_batch_size(len(rows), widest, n_pixels)
     if fixed_batch == "noise":
         n_noise = len(rows) if size is None else int(size)
-        return noise_batch(rows.X, n_noise, seed, rows.weight)
+        noise = noise_batch(rows.X, n_noise, seed, rows.weight)
+        return noise if rows.X.dtype.kind == "f" else noise / noise.dtype.type(255)
     if size is None:
-        return rows.X
+        return _as_floats(rows.X)
     if int(size) > len(rows):
         raise ValueError(
             f"fixed_batch_size={size} is larger than the number of training rows, "
             f"{len(rows)}: use None for all of them, or fixed_batch='noise'."
         )
-    return sample_batch(rows.X, int(size), seed, rows.weight)
+    return _as_floats(sample_batch(rows.X, int(size), seed, rows.weight))
+
+
+def _given_batch(rows: TrainingRows, fixed_batch: Any) -> Array:
+    """Validate an X̄ of the user's; images may be flattened, as in X."""
+    kinds = [rows.dtype, np.uint8] if rows.X.ndim == 4 else rows.dtype
+    try:
+        given = check_array(fixed_batch, dtype=kinds, allow_nd=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"fixed_batch cannot be used: {error}") from None
+    if given.shape[1:] == (math.prod(rows.X.shape[1:]),):
+        given = given.reshape(-1, *rows.X.shape[1:])
+    if given.shape[1:] != rows.X.shape[1:]:
+        raise ValueError(
+            f"fixed_batch has shape {given.shape}, but every row must have the "
+            f"shape of a row of X, {rows.X.shape[1:]}"
+        )
+    return np.array(_as_floats(given).astype(rows.dtype, copy=False))
+
+
+def _as_floats(X: Array) -> Array:
+    """Scale bytes; give other arrays back as they are."""
+    return X if X.dtype.kind == "f" else as_inputs(as_tensor(X)).numpy()

@@ -12,7 +12,6 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import (
     _check_sample_weight,
     column_or_1d,
-    validate_data,
 )
 
 from sktarget.estimators._base import BaseTargetSpace
@@ -39,7 +38,9 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
     ----------
     coefs_, intercepts_ : list of ndarray
         Realised weights (n_in, n_out) and biases (n_out,) of each layer; with
-        `shortcuts` the input comes first, then the earlier layers in order.
+        `shortcuts` the input comes first, then the earlier layers in order.  A
+        convolution's n_in is channels × height × width of its kernel, the channel the
+        slowest.
     lam_ : float
         The λ used.
     loss_, best_loss_ : float
@@ -51,7 +52,7 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int
-        Number of columns of X.
+        Number of columns of X, those of flattened images where X holds images.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
@@ -63,9 +64,10 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
     t_ : int
         Training rows seen so far.
     targets_ : list of ndarray of shape (n̄_b, n_out)
-        Targets of each layer; only with `warm_start` or after ``partial_fit``.
+        Targets of each layer, of shape (n̄_b, channels, height, width) for convolutions;
+        only with `warm_start` or after ``partial_fit``.
     fixed_batch_ : ndarray of shape (n̄_b, `n_features_in_`)
-        X̄; likewise.
+        X̄, of shape (n̄_b, channels, height, width) for images; likewise.
 
     See Also
     --------
@@ -99,7 +101,8 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training inputs; standardise them.
+            Training inputs; standardise them.  Images may have the shape (n_samples,
+            channels, height, width), see :ref:`images`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Training outputs.
         sample_weight : array-like of shape (n_samples,), optional
@@ -145,15 +148,7 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=first,
-        )
+        X, y = self._validate(X, y, reset=first, multi_output=True, y_numeric=True)
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(
@@ -162,20 +157,20 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self._y_is_1d = y.ndim == 1
+        rows = TrainingRows(X, y.reshape(len(y), -1), weight)
         with np.errstate(over="ignore"):  # told below, as an error
-            y = y.reshape(len(y), -1).astype(X.dtype)
-        if not np.isfinite(y).all():
-            raise ValueError(f"y does not fit into {X.dtype}, the arithmetic of X")
+            rows.y = rows.y.astype(rows.dtype)
+        if not np.isfinite(rows.y).all():
+            raise ValueError(f"y does not fit into {rows.dtype}, the arithmetic of X")
         if first:
             self._loss = "squared_error"
-            self.n_outputs_ = y.shape[1]
+            self.n_outputs_ = rows.y.shape[1]
             self.out_activation_ = "identity"
-        elif y.shape[1] != self.n_outputs_:
+        elif rows.y.shape[1] != self.n_outputs_:
             raise ValueError(
-                f"y has {y.shape[1]} outputs, but the estimator was fitted with "
+                f"y has {rows.y.shape[1]} outputs, but the estimator was fitted with "
                 f"{self.n_outputs_}"
             )
-        rows = TrainingRows(X, y, weight)
         if len(rows) == 0:
             raise ValueError("sample_weight is zero for every row")
         return rows
@@ -198,7 +193,7 @@ class TargetSpaceRegressor(RegressorMixin, BaseTargetSpace):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Inputs.
+            Inputs, or images as in ``fit``.
 
         Returns
         -------

@@ -5,25 +5,61 @@ from __future__ import annotations
 __all__ = [
     "auto_batch_size",
     "auto_fixed_batch_size",
+    "auto_fixed_length",
+    "auto_fixed_sequences",
     "auto_lam",
     "auto_patience",
     "auto_rate",
+    "auto_recurrent_lam",
+    "auto_recurrent_rate",
 ]
 
 
-def auto_lam(n_fixed: int, n_layers: int) -> float:
-    """λ = max(0.001 n̄_b, max(8, 0.01 n̄_b) / layers).
+def auto_lam(n_fixed: int, n_layers: int, n_pixels: int = 1) -> float:
+    """λ = max(0.001 n̄_b, max(8, 0.01 n̄_b) / layers); for images 0.004 n̄_b × pixels.
 
     The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
     that many layers bear less of it; and with a small λ the solve on a handful of rows
-    follows them to the letter.
+    follows them to the letter.  To a convolution every pixel is a row.
     """
+    if n_pixels > 1:
+        return 4e-3 * n_fixed * n_pixels
     return max(1e-3 * n_fixed, max(8.0, 1e-2 * n_fixed) / n_layers)
 
 
-def auto_fixed_batch_size(n_samples: int, widest: int) -> int:
-    """n̄_b: enough rows for the widest layer's inputs, at most all of them."""
-    return min(n_samples, max(1000, 2 * widest))
+def auto_fixed_batch_size(n_samples: int, widest: int, n_pixels: int = 1) -> int:
+    """n̄_b: enough rows for the widest layer's inputs, at most all of them.
+
+    Of images, whose pixels are rows to a convolution, the paper's 100 are enough.
+    """
+    return min(n_samples, max(1000, 2 * widest) if n_pixels == 1 else 100)
+
+
+def auto_fixed_length(n_steps: int) -> int:
+    """n̄_t of noise: the solve needs rows, not long sequences (Sec. 5.4)."""
+    return min(n_steps, 60)
+
+
+def auto_fixed_sequences(
+    n_samples: int,
+    n_steps: int,
+    widest_recurrent: int,
+    widest_exit: int,
+    per_step: bool,
+) -> int:
+    """n̄_b of sequences: rows are steps, but for exit layers behind the last step."""
+    by_steps = -(-max(1000, 2 * widest_recurrent) // n_steps)
+    exits = -(-widest_exit // n_steps) if per_step else widest_exit
+    return min(n_samples, max(100, by_steps, 2 * exits))
+
+
+def auto_recurrent_lam(n_rows: int) -> float:
+    """λ = max(16, 0.001 rows), the rows being all steps of X̄.
+
+    A state is shrunk at every step, so it bears less than a dense layer; and on a
+    handful of rows a small λ lets training swing wildly.
+    """
+    return max(16.0, 1e-3 * n_rows)
 
 
 def auto_batch_size(n_samples: int) -> int:
@@ -31,11 +67,20 @@ def auto_batch_size(n_samples: int) -> int:
     return min(200, n_samples)
 
 
-def auto_rate(solver: str, parameterization: str) -> float:
-    """Step size: targets are of order 1, weights of order 1/√n_in."""
+def auto_rate(solver: str, parameterization: str, images: bool = False) -> float:
+    """Step size: targets are of order 1, weights of order 1/√n_in.
+
+    The large λ that goes with images holds their weights back.
+    """
     if parameterization == "weights":
         return 0.1 if solver == "sgd" else 1e-3
-    return 1.0 if solver == "sgd" else 1e-2
+    return (1.0 if solver == "sgd" else 1e-2) * (10 if images else 1)
+
+
+def auto_recurrent_rate(solver: str, parameterization: str) -> float:
+    """Step size of recurrent networks, whose gradients grow over the steps."""
+    rate = auto_rate(solver, parameterization)
+    return rate if parameterization == "weights" else 0.5 * rate
 
 
 def auto_patience(n_steps: int) -> int:

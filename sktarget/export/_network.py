@@ -30,11 +30,11 @@ INPUT = "X"
 class _AsGiven(nn.Module):
     """Takes X in the form in which the estimator takes it."""
 
-    def __init__(self, module: nn.Module, architecture: dict[str, Any]) -> None:
+    def __init__(self, module: nn.Module, estimator: NetworkEstimator) -> None:
         super().__init__()
         self.module = module
-        self.image_shape = architecture.get("image_shape")
-        self.is_series = "cell" in architecture
+        self.image_shape = _image_shape(estimator)
+        self.is_series = "cell" in estimator._architecture
 
     def forward(self, x: torch.Tensor) -> Any:
         if self.image_shape is not None and x.ndim == 2:
@@ -42,6 +42,11 @@ class _AsGiven(nn.Module):
         if self.is_series and x.is_floating_point():
             x = x[..., None] if x.ndim == 2 else x.transpose(1, 2)
         return self.module(x)
+
+
+def _image_shape(estimator: NetworkEstimator) -> tuple[int, ...] | None:
+    """Give the shape of a row for the network, if rows are images."""
+    return getattr(estimator, "_images", None)
 
 
 def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
@@ -58,8 +63,9 @@ def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
         x = torch.zeros((2, 3) if univariate else (2, n_features, 3), dtype=dtype)
         x[1, ..., -1] = torch.nan
         return x
-    if architecture.get("image_shape") is not None and estimator.image_shape is None:
-        return torch.zeros(2, *architecture["image_shape"], dtype=dtype)
+    shape = _image_shape(estimator)
+    if shape is not None and getattr(estimator, "image_shape", None) is None:
+        return torch.zeros(2, *shape, dtype=dtype)
     return torch.zeros(2, n_features, dtype=dtype)
 
 
@@ -84,7 +90,7 @@ def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
     kind = torch.float32 if dtype == "float32" else torch.float64
     module = copy.deepcopy(estimator.module_).to(kind)
     example = _example(estimator, kind)
-    served = _AsGiven(module, estimator._architecture).eval()
+    served = _AsGiven(module, estimator).eval()
     axes = {INPUT: {0: "n"}, SUMS: {0: "n"}}
     if "cell" in estimator._architecture:
         axes[INPUT][example.ndim - 1] = "time"

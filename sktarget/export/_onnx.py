@@ -26,8 +26,10 @@ def to_onnx(
 
     The input is called ``X``; the number of its rows, and of time steps, is free.  The
     outputs are what the estimator predicts: ``label`` and ``probabilities`` of
-    classifiers, ``predictions`` of regressors.  Anything but an estimator of this
-    package is handed to skl2onnx, which names the outputs of pipelines itself.
+    classifiers, ``predictions`` of regressors.  ``X`` has the form that the estimator
+    takes: images are rows if `image_shape` was given, steps are padded with NaN or 0;
+    what is given out for padded steps has no meaning.  Anything but an estimator of
+    this package is handed to skl2onnx, which names the outputs of pipelines itself.
 
     Parameters
     ----------

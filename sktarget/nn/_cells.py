@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ from sktarget.nn._scan import linear_scan
 
 __all__ = ["Cell", "States", "cell_of", "run_kernel"]
 
+# Steps of packed sequences to run at a time.
+_BLOCK = 16
 Ridge = Callable[[Tensor, Tensor], Tensor]
 States = tuple[Tensor, ...]
 
@@ -258,7 +260,39 @@ def run_kernel(
         return outputs, tuple(last)
     data, sizes, _, back = inputs
     start = data.new_zeros(n_states, int(sizes[0]), cell.n_hidden)
-    outputs, *last = cell.kernel(data, sizes, cell.start(start), flat, *options)
+    if n_states == 1 and not data.is_cuda:
+        outputs, last = _run_in_blocks(cell, data, sizes, start, flat, options)
+    else:
+        outputs, *last = cell.kernel(data, sizes, cell.start(start), flat, *options)
     if back is not None:
         last = [state.index_select(1, back) for state in last]
     return inputs._replace(data=outputs), tuple(last)
+
+
+def _run_in_blocks(
+    cell: Cell,
+    data: Tensor,
+    sizes: Tensor,
+    start: Tensor,
+    flat: list[Tensor],
+    options: tuple[Any, ...],
+) -> tuple[Tensor, list[Tensor]]:
+    """Run packed sequences some steps at a time, handing the states on.
+
+    On the way back torch's packed kernel fills a gradient of the size of all its data
+    at every step, which takes a time quadratic in the steps.
+    """
+    begin = cell.start(start)
+    states = begin if isinstance(begin, list) else [begin]
+    blocks = torch.split(sizes, _BLOCK)
+    outputs, ended = [], []
+    rows = torch.split(data, [int(block.sum()) for block in blocks])
+    for block, part in zip(blocks, rows, strict=True):
+        n_active = int(block[0])
+        ended.append([state[:, n_active:] for state in states])
+        active = [state[:, :n_active] for state in states]
+        begin = active if len(active) > 1 else active[0]
+        out, *states = cell.kernel(part, block, begin, flat, *options)
+        outputs.append(out)
+    parts = [states, *reversed(ended)]
+    return torch.cat(outputs), [torch.cat(kind, 1) for kind in zip(*parts, strict=True)]

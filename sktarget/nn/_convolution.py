@@ -66,6 +66,9 @@ class ConvOperator:
     # Sums are maps like the inputs.
     sums = rows
 
+    def empty_inputs(self, rows: Tensor) -> Tensor:
+        return torch.empty_like(rows)
+
     def is_dual(self, rows: Tensor) -> bool:
         columns = math.prod(self.window.kernel) * rows.shape[1] // self.groups
         return prefers_dual(self._n_patches(rows), columns + self.bias)
@@ -239,8 +242,21 @@ class TargetConv(TargetLayer):
                 f"layer {self.name!r} takes a batch of maps, of {n_axes} axes; got "
                 f"inputs of shape {tuple(inputs.shape)}"
             )
+        if inputs.shape[1] != self._arguments["in_channels"]:
+            raise ValueError(
+                f"layer {self.name!r} takes maps of {self._arguments['in_channels']} "
+                f"channels; got {inputs.shape[1]}, in inputs of shape "
+                f"{tuple(inputs.shape)}"
+            )
         if any(self._ends):
             inputs = F.pad(inputs, self._ends, mode=self._mode)
+        window = self._operator.window
+        if min(window.outputs(tuple(inputs.shape[2:]))) < 1:
+            raise ValueError(
+                f"layer {self.name!r} has a kernel of {window.kernel} with dilation "
+                f"{window.dilation}, larger than its map of {tuple(inputs.shape[2:])} "
+                f"with padding {window.padding}: pad more, or pool less before it"
+            )
         return super().forward(inputs)
 
     def use_plain_layout(self) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["noise_batch", "sample_batch"]
 
+Array = NDArray[Any]
 Floats = NDArray[np.floating]
 # Rows are hashed in slices of about this many words, to bound the memory.
 _SLICE = 1 << 22
 
 
-def sample_batch(
-    X: Floats, size: int, seed: int, weight: Floats | None = None
-) -> Floats:
+def sample_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -> Array:
     """Draw distinct rows, each with probability by the total weight of its repeats.
 
     A seeded hash of its bytes gives every distinct row a uniform number u; the rows
@@ -65,9 +67,7 @@ def sample_batch(
     return X[first[order[:size]]]
 
 
-def noise_batch(
-    X: Floats, size: int, seed: int, weight: Floats | None = None
-) -> Floats:
+def noise_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -> Array:
     """Draw normal rows with the weighted mean and deviation of each column.
 
     Parameters
@@ -84,7 +84,7 @@ def noise_batch(
     Returns
     -------
     ndarray of shape (size, ...)
-        The noise, in the dtype of `X`.
+        The noise, in the dtype of `X`, or float32 if that is of integers.
 
     Examples
     --------
@@ -92,13 +92,31 @@ def noise_batch(
     >>> noise_batch(np.array([[1.0, 5.0], [3.0, 5.0]]), 3, seed=0)[:, 1]
     array([5., 5., 5.])
     """
-    mean = np.average(X, axis=0, weights=weight)
-    deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
+    mean, deviation = _moments(X, weight)
     noise = np.random.RandomState(seed).standard_normal((size, *X.shape[1:]))
-    return (mean + noise * deviation).astype(X.dtype)
+    dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float32)
+    return (mean + noise * deviation).astype(dtype)
 
 
-def _hash_rows(X: Floats, seed: int) -> NDArray[np.uint64]:
+def _moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
+    """Give weighted mean and deviation of each column, a slice of rows at a time."""
+    step = max(1, _SLICE // max(1, X[:1].size))
+    starts = range(0, len(X), step)
+    rows = np.ones(len(X)) if weight is None else weight
+    total = rows.sum()
+
+    def mean_over(f: Callable[[Floats], Floats]) -> Floats:
+        parts = (
+            np.tensordot(rows[i : i + step], f(X[i : i + step].astype(np.float64)), 1)
+            for i in starts
+        )
+        return np.asarray(sum(parts) / total)
+
+    mean = mean_over(lambda x: x)
+    return mean, np.sqrt(mean_over(lambda x: (x - mean) ** 2))
+
+
+def _hash_rows(X: Array, seed: int) -> NDArray[np.uint64]:
     """Hash every row to 64 bits; equal rows (0.0 and -0.0 too) hash equally."""
     n = len(X)
     flat = X.reshape(n, -1)

@@ -6,9 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget.nn._layers import TargetLayer, register
-from sktarget.nn._solve import DenseOperator
+from sktarget.nn._solve import DenseOperator, NarrowOperator
 
 __all__ = ["TargetLinear"]
+
+# Up to this width the ones are written out.
+_NARROW = 64
 
 
 @register(nn.Linear)
@@ -31,19 +34,21 @@ class TargetLinear(TargetLayer):
         self.out_features = layer.out_features
         self.weight = layer.weight.detach().clone()
         self.bias = None if layer.bias is None else layer.bias.detach().clone()
-        self._operator = DenseOperator(bias=layer.bias is not None)
+        self._has_bias = layer.bias is not None
+        narrow = self._has_bias and layer.in_features <= _NARROW
+        self._operator = NarrowOperator() if narrow else DenseOperator(self._has_bias)
 
     @property
     def operator(self) -> DenseOperator:
         return self._operator
 
     def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self._operator.bias:
+        if self._has_bias:
             return matrix[1:].T, matrix[0]
         return matrix.T, None
 
     def without_bias(self, matrix: Tensor) -> Tensor:
-        return matrix[1:] if self._operator.bias else matrix
+        return matrix[1:] if self._has_bias else matrix
 
     def apply_weights(
         self, inputs: Tensor, weight: Tensor, bias: Tensor | None

@@ -7,7 +7,11 @@ from enum import Enum
 
 from torch import Tensor
 
-__all__ = ["Pass", "Phase"]
+__all__ = ["NotOneBatch", "Pass", "Phase"]
+
+
+class NotOneBatch(Exception):  # noqa: N818 - a signal, caught by `TargetSpace`
+    """X̄ and X cannot run as one batch, though X̄ alone looked as if they could."""
 
 
 class Phase(Enum):

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.nn._cells import Cell, States, cell_of, run_kernel
 from sktarget.nn._layers import StandIn, TargetMap, register
-from sktarget.nn._pass import Pass, Phase
+from sktarget.nn._pass import NotOneBatch, Pass, Phase
 from sktarget.nn._sequences import Packing, last_steps, real_rows, reverse, shift
 from sktarget.nn._solve import DenseOperator, solve_and_apply
 
@@ -183,6 +183,8 @@ class TargetRecurrent(StandIn):
     def _cascade(self, inputs: Sequences, current: Pass) -> tuple[Sequences, States]:
         """Solve for and run one layer after the other."""
         packing, directions = Packing(inputs), self._directions()
+        if current.phase is Phase.SOLVE and packing.stacks_on(directions[0].targets):
+            raise NotOneBatch
         x, last = packing.pad(inputs), []
         width = 1 + self.bidirectional
         for start in range(0, len(directions), width):

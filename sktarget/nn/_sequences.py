@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 __all__ = ["Packing", "last_steps", "real_rows", "reverse", "shift"]
 
@@ -27,25 +27,34 @@ class Packing:
     def __init__(self, inputs: Tensor | PackedSequence) -> None:
         self.lengths: Tensor | None = None
         if isinstance(inputs, PackedSequence):
-            self._packed = inputs
-            self.lengths = pad_packed_sequence(inputs)[1].to(inputs.data.device)
+            device, n_rows = inputs.data.device, len(inputs.data)
+            # Torch's own functions write step by step, which on the way back takes a
+            # time quadratic in the steps.  So they only tell which row goes where.
+            numbers = torch.arange(1, n_rows + 1, device=device)[:, None]
+            where, lengths = pad_packed_sequence(
+                inputs._replace(data=numbers), batch_first=True
+            )
+            self.lengths = lengths.to(device)
+            self._packed, self._shape = inputs, where.shape[:2]
+            self._places = where.flatten().argsort()[-n_rows:]
+
+    def stacks_on(self, targets: Tensor) -> bool:
+        """Tell whether other sequences were packed together with those of X̄."""
+        return self.lengths is not None and len(self.lengths) != len(targets)
 
     def pad(self, inputs: Tensor | PackedSequence) -> Tensor:
         """Turn such a batch into one of shape (n, time, features)."""
-        if isinstance(inputs, PackedSequence):
-            return pad_packed_sequence(inputs, batch_first=True)[0]
-        return inputs
+        if not isinstance(inputs, PackedSequence):
+            return inputs
+        rows = inputs.data
+        padded = rows.new_zeros(self._shape.numel(), rows.shape[1])
+        return padded.index_copy(0, self._places, rows).view(*self._shape, -1)
 
     def pack(self, padded: Tensor) -> Tensor | PackedSequence:
         """Turn (n, time, features) into such a batch."""
         if self.lengths is None:
             return padded
-        _, sizes, order, back = self._packed
-        lengths = self.lengths
-        if order is not None:
-            padded, lengths = padded[order], lengths[order]
-        data = pack_padded_sequence(padded, lengths.cpu(), batch_first=True).data
-        return PackedSequence(data, sizes, order, back)
+        return self._packed._replace(data=padded.flatten(0, 1)[self._places])
 
 
 def shift(states: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sktarget.nn import _initialisation
 from sktarget.nn._layers import TargetMap
-from sktarget.nn._pass import Pass, Phase
+from sktarget.nn._pass import NotOneBatch, Pass, Phase
 from sktarget.nn._replacement import replace_layer, replace_layers
 
 __all__ = ["TargetSpace"]
@@ -307,11 +307,14 @@ class TargetSpace(nn.Module):
                 outputs = self.module(x)
         elif self._stacks and x.shape[1:] == fixed.shape[1:]:
             stacked = torch.cat([fixed, x])
-            with self._running(Phase.SOLVE, stacked) as run:
-                outputs = self.module(stacked)
-            if not _has_rows(outputs, len(stacked)):
-                # One row a pattern of X̄ was a coincidence.
+            try:
+                with self._running(Phase.SOLVE, stacked) as run:
+                    outputs = self.module(stacked)
+                # One row a pattern of X̄ may have been a coincidence.
+                self._stacks = _has_rows(outputs, len(stacked))
+            except NotOneBatch:
                 self._stacks = False
+            if not self._stacks:
                 return self.forward_with_weights(x)
             outputs = tree_map(lambda out: _tail(out, n), outputs)
         else:

@@ -8,7 +8,61 @@ import torch
 from skorch.dataset import Dataset
 from torch import Tensor
 
-__all__ = ["Batch", "MiniBatches", "TensorData"]
+__all__ = ["Batch", "MiniBatches", "TensorData", "as_inputs", "rows_at_a_time"]
+
+# Rows, and numbers in them, that are evaluated at a time, so that what a layer gives
+# is still in cache for the next, and maps of images fit into memory.
+_MOST_ROWS = 1024
+_MOST_NUMBERS = 1 << 19
+
+
+def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Turn what is stored into what a network reads.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        Floating point, uint8 for the brightness of pixels, or int64 for token ids.
+    dtype : torch.dtype, default=torch.float32
+        What to turn into.
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+        Bytes 0 to 255 scaled to the range from 0 to 1; token ids as they are; other
+        numbers in `dtype`, and `x` itself where nothing changes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> as_inputs(torch.tensor([[0, 51, 255]], dtype=torch.uint8))
+    tensor([[0.0000, 0.2000, 1.0000]])
+    """
+    if x.dtype == torch.int64:
+        return x
+    return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+
+
+def rows_at_a_time(x: Tensor) -> int:
+    """Say how many rows to evaluate at once.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        The inputs.
+
+    Returns
+    -------
+    int
+        A number of rows, at least one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rows_at_a_time(torch.zeros(9, 4)), rows_at_a_time(torch.zeros(9, 3, 32, 32))
+    (1024, 170)
+    """
+    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, x[:1].numel())))
 
 
 class Batch(tuple[Tensor, Tensor]):
@@ -46,6 +100,10 @@ class TensorData(Dataset):
     mean_weight : float, default=1.0
         Mean of the weights before they were brought to mean 1: how many rows a row
         stands for.
+    device : torch.device, optional
+        Where the network is, if not where `x` is; batches of `x` are sent there.
+    dtype : torch.dtype, optional
+        In which the network computes, if not that of `x`; see :func:`as_inputs`.
     """
 
     def __init__(
@@ -54,9 +112,16 @@ class TensorData(Dataset):
         y: Tensor,
         weight: Tensor | None = None,
         mean_weight: float = 1.0,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.x, self.y, self.weight = x, y, weight
         self.mean_weight = mean_weight
+        self.device, self.dtype = device or x.device, dtype or x.dtype
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Prepare some rows of `x` for the network."""
+        return as_inputs(x.to(self.device), self.dtype)
 
     @property
     def X(self) -> Tensor:  # noqa: N802
@@ -68,7 +133,7 @@ class TensorData(Dataset):
 
     def __getitem__(self, index: slice | Tensor) -> Batch:
         weight = None if self.weight is None else self.weight[index]
-        return Batch(self.x[index], self.y[index], weight)
+        return Batch(self.inputs(self.x[index]), self.y[index], weight)
 
 
 class MiniBatches:
@@ -99,7 +164,7 @@ class MiniBatches:
     def __iter__(self) -> Iterator[Batch]:
         data, n = self.data, len(self.data)
         if self.batch_size >= n:
-            yield Batch(data.x, data.y, data.weight)
+            yield Batch(data.inputs(data.x), data.y, data.weight)
             return
         if self.generator is None:
             for start in range(0, n, self.batch_size):

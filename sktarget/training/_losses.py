@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["LOSSES", "Loss", "squared_norm"]
+__all__ = ["LOSSES", "Loss", "over_steps", "squared_norm"]
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -45,6 +45,36 @@ LOSSES: dict[str, Loss] = {
     "squared_error": squared_error,
 }
 """Losses by name, each of (sums, y, weight of the rows or None)."""
+
+
+def over_steps(loss: Loss) -> Loss:
+    """Make a loss over the steps of sequences out of one over rows.
+
+    Parameters
+    ----------
+    loss : callable
+        A loss of classification, of sums (m, n_outputs), y and weights of m rows.
+
+    Returns
+    -------
+    callable
+        Of sums (n, time, n_outputs), y of shape (n, time), -1 where a step does not
+        count, and weights (n, time) or None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sums, y = torch.zeros(1, 2, 3), torch.tensor([[2, -1]])
+    >>> over_steps(cross_entropy)(sums, y, None)
+    tensor(1.0986)
+    """
+
+    def of_steps(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        counts = y >= 0
+        per_step = None if weight is None else weight[counts]
+        return loss(sums[counts], y[counts], per_step)
+
+    return of_steps
 
 
 class _SquaredNorm(torch.autograd.Function):

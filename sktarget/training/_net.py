@@ -18,7 +18,7 @@ from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
-from sktarget.training._data import Batch, MiniBatches, TensorData
+from sktarget.training._data import Batch, MiniBatches, TensorData, rows_at_a_time
 from sktarget.training._losses import Loss, squared_norm
 from sktarget.training._monitor import (
     Monitor,
@@ -162,7 +162,7 @@ class TrainingNet(NeuralNet):
         if training:
             self.mean_weight = dataset.mean_weight
             return MiniBatches(dataset, self.batch_size, self.generator)
-        return MiniBatches(dataset, max(self.batch_size, 4096))
+        return MiniBatches(dataset, max(self.batch_size, rows_at_a_time(dataset.x)))
 
     def train_step_single(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Forward, loss and penalty, backward."""
@@ -206,6 +206,7 @@ class TrainingNet(NeuralNet):
         total: Any = 0.0
         outputs = []
         for batch in iterator:
+            self.history.new_batch()  # where callbacks of a batch leave their records
             self.notify("on_batch_begin", batch=batch, training=training)
             try:
                 step = step_fn(batch, **fit_params)
@@ -226,11 +227,14 @@ class TrainingNet(NeuralNet):
 
     def predict(self, X: Any) -> Any:
         """Predict as the estimator will, for callbacks that score."""
-        x = X.x if isinstance(X, TensorData) else torch.as_tensor(X)
+        if not isinstance(X, TensorData):
+            x = torch.as_tensor(X)
+            X = TensorData(x, x)
         if self.module_.training:
             self.module_.eval()
+        parts = torch.split(X.x, rows_at_a_time(X.x))
         with torch.no_grad():
-            stacked = torch.cat([self.module_(part) for part in torch.split(x, 4096)])
+            stacked = torch.cat([self.module_(X.inputs(part)) for part in parts])
         if self.decode is None:
             return stacked.numpy(force=True)
         return self.decode(stacked)
@@ -326,6 +330,7 @@ def train(
         optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
     if optimiser_state is not None:
         net.optimizer_.load_state_dict(optimiser_state)
+        _lay_out_as_parameters(net.optimizer_)
     net.notify("on_train_begin", X=data, y=None)
     interrupted = False
     to_go = settings.max_iter - (len(log.loss_curve) - already)
@@ -344,6 +349,14 @@ def train(
     )
     state: dict[str, Any] = net.optimizer_.state_dict()
     return state
+
+
+def _lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:
+    # Fused optimisers read the memory of parameter and state side by side.
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _in_order(

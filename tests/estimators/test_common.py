@@ -8,12 +8,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+)
 from tests.estimators.support import ESTIMATORS, for_both
 
 # Name of a check -> reason, for each class. Empty, and to remain so: a check that
 # fails is a fault of the estimator.
-EXPECTED_FAILED_CHECKS: dict[type, dict[str, str]] = {kind: {} for kind in ESTIMATORS}
+EXPECTED_FAILED_CHECKS: dict[type, dict[str, str]] = {
+    kind: {} for kind in [*ESTIMATORS, TargetSpaceSequenceClassifier]
+}
 
 
 def expected_failed_checks(estimator: Any) -> dict[str, str]:
@@ -22,7 +28,11 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
-    [TargetSpaceClassifier(), TargetSpaceRegressor()],
+    [
+        TargetSpaceClassifier(),
+        TargetSpaceRegressor(),
+        TargetSpaceSequenceClassifier(),
+    ],
     expected_failed_checks=expected_failed_checks,
 )
 def test_scikit_learn(estimator: Any, check: Any) -> None:
@@ -70,3 +80,30 @@ def test_tags_tell_the_truth(kind: type) -> None:
 
 def test_filter_names_an_existing_warning() -> None:
     assert ConvergenceWarning.__module__ == "sklearn.exceptions"
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "settings", [{"cell": "lstm"}, {"parameterization": "weights"}]
+)
+def test_scikit_learn_on_other_sequence_networks(settings: dict[str, Any]) -> None:
+    for check in (
+        "check_estimators_dtypes",
+        "check_fit_idempotent",
+        "check_methods_sample_order_invariance",
+        "check_methods_subset_invariance",
+        "check_sample_weight_equivalence_on_dense_data",
+        "check_readonly_memmap_input",
+    ):
+        estimator = TargetSpaceSequenceClassifier(
+            recurrent_layer_sizes=(8,), max_iter=20, **settings
+        )
+        getattr(estimator_checks, check)("TargetSpaceSequenceClassifier", estimator)
+
+
+def test_sequences_have_two_axes_or_three() -> None:
+    tags = TargetSpaceSequenceClassifier().__sklearn_tags__()
+    assert tags.input_tags.two_d_array
+    assert tags.input_tags.three_d_array
+    assert not tags.non_deterministic
+    assert not tags.classifier_tags.poor_score

@@ -499,6 +499,28 @@ def test_unbatched_maps_are_refused() -> None:
         TargetSpace(nn.Sequential(nn.Conv2d(3, 2, 3)), torch.rand(3, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("layer", "extents", "match"),
+    [
+        (nn.Conv2d(1, 2, 5), (4, 9), r"'0'.*\(5, 5\).*\(4, 9\).*pad more"),
+        (nn.Conv2d(1, 2, 5, padding=1), (2, 2), r"\(5, 5\).*padding \(1, 1\)"),
+        (nn.Conv2d(1, 2, 3, dilation=4), (8, 8), r"dilation \(4, 4\).*\(8, 8\)"),
+        (nn.Conv1d(1, 2, 7), (6,), r"\(7,\).*\(6,\)"),
+        (
+            nn.Conv2d(1, 2, 9, padding=2, padding_mode="circular"),
+            (4, 4),
+            r"\(9, 9\).*\(8, 8\)",
+        ),
+        (nn.Conv2d(3, 2, 3), (8, 8), "'0' takes maps of 3 channels; got 1"),
+    ],
+)
+def test_maps_that_do_not_fit_are_refused(
+    layer: nn.Module, extents: tuple[int, ...], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        TargetSpace(nn.Sequential(layer), torch.rand(3, 1, *extents))
+
+
 # --- Dropout --------------------------------------------------------------------------
 
 

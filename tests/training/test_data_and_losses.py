@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import log_loss, mean_squared_error
 from torch import Tensor
 
-from sktarget.training import LOSSES, TensorData
+from sktarget.training import LOSSES, TensorData, as_inputs, rows_at_a_time
 from sktarget.training._data import MiniBatches
 from sktarget.training._losses import squared_norm
 from tests import reference
@@ -69,6 +69,48 @@ def test_without_generator_rows_keep_their_order() -> None:
         [4, 5, 6, 7],
         [8, 9],
     ]
+
+
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_bytes_are_scaled_batch_by_batch(batch_size: int) -> None:
+    stored = torch.arange(0, 255, 51, dtype=torch.uint8).reshape(5, 1, 1, 1)
+    rows = TensorData(stored, torch.arange(5), dtype=torch.float64)
+    given = torch.cat([x for x, _ in MiniBatches(rows, batch_size)])
+    assert given.dtype == torch.float64
+    np.testing.assert_allclose(given.flatten(), np.arange(5) / 5, rtol=1e-15)
+    assert rows.x is stored
+
+
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_batches_go_to_the_device_one_at_a_time(batch_size: int) -> None:
+    device = torch.device("meta")
+    rows = TensorData(torch.rand(5, 1, 2, 2), torch.arange(5), device=device)
+    assert [x.device for x, _ in MiniBatches(rows, batch_size)] == [device] * len(
+        MiniBatches(rows, batch_size)
+    )
+    assert rows.x.device.type == "cpu"
+
+
+def test_inputs_that_need_no_change_are_the_very_tensor() -> None:
+    x = torch.rand(3, 4)
+    assert as_inputs(x) is x
+    assert as_inputs(x, torch.float64).dtype == torch.float64
+    tokens = torch.tensor([7, 8])
+    assert as_inputs(tokens) is tokens
+
+
+@pytest.mark.parametrize(
+    ("shape", "n"),
+    [
+        ((0, 5), 1024),
+        ((9, 10**7), 1),
+        ((9, 1, 28, 28), 668),
+        ((9, 3, 1000, 1000), 1),
+        ((9, 1, 4, 4), 1024),
+    ],
+)
+def test_images_are_evaluated_in_bounded_numbers(shape: Any, n: int) -> None:
+    assert rows_at_a_time(torch.empty(shape, device="meta")) == n
 
 
 # --- Losses ---------------------------------------------------------------------------

@@ -1,13 +1,9 @@
-"""Ordinary torch modules built from hyper-parameters.
-
-A network that the estimators build is plain PyTorch: it knows nothing of targets, so
-that the very same module trains in target space or, as the control, in weight space.
-"""
+"""Dense networks; activations, initial weights and dropout for all networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -135,14 +131,17 @@ class DenseNetwork(nn.Module):
         return result
 
 
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
 def initialise_(
-    layer: nn.Linear, activation: str, generator: torch.Generator | None
-) -> nn.Linear:
-    """Draw the weights of a dense layer to suit an activation; zero its bias.
+    layer: Layer, activation: str, generator: torch.Generator | None
+) -> Layer:
+    """Draw the weights of a layer to suit an activation; zero its bias.
 
     Parameters
     ----------
-    layer : nn.Linear
+    layer : nn.Linear or nn.Conv2d
         The layer, changed in place.
     activation : str
         A key of ``ACTIVATIONS``: the rectifiers get He's uniform distribution, the
@@ -152,7 +151,7 @@ def initialise_(
 
     Returns
     -------
-    nn.Linear
+    nn.Linear or nn.Conv2d
         The layer given.
     """
     if activation in ("relu", "leaky_relu"):

@@ -1,0 +1,30 @@
+"""Ordinary torch modules built from hyper-parameters.
+
+A network that the estimators build is plain PyTorch: it knows nothing of targets, so
+that the very same module trains in target space or, as the control, in weight space.
+"""
+
+from sktarget.architectures._convolutional import (
+    ConvLayer,
+    ConvolutionalNetwork,
+    map_sizes,
+)
+from sktarget.architectures._dense import (
+    ACTIVATIONS,
+    DenseNetwork,
+    SeededDropout,
+    initialise_,
+)
+from sktarget.architectures._recurrent import CELLS, RecurrentNetwork
+
+__all__ = [
+    "ACTIVATIONS",
+    "CELLS",
+    "ConvLayer",
+    "ConvolutionalNetwork",
+    "DenseNetwork",
+    "RecurrentNetwork",
+    "SeededDropout",
+    "initialise_",
+    "map_sizes",
+]

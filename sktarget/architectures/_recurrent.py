@@ -1,0 +1,249 @@
+"""Recurrent networks with exit layers, on sequences of unequal lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from sktarget.architectures._dense import DenseNetwork, SeededDropout
+
+__all__ = ["CELLS", "RecurrentNetwork"]
+
+CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+"""Recurrent modules by their names in the estimators."""
+
+_EMBEDDING_DEVIATION = 0.1
+
+
+class RecurrentNetwork(nn.Module):
+    """Recurrent layers and exit layers, maybe on top of an embedding of token ids.
+
+    Padding lies behind the steps of a sequence: token ids of 0, or steps of NaN.  It
+    reaches neither the recurrent layers, which are given packed sequences, nor the
+    exit layers, whose rows are real steps only.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Channels of a sequence; not used with token ids.
+    recurrent_layer_sizes : sequence of int
+        Widths of the recurrent layers, at least one.
+    hidden_layer_sizes : sequence of int
+        Widths of the hidden exit layers.
+    n_outputs : int
+        Number of outputs; they are the bare sums of the last layer.
+    cell : {"rnn", "lstm", "gru"}
+        Kind of the recurrent layers.
+    activation : str
+        Of the exit layers, a key of ``ACTIVATIONS``; also that of the recurrent layers
+        for ``cell="rnn"``, where it is "tanh" or "relu".
+    bidirectional : bool, default=False
+        Run every recurrent layer in both directions.
+    return_sequences : bool, default=False
+        Give outputs at every step; otherwise once, from the states in which every
+        direction ends.
+    vocabulary_size : int, optional
+        Number of token ids, padding included; None for sequences of real numbers.
+    embedding_dim : int, optional
+        Width of the embedding, if there is a vocabulary.
+    shortcuts, dropout, batch_norm
+        Of the exit layers, see :class:`DenseNetwork`; dropout also follows every
+        recurrent layer.
+    generator : torch.Generator, optional
+        Source of randomness for the initial weights and for dropout.
+    dtype : torch.dtype, optional
+        Of the weights; torch's default if None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = RecurrentNetwork(2, (5,), (), 3, cell="lstm", activation="tanh")
+    >>> net(torch.zeros(4, 7, 2)).shape
+    torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        recurrent_layer_sizes: Sequence[int],
+        hidden_layer_sizes: Sequence[int],
+        n_outputs: int,
+        *,
+        cell: str,
+        activation: str,
+        bidirectional: bool = False,
+        return_sequences: bool = False,
+        vocabulary_size: int | None = None,
+        embedding_dim: int | None = None,
+        shortcuts: bool = False,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.return_sequences = return_sequences
+        self.bidirectional = bidirectional
+        self.embedding: nn.Embedding | None = None
+        if vocabulary_size is not None:
+            assert embedding_dim is not None
+            self.embedding = _embedding(
+                vocabulary_size, embedding_dim, generator, dtype
+            )
+            n_inputs = embedding_dim
+        options: dict[str, Any] = {"nonlinearity": activation} if cell == "rnn" else {}
+        directions = 1 + bidirectional
+        self.recurrent = nn.ModuleList()
+        for width in recurrent_layer_sizes:
+            layer = CELLS[cell](
+                input_size=n_inputs,
+                hidden_size=width,
+                batch_first=True,
+                bidirectional=bidirectional,
+                device="meta",
+                dtype=dtype,
+                **options,
+            )
+            self.recurrent.append(_initialise_cell_(layer, generator))
+            n_inputs = directions * width
+        self.dropout = (
+            SeededDropout(dropout, generator) if dropout > 0 else nn.Identity()
+        )
+        self.exit = DenseNetwork(
+            n_inputs,
+            hidden_layer_sizes,
+            n_outputs,
+            activation,
+            shortcuts=shortcuts,
+            dropout=dropout,
+            batch_norm=batch_norm,
+            generator=generator,
+            dtype=dtype,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map sequences to the sums of the last layer.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, time) or (n, time, channels)
+            Token ids; or real numbers, which of a network with an embedding are taken
+            for embedded tokens.
+
+        Returns
+        -------
+        Tensor of shape (n, n_outputs) or (n, time, n_outputs)
+            The sums; zero where there is padding.
+        """
+        real = _real_steps(x)
+        if self.embedding is not None and not x.is_floating_point():
+            x = self.embedding(x)
+        lengths = None if real is None else real.sum(1)
+        if real is not None:
+            x = x.masked_fill(~real[..., None], 0)
+        states = self._recur(x, lengths)
+        if not self.return_sequences:
+            return self._exit(self._ends(states, lengths))
+        if real is None:
+            return self._exit(states.flatten(0, 1)).view(*states.shape[:2], -1)
+        sums = self._exit(states[real])
+        return sums.new_zeros(*real.shape, sums.shape[-1]).masked_scatter(
+            real[..., None], sums
+        )
+
+    def _recur(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        for layer in self.recurrent:
+            # What is behind the end does not reach back, and packed sequences are
+            # slow on the CPU; but who solves for weights has to know the lengths.
+            packs = self.bidirectional or type(layer) not in CELLS.values()
+            if lengths is None or not packs:
+                x = layer(x)[0]
+            else:
+                x = _run_packed(layer, x, lengths)
+            x = self.dropout(x)
+        return x
+
+    def _exit(self, rows: Tensor) -> Tensor:
+        sums: Tensor = self.exit(rows)
+        return sums
+
+    def _ends(self, states: Tensor, lengths: Tensor | None) -> Tensor:
+        """Take the state in which each direction ends: (n, directions * width)."""
+        if lengths is None:
+            last = states[:, -1]
+        else:
+            at = (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])
+            last = states.gather(1, at)[:, 0]
+        if not self.bidirectional:
+            return last
+        width = states.shape[-1] // 2
+        return torch.cat([last[:, :width], states[:, 0, width:]], dim=1)
+
+
+def _run_packed(layer: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
+    """Run a recurrent layer on the steps (n, time, features) before padding."""
+    lengths = lengths.cpu()
+    if torch.onnx.is_in_onnx_export():  # which knows this form only
+        given = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        states: Tensor = pad_packed_sequence(layer(given)[0], batch_first=True)[0]
+        return states
+    # Packing and padding data step by step would be slow on the way back.
+    shape = x.shape[:2]
+    places = pack_padded_sequence(
+        torch.arange(shape.numel(), device=x.device).view(shape),
+        lengths,
+        batch_first=True,
+        enforce_sorted=False,
+    )
+    packed = places._replace(data=x.flatten(0, 1)[places.data])
+    rows: Tensor = layer(packed)[0].data
+    padded = rows.new_zeros(shape.numel(), rows.shape[1])
+    return padded.index_copy(0, places.data, rows).view(*shape, -1)
+
+
+def _real_steps(x: Tensor) -> Tensor | None:
+    """Mark the steps before padding, (n, time); None if there is no padding at all."""
+    if x.is_floating_point():
+        padding = x[..., 0].isnan()
+        return ~padding if bool(padding.any()) else None
+    # A 0 among the tokens of a sequence is a step as well, whatever it may stand for.
+    real = x.ne(0).long().flip(1).cumsum(1).flip(1) > 0
+    return None if bool(real[:, -1].all()) else real
+
+
+def _embedding(
+    n_ids: int, width: int, generator: torch.Generator | None, dtype: torch.dtype | None
+) -> nn.Embedding:
+    """Make an embedding of normal numbers (Sec. 5.4), zeros for padding."""
+    weight = torch.empty(n_ids, width, dtype=dtype)
+    nn.init.normal_(weight, std=_EMBEDDING_DEVIATION, generator=generator)
+    weight[0] = 0
+    return nn.Embedding(n_ids, width, padding_idx=0, _weight=weight)
+
+
+def _initialise_cell_(
+    layer: nn.RNNBase, generator: torch.Generator | None
+) -> nn.RNNBase:
+    """Draw the weights of a recurrent module, gate by gate; zero its biases.
+
+    Inputs get Glorot's uniform distribution, states an orthogonal matrix, and the
+    forget gate of an LSTM a bias of 1, so that it starts by remembering.
+    """
+    layer.to_empty(device="cpu")
+    for name, weight in layer.named_parameters():
+        if name.startswith("bias"):
+            nn.init.zeros_(weight)
+            if isinstance(layer, nn.LSTM) and name.startswith("bias_ih"):
+                nn.init.ones_(weight.detach().chunk(4)[1])
+            continue
+        for gate in torch.split(weight.detach(), layer.hidden_size):
+            if name.startswith("weight_ih"):
+                nn.init.xavier_uniform_(gate, generator=generator)
+            else:
+                nn.init.orthogonal_(gate, generator=generator)
+    layer.flatten_parameters()
+    return layer

@@ -1,0 +1,224 @@
+"""The parameters `conv_layers` and `image_shape`, and X as images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sktarget.architectures import ConvLayer, map_sizes
+
+__all__ = [
+    "as_rows",
+    "n_axes",
+    "parse_conv_layers",
+    "parse_image_shape",
+    "shape_of_images",
+]
+
+Array = NDArray[Any]
+ImageShape = tuple[int, int, int]
+
+
+def parse_conv_layers(conv_layers: Any) -> tuple[ConvLayer, ...]:
+    """Read the parameter.
+
+    Parameters
+    ----------
+    conv_layers : sequence of (kernel, channels, pool)
+        The parameter as given.
+
+    Returns
+    -------
+    tuple of ConvLayer
+        Its layers.
+
+    Raises
+    ------
+    ValueError
+        If it holds no layer, or anything else than layers.
+    """
+    layers = list(conv_layers)
+    if not layers:
+        raise ValueError(
+            "conv_layers=[] holds no layer: give (kernel, channels, pool) for each "
+            "convolution, or None for a dense network"
+        )
+    return tuple(_parse_layer(i, layer) for i, layer in enumerate(layers))
+
+
+def _parse_layer(i: int, layer: Any) -> ConvLayer:
+    try:
+        kernel, channels, pool = layer
+    except (TypeError, ValueError):
+        kernel, channels, pool = None, None, None
+    edges = (kernel, kernel) if np.ndim(kernel) == 0 else tuple(kernel)
+    pool = 1 if pool is None and channels is not None else pool
+    if len(edges) != 2 or not all(map(_is_positive, (*edges, channels, pool))):
+        raise ValueError(
+            f"conv_layers[{i}] must be (kernel, channels, pool): the edge of the "
+            "kernel or its height and width, the number of channels, and the edge of "
+            "the pooling window (1 or None for no pooling), all positive integers, as "
+            f"in (3, 16, 2); got {layer!r}"
+        )
+    return ConvLayer((int(edges[0]), int(edges[1])), int(channels), int(pool))
+
+
+def parse_image_shape(image_shape: Any) -> ImageShape:
+    """Read the parameter.
+
+    Parameters
+    ----------
+    image_shape : sequence of int
+        The parameter as given.
+
+    Returns
+    -------
+    tuple of int
+        Channels, height and width.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    values = list(image_shape)
+    if len(values) != 3 or not all(map(_is_positive, values)):
+        raise ValueError(
+            "image_shape must be (channels, height, width), three positive integers, "
+            f"got {image_shape!r}"
+        )
+    return int(values[0]), int(values[1]), int(values[2])
+
+
+def _is_positive(value: Any) -> bool:
+    return (
+        isinstance(value, int | np.integer)
+        and not isinstance(value, bool)
+        and int(value) > 0
+    )
+
+
+def n_axes(X: Any) -> int:
+    """Count the axes of what may be an array, a table or nested lists."""
+    return len(_shape(X))
+
+
+def shape_of_images(
+    X: Any, conv_layers: Any, image_shape: Any, has_module: bool
+) -> ImageShape | None:
+    """Find the shape of the images in X, or that X is a table.
+
+    Parameters
+    ----------
+    X : array-like
+        Inputs of ``fit``, before validation.
+    conv_layers, image_shape
+        The parameters as given.
+    has_module : bool
+        Whether the user brings a network, which then stands in for `conv_layers`.
+
+    Returns
+    -------
+    tuple of int or None
+        Channels, height and width; None for a table.
+
+    Raises
+    ------
+    ValueError
+        If X, the two parameters and the network they describe do not fit together.
+    """
+    four = n_axes(X) == 4
+    if conv_layers is None and not has_module:
+        if four:
+            raise ValueError(
+                f"X has 4 axes, as images have, {_shape(X)}, but conv_layers=None "
+                "makes a dense network: set conv_layers or module, or flatten the "
+                "images with X.reshape(len(X), -1)"
+            )
+        return None
+    layers = None if has_module else parse_conv_layers(conv_layers)
+    given = None if image_shape is None else parse_image_shape(image_shape)
+    if four:
+        shape = _last_three(X)
+        if given not in (None, shape):
+            raise ValueError(
+                f"image_shape={given} (channels, height, width) does not match the "
+                f"images in X, {shape}: correct it or leave it out"
+            )
+    elif given is None:
+        if layers is None:
+            return None
+        raise ValueError(
+            "conv_layers needs images, but X has the shape "
+            f"{_shape(X)}: say with image_shape=(channels, height, width) how a row "
+            "is to be read, or give X with the axes (n, channels, height, width)"
+        )
+    else:
+        shape = given
+        columns = _shape(X)[1:]
+        if columns and columns != (math.prod(shape),) and len(columns) == 1:
+            raise ValueError(
+                f"image_shape={shape} (channels, height, width) makes "
+                f"{math.prod(shape)} columns, but X has {columns[0]}: correct "
+                "image_shape, or give X with the axes (n, channels, height, width)"
+            )
+    if layers is not None:
+        try:
+            map_sizes(layers, shape[1:])
+        except ValueError as error:
+            raise ValueError(f"{error} (images of the shape {shape})") from None
+    return shape
+
+
+def as_rows(X: Any, shape: ImageShape | None) -> Any:
+    """Flatten images to rows, as scikit-learn validates them.
+
+    Parameters
+    ----------
+    X : array-like
+        Inputs, before validation.
+    shape : tuple of int or None
+        Shape of the images that the network takes; None where it takes a table.
+
+    Returns
+    -------
+    array-like
+        X itself unless it has 4 axes; then (n, channels × height × width).
+
+    Raises
+    ------
+    ValueError
+        If images have another shape than `shape`.
+    """
+    if n_axes(X) != 4:
+        return X
+    found = _last_three(X)
+    if shape is None:
+        raise ValueError(
+            f"X has 4 axes, as images have, {_shape(X)}, but the estimator was "
+            "fitted on rows of a table: give X with 2 axes"
+        )
+    if found != shape:
+        raise ValueError(
+            f"X holds images of {found[0]} channels and {found[1]} x {found[2]} "
+            f"pixels, but the estimator was fitted on {shape[0]} channels and "
+            f"{shape[1]} x {shape[2]} pixels: bring X into the shape (n, "
+            f"{shape[0]}, {shape[1]}, {shape[2]}), or fit anew"
+        )
+    X = X if hasattr(X, "reshape") else np.asarray(X)
+    return X.reshape(len(X), math.prod(shape))
+
+
+def _shape(X: Any) -> tuple[int, ...]:
+    try:
+        return tuple(X.shape if hasattr(X, "shape") else np.asarray(X).shape)
+    except ValueError:  # Ragged lists; validation has words for them.
+        return ()
+
+
+def _last_three(X: Any) -> ImageShape:
+    _, channels, height, width = _shape(X)
+    return int(channels), int(height), int(width)

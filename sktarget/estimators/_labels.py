@@ -1,0 +1,87 @@
+"""Classes, the loss that they call for, and probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+__all__ = ["ClassLabels"]
+
+Array = NDArray[Any]
+
+
+class ClassLabels:
+    """What classifiers share between their labels and the sums of their networks.
+
+    Two classes take two softmax outputs, as in the paper: a single logistic one moves
+    at half the rate and needs more epochs.
+    """
+
+    classes_: Array
+    n_outputs_: int
+    out_activation_: str
+    _loss: str
+
+    def _learn_classes(self, present: Array, first: bool, classes: Any) -> None:
+        """Take up the classes at the first fit; see to it that no others follow."""
+        if first:
+            self.classes_ = present if classes is None else np.unique(classes)
+            if len(self.classes_) < 2:
+                raise ValueError(
+                    "y must hold at least two classes, but without the rows that "
+                    "sample_weight or class_weight set to zero it holds 1 class: "
+                    f"{self.classes_.tolist()}"
+                )
+            self._set_loss("cross_entropy", len(self.classes_))
+        elif classes is not None and set(np.unique(classes)) != set(self.classes_):
+            raise ValueError(
+                f"classes={classes!r} is not what the first call of partial_fit was "
+                f"given, {self.classes_.tolist()}: leave it out, or clone the estimator"
+            )
+        unknown = np.setdiff1d(present, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y holds the classes {unknown.tolist()}, which are not among the "
+                f"classes of the first fit, {self.classes_.tolist()}: name all classes "
+                "in the first call of partial_fit, or set warm_start=False"
+            )
+
+    def _set_loss(self, loss: str, n_outputs: int) -> None:
+        self._loss = loss
+        self.n_outputs_ = n_outputs
+        self.out_activation_ = "softmax" if loss == "cross_entropy" else "logistic"
+
+    def _encode(self, y: Array) -> Array:
+        """Give the indices of labels."""
+        return np.searchsorted(self.classes_, y)
+
+    def _indices(self, sums: Array) -> Array:
+        """Decide by sums (..., n_outputs): on classes (...,), or on each output."""
+        if self._loss == "cross_entropy":
+            return np.asarray(sums.argmax(axis=-1))
+        return (sums > 0).astype(np.int64)
+
+    def _margins(self, sums: Array) -> Array:
+        """Give what ``decision_function`` does: one number where there are two classes.
+
+        That is by how much the output of the second exceeds that of the first.
+        """
+        binary = self._loss == "cross_entropy" and len(self.classes_) == 2
+        return sums[..., 1] - sums[..., 0] if binary else sums
+
+    def _probabilities(self, sums: Array) -> Array:
+        """Turn sums (..., n_outputs) into probabilities of the same shape."""
+        x = torch.from_numpy(sums)
+        p = torch.softmax(x, -1) if self._loss == "cross_entropy" else torch.sigmoid(x)
+        return p.numpy()
+
+    def _log_probabilities(self, sums: Array) -> Array:
+        """Give their logarithms, accurate where they vanish."""
+        x = torch.from_numpy(sums)
+        if self._loss == "cross_entropy":
+            return torch.log_softmax(x, -1).numpy()
+        return F.logsigmoid(x).numpy()
