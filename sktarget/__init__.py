@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sktarget._version import __version__
+
 if TYPE_CHECKING:
     from sktarget.estimators import (
         TargetSpaceClassifier,
         TargetSpaceRegressor,
         TargetSpaceSequenceClassifier,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "TargetSpaceClassifier",

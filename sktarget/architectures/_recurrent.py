@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sktarget.architectures._dense import DenseNetwork, SeededDropout
 
@@ -179,7 +179,8 @@ class RecurrentNetwork(nn.Module):
         if lengths is None:
             last = states[:, -1]
         else:
-            last = states[torch.arange(len(states), device=states.device), lengths - 1]
+            at = (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])
+            last = states.gather(1, at)[:, 0]
         if not self.bidirectional:
             return last
         width = states.shape[-1] // 2
@@ -188,11 +189,16 @@ class RecurrentNetwork(nn.Module):
 
 def _run_packed(layer: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
     """Run a recurrent layer on the steps (n, time, features) before padding."""
+    lengths = lengths.cpu()
+    if torch.onnx.is_in_onnx_export():  # which knows this form only
+        given = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        states: Tensor = pad_packed_sequence(layer(given)[0], batch_first=True)[0]
+        return states
     # Packing and padding data step by step would be slow on the way back.
     shape = x.shape[:2]
     places = pack_padded_sequence(
         torch.arange(shape.numel(), device=x.device).view(shape),
-        lengths.cpu(),
+        lengths,
         batch_first=True,
         enforce_sorted=False,
     )
@@ -208,7 +214,7 @@ def _real_steps(x: Tensor) -> Tensor | None:
         padding = x[..., 0].isnan()
         return ~padding if bool(padding.any()) else None
     # A 0 among the tokens of a sequence is a step as well, whatever it may stand for.
-    real = x.ne(0).flip(1).cumsum(1).flip(1) > 0
+    real = x.ne(0).long().flip(1).cumsum(1).flip(1) > 0
     return None if bool(real[:, -1].all()) else real
 
 

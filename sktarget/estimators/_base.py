@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -86,6 +87,7 @@ class BaseTargetSpace(NetworkEstimator):
         max_fun: int = 15000,
         device: str = "auto",
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -126,6 +128,7 @@ class BaseTargetSpace(NetworkEstimator):
         self.max_fun = max_fun
         self.device = device
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
 
     def _check_parameters(self, incremental: bool) -> None:
         super()._check_parameters(incremental)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -140,6 +141,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -181,5 +183,6 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
             max_fun=max_fun,
             device=device,
             callbacks=callbacks,
+            checkpoint=checkpoint,
         )
         self.class_weight = class_weight

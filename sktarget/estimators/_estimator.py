@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.callbacks import Callback
 from torch import nn
 
+from sktarget._version import __version__
 from sktarget.estimators import _rules
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
 from sktarget.estimators._network import (
@@ -32,9 +35,11 @@ from sktarget.estimators._network import (
     weight_names,
 )
 from sktarget.estimators._preparation import TrainingRows, hold_out
+from sktarget.estimators._recovery import open_checkpoint
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
     LOSSES,
+    Checkpoint,
     DivergenceError,
     EpochContext,
     Loss,
@@ -56,6 +61,8 @@ Self_ = TypeVar("Self_", bound="NetworkEstimator")
 
 # Attributes that exist only while training can go on.
 _RESUMABLE = ("targets_", "fixed_batch_", "_optimiser_state", "_generator_state")
+# What copies and files carry in addition: the version that wrote them.
+_STAMP = "_sktarget_version"
 
 
 def keeps_fitted_state(
@@ -102,6 +109,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     batch_size: Any
     n_iter_no_change: Any
     callbacks: Any
+    checkpoint: str | os.PathLike[str] | None = None
     n_outputs_: int
 
     # What only some kinds have: networks of the user's own, X̄ of all rows.
@@ -213,6 +221,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         device = resolve_device(self.device)
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
         random = check_random_state(self.random_state)
+        checkpoint = None
+        if self.checkpoint is not None and not incremental:
+            checkpoint = open_checkpoint(self, rows, random, resumes=resumes)
+            random = checkpoint.random_state
         held_out = None
         if self.early_stopping:
             rows, held_out = hold_out(rows, self.validation_fraction, random)
@@ -238,6 +250,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
                 None if held_out is None else held_out.to_tensors(device, dtype),
                 log,
                 generator,
+                checkpoint,
                 incremental=incremental,
                 task={"X": X, "y": y, "metadata": {"sample_weight": sample_weight}},
             )
@@ -271,6 +284,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         held_out: TensorData | None,
         log: TrainingLog,
         generator: torch.Generator,
+        checkpoint: Checkpoint | None,
         *,
         incremental: bool,
         task: dict[str, Any],
@@ -302,6 +316,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             net_class=self._training_net,
             decode=lambda sums: self._decode(sums.numpy(force=True)),
             bridge=bridge,
+            checkpoint=checkpoint,
         )
         self.__dict__.update(fitted())
         self._keep_for_resuming(network, optimiser_state, generator, settings)
@@ -393,9 +408,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """The fitted network as an ordinary torch module, on the CPU."""
         check_is_fitted(self, "n_iter_")
         # A dict, so that predicting leaves the attributes themselves as they are.
-        if "module" not in self._module_cache:
-            self._module_cache["module"] = self._rebuild()
-        module: nn.Module = self._module_cache["module"]
+        module: nn.Module | None = self._module_cache.get("module")
+        if module is None:
+            # Of several threads that come first at once, all get the module of one.
+            module = self._module_cache.setdefault("module", self._rebuild())
         return module
 
     @property
@@ -422,7 +438,19 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         state: dict[str, Any] = super().__getstate__()
         if "_module_cache" in state:
             state = {**state, "_module_cache": {}}
-        return state
+        return {**state, _STAMP: __version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, and warn of what another version of the package has left."""
+        written_by = state.get(_STAMP, "of unknown version")
+        if written_by != __version__:
+            warnings.warn(
+                f"this {type(self).__name__} was stored by sktarget {written_by} and "
+                f"is loaded by {__version__}: compare some predictions with those made "
+                "before, or fit it again",
+                stacklevel=2,
+            )
+        super().__setstate__({k: v for k, v in state.items() if k != _STAMP})
 
     # -- prediction ------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from sktarget.architectures import (
     SeededDropout,
 )
 from sktarget.nn import TargetSpace
+from sktarget.training import state_to_numpy, state_to_torch
 
 __all__ = [
     "WEIGHTED",
@@ -35,6 +37,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
+_GLOBAL_GENERATOR = threading.RLock()
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose weights are ``coefs_``."""
 
@@ -126,13 +129,14 @@ def seeded_globally(needed: bool, seed: int, device: torch.device) -> Iterator[N
     """Seed torch's global generator for a while, and put it back.
 
     A module of the user's own draws its weights and its dropout from there; networks
-    built by this package have generators of their own.
+    built by this package have generators of their own.  One thread at a time may do
+    so, lest one puts back what another has drawn from.
     """
     if not needed:
         yield
         return
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
@@ -170,25 +174,3 @@ def weight_names(network: nn.Module) -> list[str]:
         return list(network.target_layers())
     module = ordinary_module(network)
     return [n for n, m in module.named_modules() if isinstance(m, WEIGHTED)]
-
-
-def state_to_numpy(state: Any) -> Any:
-    """Turn the tensors in nested dicts and lists into arrays of their own."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().cpu().numpy().copy()
-    if isinstance(state, dict):
-        return {key: state_to_numpy(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(state_to_numpy(value) for value in state)
-    return state
-
-
-def state_to_torch(state: Any) -> Any:
-    """Undo :func:`state_to_numpy`, copying the arrays."""
-    if isinstance(state, np.ndarray):
-        return torch.from_numpy(state.copy())
-    if isinstance(state, dict):
-        return {key: state_to_torch(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(state_to_torch(value) for value in state)
-    return state

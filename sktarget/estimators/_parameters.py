@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -68,6 +69,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "max_fun": [Interval(Integral, 1, None, closed="left")],
     "device": [str],
     "callbacks": [list, tuple, None],
+    "checkpoint": [str, os.PathLike, None],
 }
 """Constraints on the parameters that all estimators share."""
 
@@ -178,6 +180,11 @@ default={default}
     Where to train: ``"auto"`` is the first GPU if there is one, else ``"cpu"``.""",
     "callbacks": """list of skorch callbacks or None, default={default}
     Called during training, before the estimator's own stopping rule decides.""",
+    "checkpoint": """path-like or None, default={default}
+    File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
+    goes on from there: after it was killed it ends as it would have undisturbed.  It
+    refuses the file of a fit with other data or parameters; remove a file to begin
+    anew.  The file holds X̄.  See :ref:`recovery`.""",
 }
 
 Class = TypeVar("Class", bound=type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar
@@ -235,6 +236,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -274,6 +276,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
             max_fun=max_fun,
             device=device,
             callbacks=callbacks,
+            checkpoint=checkpoint,
         )
         self.cell = cell
         self.recurrent_layer_sizes = recurrent_layer_sizes

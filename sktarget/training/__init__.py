@@ -1,14 +1,17 @@
 """The training loop: a skorch net over tensors in memory."""
 
 from sktarget.training._bridge import EpochContext
+from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, TensorData, as_inputs, rows_at_a_time
 from sktarget.training._losses import LOSSES, Loss, over_steps
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingNet, TrainingSettings, train
+from sktarget.training._state import state_to_numpy, state_to_torch
 
 __all__ = [
     "LOSSES",
     "Batch",
+    "Checkpoint",
     "DivergenceError",
     "EpochContext",
     "Loss",
@@ -19,5 +22,7 @@ __all__ = [
     "as_inputs",
     "over_steps",
     "rows_at_a_time",
+    "state_to_numpy",
+    "state_to_torch",
     "train",
 ]

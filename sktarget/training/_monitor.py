@@ -171,6 +171,23 @@ class Monitor(Callback):
         elif self.reason != "diverged" and not _is_usable(net):
             self._diverged(net, f"after epoch {len(self.log.loss_curve)}")
 
+    def state(self) -> dict[str, Any]:
+        """Give what another monitor needs to go on as this one would have."""
+        return {
+            "best": self.best.tensors if self.has_best else None,
+            "best_loss": self.best_loss,
+            "best_score": self.best_score,
+            "reason": self.reason,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state given by :meth:`state`, after ``on_train_begin``."""
+        self.has_best = state["best"] is not None
+        for now, kept in zip(self.best.tensors, state["best"] or (), strict=False):
+            now.copy_(kept)
+        self.best_loss, self.best_score = state["best_loss"], state["best_score"]
+        self.reason = state["reason"]
+
     def _judge_score(self, net: Any, record: Any) -> bool:
         score: float = record["valid_score"]
         self.log.validation_scores.append(score)

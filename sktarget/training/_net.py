@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
+from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, MiniBatches, TensorData, rows_at_a_time
 from sktarget.training._losses import Loss, squared_norm
 from sktarget.training._monitor import (
@@ -267,6 +268,7 @@ def train(
     decode: Callable[[Tensor], Any] | None = None,
     bridge: EpochContext | None = None,
     net_class: Callable[..., TrainingNet] = TrainingNet,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train a network in place.
 
@@ -293,6 +295,8 @@ def train(
     net_class : callable
         Makes the net, which says how a mini-batch is learnt from: :class:`TrainingNet`,
         by the gradient of the loss, or a class derived from it.
+    checkpoint : Checkpoint, optional
+        Keeps every epoch in a file, and goes on from there.
 
     Returns
     -------
@@ -338,19 +342,22 @@ def train(
         ],
         **{f"optimizer__{name}": value for name, value in arguments.items()},
         train_split=None if validation is None else predefined_split(validation),
-        callbacks=_in_order(monitor, settings.callbacks, bridge),
+        callbacks=_in_order(monitor, settings.callbacks, bridge, checkpoint),
         device=None,
         verbose=0,
     )
     net.initialize()
+    already = len(log.loss_curve)
+    if checkpoint is not None:
+        optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
     if optimiser_state is not None:
         net.optimizer_.load_state_dict(optimiser_state)
         _lay_out_as_parameters(net.optimizer_)
-    already = len(log.loss_curve)
     net.notify("on_train_begin", X=data, y=None)
     interrupted = False
+    to_go = settings.max_iter - (len(log.loss_curve) - already)
     try:
-        net.fit_loop(data)
+        net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
     except StopTraining:
         pass
     except KeyboardInterrupt:
@@ -375,7 +382,10 @@ def _lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:
 
 
 def _in_order(
-    monitor: Monitor, callbacks: Sequence[Any], bridge: EpochContext | None
+    monitor: Monitor,
+    callbacks: Sequence[Any],
+    bridge: EpochContext | None,
+    checkpoint: Checkpoint | None,
 ) -> list[Any]:
     # The monitor records the epoch that the others may look at; the stopper ends the
     # run only when all have seen it.
@@ -384,7 +394,10 @@ def _in_order(
     if bridge is not None:
         bridge.monitor = monitor
         first.append(("bridge", bridge))
-    return [*first, *callbacks, ("stopper", Stopper(monitor))]
+    last: list[Any] = [("stopper", Stopper(monitor))]
+    if checkpoint is not None:
+        last.insert(0, ("checkpoint", checkpoint))
+    return [*first, *callbacks, *last]
 
 
 def _warn_of_the_end(

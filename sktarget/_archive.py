@@ -1,0 +1,210 @@
+"""Plain values and arrays in one file: no pickle, a checksum, written in one piece.
+
+An archive is a NumPy ``.npz`` file without compression.  Its member ``header`` is a
+JSON text, the others are the arrays that this text refers to.  The comment at the
+end of the zip file, 64 letters, is the SHA-256 of all bytes before it, so that a file
+that was cut off or changed anywhere is found out before it is made sense of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FORMAT_VERSION", "is_plain", "read", "replace_file", "write"]
+
+FORMAT_VERSION = 1
+"""Raised whenever an older version of the package could not read a new file."""
+
+_DIGITS = 64
+_MAGIC = "sktarget"
+
+
+def write(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> None:
+    """Write a dict to a file, all of it or nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; one that is there is replaced at once, when the new one is complete.
+    kind : str
+        What the file is, checked when it is read.
+    content : dict
+        Nested dicts, lists and tuples of None, booleans, numbers, strings and arrays.
+
+    Raises
+    ------
+    TypeError
+        If `content` holds anything else.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/file", "numbers", {"odd": np.array([1, 3]), 2: (4,)})
+    ...     read(f"{folder}/file", "numbers")
+    {'odd': array([1, 3]), 2: (4,)}
+    """
+    arrays: list[NDArray[Any]] = []
+    header = {
+        "magic": _MAGIC,
+        "kind": kind,
+        "format": FORMAT_VERSION,
+        "content": _encode(content, arrays),
+    }
+    text = json.dumps(header, allow_nan=False).encode()
+    members: dict[str, Any] = {f"array_{k}": a for k, a in enumerate(arrays)}
+    buffer = io.BytesIO()
+    np.savez(buffer, header=np.frombuffer(text, np.uint8), **members)
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.comment = bytes(_DIGITS)  # room for the checksum
+    body = buffer.getbuffer()[:-_DIGITS]
+    replace_file(path, [body, hashlib.sha256(body).hexdigest().encode()])
+
+
+def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) -> None:
+    """Write a file beside its place and move it there when it is complete.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    parts : list of bytes-like
+        What it is to hold.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; a file that is there stays as it is.
+    """
+    path = Path(path)
+    beside = path.with_name(path.name + ".part")
+    try:
+        with beside.open("wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Read what :func:`write` has written.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    kind : str
+        What it is to be.
+
+    Returns
+    -------
+    dict
+        The content; its arrays are writeable and own their memory.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, foreign, of another kind, or of a later format.
+    OSError
+        If it cannot be read.
+    """
+    data = Path(path).read_bytes()
+    body, digest = data[:-_DIGITS], data[-_DIGITS:]
+    if (
+        not data.startswith(b"PK")
+        or hashlib.sha256(body).hexdigest().encode() != digest
+    ):
+        raise ValueError(
+            f"{os.fspath(path)!r} is damaged, or no file that sktarget has written: "
+            "its checksum does not match its content"
+        )
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        header = json.loads(bytes(file["header"])) if "header" in file else {}
+        if header.get("magic") != _MAGIC or header.get("kind") != kind:
+            raise ValueError(
+                f"{os.fspath(path)!r} holds no {kind} of sktarget but "
+                f"{header.get('kind', 'something else')!r}"
+            )
+        if header["format"] > FORMAT_VERSION:
+            raise ValueError(
+                f"{os.fspath(path)!r} has format {header['format']}, and this version "
+                f"of sktarget reads formats up to {FORMAT_VERSION}: use a later one"
+            )
+        content: dict[str, Any] = _decode(header["content"], file)
+    return content
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether an archive can hold a value."""
+    try:
+        _encode(value, [])
+    except TypeError:
+        return False
+    return True
+
+
+def _encode(value: Any, arrays: list[NDArray[Any]]) -> Any:
+    """Turn a value into what JSON knows; whatever else it is gets a name.
+
+    Exact types only: what is read back is to be what was written.
+    """
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.hasobject:
+        items = [_encode(item, arrays) for item in np.ravel(value).tolist()]
+        return {"objects": items, "shape": value.shape}
+    if type(value) is np.ndarray or isinstance(value, np.generic):
+        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+        arrays.append(np.asarray(value))
+        return {kind: f"array_{len(arrays) - 1}"}
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"float": str(value)}
+    if type(value) is list:
+        return [_encode(item, arrays) for item in value]
+    if type(value) is tuple:
+        return {"tuple": [_encode(item, arrays) for item in value]}
+    if type(value) is dict:
+        pairs = [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]
+        return {"dict": pairs}
+    raise TypeError(f"a file without pickle cannot hold {value!r}")
+
+
+def _decode(value: Any, arrays: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = next(iter(value))
+    inner = value[kind]
+    match kind:
+        case "array":
+            return arrays[inner]
+        case "scalar":
+            return arrays[inner][()]
+        case "objects":
+            made = np.empty(len(inner), dtype=object)
+            made[:] = [_decode(item, arrays) for item in inner]
+            return made.reshape(value["shape"])
+        case "float":
+            return float(inner)
+        case "tuple":
+            return tuple(_decode(inner, arrays))
+        case _:
+            return {_decode(k, arrays): _decode(v, arrays) for k, v in inner}

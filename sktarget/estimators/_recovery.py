@@ -1,0 +1,95 @@
+"""Which run a checkpoint belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sktarget.estimators._preparation import TrainingRows
+from sktarget.training import Checkpoint
+
+if TYPE_CHECKING:
+    from sktarget.estimators._estimator import NetworkEstimator
+
+__all__ = ["open_checkpoint"]
+
+Array = NDArray[Any]
+
+# Parameters that may change between a fit that was killed and the one that goes on.
+_FREE = {"callbacks", "checkpoint", "device", "max_iter", "verbose", "warm_start"}
+
+
+def open_checkpoint(
+    estimator: NetworkEstimator,
+    rows: TrainingRows,
+    random_state: np.random.RandomState,
+    *,
+    resumes: bool,
+) -> Checkpoint:
+    """Open the checkpoint of a fit, that of the same fit before it was killed if any.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        Its parameter `checkpoint` is the path.
+    rows : TrainingRows
+        The training data, validation rows included.
+    random_state : RandomState
+        What the fit would begin with.
+    resumes : bool
+        Whether the fit goes on from an earlier one, as with `warm_start`.
+
+    Returns
+    -------
+    Checkpoint
+        To be handed to the training loop.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or belongs to a fit with other parameters or data.
+    """
+    assert estimator.checkpoint is not None
+    problem = {"estimator": type(estimator).__name__}
+    for name, value in estimator.get_params(deep=False).items():
+        if name not in _FREE:
+            problem[name] = _token(value)
+    arrays = [v for v in vars(rows).values() if isinstance(v, np.ndarray)]
+    problem["training set"] = _digest(*arrays)
+    problem["state before fit"] = "none"
+    if resumes:
+        state = [np.array(estimator.t_), *estimator._module_state.values()]
+        problem["state before fit"] = _digest(*state)
+    return Checkpoint(
+        estimator.checkpoint,
+        problem,
+        random_state,
+        begins_anew=resumes,
+        uses_global_generator=estimator.module is not None,
+    )
+
+
+def _token(value: Any) -> str:
+    """Describe the value of a parameter so that equal ones have equal words."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        return f"an array ({_digest(value)})"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_token, value))})"
+    if isinstance(value, dict):
+        return str({_token(k): _token(v) for k, v in value.items()})
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _digest(*arrays: Array) -> str:
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()[:16]

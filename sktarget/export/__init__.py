@@ -1,0 +1,18 @@
+"""Fitted estimators as PyTorch modules and as ONNX models.
+
+Both compute what the estimator predicts and need nothing of this package.  ONNX needs
+the extra ``onnx``; importing this module makes skl2onnx know the estimators, so that
+its own ``to_onnx`` converts pipelines with them.
+"""
+
+import contextlib
+
+from sktarget.export._onnx import to_onnx
+from sktarget.export._skl2onnx import register_converters
+from sktarget.export._torch import to_torch
+
+__all__ = ["register_converters", "to_onnx", "to_torch"]
+
+# Without the extra there is nothing to tell; to_torch does not need it.
+with contextlib.suppress(ImportError):
+    register_converters()

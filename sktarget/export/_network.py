@@ -1,0 +1,120 @@
+"""The network of an estimator as an ONNX model."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sktarget._version import __version__
+from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.export._head import SUMS, Head
+from sktarget.export._torch import check
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["INPUT", "OPSET", "network_model"]
+
+# Known to onnxruntime for long; torch and skl2onnx write it.
+OPSET = 17
+INPUT = "X"
+
+
+class _AsGiven(nn.Module):
+    """Takes X in the form in which the estimator takes it."""
+
+    def __init__(self, module: nn.Module, estimator: NetworkEstimator) -> None:
+        super().__init__()
+        self.module = module
+        self.image_shape = _image_shape(estimator)
+        self.is_series = "cell" in estimator._architecture
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if self.image_shape is not None and x.ndim == 2:
+            x = x.reshape(-1, *self.image_shape)
+        if self.is_series and x.is_floating_point():
+            x = x[..., None] if x.ndim == 2 else x.transpose(1, 2)
+        return self.module(x)
+
+
+def _image_shape(estimator: NetworkEstimator) -> tuple[int, ...] | None:
+    """Give the shape of a row for the network, if rows are images."""
+    return getattr(estimator, "_images", None)
+
+
+def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
+    """Make inputs whose way through the network is that of any others.
+
+    Sequences are of two lengths, so that the way is that of padded ones.
+    """
+    architecture = estimator._architecture
+    n_features = estimator.n_features_in_
+    if architecture.get("vocabulary_size") is not None:
+        return torch.tensor([[1, 1, 1], [1, 1, 0]])
+    if "cell" in architecture:
+        univariate = getattr(estimator, "_is_univariate", False)
+        x = torch.zeros((2, 3) if univariate else (2, n_features, 3), dtype=dtype)
+        x[1, ..., -1] = torch.nan
+        return x
+    shape = _image_shape(estimator)
+    if shape is not None and getattr(estimator, "image_shape", None) is None:
+        return torch.zeros(2, *shape, dtype=dtype)
+    return torch.zeros(2, n_features, dtype=dtype)
+
+
+def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
+    """Trace the network; put what makes predictions of its sums behind it.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        A fitted one.
+    dtype : {"float32", "float64"}
+        Arithmetic of the model.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The model, with the opset ``OPSET`` and the input ``INPUT``.
+    """
+    import onnx
+
+    check(estimator)
+    kind = torch.float32 if dtype == "float32" else torch.float64
+    module = copy.deepcopy(estimator.module_).to(kind)
+    example = _example(estimator, kind)
+    served = _AsGiven(module, estimator).eval()
+    axes = {INPUT: {0: "n"}, SUMS: {0: "n"}}
+    if "cell" in estimator._architecture:
+        axes[INPUT][example.ndim - 1] = "time"
+        if estimator._architecture["return_sequences"]:
+            axes[SUMS][1] = "time"
+    options: dict[str, Any] = {}
+    if "dynamo" in inspect.signature(torch.onnx.export).parameters:
+        options["dynamo"] = False  # The other exporter needs further packages.
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # Of the tracer, on constants; and that the other exporter is the default.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            served,
+            (example,),
+            buffer,  # type: ignore[arg-type]  # as documented
+            input_names=[INPUT],
+            output_names=[SUMS],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            **options,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    Head(model, estimator, np.dtype(dtype)).attach()
+    model.producer_name, model.producer_version = "sktarget", __version__
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -1,0 +1,119 @@
+"""Converters for skl2onnx, and pipelines converted by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+
+from sktarget.estimators import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget.export._head import tensor_type
+from sktarget.export._network import INPUT, OPSET, network_model
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["pipeline_model", "register_converters"]
+
+
+def register_converters() -> None:
+    """Make skl2onnx know the estimators; importing this module has done so.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+    """
+    from skl2onnx import update_registered_converter
+
+    # Those of skl2onnx's classifiers that concern what it puts behind this one.
+    options = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
+    for kind in (TargetSpaceClassifier, TargetSpaceRegressor):
+        update_registered_converter(
+            kind,
+            f"Sktarget{kind.__name__}",
+            _declare_outputs,
+            _convert,
+            options=options if kind is TargetSpaceClassifier else None,
+        )
+
+
+def _declare_outputs(operator: Any) -> None:
+    """Tell skl2onnx the types and shapes of what :func:`_convert` gives out."""
+    from skl2onnx.common.data_types import Int64TensorType, StringTensorType
+
+    estimator, given = operator.raw_operator, operator.inputs[0].type
+    n = given.shape[0]
+    real = type(given)
+    if not is_classifier(estimator):
+        one = estimator._y_is_1d
+        operator.outputs[0].type = real([n] if one else [n, estimator.n_outputs_])
+        return
+    is_text = estimator.classes_.dtype.kind in "USO"
+    shape = [n, estimator.n_outputs_] if estimator._multilabel else [n]
+    operator.outputs[0].type = (StringTensorType if is_text else Int64TensorType)(shape)
+    operator.outputs[1].type = real([n, len(estimator.classes_)])
+
+
+def _convert(scope: Any, operator: Any, container: Any) -> None:
+    """Put the model of the estimator into that of a pipeline."""
+    from onnx import compose, helper
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    given = operator.inputs[0]
+    dtype = "float64" if isinstance(given.type, DoubleTensorType) else "float32"
+    prefix = scope.get_unique_operator_name("sktarget") + "_"
+    model = network_model(operator.raw_operator, dtype)
+    outputs = [output.name for output in model.graph.output]
+    graph = compose.add_prefix(model, prefix).graph
+    container.initializers.extend(graph.initializer)
+    container.add_node("Identity", [given.full_name], [prefix + INPUT])
+    for node in graph.node:
+        container.add_node(
+            node.op_type,
+            list(node.input),
+            list(node.output),
+            op_domain=node.domain,
+            op_version=OPSET,
+            name=node.name or scope.get_unique_operator_name(prefix + node.op_type),
+            **{a.name: helper.get_attribute_value(a) for a in node.attribute},
+        )
+    for name, variable in zip(outputs, operator.outputs, strict=True):
+        label = (
+            name == "label" and operator.raw_operator.classes_.dtype.kind not in "USO"
+        )
+        to = {"to": tensor_type(np.int64)} if label else {}
+        container.add_node(
+            "Cast" if label else "Identity", [prefix + name], [variable.full_name], **to
+        )
+
+
+def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
+    """Let skl2onnx convert a pipeline.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted pipeline, or anything else that skl2onnx knows.
+    dtype : {"float32", "float64"}
+        Type of the input.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The model.
+    """
+    import skl2onnx
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    check_is_fitted(estimator)
+    kind = FloatTensorType if dtype == "float32" else DoubleTensorType
+    model: onnx.ModelProto = skl2onnx.to_onnx(
+        estimator,
+        initial_types=[(INPUT, kind([None, estimator.n_features_in_]))],
+        options={"zipmap": False} if is_classifier(estimator) else None,
+        target_opset=OPSET,
+    )
+    return model

@@ -1,0 +1,105 @@
+"""Fitted networks as modules of PyTorch's own layers."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sktarget.architectures import DenseNetwork, SeededDropout
+from sktarget.estimators._estimator import NetworkEstimator
+
+__all__ = ["check", "to_torch"]
+
+
+def check(estimator: Any) -> None:
+    """Refuse what is no estimator of this package, or is not fitted.
+
+    Parameters
+    ----------
+    estimator : object
+        What was given.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    NotFittedError
+        If it is not fitted.
+    """
+    if not isinstance(estimator, NetworkEstimator):
+        raise TypeError(
+            f"an estimator of sktarget is needed, got {type(estimator).__name__}"
+        )
+    check_is_fitted(estimator, "n_iter_")
+
+
+def to_torch(estimator: NetworkEstimator) -> nn.Module:
+    """Give the fitted network as a module of PyTorch's own layers.
+
+    Parameters
+    ----------
+    estimator : estimator of this package
+        A fitted one.
+
+    Returns
+    -------
+    nn.Module
+        A copy in evaluation mode on the CPU, which shares nothing with the estimator.
+        It maps inputs, of the dtype that the network was fitted in, to the sums of the
+        last layer: softmax or the logistic function makes probabilities of them.  A
+        dense network is an ``nn.Sequential``; one with shortcuts or convolutions is
+        traced; recurrent networks and modules of your own are copied as they are.
+
+    Raises
+    ------
+    NotFittedError
+        If it is not fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktarget import TargetSpaceRegressor
+    >>> from sktarget.export import to_torch
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> reg = TargetSpaceRegressor((5,), tol=0.1, n_iter_no_change=5, random_state=0)
+    >>> to_torch(reg.fit(X, X[:, 0]))
+    Sequential(
+      (0): Linear(in_features=1, out_features=5, bias=True)
+      (1): Tanh()
+      (2): Linear(in_features=5, out_features=1, bias=True)
+    )
+    """
+    check(estimator)
+    module = copy.deepcopy(estimator.module_)
+    for name, part in list(module.named_modules()):
+        if isinstance(part, SeededDropout):
+            module.set_submodule(name, nn.Dropout(part.p))
+    if isinstance(module, DenseNetwork) and not module.shortcuts:
+        module = _as_sequence(module)
+    elif type(module).__module__.startswith("sktarget."):
+        # The way of sequences depends on their lengths, which no trace can tell.
+        with contextlib.suppress(torch.fx.proxy.TraceError, TypeError):
+            module = _trace(module)
+    return module.eval()
+
+
+def _as_sequence(module: DenseNetwork) -> nn.Sequential:
+    *hidden, last = module.layers
+    parts: list[nn.Module] = []
+    for layer, norm in zip(hidden, module.norms, strict=True):
+        parts += [layer, norm, copy.deepcopy(module.activation), module.dropout]
+    parts.append(last)
+    return nn.Sequential(*(p for p in parts if not isinstance(p, nn.Identity)))
+
+
+def _trace(module: nn.Module) -> nn.Module:
+    traced = torch.fx.symbolic_trace(module)
+    for node in traced.graph.nodes:
+        node.type = None  # annotations are names here, which no file can hold
+    traced.recompile()
+    return traced

@@ -1,0 +1,164 @@
+"""Fitted estimators in files without pickle, which only ever hold data.
+
+The file is a NumPy ``.npz`` file of arrays with a JSON header and a checksum; the page
+"Deploying" of the documentation describes it.  Loading it runs no code from it,
+whoever made it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from sktarget import _archive
+from sktarget._version import __version__
+from sktarget.estimators._estimator import NetworkEstimator
+
+__all__ = ["load", "save"]
+
+_KIND = "estimator"
+
+
+def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to a file without pickle.
+
+    The file is complete or is not there: it is written beside its place and moved.  It
+    holds what a pickle would hold.  Parameters that are objects or code (`module`,
+    `callbacks`, a generator as `random_state`) cannot be in it; :func:`load` asks for
+    them.
+
+    Parameters
+    ----------
+    estimator : estimator of this package
+        A fitted one.
+    path : path-like
+        Where to write it.
+
+    Raises
+    ------
+    TypeError
+        If it is not an estimator of this package; what else a pipeline consists of
+        cannot be written, see the page "Deploying".
+    NotFittedError
+        If it is not fitted.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from sktarget import TargetSpaceRegressor
+    >>> from sktarget.persistence import load, save
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> reg = TargetSpaceRegressor((5,), tol=0.1, n_iter_no_change=5, random_state=0)
+    >>> reg = reg.fit(X, X[:, 0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(reg, f"{folder}/model.npz")
+    ...     again = load(f"{folder}/model.npz")
+    >>> bool((again.predict(X) == reg.predict(X)).all())
+    True
+    """
+    kind = type(estimator)
+    if not isinstance(estimator, NetworkEstimator) or not _is_ours(kind.__module__):
+        raise TypeError(
+            f"save takes a fitted estimator of sktarget, got {kind.__name__}: for "
+            "pipelines and classes of your own use skops or joblib"
+        )
+    check_is_fitted(estimator, "n_iter_")
+    state = estimator.__getstate__()
+    parameters = {name: state.pop(name) for name in estimator.get_params(deep=False)}
+    for name, value in parameters.items():
+        if isinstance(value, os.PathLike):
+            parameters[name] = os.fspath(value)
+    left_out = [name for name, v in parameters.items() if not _archive.is_plain(v)]
+    if "module" in state["_architecture"]:
+        state["_architecture"] = {**state["_architecture"], "module": None}
+    content = {
+        "class": f"{kind.__module__}.{kind.__name__}",
+        "version": __version__,
+        "parameters": {n: v for n, v in parameters.items() if n not in left_out},
+        "left_out": left_out,
+        "state": state,
+    }
+    _archive.write(path, _KIND, content)
+
+
+def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
+    """Read an estimator that :func:`save` has written.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    **parameters : object
+        Parameters to set, among them those that the file could not hold.
+
+    Returns
+    -------
+    estimator
+        The fitted estimator; it predicts on any machine, with or without a GPU.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, foreign, written in a later format, or does not hold a
+        parameter that is not given either.
+    OSError
+        If the file cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        If another version of the package has written the file.
+    """
+    content = _archive.read(path, _KIND)
+    missing = sorted(set(content["left_out"]) - parameters.keys())
+    if missing:
+        hint = ", ".join(f"{name}=..." for name in missing)
+        raise ValueError(
+            f"{os.fspath(path)!r} could not hold the parameters {', '.join(missing)}, "
+            f"which are objects or code: give them, as in load(path, {hint})"
+        )
+    try:
+        made = _find(content["class"])(**(content["parameters"] | parameters))
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{os.fspath(path)!r}, written by sktarget {content['version']}, does not "
+            f"fit version {__version__}: {error}"
+        ) from error
+    state = content["state"]
+    if "module" in state["_architecture"]:
+        state["_architecture"]["module"] = made.module
+    made.__setstate__(made.__getstate__() | state)
+    if made.module is not None:
+        _try_module(made)
+    return made
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] == "sktarget"
+
+
+def _find(path: str) -> type[NetworkEstimator]:
+    """Find a class of this package by name; nothing else is ever imported."""
+    module, _, name = path.rpartition(".")
+    if not _is_ours(module):
+        raise ImportError(f"{path} is no estimator of sktarget")
+    kind = getattr(importlib.import_module(module), name)
+    if not (isinstance(kind, type) and issubclass(kind, NetworkEstimator)):
+        raise TypeError(f"{path} is no estimator of sktarget")
+    return kind
+
+
+def _try_module(estimator: NetworkEstimator) -> None:
+    """Build the user's own network, so that another one does not go unnoticed."""
+    try:
+        _ = estimator.module_
+    except RuntimeError as error:
+        raise ValueError(
+            f"module makes another network than the one whose weights are stored: "
+            f"{error}"
+        ) from error

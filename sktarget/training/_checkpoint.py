@@ -1,0 +1,222 @@
+"""A training run in a file, to go on from after it was killed.
+
+In the manner of skorch's own checkpoint, but in one file, which is replaced at once,
+and complete: a run that goes on from it ends as the undisturbed one, bit by bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from torch import nn
+
+from sktarget import _archive
+from sktarget._version import __version__
+from sktarget.training._monitor import Monitor
+from sktarget.training._state import state_to_numpy, state_to_torch
+
+__all__ = ["Checkpoint"]
+
+_KIND = "checkpoint"
+_FILE = "checkpoint.npz"  # within a folder
+# What is described by numbers that tell nobody anything.
+_DIGESTS = {"training set", "state before fit"}
+
+
+class Checkpoint(Callback):
+    """Keeps the state of a run after every epoch, and goes on from there.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; folders above it are made.  In a folder that is there, the file is
+        ``checkpoint.npz``.
+    problem : dict of str to str
+        What is being learnt from what, by names of parameters, ``"training set"`` and
+        ``"state before fit"``: a file of another problem is refused.
+    random_state : numpy.random.RandomState
+        What the run begins with.
+    begins_anew : bool, default=False
+        Ignore a file whose run has come to its end.
+    uses_global_generator : bool, default=False
+        Whether torch's global generator is part of the state.
+
+    Attributes
+    ----------
+    random_state : numpy.random.RandomState
+        What the run began with: as given, or as it was before the run was killed.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds another problem.
+    OSError
+        If the file is there and cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        problem: dict[str, str],
+        random_state: np.random.RandomState,
+        *,
+        begins_anew: bool = False,
+        uses_global_generator: bool = False,
+    ) -> None:
+        path = Path(path)
+        self.path = path / _FILE if path.is_dir() else path
+        self.problem = problem
+        self.uses_global_generator = uses_global_generator
+        self._kept = self._read(begins_anew)
+        if self._kept is None:
+            self.random_state = random_state
+            self._began_with = random_state.get_state(legacy=False)
+        else:
+            self._began_with = self._kept["random_state"]
+            self.random_state = np.random.RandomState()
+            self.random_state.set_state(self._began_with)
+        self._has_warned = False
+
+    # -- going on --------------------------------------------------------------------
+
+    def _read(self, begins_anew: bool) -> dict[str, Any] | None:
+        try:
+            kept = _archive.read(self.path, _KIND)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            raise ValueError(f"checkpoint: {error}. Remove it to begin anew") from None
+        if begins_anew and kept["is_finished"]:
+            return None
+        self._compare(kept["problem"])
+        if kept["version"] != __version__:
+            warnings.warn(
+                f"checkpoint={os.fspath(self.path)!r} was written by sktarget "
+                f"{kept['version']}; {__version__} goes on from it, and may not end "
+                "where that would have",
+                stacklevel=2,
+            )
+        return kept
+
+    def _compare(self, kept: dict[str, str]) -> None:
+        changed = {
+            name: f"{name} was {kept.get(name, 'unknown')} and is {value}"
+            for name, value in self.problem.items()
+            if kept.get(name) != value
+        }
+        for name in _DIGESTS & changed.keys():
+            changed[name] = f"another {name}"
+        if changed:
+            raise ValueError(
+                f"checkpoint={os.fspath(self.path)!r} belongs to another fit: "
+                f"{'; '.join(changed.values())}. Remove the file to begin anew, or "
+                "give another path"
+            )
+
+    def take_up(
+        self, monitor: Monitor, generator: torch.Generator | None
+    ) -> dict[str, Any] | None:
+        """Learn whose state to keep.
+
+        Parameters
+        ----------
+        monitor : Monitor
+            Judges the epochs; its log is continued in place.
+        generator : torch.Generator or None
+            Shuffles the mini-batches.
+
+        Returns
+        -------
+        dict or None
+            State of the optimiser to go on from, if there is a run to go on from.
+        """
+        self.monitor, self.generator = monitor, generator
+        self._already = len(monitor.log.loss_curve)
+        if self._kept is None:
+            return None
+        for name, value in self._kept["log"].items():
+            is_list = isinstance(value, np.ndarray)
+            setattr(monitor.log, name, value.tolist() if is_list else value)
+        optimiser: dict[str, Any] = state_to_torch(self._kept["optimiser"])
+        return optimiser
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Put everything into the state that the file holds."""
+        self._prepare_folder()
+        if self._kept is None:
+            return
+        kept = state_to_torch(
+            {n: self._kept[n] for n in ("module", "monitor", "generators")}
+        )
+        with torch.no_grad():
+            net.module_.load_state_dict(kept["module"])
+            self.monitor.load_state(kept["monitor"])
+        states = iter(kept["generators"])
+        for source in self._generators(net.module_):
+            source.set_state(next(states))
+
+    def _generators(self, module: nn.Module) -> list[torch.Generator]:
+        """List all that is drawn from, in an order that does not change."""
+        held = [v for m in module.modules() for v in vars(m).values()]
+        found = [v for v in [self.generator, *held] if isinstance(v, torch.Generator)]
+        if self.uses_global_generator:
+            found.append(torch.default_generator)
+            found.extend(
+                torch.cuda.default_generators[device]
+                for device in sorted({p.get_device() for p in module.parameters()})
+                if device >= 0
+            )
+        return list({id(source): source for source in found}.values())
+
+    # -- keeping ---------------------------------------------------------------------
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Write the file."""
+        log = dataclasses.asdict(self.monitor.log)
+        state = {
+            "module": net.module_.state_dict(),
+            "optimiser": net.optimizer_.state_dict(),
+            "monitor": self.monitor.state(),
+            "generators": [s.get_state() for s in self._generators(net.module_)],
+        }
+        content = {
+            "version": __version__,
+            "problem": self.problem,
+            "random_state": self._began_with,
+            "is_finished": self.monitor.reason is not None
+            or len(log["loss_curve"]) - self._already >= net.max_epochs,
+            "log": {k: np.array(v) if type(v) is list else v for k, v in log.items()},
+            **state_to_numpy(state),
+        }
+        try:
+            _archive.write(self.path, _KIND, content)
+        except OSError as error:
+            self._warn(error)
+
+    def _prepare_folder(self) -> None:
+        """Tell at once what would otherwise come up after the first epoch."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            probe = self.path.with_name(self.path.name + ".probe")
+            _archive.replace_file(probe, [b"may be written"])
+            probe.unlink()
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"checkpoint={os.fspath(self.path)!r} cannot be written: {error}. Training "
+            "goes on without; if it is killed, what it has learnt since the last file "
+            "is lost",
+            stacklevel=2,
+        )

@@ -1,0 +1,315 @@
+"""Fits that are cut short: killed, interrupted, or without a place to write to."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from skorch.callbacks import Callback
+
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor, _archive
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    assert_same_weights,
+    class_data,
+    fit_quietly,
+    for_both,
+    problem,
+    weights,
+)
+
+ROOT = Path(__file__).parents[2]
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (6,),
+    "batch_size": 20,
+    "max_iter": 10,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
+
+
+class Dies(Callback):
+    """Lets the fit fail within an epoch, as if the process had come to its end."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        self.begun = getattr(self, "begun", 0) + 1
+
+    def on_batch_end(self, net: Any, **_: Any) -> None:
+        if self.begun == self.epoch:
+            raise MemoryError("the end")
+
+
+def die(estimator: Any, X: Any, y: Any, epoch: int) -> None:
+    with pytest.raises(MemoryError):
+        fit_quietly(estimator.set_params(callbacks=[Dies(epoch)]), X, y)
+    estimator.set_params(callbacks=None)
+
+
+def epochs_in(path: Path) -> int:
+    return len(_archive.read(path, "checkpoint")["log"]["loss_curve"])
+
+
+def test_killed_fits_end_as_if_undisturbed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.estimators.killed_fits", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    fits = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(fits) == 4
+    for name, found in (pair for fit in fits for pair in fit.items()):
+        assert len(found["epochs kept"]) == 5, name
+        assert found["same"], name
+        # Nothing is left about but what was asked for.
+        assert "checkpoint" in found["files"], name
+        assert not any("." in file for file in found["files"]), name
+    assert sum(max(f["epochs kept"]) for fit in fits for f in fit.values()) > 10
+
+
+@for_both
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.usefixtures("global_state_untouched")
+def test_at_most_one_epoch_is_lost(kind: type, shuffle: bool, tmp_path: Path) -> None:
+    X, y = problem(kind)
+    path = tmp_path / "run"
+    estimator = kind(**SMALL, shuffle=shuffle, checkpoint=path)
+    for epoch, kept in [(4, 3), (1, 3), (5, 7)]:
+        die(estimator, X, y, epoch)
+        assert epochs_in(path) == kept
+        assert not hasattr(estimator, "n_iter_")
+    fit_quietly(estimator, X, y)
+    undisturbed = fit_quietly(kind(**SMALL, shuffle=shuffle), X, y)
+    assert estimator.n_iter_ == 10
+    assert estimator.loss_curve_ == undisturbed.loss_curve_
+    assert estimator.t_ == undisturbed.t_
+    assert_same_weights(estimator, undisturbed)
+
+
+@for_both
+def test_what_has_ended_is_only_read(kind: type, tmp_path: Path) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"checkpoint": tmp_path / "run"}
+    first = fit_quietly(kind(**settings), X, y)
+    # It would fail in the first mini-batch of all.
+    second = fit_quietly(kind(**settings, callbacks=[Dies(1)]), X, y)
+    assert_same_weights(first, second)
+    # More epochs may be asked for.
+    longer = fit_quietly(kind(**(settings | {"max_iter": 15})), X, y)
+    plain = fit_quietly(kind(**(SMALL | {"max_iter": 15})), X, y)
+    assert_same_weights(longer, plain)
+    assert longer.loss_curve_ == plain.loss_curve_
+
+
+def test_reason_to_stop_is_kept(tmp_path: Path) -> None:
+    X, y = class_data()
+    settings = SMALL | {"tol": 0.5, "n_iter_no_change": 2}
+    plain = TargetSpaceClassifier(**settings).fit(X, y)
+    assert plain.n_iter_ < 10
+    kept = TargetSpaceClassifier(**settings, checkpoint=tmp_path / "run")
+    for _ in range(2):  # without a warning that max_iter was reached
+        assert kept.fit(X, y).n_iter_ == plain.n_iter_
+        assert_same_weights(kept, plain)
+
+
+def test_draws_of_the_first_process_are_kept(tmp_path: Path) -> None:
+    X, y = class_data()
+    settings: dict[str, Any] = SMALL | {"early_stopping": True, "dropout": 0.3}
+    for random_state in (None, np.random.RandomState(0)):
+        settings |= {"random_state": random_state, "checkpoint": tmp_path / "run"}
+        killed = TargetSpaceClassifier(**settings)
+        die(killed, X, y, 5)
+        log = _archive.read(tmp_path / "run", "checkpoint")["log"]
+        fit_quietly(killed, X, y)
+        assert killed.loss_curve_[:4] == log["loss_curve"].tolist()
+        assert len(killed.validation_scores_) == 10
+        (tmp_path / "run").unlink()
+    plain = TargetSpaceClassifier(
+        **(settings | {"random_state": np.random.RandomState(0), "checkpoint": None})
+    )
+    assert_same_weights(killed, fit_quietly(plain, X, y))
+
+
+@for_both
+@pytest.mark.parametrize("place", ["run", "new/folders/run", "."])
+def test_places(kind: type, place: str, tmp_path: Path) -> None:
+    X, y = problem(kind)
+    fit_quietly(kind(**SMALL, checkpoint=str(tmp_path / place)), X, y)
+    file = tmp_path / ("checkpoint.npz" if place == "." else place)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [file]
+
+
+def test_warm_start_goes_on_with_one_file(tmp_path: Path) -> None:
+    X, y = class_data()
+    settings = SMALL | {"warm_start": True}
+    twice = TargetSpaceClassifier(**settings, checkpoint=tmp_path / "run")
+    fit_quietly(twice, X, y)
+    die(twice, X, y, 4)
+    assert epochs_in(tmp_path / "run") == 13
+    fit_quietly(twice, X, y)
+    once = fit_quietly(TargetSpaceClassifier(**(settings | {"max_iter": 20})), X, y)
+    assert_same_weights(twice, once)
+    assert twice.n_iter_ == 10
+    # One step at a time has no use for a file.
+    (tmp_path / "run").unlink()
+    twice.partial_fit(X, y)
+    assert not (tmp_path / "run").exists()
+
+
+# --- what is refused ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"lam": 0.5}, "lam was 'auto' and is 0.5"),
+        ({"hidden_layer_sizes": (7,)}, r"hidden_layer_sizes was \(6\) and is \(7\)"),
+        ({"random_state": 1}, "random_state was 0 and is 1"),
+        ({"class_weight": {0: 2.0}}, "class_weight was None"),
+        ({"fixed_batch": np.zeros((3, 4))}, "fixed_batch was 'sample' and is an array"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_other_parameters_are_refused(
+    change: dict[str, Any], match: str, tmp_path: Path
+) -> None:
+    X, y = class_data()
+    settings = SMALL | {"checkpoint": tmp_path / "run"}
+    die(TargetSpaceClassifier(**settings), X, y, 3)
+    before = (tmp_path / "run").read_bytes()
+    with pytest.raises(ValueError, match=f"run' belongs to another fit: {match}"):
+        TargetSpaceClassifier(**(settings | change)).fit(X, y)
+    assert (tmp_path / "run").read_bytes() == before
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    X, y = class_data()
+    settings = SMALL | {"checkpoint": tmp_path / "run"}
+    fitted = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
+    before = weights(fitted)
+    fitted.set_params(checkpoint=tmp_path / "run")
+    die(TargetSpaceClassifier(**settings), X, y, 3)
+    weight = np.linspace(1, 2, len(y))
+    for data in [(X + 1e-9, y), (X, 1 - y), (X[:-1], y[:-1]), (X, y, weight)]:
+        with pytest.raises(ValueError, match=r"another training set\. Remove the file"):
+            fitted.fit(*data)
+    with pytest.raises(ValueError, match="estimator was TargetSpaceClassifier and"):
+        TargetSpaceRegressor(**settings).fit(X, y)
+    for a, b in zip(before, weights(fitted), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "model"])
+def test_damaged_and_foreign_files_are_refused(damage: str, tmp_path: Path) -> None:
+    from sktarget.persistence import save
+
+    X, y = class_data()
+    path = tmp_path / "run"
+    estimator = TargetSpaceClassifier(**SMALL, checkpoint=path)
+    fit_quietly(estimator, X, y)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif damage == "foreign":
+        path.write_text("some notes")
+    else:
+        save(estimator, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"checkpoint.*run'.*Remove it"):
+        estimator.fit(X, y)
+    assert path.read_bytes() == before
+
+
+def test_other_versions_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(**SMALL, checkpoint=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("sktarget.training._checkpoint.__version__", "0.0.7")
+        die(estimator, X, y, 3)
+    with pytest.warns(UserWarning, match=r"was written by sktarget 0\.0\.7"):
+        fit_quietly(estimator, X, y)
+
+
+# --- no place to write ----------------------------------------------------------------
+
+
+@for_both
+def test_unwritable_path_is_told_at_once(kind: type, tmp_path: Path) -> None:
+    X, y = problem(kind)
+    (tmp_path / "file").write_text("in the way")
+    seen = []
+
+    class Sees(Callback):
+        def on_epoch_begin(self, net: Any, **_: Any) -> None:
+            seen.append(len(caught.list))
+
+    estimator = kind(**SMALL, checkpoint=tmp_path / "file" / "run", callbacks=[Sees()])
+    with pytest.warns(UserWarning, match="run' cannot be written.*goes on") as caught:
+        fit_quietly(estimator, X, y)
+    assert len(caught) == 1
+    assert seen == [1] * 10
+    assert_same_weights(estimator, fit_quietly(kind(**SMALL), X, y))
+
+
+@for_both
+def test_full_disk_does_not_end_the_run(
+    kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = problem(kind)
+    calls = iter(range(100))
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        # The first one tries the path; then come three epochs.
+        if next(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    estimator = kind(**SMALL, checkpoint=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.warns(UserWarning, match="No space left on device") as caught:
+            fit_quietly(estimator, X, y)
+    assert len(caught) == 1
+    assert estimator.n_iter_ == 10
+    assert_same_weights(estimator, fit_quietly(kind(**SMALL), X, y))
+    assert epochs_in(tmp_path / "run") == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------
+
+
+@for_both
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.usefixtures("global_state_untouched")
+def test_ctrl_c_keeps_the_state_so_far(
+    kind: type, parameterization: str, tmp_path: Path
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"parameterization": parameterization, "max_iter": 10**6}
+    path = tmp_path / "run"
+    estimator = kind(**settings, checkpoint=path)
+    # In the middle of anything at all, as the key would.
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    with pytest.warns(UserWarning, match=r"interrupted after \d+ epochs; the state so"):
+        estimator.fit(X, y)
+    assert np.isfinite(estimator.predict(X)).all()
+    assert len(estimator.loss_curve_) in (estimator.n_iter_, 0)
+    # The file goes on as if nothing had been.
+    epochs = epochs_in(path)
+    assert estimator.n_iter_ - epochs in (0, 1)
+    more = settings | {"max_iter": epochs + 5}
+    undisturbed = fit_quietly(kind(**more), X, y)
+    gone_on = fit_quietly(kind(**more, checkpoint=path), X, y)
+    assert_same_weights(undisturbed, gone_on)

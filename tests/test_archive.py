@@ -1,0 +1,128 @@
+"""Archives: what they hold comes back as it was, and nothing else is believed."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.extra import numpy as npst
+
+from sktarget import _archive
+
+
+def _objects(items: list[Any]) -> Any:
+    made = np.empty(len(items), dtype=object)
+    made[:] = items
+    return made
+
+
+ARRAYS = npst.arrays(
+    npst.boolean_dtypes()
+    | npst.integer_dtypes()
+    | npst.floating_dtypes()
+    | npst.unicode_string_dtypes(max_len=4),
+    npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+)
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+SCALARS = st.builds(np.float32, st.floats(width=32)) | st.builds(np.str_, st.text())
+NESTED = st.recursive(
+    PLAIN | ARRAYS | SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.integers() | st.text(), inner, max_size=3)
+        | st.lists(PLAIN, max_size=3).map(_objects)
+    ),
+    max_leaves=6,
+)
+
+
+def assert_same(a: Any, b: Any) -> None:
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        assert_same(list(a.values()), list(b.values()))
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    elif isinstance(a, np.ndarray | np.generic) and a.dtype.hasobject:
+        assert a.shape == b.shape
+        assert_same(a.ravel().tolist(), b.ravel().tolist())
+    elif isinstance(a, np.ndarray | np.generic):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_array_equal(a, b)
+    else:
+        assert a == b or (a != a and b != b)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.dictionaries(st.text(), NESTED, max_size=3))
+def test_round_trip(tmp_path: Path, content: dict[str, Any]) -> None:
+    _archive.write(tmp_path / "file", "test", content)
+    assert_same(_archive.read(tmp_path / "file", "test"), content)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("value", [object(), len, {1, 2}, Path("x"), 1j, b"bytes"])
+def test_objects_are_refused(value: Any, tmp_path: Path) -> None:
+    for content in ({"a": value}, {"a": [(value,)]}, {"a": _objects([value])}):
+        assert not _archive.is_plain(content)
+        with pytest.raises(TypeError, match="cannot hold"):
+            _archive.write(tmp_path / "file", "test", content)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_is_an_ordinary_npz_without_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    _archive.write(path, "test", {"a": np.arange(3), "b": _objects(["x", 1])})
+    with np.load(path, allow_pickle=False) as file:
+        assert sorted(file) == ["array_0", "header"]
+        np.testing.assert_array_equal(file["array_0"], np.arange(3))
+        assert b'"kind": "test"' in bytes(file["header"])
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for data in (b"", b"x", b"PK" + bytes(100), bytes(1000)):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="file' is damaged, or no file"):
+            _archive.read(path, "test")
+    np.savez(path.with_suffix(".npz"), a=np.arange(3))
+    with pytest.raises(ValueError, match="is damaged, or no file"):
+        _archive.read(path.with_suffix(".npz"), "test")
+    _archive.write(path, "other", {})
+    with pytest.raises(ValueError, match="holds no test of sktarget but 'other'"):
+        _archive.read(path, "test")
+    with pytest.raises(FileNotFoundError):
+        _archive.read(tmp_path / "absent", "test")
+
+
+def test_later_formats_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(_archive, "FORMAT_VERSION", 2)
+        _archive.write(tmp_path / "file", "test", {})
+    with pytest.raises(ValueError, match=r"has format 2.*up to 1: use a later one"):
+        _archive.read(tmp_path / "file", "test")
+
+
+def test_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    _archive.write(path, "test", {"a": 1})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        _archive.write(path, "test", {"a": 2})
+    assert _archive.read(path, "test") == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,374 @@
+"""Exported models predict what the estimators predict."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import skl2onnx
+import torch
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+)
+from sktarget.export import to_onnx, to_torch
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    Array,
+    class_data,
+    curve_data,
+    fit_quietly,
+    for_both,
+    label_data,
+    problem,
+)
+
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (6, 5),
+    "max_iter": 20,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
+ARCHITECTURES: list[dict[str, Any]] = [
+    *({"activation": a} for a in ("identity", "logistic", "tanh", "relu")),
+    {"activation": "leaky_relu", "shortcuts": True, "dropout": 0.2},
+    {"parameterization": "weights", "batch_norm": True, "dropout": 0.2},
+    {"parameterization": "weights", "batch_norm": True, "shortcuts": True},
+    {"hidden_layer_sizes": ()},
+]
+for_architectures = pytest.mark.parametrize(
+    "settings", ARCHITECTURES, ids=lambda s: ",".join(map(str, s.values()))
+)
+
+
+def residual(n_features: int, n_outputs: int) -> nn.Module:
+    return Residual(n_features, n_outputs)
+
+
+class Residual(nn.Module):
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(n_features, n_features)
+        self.out = nn.Linear(n_features, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.out(x + torch.tanh(self.inner(x)))
+
+
+def run(model: onnx.ModelProto, X: Array) -> dict[str, Array]:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    (given,) = session.get_inputs()
+    return dict(zip(names, session.run(None, {given.name: X}), strict=True))
+
+
+def assert_predicts(model: onnx.ModelProto, estimator: Any, X: Array) -> None:
+    """Compare the outputs, for several rows and for one."""
+    tolerance = 1e-10 if X.dtype == np.float64 else 2e-5
+    for rows in (X, X[:1], X[:7]):
+        label, *probabilities = run(model, rows).values()
+        expected = estimator.predict(rows)
+        assert label.shape == expected.shape
+        if probabilities:
+            np.testing.assert_array_equal(label, expected)
+            wanted = estimator.predict_proba(rows)
+            np.testing.assert_allclose(*probabilities, wanted, rtol=0, atol=tolerance)
+        else:
+            np.testing.assert_allclose(label, expected, rtol=0, atol=tolerance)
+
+
+# --- ONNX -----------------------------------------------------------------------------
+
+
+@for_both
+@for_architectures
+def test_onnx_predicts_the_same(kind: type, settings: dict[str, Any]) -> None:
+    X, y = problem(kind)
+    # onnxruntime has the leaky rectifier in single precision only.
+    for dtype in ("float32", "float64")[: 2 - ("leaky_relu" in settings.values())]:
+        X = X.astype(dtype)
+        estimator = fit_quietly(kind(**(SMALL | settings)), X, y)
+        model = to_onnx(estimator, dtype=dtype)
+        assert [i.name for i in model.graph.input] == ["X"]
+        names = [o.name for o in model.graph.output]
+        assert names in (["label", "probabilities"], ["predictions"])
+        assert_predicts(model, estimator, X)
+
+
+def test_onnx_of_doubles_in_single_precision() -> None:
+    X, y = class_data(3)
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
+    before = estimator.predict_proba(X)
+    assert_predicts(to_onnx(estimator), estimator, X.astype("f4"))
+    np.testing.assert_array_equal(estimator.predict_proba(X), before)
+    assert estimator.module_.layers[0].weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["no", "maybe", "yes"],
+        np.array(["no", "maybe", "yes"], dtype=object),
+        [-7, 0, 300],
+        np.array([1, 2, 3], dtype=np.uint8),
+        [0.0, 1.0, 2.0],
+        [False, True],
+    ],
+    ids=["str", "object", "int", "uint8", "float", "bool"],
+)
+def test_onnx_labels(labels: Any) -> None:
+    X, y = class_data(len(labels))
+    X = X.astype("f4")
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, np.asarray(labels)[y])
+    assert_predicts(to_onnx(estimator), estimator, X)
+
+
+def test_onnx_of_several_outputs() -> None:
+    X, Y = label_data()
+    X = X.astype("f4")
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, Y)
+    assert_predicts(to_onnx(estimator), estimator, X)
+    X, Y = curve_data(3)
+    X = X.astype("f4")
+    regressor = fit_quietly(TargetSpaceRegressor(**SMALL), X, Y)
+    assert_predicts(to_onnx(regressor), regressor, X)
+
+
+@for_both
+def test_onnx_of_own_module(kind: type) -> None:
+    X, y = problem(kind)
+    X = X.astype("f4")
+    estimator = fit_quietly(kind(**SMALL, module=residual), X, y)
+    assert_predicts(to_onnx(estimator), estimator, X)
+
+
+@pytest.mark.usefixtures("global_state_untouched")
+def test_onnx_file_and_its_errors(tmp_path: Path) -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(**SMALL)
+    with pytest.raises(NotFittedError):
+        to_onnx(estimator)
+    fit_quietly(estimator, X, y)
+    filters = list(warnings.filters)
+    model = to_onnx(estimator, tmp_path / "model.onnx")
+    assert list(warnings.filters) == filters
+    assert onnx.load(tmp_path / "model.onnx") == model
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    with pytest.raises(ValueError, match="dtype must be 'float32' or 'float64'"):
+        to_onnx(estimator, dtype="float16")
+    with pytest.raises(OSError, match="absent"):
+        to_onnx(estimator, tmp_path / "absent" / "model.onnx")
+
+
+# --- pipelines ------------------------------------------------------------------------
+
+
+@for_both
+@pytest.mark.parametrize("settings", [{}, {"shortcuts": True}, {"module": residual}])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pipelines_convert(kind: type, settings: dict[str, Any], dtype: str) -> None:
+    X, y = problem(kind)
+    X = (3 * X + 2).astype(dtype)
+    pipeline = make_pipeline(StandardScaler(), kind(**(SMALL | settings)))
+    fit_quietly(pipeline, X, y)
+    assert_predicts(to_onnx(pipeline, dtype=dtype), pipeline, X)
+
+
+def test_skl2onnx_knows_the_estimators() -> None:
+    X, y = class_data(3)
+    X = X.astype("f4")
+    names = np.array(["a", "b", "c"])[y]
+    pipeline = make_pipeline(StandardScaler(), TargetSpaceClassifier(**SMALL))
+    fit_quietly(pipeline, X, names)
+    model = skl2onnx.to_onnx(pipeline, X[:1], options={"zipmap": False})
+    assert_predicts(model, pipeline, X)
+    as_dicts = run(skl2onnx.to_onnx(pipeline, X[:1]), X)["output_probability"]
+    assert set(as_dicts[0]) == {"a", "b", "c"}
+    # Two networks in one model do not get in each other's way.
+    from sklearn.ensemble import VotingClassifier
+
+    members = [
+        ("a", TargetSpaceClassifier(**SMALL)),
+        ("b", TargetSpaceClassifier(**(SMALL | {"random_state": 1}))),
+        ("c", LogisticRegression()),
+    ]
+    vote = fit_quietly(
+        VotingClassifier(members, voting="soft", flatten_transform=False), X, y
+    )
+    assert_predicts(to_onnx(vote), vote, X)
+
+
+# --- PyTorch --------------------------------------------------------------------------
+
+
+@for_both
+@for_architectures
+def test_torch_module_gives_the_sums(kind: type, settings: dict[str, Any]) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**(SMALL | settings)), X, y)
+    module = to_torch(estimator)
+    assert not module.training
+    with torch.no_grad():
+        sums = module(torch.from_numpy(X))
+        torch.testing.assert_close(sums, estimator.module_(torch.from_numpy(X)))
+        if kind is TargetSpaceClassifier:
+            probabilities = torch.softmax(sums, 1).numpy()
+            np.testing.assert_allclose(probabilities, estimator.predict_proba(X))
+        # It shares nothing with the estimator.
+        before = estimator.predict(X)
+        for p in module.parameters():
+            p.zero_()
+    np.testing.assert_array_equal(estimator.predict(X), before)
+    origins = {type(m).__module__.split(".")[0] for m in module.modules()}
+    assert origins == {"torch"}
+
+
+@pytest.mark.parametrize("shortcuts", [False, True])
+def test_torch_module_needs_nothing_of_the_package(
+    shortcuts: bool, tmp_path: Path
+) -> None:
+    X, y = class_data()
+    settings = SMALL | {"shortcuts": shortcuts, "dropout": 0.2}
+    estimator = fit_quietly(TargetSpaceClassifier(**settings), X, y)
+    torch.save(to_torch(estimator), tmp_path / "module.pt")
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import sys, numpy as np, torch\n"
+        "sys.modules['sktarget'] = None\n"
+        "module = torch.load('module.pt', weights_only=False)\n"
+        "sums = module(torch.from_numpy(np.load('X.npy')))\n"
+        "np.save('found.npy', sums.argmax(1).numpy())\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    found = np.load(tmp_path / "found.npy")
+    np.testing.assert_array_equal(found, estimator.predict(X))
+
+
+def test_torch_module_of_own_module_is_a_copy() -> None:
+    X, y = class_data()
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL, module=residual), X, y)
+    module = to_torch(estimator)
+    assert type(module) is Residual
+    assert module is not estimator.module_
+    for other in (LogisticRegression(), None):
+        with pytest.raises(TypeError, match="an estimator of sktarget is needed"):
+            to_torch(other)  # type: ignore[arg-type]
+    with pytest.raises(NotFittedError):
+        to_torch(TargetSpaceClassifier())
+
+
+# --- images and sequences -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_onnx_of_images(flat: bool, own: bool) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 1, 8, 8)).astype("f4")
+    y = (X.mean((1, 2, 3)) > 0).astype(int)
+    settings: dict[str, Any] = {"conv_layers": [(3, 4, 2), (2, 3, None)]}
+    if own:
+        settings = {"module": convolution}
+    if flat:
+        X = X.reshape(40, 64)
+        settings["image_shape"] = (1, 8, 8)
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL, **settings), X, y)
+    assert_predicts(to_onnx(estimator), estimator, X)
+
+
+def convolution(n_features: int, n_outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(n_outputs)
+    )
+
+
+def series() -> tuple[Array, Array]:
+    X = np.random.default_rng(0).normal(size=(40, 3, 9)).astype("f4")
+    return X, (X[:, 0].sum(1) > 0).astype(int)
+
+
+def padded(X: Array, filler: Any = np.nan) -> Array:
+    X = X.copy()
+    X[::3, ..., 6:] = filler
+    X[::4, ..., 2:] = filler
+    return X
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_onnx_of_series(cell: str, bidirectional: bool) -> None:
+    X, y = series()
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL,
+        cell=cell,
+        bidirectional=bidirectional,
+        recurrent_layer_sizes=(5, 4),
+    )
+    model = to_onnx(fit_quietly(estimator, X, y))
+    # The number of time steps is free, and padding counts as in the estimator.
+    for rows in (X, padded(X), X[..., :5], padded(X)[..., :8]):
+        assert_predicts(model, estimator, rows)
+
+
+def test_onnx_of_univariate_series() -> None:
+    X, y = series()
+    estimator = TargetSpaceSequenceClassifier(**SMALL, recurrent_layer_sizes=(5,))
+    fit_quietly(estimator, X[:, 0], y)
+    assert_predicts(to_onnx(estimator), estimator, padded(X[:, 0]))
+
+
+def test_onnx_of_tokens() -> None:
+    X = np.random.default_rng(0).integers(1, 20, (40, 9))
+    y = np.array(["no", "maybe", "yes"])[X[:, 0] % 3]
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL,
+        cell="lstm",
+        vocabulary_size=20,
+        embedding_dim=4,
+        recurrent_layer_sizes=(5,),
+    )
+    model = to_onnx(fit_quietly(estimator, padded(X, 0), y))
+    for rows in (X, padded(X, 0), X[:, :4]):
+        assert_predicts(model, estimator, rows)
+
+
+def test_onnx_of_labels_at_every_step() -> None:
+    X, _ = series()
+    y = (np.cumsum(X[:, 0], axis=1) > 0).astype(int)
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL, cell="gru", return_sequences=True, recurrent_layer_sizes=(5,)
+    )
+    model = to_onnx(fit_quietly(estimator, X, y))
+    assert_predicts(model, estimator, X[..., :5])
+    rows = padded(X)
+    label, probabilities = run(model, rows).values()
+    wanted = estimator.predict_proba(rows)
+    steps = ~np.isnan(wanted[..., 0])
+    np.testing.assert_allclose(probabilities[steps], wanted[steps], atol=2e-5)
+    np.testing.assert_array_equal(label[steps], estimator.predict(rows)[steps])
+
+
+def test_recurrent_networks_are_copied_to_torch() -> None:
+    X, y = series()
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL, recurrent_layer_sizes=(5,), dropout=0.2
+    )
+    module = to_torch(fit_quietly(estimator, X, y))
+    with torch.no_grad():
+        sums = module(torch.from_numpy(padded(X).transpose(0, 2, 1).copy()))
+    wanted = estimator.predict_proba(padded(X))
+    found = torch.softmax(sums, 1) if sums.shape[1] > 1 else torch.sigmoid(sums)
+    np.testing.assert_allclose(found[:, -1], wanted[:, -1], atol=1e-6)
