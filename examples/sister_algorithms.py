@@ -178,7 +178,7 @@ def show(title: str, table: Table) -> None:
 
 def draw(tables: dict[str, Table], path: str) -> None:
     """Draw a bar for each mean, a dot for each seed."""
-    figure, panels = plt.subplots(1, len(tables), figsize=(12, 4.5), sharey=True)
+    figure, panels = plt.subplots(1, len(tables), figsize=(12, 5), sharey=True)
     for panel, (title, table) in zip(panels, tables.items(), strict=True):
         columns = list(next(iter(table.values())))
         width = 0.8 / len(table)
@@ -191,7 +191,9 @@ def draw(tables: dict[str, Table], path: str) -> None:
                 panel.plot([place] * len(scores), scores, ".k", markersize=3)
         panel.set_xticks(range(len(columns)), columns)
         panel.set_title(title)
-        panel.legend(loc="lower left", fontsize="x-small")
+        panel.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize="small"
+        )
     panels[0].set_ylabel("accuracy")
     figure.tight_layout()
     figure.savefig(path, dpi=150)
