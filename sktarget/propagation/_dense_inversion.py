@@ -137,8 +137,7 @@ class DenseInversionNetwork(nn.Module):
             norms.append(d.norm())
             if i > 1:  # The input needs no target.
                 matrix = inverse_matrix(layer.weight, self.inversion.ridge)
-                prepared = self.inversion.prepare(states[i])
-                d = self.inversion.pull_back(matrix, states[i], d, prepared)
+                d = self.inversion.pull_back(matrix, states[i], d)
         self.displacement_norms = torch.stack(norms[::-1])
         hidden = torch.cat([h.flatten() for h in states[1:]])
         self.saturation_fraction = self.inversion.saturated(hidden)

@@ -78,7 +78,7 @@ class Inversion:
     >>> import torch
     >>> inversion = Inversion(ridge=0.0, clip=0.1, linearize=True)
     >>> h = torch.tensor([[0.0, 0.95]])  # the second is clipped to 0.9
-    >>> inversion.pull_back(torch.eye(2), h, torch.ones(1, 2), inversion.prepare(h))
+    >>> inversion.pull_back(torch.eye(2), h, torch.ones(1, 2))
     tensor([[1.0000, 5.2632]])
     """
 
@@ -120,14 +120,8 @@ class Inversion:
         """
         return (self.undo(v) - fed) @ matrix.T
 
-    def prepare(self, h: Tensor) -> Tensor:
-        """Compute what :meth:`pull_back` needs of values, for many layers at once."""
-        return self.slope(self.clipped(h)) if self.linearize else self.undo(h)
-
-    def pull_back(
-        self, matrix: Tensor, h: Tensor, d: Tensor, prepared: Tensor
-    ) -> Tensor:
-        """Pass displacements on to the layer below.
+    def pull_back(self, matrix: Tensor, h: Tensor, d: Tensor) -> Tensor:
+        """Pass displacements on to the layer below, those of zero as exactly zero.
 
         Parameters
         ----------
@@ -137,8 +131,6 @@ class Inversion:
             Values of the layer.
         d : Tensor of shape (n_b, n_out)
             Their displacements.
-        prepared : Tensor of shape (n_b, n_out)
-            What :meth:`prepare` gave for `h`.
 
         Returns
         -------
@@ -146,8 +138,9 @@ class Inversion:
             Displacements of the values below.
         """
         if self.linearize:
-            return (d / prepared) @ matrix.T
-        return (self.undo(h + d) - prepared) @ matrix.T
+            return (d / self.slope(self.clipped(h))) @ matrix.T
+        # Not of all layers at once: a value's place in memory may change its last bit.
+        return (self.undo(h + d) - self.undo(h)) @ matrix.T
 
     def saturated(self, h: Tensor) -> Tensor:
         """Give the share of values beyond ±(1 − ε)."""

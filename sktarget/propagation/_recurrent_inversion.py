@@ -231,10 +231,9 @@ class RecurrentInversionNetwork(nn.Module):
         # Time first, so that a step is one piece of memory.
         h = states.transpose(0, 1).contiguous()
         matrix = inverse_matrix(recurrent, self.inversion.ridge)
-        prepared = self.inversion.prepare(h)
 
         def pull_back(t: int, d: Tensor) -> Tensor:
-            return self.inversion.pull_back(matrix, h[t], d, prepared[t])
+            return self.inversion.pull_back(matrix, h[t], d)
 
         d = displace(direct.transpose(0, 1), pull_back)
         through = recurrent if self.update == "through_time" else None

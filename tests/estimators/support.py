@@ -19,8 +19,6 @@ Array = NDArray[Any]
 ESTIMATORS = [TargetSpaceClassifier, TargetSpaceRegressor]
 for_both = pytest.mark.parametrize("kind", ESTIMATORS)
 
-# By how much weights may differ between runs: LAPACK rounds by the alignment of memory.
-ROUNDING = 1e-9
 # Trains exactly `max_iter` epochs.
 ALL_EPOCHS: dict[str, Any] = {"tol": 0.0, "n_iter_no_change": 100_000}
 

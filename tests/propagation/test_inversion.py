@@ -122,8 +122,8 @@ def square(seed: int = 0, *, orthogonal: bool = False) -> Tensor:
 
 def pulled(W: Tensor, h: Tensor, inversion: Inversion) -> Callable[..., Tensor]:
     """Make the pull-back of a recurrent layer at states (time, n_b, width)."""
-    matrix, prepared = inverse_matrix(W, inversion.ridge), inversion.prepare(h)
-    return lambda t, d: inversion.pull_back(matrix, h[t], d, prepared[t])
+    matrix = inverse_matrix(W, inversion.ridge)
+    return lambda t, d: inversion.pull_back(matrix, h[t], d)
 
 
 def identity(ridge: float, *, linearize: bool = True) -> Inversion:
@@ -258,7 +258,7 @@ def test_p6_saturated_units_tell_the_two_apart() -> None:
     inversion = [Inversion(1.0, 1e-3, linearize) for linearize in (True, False)]
     h, d = torch.tensor([[0.9999]]).double(), torch.tensor([[1e-6]]).double()
     eye = torch.eye(1).double()
-    linear, difference = (i.pull_back(eye, h, d, i.prepare(h)) for i in inversion)
+    linear, difference = (i.pull_back(eye, h, d) for i in inversion)
     assert float(difference) == 0
     assert float(linear) == pytest.approx(1e-6 / (1 - 0.999**2))
 
@@ -300,7 +300,7 @@ def test_p9_inverse_is_stationary() -> None:
 def test_p10_factor_of_saturated_units_is_bounded(clip: float) -> None:
     inversion = Inversion(1.0, clip, linearize=True)
     h = torch.linspace(-1, 1, 1001).double()
-    factor = 1 / inversion.prepare(h)
+    factor = 1 / inversion.slope(inversion.clipped(h))
     assert float(factor.max()) == pytest.approx(1 / (1 - (1 - clip) ** 2))
     if clip == 1e-3:
         assert float(factor.max()) == pytest.approx(500.25, abs=1e-3)
