@@ -303,6 +303,18 @@ class BaseTargetSpace(NetworkEstimator):
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed)
         return network
 
+    def _without_single_rows(self, n_samples: int, batch_size: int) -> int:
+        """Leave no mini-batch with a single row, whose statistics would be nothing."""
+        while self.batch_size == "auto" and n_samples % batch_size == 1:
+            batch_size -= 1
+        if batch_size < 2 or n_samples % batch_size == 1:
+            raise ValueError(
+                f"batch_norm=True needs at least two rows in every mini-batch, but "
+                f"{n_samples} rows in mini-batches of batch_size={self.batch_size!r} "
+                "leave one alone: give another batch_size, or more rows"
+            )
+        return batch_size
+
     def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
         if self.solver == "lbfgs":
             batch_size = n_samples
@@ -310,6 +322,8 @@ class BaseTargetSpace(NetworkEstimator):
             batch_size = _rules.auto_batch_size(n_samples)
         else:
             batch_size = min(int(self.batch_size), n_samples)
+        if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
+            batch_size = self._without_single_rows(n_samples, batch_size)
         rate = self.learning_rate_init
         if rate == "auto":
             rate = self._auto_rate()

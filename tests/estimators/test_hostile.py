@@ -1,0 +1,105 @@
+"""Any data and any parameters: a finite model or a clear error, and nothing else."""
+
+import time
+import traceback
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from tests.estimators.hostile import CASES, Case
+
+KINDS = {"classifier": TargetSpaceClassifier, "regressor": TargetSpaceRegressor}
+# Seconds of the default run for new cases; what is left of them then passes unseen.
+BUDGET = 20
+
+
+def assert_survives(case: Case) -> None:
+    """Fit, and accept a finite model or an error that is meant for users."""
+    estimator = KINDS[case.kind](
+        **({"max_iter": 2, "random_state": 0} | dict(case.parameters))
+    )
+    X, y, weight = case.X(), case.y(), case.sample_weight()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for category in (ConvergenceWarning, DataConversionWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        # NumPy's, when scikit-learn looks for what is not finite.
+        warnings.filterwarnings("ignore", "invalid value encountered in (cast|reduce)")
+        try:
+            estimator.fit(X, y, sample_weight=weight)
+        except (ValueError, TypeError) as error:
+            assert_is_clear(error)
+            assert not hasattr(estimator, "n_iter_")
+            return
+        for w in (*estimator.coefs_, *estimator.intercepts_):
+            assert np.isfinite(w).all()
+        assert_predicts(estimator, X)
+        assert_survives_other_rows(estimator)
+        if dict(case.parameters).get("warm_start"):
+            try:
+                estimator.fit(X, y, sample_weight=weight)
+            except ValueError as error:
+                assert_is_clear(error)
+            assert_predicts(estimator, X)
+
+
+def assert_is_clear(error: Exception) -> None:
+    """Refuse errors that come out of torch, or say nothing."""
+    frames = traceback.extract_tb(error.__traceback__)
+    assert "/torch/" not in frames[-1].filename.replace("\\", "/"), error
+    assert "torch." not in str(error)
+    assert len(str(error)) > 10
+
+
+def assert_predicts(estimator: Any, X: Any) -> None:
+    if isinstance(estimator, TargetSpaceRegressor):
+        assert np.isfinite(estimator.predict(X)).all()
+        return
+    probabilities = estimator.predict_proba(X)
+    assert np.isfinite(probabilities).all()
+    assert (probabilities >= 0).all()
+    if not estimator._multilabel:
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+        assert set(np.unique(estimator.predict(X))) <= set(estimator.classes_)
+    assert not np.isnan(estimator.predict_log_proba(X)).any()
+
+
+def assert_survives_other_rows(estimator: Any) -> None:
+    """Predict for rows of any magnitude."""
+    for magnitude in (1e-300, 1e10, 1e30, 1e300):
+        rows = np.full((2, estimator.n_features_in_), magnitude)
+        rows[1] *= -1
+        try:
+            assert_predicts(estimator, rows)
+        except ValueError as error:
+            assert_is_clear(error)
+
+
+CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+
+
+def test_any_case(request: pytest.FixtureRequest) -> None:
+    end = time.monotonic() + BUDGET
+
+    @settings(max_examples=400, suppress_health_check=CHECKS, phases=[Phase.generate])
+    @given(case=CASES)
+    def run(case: Case) -> None:
+        if time.monotonic() < end:
+            assert_survives(case)
+
+    run()
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=5000, suppress_health_check=CHECKS, derandomize=False, deadline=None
+)
+@given(case=CASES)
+def test_any_of_thousands_of_cases(case: Case) -> None:
+    assert_survives(case)
