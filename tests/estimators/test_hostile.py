@@ -87,7 +87,7 @@ CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 def test_any_case(request: pytest.FixtureRequest) -> None:
     end = time.monotonic() + BUDGET
 
-    @settings(max_examples=400, suppress_health_check=CHECKS, phases=[Phase.generate])
+    @settings(max_examples=1000, suppress_health_check=CHECKS, phases=[Phase.generate])
     @given(case=CASES)
     def run(case: Case) -> None:
         if time.monotonic() < end:
@@ -103,3 +103,45 @@ def test_any_case(request: pytest.FixtureRequest) -> None:
 @given(case=CASES)
 def test_any_of_thousands_of_cases(case: Case) -> None:
     assert_survives(case)
+
+
+# --- what was found -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "is_fit"),
+    [(1, "auto", False), (21, 20, False), (5, 1, False), (201, "auto", True)],
+)
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_batch_norm_of_a_single_row(
+    kind: Any, n_rows: int, batch_size: Any, is_fit: bool
+) -> None:
+    X = np.random.default_rng(0).normal(size=(n_rows, 2))
+    weight = np.ones(n_rows)
+    if n_rows == 1:  # classes want a second row, which does not count
+        X, weight = np.vstack([X, X]), np.array([1.0, 0.0])
+    y = np.arange(len(X)) % 2
+    estimator = kind(
+        (5,),
+        parameterization="weights",
+        batch_norm=True,
+        batch_size=batch_size,
+        max_iter=2,
+    )
+    if is_fit:
+        with pytest.warns(ConvergenceWarning):
+            estimator.fit(X, y)
+        return
+    match = "batch_norm=True needs.*another batch_size|at least two classes"
+    with pytest.raises(ValueError, match=match):
+        estimator.fit(X, y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_rows_that_overflow(kind: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2)).astype("f4")
+    estimator = kind((5,), activation="relu", max_iter=2, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        estimator.fit(X, np.arange(20) % 2)
+    with pytest.raises(ValueError, match="X is too large for this network"):
+        estimator.predict([[1e300, -1e300]])
