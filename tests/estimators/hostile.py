@@ -78,7 +78,7 @@ class Case:
             return (np.arange(self.n_rows) == 0).astype(float)
         if self.weights == "uneven":
             return 10.0 ** rng.uniform(-30, 30, self.n_rows)
-        weight = rng.uniform(size=self.n_rows) * {"tiny": 1e-300, "huge": 1e300}.get(
+        weight = rng.uniform(size=self.n_rows) * {"tiny": 1e-310, "huge": 1e308}.get(
             self.weights, 1.0
         )
         if self.weights == "some":

@@ -138,6 +138,21 @@ def test_batch_norm_of_a_single_row(
 
 
 @pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.parametrize("exponent", [-1000, 1020])
+def test_weights_of_any_size(kind: Any, exponent: int) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    y = np.arange(20) % 2
+    weight = np.linspace(1, 2, 20)
+    found = []
+    for given_weight in (weight, np.ldexp(weight, exponent)):
+        estimator = kind((5,), alpha=0.0, max_iter=2, random_state=0)
+        with pytest.warns(ConvergenceWarning):
+            estimator.fit(X, y, sample_weight=given_weight)
+        found.append(estimator.predict(X))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
 def test_rows_that_overflow(kind: Any) -> None:
     X = np.random.default_rng(0).normal(size=(20, 2)).astype("f4")
     estimator = kind((5,), activation="relu", max_iter=2, random_state=0)
