@@ -289,6 +289,18 @@ class BaseTargetSpace(NetworkEstimator):
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed)
         return network
 
+    def _without_single_rows(self, n_samples: int, batch_size: int) -> int:
+        """Leave no mini-batch with a single row, whose statistics would be nothing."""
+        while self.batch_size == "auto" and n_samples % batch_size == 1:
+            batch_size -= 1
+        if batch_size < 2 or n_samples % batch_size == 1:
+            raise ValueError(
+                f"batch_norm=True needs at least two rows in every mini-batch, but "
+                f"{n_samples} rows in mini-batches of batch_size={self.batch_size!r} "
+                "leave one alone: give another batch_size, or more rows"
+            )
+        return batch_size
+
     def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
         rate = self.learning_rate_init
         if rate == "auto":
@@ -321,7 +333,11 @@ class BaseTargetSpace(NetworkEstimator):
         )
 
     def _batch_rows(self, n_samples: int) -> int:
-        return n_samples if self.solver == "lbfgs" else super()._batch_rows(n_samples)
+        whole = self.solver == "lbfgs"
+        batch_size = n_samples if whole else super()._batch_rows(n_samples)
+        if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
+            return self._without_single_rows(n_samples, batch_size)
+        return batch_size
 
     def _keep_network(self, network: nn.Module) -> None:
         if isinstance(network, TargetSpace):

@@ -466,7 +466,13 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         with torch.inference_mode():
             parts = torch.split(x, rows_at_a_time(x))
             sums = [module(as_inputs(part, dtype)).numpy() for part in parts]
-            return sums[0] if len(sums) == 1 else np.concatenate(sums)
+        stacked = sums[0] if len(sums) == 1 else np.concatenate(sums)
+        if not np.isfinite(stacked).all():
+            raise ValueError(
+                "X is too large for this network: its outputs overflow. Scale X as the "
+                "training data were scaled"
+            )
+        return stacked
 
     def _check_features(self, X: Any) -> Array:
         """Validate the inputs of ``predict``."""

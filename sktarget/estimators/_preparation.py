@@ -75,9 +75,12 @@ class TrainingRows:
         x = x if x.ndim == 4 else x.to(device)
         if self.weight is None:
             return TensorData(x, y, device=device, dtype=dtype)
-        mean = float(self.weight.mean())
-        weight = as_tensor((self.weight / mean).astype(self.dtype)).to(device)
-        return TensorData(x, y, weight, mean, device, dtype)
+        # By a power of two, which rounds nothing: sums of huge weights would overflow.
+        exponent = np.frexp(self.weight.max())[1]
+        scaled = np.ldexp(self.weight, -exponent)
+        mean = scaled.mean()
+        weight = as_tensor((scaled / mean).astype(self.dtype)).to(device)
+        return TensorData(x, y, weight, float(np.ldexp(mean, exponent)), device, dtype)
 
 
 def hidden_sizes(sizes: Any, name: str = "hidden_layer_sizes") -> tuple[int, ...]:

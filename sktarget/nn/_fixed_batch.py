@@ -57,13 +57,14 @@ def sample_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -
     """
     if weight is not None:
         kept = weight > 0
-        X, weight = X[kept], weight[kept]
+        X, weight = X[kept], _in_range(weight[kept])
     keys, first, inverse = np.unique(
         _hash_rows(X, seed), return_index=True, return_inverse=True
     )
     total = np.bincount(inverse, weights=weight, minlength=len(keys))
     uniform = (keys.astype(np.float64) + 0.5) / 2.0**64
-    order = np.argsort(-np.log(uniform) / total, kind="stable")
+    with np.errstate(divide="ignore", over="ignore"):  # of next to no weight: last
+        order = np.argsort(-np.log(uniform) / total, kind="stable")
     return X[first[order[:size]]]
 
 
@@ -102,7 +103,7 @@ def _moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
     """Give weighted mean and deviation of each column, a slice of rows at a time."""
     step = max(1, _SLICE // max(1, X[:1].size))
     starts = range(0, len(X), step)
-    rows = np.ones(len(X)) if weight is None else weight
+    rows = np.ones(len(X)) if weight is None else _in_range(weight)
     total = rows.sum()
 
     def mean_over(f: Callable[[Floats], Floats]) -> Floats:
@@ -114,6 +115,11 @@ def _moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
 
     mean = mean_over(lambda x: x)
     return mean, np.sqrt(mean_over(lambda x: (x - mean) ** 2))
+
+
+def _in_range(weight: Floats) -> Floats:
+    """Scale weights to at most 1, by a power of two, which rounds nothing."""
+    return np.asarray(np.ldexp(weight, -np.frexp(weight.max())[1]))
 
 
 def _hash_rows(X: Array, seed: int) -> NDArray[np.uint64]:

@@ -151,3 +151,13 @@ def test_global_state(draw: Callable[..., Any]) -> None:
     before = X.copy()
     draw(X, 5, 0, np.ones(50))
     assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("draw", [sample_batch, noise_batch])
+def test_weights_of_any_size(draw: Callable[..., Any]) -> None:
+    X, weight = 1e4 * table(), np.random.default_rng(0).uniform(0.1, 1, size=50)
+    expected = draw(X, 6, 0, weight)
+    for exponent in (-1000, 1000):
+        assert_array_equal(draw(X, 6, 0, np.ldexp(weight, exponent)), expected)
+    uneven = np.where(np.arange(50) < 6, 1e300, 5e-324)
+    assert np.isfinite(draw(X, 6, 0, uneven)).all()

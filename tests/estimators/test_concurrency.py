@@ -1,0 +1,148 @@
+"""Many threads and processes at once; what belongs to all is left alone."""
+
+import copy
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+
+from sktarget import TargetSpaceClassifier
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    assert_same_weights,
+    class_data,
+    fit_quietly,
+    for_both,
+    problem,
+)
+
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (6,),
+    "max_iter": 5,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
+THREADS = 16
+
+
+def with_dropout(n_features: int, n_outputs: int) -> nn.Module:
+    """Make a network that draws from torch's global generator."""
+    layers = nn.Linear(n_features, 8), nn.Dropout(0.2), nn.Tanh()
+    return nn.Sequential(*layers, nn.Linear(8, n_outputs))
+
+
+def at_once(call: Callable[[int], Any]) -> list[Any]:
+    """Call from many threads, all of which begin together."""
+    barrier = threading.Barrier(THREADS)
+
+    def begin(number: int) -> Any:
+        barrier.wait()
+        return call(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(begin, range(THREADS)))
+
+
+@for_both
+@pytest.mark.parametrize(
+    "settings", [{}, {"dropout": 0.3, "shortcuts": True}, {"module": with_dropout}]
+)
+@pytest.mark.usefixtures("global_state_untouched")
+def test_threads_predict_at_once(kind: type, settings: dict[str, Any]) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**(SMALL | settings)), X, y)
+    # Rows of their own for each, and as many: their number may decide the last bit.
+    expected = [estimator.predict(X[number:]) for number in range(THREADS)]
+    for _ in range(10):
+        # The module has to be built again, by whoever comes first.
+        estimator = copy.deepcopy(estimator)
+
+        def predict(number: int, estimator: Any = estimator) -> Any:
+            return [estimator.predict(X[number:]) for _ in range(5)]
+
+        for number, found in enumerate(at_once(predict)):
+            for part in found:
+                np.testing.assert_array_equal(part, expected[number])
+        assert len({id(m) for m in at_once(lambda _, e=estimator: e.module_)}) == 1
+
+
+@for_both
+@pytest.mark.parametrize("settings", [{"dropout": 0.3}, {"module": with_dropout}])
+@pytest.mark.usefixtures("global_state_untouched")
+def test_threads_fit_at_once(kind: type, settings: dict[str, Any]) -> None:
+    X, y = problem(kind)
+    settings = SMALL | settings
+    alone = [
+        fit_quietly(kind(**(settings | {"random_state": seed})), X, y)
+        for seed in range(THREADS)
+    ]
+    with warnings.catch_warnings():  # for all threads
+        warnings.simplefilter("ignore")
+        together = at_once(
+            lambda seed: kind(**(settings | {"random_state": seed})).fit(X, y)
+        )
+    for a, b in zip(alone, together, strict=True):
+        if "module" in settings:
+            np.testing.assert_array_equal(a.predict(X), b.predict(X))
+        else:
+            assert_same_weights(a, b)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+@pytest.mark.parametrize("settings", [{}, {"module": with_dropout}], ids=["", "module"])
+@pytest.mark.usefixtures("global_state_untouched")
+def test_grid_search(backend: str, settings: dict[str, Any]) -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(**SMALL, **settings)
+    grid = {"lam": [1e-3, 1e3], "learning_rate_init": [0.01, 0.1]}
+    one = fit_quietly(GridSearchCV(estimator, grid, cv=2), X, y)
+    with joblib.parallel_backend(backend, n_jobs=2), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        two = GridSearchCV(estimator, grid, cv=2).fit(X, y)
+    for name in ("mean_test_score", "split0_test_score"):
+        np.testing.assert_array_equal(two.cv_results_[name], one.cv_results_[name])
+    np.testing.assert_array_equal(two.predict_proba(X), one.predict_proba(X))
+
+
+def threads_in_worker(_: int) -> tuple[int, int]:
+    """Fit in a worker, and count torch's threads before and after."""
+    X, y = class_data()
+    before = torch.get_num_threads()
+    fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
+    return before, torch.get_num_threads()
+
+
+def test_workers_keep_their_share_of_the_cores() -> None:
+    # joblib limits the threads of its workers; a fit has to leave that as it is.
+    counts = joblib.Parallel(n_jobs=2)(
+        joblib.delayed(threads_in_worker)(k) for k in range(2)
+    )
+    share = max(1, joblib.cpu_count() // 2)
+    assert all(before == after <= share for before, after in counts)
+
+
+@for_both
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"module": with_dropout}, {"parameterization": "weights", "dropout": 0.5}],
+)
+@pytest.mark.usefixtures("global_state_untouched")
+def test_nothing_global_is_touched(kind: type, settings: dict[str, Any]) -> None:
+    X, y = problem(kind)
+    before = list(warnings.filters), torch.get_num_interop_threads()
+    errors = np.geterr()
+    for random_state in (0, np.random.RandomState(0)):
+        estimator = kind(**(SMALL | settings | {"random_state": random_state}))
+        with pytest.warns(match="Maximum iterations"):
+            estimator.fit(X, y)
+        estimator.partial_fit(X, y).predict(X)
+    assert (list(warnings.filters), torch.get_num_interop_threads()) == before
+    assert np.geterr() == errors

@@ -1,0 +1,162 @@
+"""Any data and any parameters: a finite model or a clear error, and nothing else."""
+
+import time
+import traceback
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from tests.estimators.hostile import CASES, Case
+
+KINDS = {"classifier": TargetSpaceClassifier, "regressor": TargetSpaceRegressor}
+# Seconds of the default run for new cases; what is left of them then passes unseen.
+BUDGET = 20
+
+
+def assert_survives(case: Case) -> None:
+    """Fit, and accept a finite model or an error that is meant for users."""
+    estimator = KINDS[case.kind](
+        **({"max_iter": 2, "random_state": 0} | dict(case.parameters))
+    )
+    X, y, weight = case.X(), case.y(), case.sample_weight()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for category in (ConvergenceWarning, DataConversionWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        # NumPy's, when scikit-learn looks for what is not finite.
+        warnings.filterwarnings("ignore", "invalid value encountered in (cast|reduce)")
+        try:
+            estimator.fit(X, y, sample_weight=weight)
+        except (ValueError, TypeError) as error:
+            assert_is_clear(error)
+            assert not hasattr(estimator, "n_iter_")
+            return
+        for w in (*estimator.coefs_, *estimator.intercepts_):
+            assert np.isfinite(w).all()
+        assert_predicts(estimator, X)
+        assert_survives_other_rows(estimator)
+        if dict(case.parameters).get("warm_start"):
+            try:
+                estimator.fit(X, y, sample_weight=weight)
+            except ValueError as error:
+                assert_is_clear(error)
+            assert_predicts(estimator, X)
+
+
+def assert_is_clear(error: Exception) -> None:
+    """Refuse errors that come out of torch, or say nothing."""
+    frames = traceback.extract_tb(error.__traceback__)
+    assert "/torch/" not in frames[-1].filename.replace("\\", "/"), error
+    assert "torch." not in str(error)
+    assert len(str(error)) > 10
+
+
+def assert_predicts(estimator: Any, X: Any) -> None:
+    if isinstance(estimator, TargetSpaceRegressor):
+        assert np.isfinite(estimator.predict(X)).all()
+        return
+    probabilities = estimator.predict_proba(X)
+    assert np.isfinite(probabilities).all()
+    assert (probabilities >= 0).all()
+    if not estimator._multilabel:
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+        assert set(np.unique(estimator.predict(X))) <= set(estimator.classes_)
+    assert not np.isnan(estimator.predict_log_proba(X)).any()
+
+
+def assert_survives_other_rows(estimator: Any) -> None:
+    """Predict for rows of any magnitude."""
+    for magnitude in (1e-300, 1e10, 1e30, 1e300):
+        rows = np.full((2, estimator.n_features_in_), magnitude)
+        rows[1] *= -1
+        try:
+            assert_predicts(estimator, rows)
+        except ValueError as error:
+            assert_is_clear(error)
+
+
+CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+
+
+def test_any_case(request: pytest.FixtureRequest) -> None:
+    end = time.monotonic() + BUDGET
+
+    @settings(max_examples=1000, suppress_health_check=CHECKS, phases=[Phase.generate])
+    @given(case=CASES)
+    def run(case: Case) -> None:
+        if time.monotonic() < end:
+            assert_survives(case)
+
+    run()
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=5000, suppress_health_check=CHECKS, derandomize=False, deadline=None
+)
+@given(case=CASES)
+def test_any_of_thousands_of_cases(case: Case) -> None:
+    assert_survives(case)
+
+
+# --- what was found -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "is_fit"),
+    [(1, "auto", False), (21, 20, False), (5, 1, False), (201, "auto", True)],
+)
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_batch_norm_of_a_single_row(
+    kind: Any, n_rows: int, batch_size: Any, is_fit: bool
+) -> None:
+    X = np.random.default_rng(0).normal(size=(n_rows, 2))
+    weight = np.ones(n_rows)
+    if n_rows == 1:  # classes want a second row, which does not count
+        X, weight = np.vstack([X, X]), np.array([1.0, 0.0])
+    y = np.arange(len(X)) % 2
+    estimator = kind(
+        (5,),
+        parameterization="weights",
+        batch_norm=True,
+        batch_size=batch_size,
+        max_iter=2,
+    )
+    if is_fit:
+        with pytest.warns(ConvergenceWarning):
+            estimator.fit(X, y)
+        return
+    match = "batch_norm=True needs.*another batch_size|at least two classes"
+    with pytest.raises(ValueError, match=match):
+        estimator.fit(X, y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.parametrize("exponent", [-1000, 1020])
+def test_weights_of_any_size(kind: Any, exponent: int) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    y = np.arange(20) % 2
+    weight = np.linspace(1, 2, 20)
+    found = []
+    for given_weight in (weight, np.ldexp(weight, exponent)):
+        estimator = kind((5,), alpha=0.0, max_iter=2, random_state=0)
+        with pytest.warns(ConvergenceWarning):
+            estimator.fit(X, y, sample_weight=given_weight)
+        found.append(estimator.predict(X))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_rows_that_overflow(kind: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2)).astype("f4")
+    estimator = kind((5,), activation="relu", max_iter=2, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        estimator.fit(X, np.arange(20) % 2)
+    with pytest.raises(ValueError, match="X is too large for this network"):
+        estimator.predict([[1e300, -1e300]])
