@@ -85,9 +85,7 @@ ORDER: dict[str, Make] = {
     "back-propagation": lambda width, **k: TargetSpaceSequenceClassifier(
         recurrent_layer_sizes=width,
         parameterization="weights",
-        solver="sgd",
-        momentum=0.0,
-        learning_rate_init=0.01 if width < 100 else 0.001,
+        learning_rate_init=0.001,
         alpha=0.0,
         batch_size=20,
         **k,
