@@ -17,7 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import sktarget.estimators._estimator
-from sktarget import TargetSpaceClassifier, TargetSpaceRegressor, _archive
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+    _archive,
+)
 from sktarget.persistence import load, save
 from tests.estimators.support import (
     ALL_EPOCHS,
@@ -102,6 +107,28 @@ def test_file_holds_frames_and_multilabel(tmp_path: Path) -> None:
     assert found.feature_names_in_.tolist() == list("abcdef")
     with pytest.raises(ValueError, match="feature names"):
         found.predict(frame[list("fedcba")])
+
+
+def test_file_holds_images_and_sequences(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    X: Any = rng.normal(size=(40, 1, 8, 8)).astype("f4")
+    images = TargetSpaceClassifier(**SMALL, conv_layers=[(3, 4, 2)], warm_start=True)
+    found = through_file(fit_quietly(images, X, y), tmp_path)
+    np.testing.assert_array_equal(found.predict_proba(X), images.predict_proba(X))
+    fit_quietly(found, X, y), fit_quietly(images, X, y)
+    np.testing.assert_array_equal(found.predict_proba(X), images.predict_proba(X))
+    X = rng.integers(1, 9, (40, 7))
+    tokens = TargetSpaceSequenceClassifier(
+        **SMALL, recurrent_layer_sizes=(4,), vocabulary_size=9, embedding_dim=3
+    )
+    found = through_file(fit_quietly(tokens, X, y), tmp_path)
+    np.testing.assert_array_equal(found.predict_proba(X), tokens.predict_proba(X))
+    trusted = ["sktarget.estimators._sequence.TargetSpaceSequenceClassifier"]
+    data = skops.io.dumps(tokens)
+    assert skops.io.get_untrusted_types(data=data) == trusted
+    found = skops.io.loads(data, trusted=trusted)
+    np.testing.assert_array_equal(found.predict(X), tokens.predict(X))
 
 
 def test_objects_as_parameters_are_asked_for(tmp_path: Path) -> None:

@@ -200,7 +200,8 @@ class BaseTargetSpace(NetworkEstimator):
             return {"n_inputs": X.shape[1]}
         given = self.image_shape
         return {
-            "conv_layers": parse_conv_layers(self.conv_layers),
+            # Plain tuples: the description is stored with the fitted state.
+            "conv_layers": tuple(map(tuple, parse_conv_layers(self.conv_layers))),
             "image_shape": X.shape[1:] if given is None else parse_image_shape(given),
         }
 

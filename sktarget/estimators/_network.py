@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sktarget.architectures import (
+    ConvLayer,
     ConvolutionalNetwork,
     DenseNetwork,
     RecurrentNetwork,
@@ -113,7 +114,11 @@ def build_module(
     if make is None and "cell" in architecture:
         return RecurrentNetwork(**architecture, generator=generator, dtype=dtype)
     if make is None:
-        kind = ConvolutionalNetwork if "conv_layers" in architecture else DenseNetwork
+        kind: type[nn.Module] = DenseNetwork
+        if "conv_layers" in architecture:
+            kind = ConvolutionalNetwork
+            layers = [ConvLayer(*layer) for layer in architecture["conv_layers"]]
+            architecture = {**architecture, "conv_layers": layers}
         return kind(**architecture, generator=generator, dtype=dtype)
     module = make(architecture["n_inputs"], architecture["n_outputs"])
     if not isinstance(module, nn.Module):

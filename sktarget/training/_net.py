@@ -346,6 +346,8 @@ def train(
         device=None,
         verbose=0,
     )
+    if settings.solver == "lbfgs":
+        _make_contiguous(module)
     net.initialize()
     already = len(log.loss_curve)
     if checkpoint is not None:
@@ -371,6 +373,12 @@ def train(
     )
     state: dict[str, Any] = net.optimizer_.state_dict()
     return state
+
+
+def _make_contiguous(module: nn.Module) -> None:
+    # torch's L-BFGS looks at gradients, which have their parameters' layout, as vectors.
+    for parameter in module.parameters():
+        parameter.data = parameter.data.contiguous()
 
 
 def _lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:

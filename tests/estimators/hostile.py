@@ -56,6 +56,8 @@ class Case:
             return (np.arange(n) == 0).astype(int)
         if self.labels == "all different":
             return np.arange(n)
+        if self.labels == "one row more than classes":
+            return np.maximum(np.arange(n) - 1, 0)
         if self.labels == "equal":
             return np.zeros(n, dtype=int)
         if self.labels == "strings":
@@ -167,7 +169,7 @@ CASES = st.builds(
     labels=st.sampled_from(
         ["two"] * 9 + ["rare", "all different", "equal", "strings", "several"]
     )
-    | st.sampled_from(["huge", "tiny"]),
+    | st.sampled_from(["huge", "tiny", "one row more than classes"]),
     weights=st.sampled_from(
         ["none"] * 9 + ["zero", "one", "some", "uneven", "tiny", "huge"]
     ),

@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 from skorch.callbacks import Callback
 
-from sktarget import TargetSpaceClassifier, TargetSpaceRegressor, _archive
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+    _archive,
+)
 from tests.estimators.support import (
     ALL_EPOCHS,
     assert_same_weights,
@@ -94,6 +99,32 @@ def test_at_most_one_epoch_is_lost(kind: type, shuffle: bool, tmp_path: Path) ->
     assert estimator.loss_curve_ == undisturbed.loss_curve_
     assert estimator.t_ == undisturbed.t_
     assert_same_weights(estimator, undisturbed)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("what", ["images", "series"])
+def test_images_and_sequences_go_on(what: str, solver: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    settings: dict[str, Any] = SMALL | {"solver": solver, "dropout": 0.2}
+    y = np.arange(60) % 2
+    if what == "images":
+        kind: Any = TargetSpaceClassifier
+        X = rng.normal(size=(60, 1, 8, 8)).astype("f4")
+        settings["conv_layers"] = [(3, 4, 2), (3, 4, None)]
+    else:
+        kind = TargetSpaceSequenceClassifier
+        X = rng.normal(size=(60, 2, 7))
+        X[::3, :, 5:] = np.nan
+        settings |= {"cell": "gru", "recurrent_layer_sizes": (4,)}
+    estimator = kind(**settings, checkpoint=tmp_path / "run")
+    die(estimator, X, y, 4)
+    assert epochs_in(tmp_path / "run") == 3
+    fit_quietly(estimator, X, y)
+    undisturbed = fit_quietly(kind(**settings), X, y)
+    assert estimator.loss_curve_ == undisturbed.loss_curve_
+    np.testing.assert_array_equal(
+        estimator.predict_proba(X), undisturbed.predict_proba(X)
+    )
 
 
 @for_both
