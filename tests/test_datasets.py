@@ -7,8 +7,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sktarget.datasets import (
+    make_adding,
     make_delayed_addition,
     make_delayed_recall,
+    make_temporal_order,
     make_two_spirals,
 )
 
@@ -149,3 +151,46 @@ def test_streams_must_be_longer_than_the_delay(make: Any) -> None:
         make(2, 5, n_timesteps=5)
     with pytest.raises(ValueError, match="'delay' parameter"):
         make(2, -1)
+
+
+@pytest.mark.parametrize("n_timesteps", [10, 25, 60])
+def test_temporal_order(n_timesteps: int) -> None:
+    X, y = make_temporal_order(2000, n_timesteps, random_state=0)
+    assert X.shape == (2000, 6, n_timesteps)
+    assert_array_equal(X.sum(axis=1), 1)
+    assert_array_equal(np.unique(X), [0, 1])
+    symbols = X.argmax(axis=1)
+    decisive = symbols < 2
+    assert_array_equal(decisive.sum(axis=1), 2)
+    rows, steps = np.nonzero(decisive)
+    first, second = steps[::2], steps[1::2]
+    tenth, middle = n_timesteps // 10, n_timesteps // 2
+    assert_array_equal(np.unique(first), np.arange(tenth, 2 * tenth))
+    assert_array_equal(np.unique(second), np.arange(middle, middle + tenth))
+    found = symbols[rows, steps].reshape(-1, 2)
+    assert_array_equal(y, found[:, 0] + 2 * found[:, 1])
+    assert_allclose(np.bincount(y) / 2000, 0.25, atol=0.04)
+    assert_array_equal(np.unique(symbols), np.arange(6))
+
+
+@pytest.mark.parametrize("n_timesteps", [10, 25, 60])
+def test_adding(n_timesteps: int) -> None:
+    X, y = make_adding(2000, n_timesteps, random_state=0)
+    assert X.shape == (2000, 2, n_timesteps)
+    assert_array_equal(X[:, 0].sum(axis=1), 2)
+    _, steps = np.nonzero(X[:, 0])
+    first, second = n_timesteps // 10, 4 * n_timesteps // 10
+    assert_array_equal(np.unique(steps[::2]), np.arange(first))
+    assert_array_equal(np.unique(steps[1::2]), np.arange(first, first + second))
+    marked = X[:, 1][X[:, 0] == 1].reshape(-1, 2)
+    assert_allclose(y, marked.mean(axis=1))
+    assert_allclose(np.mean((y - 0.5) ** 2), 1 / 24, rtol=0.1)
+
+
+@pytest.mark.parametrize("make", [make_temporal_order, make_adding])
+def test_random_state_decides_long_memory(make: Any) -> None:
+    a, b = make(20, 12, random_state=3), make(20, 12, random_state=3)
+    assert_array_equal(a[0], b[0])
+    assert not np.array_equal(a[0], make(20, 12, random_state=4)[0])
+    with pytest.raises(ValueError, match="n_timesteps"):
+        make(20, 9)

@@ -36,6 +36,7 @@ LAYERS = {
     "sktarget.architectures": 1,
     "sktarget.training": 2,
     "sktarget.estimators": 3,
+    "sktarget.propagation": 4,
     "sktarget.persistence": 4,
     "sktarget.export": 4,
     "sktarget": 5,
@@ -202,8 +203,9 @@ def public_names() -> Iterator[tuple[str, set[str]]]:
             if inspect.isroutine(obj):
                 yield path, set()
             elif inspect.isclass(obj):
-                # The fields of a dataclass are documented as attributes.
-                yield path, {"PR01"} if dataclasses.is_dataclass(obj) else set()
+                # The fields of a dataclass or named tuple are documented as attributes.
+                has_fields = dataclasses.is_dataclass(obj) or hasattr(obj, "_fields")
+                yield path, {"PR01"} if has_fields else set()
                 yield from public_members(path, obj)
 
 

@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--plot", metavar="FILE", help="where to draw Fig. 10")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.reviews, arguments.epochs = arguments.reviews or 1000, 2
+        arguments.reviews, arguments.epochs = arguments.reviews or 400, 2
     if arguments.data is None:
         sets = made_up_reviews(arguments.reviews or 2000)
     else:

@@ -50,9 +50,12 @@ class RecurrentNetwork(nn.Module):
         Number of token ids, padding included; None for sequences of real numbers.
     embedding_dim : int, optional
         Width of the embedding, if there is a vocabulary.
-    shortcuts, dropout, batch_norm
-        Of the exit layers, see :class:`DenseNetwork`; dropout also follows every
-        recurrent layer.
+    shortcuts : bool, default=False
+        Of the exit layers, see :class:`DenseNetwork`.
+    dropout : float, default=0.0
+        Of the hidden exit layers; it also follows every recurrent layer.
+    batch_norm : bool, default=False
+        Of the hidden exit layers.
     generator : torch.Generator, optional
         Source of randomness for the initial weights and for dropout.
     dtype : torch.dtype, optional

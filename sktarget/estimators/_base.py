@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import validate_data
-from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget.estimators import _rules
@@ -25,7 +23,6 @@ from sktarget.estimators._images import (
 from sktarget.estimators._network import (
     WEIGHTED,
     as_tensor,
-    build_module,
     state_to_numpy,
     torch_dtype,
 )
@@ -134,29 +131,18 @@ class BaseTargetSpace(NetworkEstimator):
         self.checkpoint = checkpoint
 
     def _check_parameters(self, incremental: bool) -> None:
-        """Check what concerns several parameters at once."""
+        super()._check_parameters(incremental)
         hidden_sizes(self.hidden_layer_sizes)
         if self.batch_norm and self.parameterization == "targets":
             raise ValueError(
                 "batch_norm=True goes with parameterization='weights' only: targets "
                 "fix the statistics that it normalises"
             )
-        for callback in self.callbacks or ():
-            part = callback[1] if isinstance(callback, tuple) else callback
-            if not isinstance(part, Callback):
-                raise TypeError(
-                    "callbacks must be instances of skorch.callbacks.Callback, or "
-                    f"pairs of a name and one, got {callback!r}"
-                )
-        if not incremental:
-            return
-        if self.solver == "lbfgs":
+        if incremental and self.solver == "lbfgs":
             raise ValueError(
                 "partial_fit needs mini-batches, which solver='lbfgs' does not take: "
                 "use solver='adam' or solver='sgd'"
             )
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
 
     def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
         """Validate; images, flattened or not, come out with four axes."""
@@ -164,14 +150,14 @@ class BaseTargetSpace(NetworkEstimator):
             self._images = shape_of_images(
                 X, self.conv_layers, self.image_shape, self.module is not None
             )
-        if self._images is None:
-            return super()._validate(as_rows(X, None), *y, reset=reset, **kwargs)
-        kinds = [np.float64, np.float32, np.uint8]
-        flat = as_rows(X, self._images)
-        checked = validate_data(self, flat, *y, reset=reset, dtype=kinds, **kwargs)
+        flat, shape = as_rows(X, self._images), self._images
+        if shape is None:
+            return super()._validate(flat, *y, reset=reset, **kwargs)
+        kwargs["dtype"] = (np.float64, np.float32, np.uint8)
+        checked = super()._validate(flat, *y, reset=reset, **kwargs)
         if not y:
-            return checked.reshape(-1, *self._images)
-        return checked[0].reshape(-1, *self._images), *checked[1:]
+            return checked.reshape(-1, *shape)
+        return checked[0].reshape(-1, *shape), *checked[1:]
 
     def _start(
         self, rows: TrainingRows, generator: torch.Generator, seed: int
@@ -180,7 +166,7 @@ class BaseTargetSpace(NetworkEstimator):
         self._architecture = self._describe_architecture(rows.X)
         self._space = self.parameterization
         dtype = torch_dtype(rows.dtype)
-        module = build_module(self._architecture, dtype, generator)
+        module = self._build(self._architecture, dtype, generator)
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
         if self.parameterization == "weights":
@@ -317,20 +303,9 @@ class BaseTargetSpace(NetworkEstimator):
         return batch_size
 
     def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
-        if self.solver == "lbfgs":
-            batch_size = n_samples
-        elif self.batch_size == "auto":
-            batch_size = _rules.auto_batch_size(n_samples)
-        else:
-            batch_size = min(int(self.batch_size), n_samples)
-        if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
-            batch_size = self._without_single_rows(n_samples, batch_size)
         rate = self.learning_rate_init
         if rate == "auto":
             rate = self._auto_rate()
-        patience = self.n_iter_no_change
-        if patience == "auto":
-            patience = _rules.auto_patience(-(-n_samples // batch_size))
         described = [f"learning_rate_init={rate:g}"]
         if self.parameterization == "targets":
             described.insert(0, f"lam={self.lam_:g}")
@@ -345,17 +320,25 @@ class BaseTargetSpace(NetworkEstimator):
             beta_2=self.beta_2,
             epsilon=self.epsilon,
             alpha=self.alpha,
-            batch_size=batch_size,
+            batch_size=self._batch_rows(n_samples),
             shuffle=bool(self.shuffle),
             max_iter=1 if incremental else self.max_iter,
             max_fun=self.max_fun,
             tol=self.tol,
-            n_iter_no_change=float(patience),
+            n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),
             describe=", ".join(described),
+            remedy="Lower learning_rate_init, raise lam, or standardise X",
             incremental=incremental,
             callbacks=tuple(self.callbacks or ()),
         )
+
+    def _batch_rows(self, n_samples: int) -> int:
+        whole = self.solver == "lbfgs"
+        batch_size = n_samples if whole else super()._batch_rows(n_samples)
+        if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
+            return self._without_single_rows(n_samples, batch_size)
+        return batch_size
 
     def _keep_network(self, network: nn.Module) -> None:
         if isinstance(network, TargetSpace):

@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
+from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget._version import __version__
+from sktarget.estimators import _rules
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
 from sktarget.estimators._network import (
     as_tensor,
@@ -43,6 +45,7 @@ from sktarget.training import (
     Loss,
     TensorData,
     TrainingLog,
+    TrainingNet,
     TrainingSettings,
     as_inputs,
     rows_at_a_time,
@@ -103,19 +106,23 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     warm_start: bool
     max_iter: int
     solver: str
+    batch_size: Any
+    n_iter_no_change: Any
+    callbacks: Any
     checkpoint: str | os.PathLike[str] | None = None
-    module: Any
     n_outputs_: int
+
+    # What only some kinds have: networks of the user's own, X̄ of all rows.
+    module: Any = None
+    _fixed_batch_is_all = False
+    # How a mini-batch is learnt from.
+    _training_net: Callable[..., TrainingNet] = TrainingNet
 
     # -- what a kind of estimator defines --------------------------------------------
 
     @abstractmethod
-    def _check_parameters(self, incremental: bool) -> None:
-        """Check what concerns several parameters at once."""
-
-    @abstractmethod
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
-        """Give what :func:`build_module` needs, in plain values."""
+        """Give what `_build` needs, in plain values."""
 
     @abstractmethod
     def _start(
@@ -135,11 +142,16 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _keep_network(self, network: nn.Module) -> None:
         """Keep, beyond the realised weights, what training on would need."""
 
-    def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
+    def _validate(
+        self,
+        X: Any,
+        *y: Any,
+        reset: bool,
+        dtype: Sequence[Any] = (np.float64, np.float32),
+        **kwargs: Any,
+    ) -> Any:
         """Validate X, or X and y, as scikit-learn does."""
-        return validate_data(
-            self, X, *y, reset=reset, dtype=(np.float64, np.float32), **kwargs
-        )
+        return validate_data(self, X, *y, reset=reset, dtype=dtype, **kwargs)
 
     @abstractmethod
     def _check_rows(
@@ -154,6 +166,41 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     @abstractmethod
     def _decode(self, sums: Array) -> Array:
         """Turn the outputs of the network into predictions."""
+
+    # -- what a kind of estimator may define in another way --------------------------
+
+    def _check_parameters(self, incremental: bool) -> None:
+        """Check what the constraints on single parameters cannot."""
+        for callback in self.callbacks or ():
+            part = callback[1] if isinstance(callback, tuple) else callback
+            if not isinstance(part, Callback):
+                raise TypeError(
+                    "callbacks must be instances of skorch.callbacks.Callback, or "
+                    f"pairs of a name and one, got {callback!r}"
+                )
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+
+    def _build(
+        self,
+        architecture: dict[str, Any],
+        dtype: torch.dtype,
+        generator: torch.Generator | None = None,
+    ) -> nn.Module:
+        """Build the ordinary network that a description stands for, on the CPU."""
+        return build_module(architecture, dtype, generator)
+
+    def _batch_rows(self, n_samples: int) -> int:
+        """Give the rows of a mini-batch."""
+        if self.batch_size == "auto":
+            return _rules.auto_batch_size(n_samples)
+        return min(int(self.batch_size), n_samples)
+
+    def _patience(self, n_samples: int) -> float:
+        """Give the epochs without progress after which to stop."""
+        if self.n_iter_no_change == "auto":
+            return _rules.auto_patience(-(-n_samples // self._batch_rows(n_samples)))
+        return float(self.n_iter_no_change)
 
     def _loss_function(self) -> Loss:
         return LOSSES[self._loss]
@@ -265,9 +312,8 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             score=self._score_sums,
             log=log,
             generator=generator,
-            optimiser_state=self._kept_optimiser_state(
-                already > 0, settings.learning_rate_init
-            ),
+            optimiser_state=self._kept_optimiser_state(already > 0, settings),
+            net_class=self._training_net,
             decode=lambda sums: self._decode(sums.numpy(force=True)),
             bridge=bridge,
             checkpoint=checkpoint,
@@ -304,14 +350,19 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         }
 
     def _kept_optimiser_state(
-        self, resumes: bool, rate: float
+        self, resumes: bool, settings: TrainingSettings
     ) -> dict[str, Any] | None:
         kept = getattr(self, "_optimiser_state", None)
         if not resumes or kept is None or self._optimiser_name != self.solver:
             return None
         state: dict[str, Any] = state_to_torch(kept)
-        if rate != self._optimiser_rate:
-            for group in state["param_groups"]:
+        groups = state["param_groups"]
+        rates = zip(settings.group_rates(), self._optimiser_rates, strict=True)
+        # The last group is there always, those before it where their parameters are.
+        for group, (rate, kept_rate) in zip(
+            reversed(groups), reversed(list(rates)), strict=False
+        ):
+            if rate != kept_rate:
                 group["lr"] = rate
         return state
 
@@ -330,7 +381,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         for name in _RESUMABLE:
             self.__dict__.pop(name, None)
         if settings.incremental or self.warm_start:
-            self._optimiser_rate = settings.learning_rate_init
+            self._optimiser_rates = settings.group_rates()
             self._optimiser_state = state_to_numpy(optimiser_state)
             self._optimiser_name = self.solver
             self._generator_state = state_to_numpy(generator.get_state())
@@ -340,7 +391,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """Build the ordinary module with the fitted weights, on the CPU."""
         custom = "module" in self._architecture
         with seeded_globally(custom, 0, torch.device("cpu")):
-            module = build_module(
+            module = self._build(
                 self._architecture, torch_dtype(self._dtype), torch.Generator()
             )
         module.load_state_dict(state_to_torch(self._module_state))

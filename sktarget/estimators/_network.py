@@ -161,18 +161,21 @@ def ordinary_module(network: nn.Module) -> nn.Module:
     Parameters
     ----------
     network : nn.Module
-        A :class:`~sktarget.nn.TargetSpace` or a module trained in weight space.
+        A :class:`~sktarget.nn.TargetSpace`, another module with the method
+        ``realise``, or a module trained in weight space.
 
     Returns
     -------
     nn.Module
         The ordinary module; shares nothing with targets.
     """
-    return network.realise() if isinstance(network, TargetSpace) else network
+    realise = getattr(network, "realise", None)
+    return network if realise is None else realise()
 
 
 def weight_names(network: nn.Module) -> list[str]:
     """Name the layers whose weights are ``coefs_``, in the order of the cascade."""
     if isinstance(network, TargetSpace):
         return list(network.target_layers())
-    return [n for n, m in network.named_modules() if isinstance(m, WEIGHTED)]
+    module = ordinary_module(network)
+    return [n for n, m in module.named_modules() if isinstance(m, WEIGHTED)]

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from sktarget.architectures import ACTIVATIONS
 
-__all__ = ["CONSTRAINTS", "document_parameters"]
+__all__ = ["CLASS_WEIGHT", "CONSTRAINTS", "document_parameters"]
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": [
@@ -72,6 +72,9 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "checkpoint": [str, os.PathLike, None],
 }
 """Constraints on the parameters that all estimators share."""
+
+CLASS_WEIGHT: list[Any] = [dict, StrOptions({"balanced"}), None]
+"""Constraint on the parameter that all classifiers share."""
 
 _DOCS = {
     "hidden_layer_sizes": """int or array-like of int, default={default}

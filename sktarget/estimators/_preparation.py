@@ -57,7 +57,7 @@ class TrainingRows:
         return len(self.X)
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype[Any]:
         """The dtype of the arithmetic; bytes are computed with in float32."""
         return self.X.dtype if self.X.dtype.kind == "f" else np.dtype(np.float32)
 

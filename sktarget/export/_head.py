@@ -68,20 +68,10 @@ class Head:
         zero = self._constant("zero", np.zeros(1, self.dtype))
         self._node("Greater", [SUMS, zero], "is_positive")
         self._node("Cast", ["is_positive"], "positive", to=tensor_type(np.int64))
-        self._node("Sigmoid", [SUMS], "logistic")
-        if getattr(self.estimator, "_multilabel", False):
-            self._node("Identity", ["logistic"], "probabilities")
-            self._output("probabilities", self.dtype, dims)
-            self._node("Identity", ["positive"], "label")
-            self._output("label", np.dtype(np.int64), dims, first=True)
-            return
-        one = self._constant("one", np.ones(1, self.dtype))
-        self._node("Sub", [one, "logistic"], "other")
-        self._node("Concat", ["other", "logistic"], "probabilities", axis=-1)
-        self._output("probabilities", self.dtype, [*dims[:-1], 2])
-        axis = self._constant("last_axis", np.array([-1]))
-        self._node("Squeeze", ["positive", axis], "index")
-        self._labels(dims[:-1])
+        self._node("Sigmoid", [SUMS], "probabilities")
+        self._output("probabilities", self.dtype, dims)
+        self._node("Identity", ["positive"], "label")
+        self._output("label", np.dtype(np.int64), dims, first=True)
 
     def _labels(self, dims: list[Any]) -> None:
         """Look up the labels by their indices."""

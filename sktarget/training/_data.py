@@ -120,7 +120,18 @@ class TensorData(Dataset):
         self.device, self.dtype = device or x.device, dtype or x.dtype
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Prepare some rows of `x` for the network."""
+        """Prepare some rows for the network.
+
+        Parameters
+        ----------
+        x : Tensor of shape (m, ...)
+            Rows as they are stored.
+
+        Returns
+        -------
+        Tensor of shape (m, ...)
+            On the device and in the arithmetic of the network.
+        """
         return as_inputs(x.to(self.device), self.dtype)
 
     @property

@@ -93,8 +93,8 @@ class Monitor(Callback):
         As in the estimators.
     has_validation : bool
         Whether the validation score decides.
-    describe : str
-        The settings to name when training diverges.
+    describe, remedy : str
+        The settings to name when training diverges, and what to do about it.
 
     Attributes
     ----------
@@ -114,6 +114,7 @@ class Monitor(Callback):
         verbose: bool,
         has_validation: bool,
         describe: str,
+        remedy: str,
     ) -> None:
         self.log = log
         self.tol = tol
@@ -124,6 +125,7 @@ class Monitor(Callback):
         self.verbose = verbose
         self.has_validation = has_validation
         self.describe = describe
+        self.remedy = remedy
         self.reason: str | None = None
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -226,8 +228,7 @@ class Monitor(Callback):
 
     def _diverged(self, net: Any, when: str) -> None:
         message = (
-            f"the training loss is not finite {when} ({self.describe}). "
-            "Lower learning_rate_init, raise lam, or standardise X"
+            f"the training loss is not finite {when} ({self.describe}). {self.remedy}"
         )
         if net.failure is not None:
             message = f"{message}. What failed first: {net.failure.rstrip('.')}"

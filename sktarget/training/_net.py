@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from sktarget.training._monitor import (
     StopTraining,
     TrainingLog,
 )
+from sktarget.training._optimisers import CentredRMSprop
 
 __all__ = ["TrainingNet", "TrainingSettings", "train"]
 
@@ -38,7 +39,7 @@ class TrainingSettings:
 
     Attributes
     ----------
-    solver : {"adam", "sgd", "lbfgs"}
+    solver : {"adam", "sgd", "lbfgs", "rmsprop_centered"}
         Optimiser.
     learning_rate_init, learning_rate, power_t
         Step size and its schedule; schedules are for ``"sgd"``.
@@ -64,28 +65,39 @@ class TrainingSettings:
         The settings to name when training diverges.
     incremental : bool
         Whether this is one step of many, so that the end needs no warning.
+    remedy : str
+        What to do when training diverges.
+    rates : mapping of str to float
+        Step sizes of the parameters whose names match a pattern, where these are not
+        `learning_rate_init`.
     """
 
     solver: str
     learning_rate_init: float
-    learning_rate: str
-    power_t: float
-    momentum: float
-    nesterovs_momentum: bool
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    alpha: float
     batch_size: int
     shuffle: bool
     max_iter: int
-    max_fun: int
     tol: float
     n_iter_no_change: float
     verbose: bool
     describe: str
+    learning_rate: str = "constant"
+    power_t: float = 0.5
+    momentum: float = 0.0
+    nesterovs_momentum: bool = True
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    alpha: float = 0.0
+    max_fun: int = 15000
     incremental: bool = False
     callbacks: Sequence[Any] = field(default=())
+    remedy: str = "Lower learning_rate_init, or standardise X"
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    def group_rates(self) -> list[float]:
+        """List the step sizes of the optimiser's groups of parameters."""
+        return [*self.rates.values(), self.learning_rate_init]
 
     def optimiser(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Give the class and the arguments of the optimiser."""
@@ -97,6 +109,8 @@ class TrainingSettings:
                 "history_size": 10,
                 "line_search_fn": "strong_wolfe",
             }
+        if self.solver == "rmsprop_centered":
+            return CentredRMSprop, {"lr": self.learning_rate_init}
         if self.solver == "sgd":
             return torch.optim.SGD, {
                 "lr": self.learning_rate_init,
@@ -253,6 +267,7 @@ def train(
     optimiser_state: dict[str, Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
     bridge: EpochContext | None = None,
+    net_class: Callable[..., TrainingNet] = TrainingNet,
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train a network in place.
@@ -277,6 +292,9 @@ def train(
         See :class:`TrainingNet`.
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
+    net_class : callable
+        Makes the net, which says how a mini-batch is learnt from: :class:`TrainingNet`,
+        by the gradient of the loss, or a class derived from it.
     checkpoint : Checkpoint, optional
         Keeps every epoch in a file, and goes on from there.
 
@@ -306,9 +324,10 @@ def train(
         verbose=settings.verbose,
         has_validation=validation is not None,
         describe=settings.describe,
+        remedy=settings.remedy,
     )
     kind, arguments = settings.optimiser()
-    net = TrainingNet(
+    net = net_class(
         module,
         loss=loss,
         score=score,
@@ -318,6 +337,9 @@ def train(
         batch_size=settings.batch_size,
         max_epochs=settings.max_iter,
         optimizer=kind,
+        optimizer__param_groups=[
+            (pattern, {"lr": rate}) for pattern, rate in settings.rates.items()
+        ],
         **{f"optimizer__{name}": value for name, value in arguments.items()},
         train_split=None if validation is None else predefined_split(validation),
         callbacks=_in_order(monitor, settings.callbacks, bridge, checkpoint),

@@ -8,17 +8,23 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktarget import (
-    TargetSpaceClassifier,
-    TargetSpaceRegressor,
-    TargetSpaceSequenceClassifier,
+from sktarget import TargetSpaceClassifier, TargetSpaceSequenceClassifier
+from sktarget.propagation import (
+    DifferenceTargetPropagationClassifier,
+    DifferenceTargetPropagationRegressor,
+    RegularizedInversionClassifier,
+    RegularizedInversionSequenceClassifier,
 )
 from tests.estimators.support import ESTIMATORS, for_both
 
 # Name of a check -> reason, for each class. Empty, and to remain so: a check that
 # fails is a fault of the estimator.
 EXPECTED_FAILED_CHECKS: dict[type, dict[str, str]] = {
-    kind: {} for kind in [*ESTIMATORS, TargetSpaceSequenceClassifier]
+    **{kind: {} for kind in [*ESTIMATORS, TargetSpaceSequenceClassifier]},
+    DifferenceTargetPropagationClassifier: {},
+    DifferenceTargetPropagationRegressor: {},
+    RegularizedInversionClassifier: {},
+    RegularizedInversionSequenceClassifier: {},
 }
 
 
@@ -28,11 +34,7 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
-    [
-        TargetSpaceClassifier(),
-        TargetSpaceRegressor(),
-        TargetSpaceSequenceClassifier(),
-    ],
+    [kind() for kind in EXPECTED_FAILED_CHECKS],
     expected_failed_checks=expected_failed_checks,
 )
 def test_scikit_learn(estimator: Any, check: Any) -> None:

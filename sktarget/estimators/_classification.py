@@ -1,0 +1,242 @@
+"""Classification by a network: labels, classes, probabilities."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.utils import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
+
+from sktarget.estimators._compat import with_callbacks
+from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
+from sktarget.estimators._labels import ClassLabels
+from sktarget.estimators._preparation import TrainingRows
+from sktarget.training import TensorData
+
+__all__ = ["NetworkClassifier"]
+
+Array = NDArray[Any]
+
+
+class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
+    """What classifiers share, whatever trains their networks.
+
+    A subclass has the parameter `class_weight`.
+    """
+
+    class_weight: Any
+
+    @keeps_fitted_state
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None) -> Self:
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training inputs; standardise them.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, or indicators of several labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        NetworkClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data or a parameter are not valid, or training diverges at once.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @keeps_fitted_state
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: Any = None,
+    ) -> Self:
+        """Train for one more epoch, on the given rows.
+
+        What is chosen from the data, such as X̄, is chosen at the first call, from the
+        rows of that call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels.
+        classes : array-like of shape (n_classes,), optional
+            All labels that will ever occur; needed at the first call unless `y` holds
+            them all.
+        sample_weight : array-like of shape (n_samples,), optional
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        NetworkClassifier
+            The estimator.
+        """
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+
+    def _check_rows(
+        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+    ) -> TrainingRows:
+        X, y = self._validate(X, y, reset=first, multi_output=True)
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                "y has several columns of classes; only indicators of labels (0 or 1) "
+                "may have several columns"
+            )
+        if kind != "multilabel-indicator":
+            y = column_or_1d(y, warn=True)
+        weight = self._row_weights(X, y, sample_weight, classes)
+        if kind == "multilabel-indicator":
+            return self._multilabel_rows(X, y, weight, first)
+        return self._class_rows(X, y, weight, first, classes)
+
+    def _row_weights(
+        self, X: Array, y: Array, sample_weight: Any, classes: Any
+    ) -> Array | None:
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weight: Array = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        if self.class_weight is not None:
+            weight = weight * compute_sample_weight(self.class_weight, y)
+        return weight
+
+    def _multilabel_rows(
+        self, X: Array, y: Array, weight: Array | None, first: bool
+    ) -> TrainingRows:
+        if first:
+            self.classes_ = np.arange(y.shape[1])
+            self._set_loss("logistic", y.shape[1])
+            self._multilabel = True
+        elif y.shape[1] != self.n_outputs_ or not self._multilabel:
+            kind = "labels" if self._multilabel else "classes in one column"
+            raise ValueError(
+                f"y has {y.shape[1]} labels, but the estimator was fitted with "
+                f"{self.n_outputs_} {kind}: set warm_start=False or clone the estimator"
+            )
+        rows = _non_empty(TrainingRows(X, y, weight))
+        rows.y = rows.y.astype(rows.dtype)
+        return rows
+
+    def _class_rows(
+        self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any
+    ) -> TrainingRows:
+        present = np.unique(y if weight is None else y[weight > 0])
+        if first:
+            self._multilabel = False
+        elif self._multilabel:
+            raise ValueError(
+                "y has one column of classes, but the estimator was fitted with "
+                f"indicators of {self.n_outputs_} labels: set warm_start=False or "
+                "clone the estimator"
+            )
+        self._learn_classes(present, first, classes)
+        rows = _non_empty(TrainingRows(X, y, weight))
+        rows.classes = rows.y = self._encode(rows.y)
+        return rows
+
+    # -- prediction ------------------------------------------------------------------
+
+    def _decode(self, sums: Array) -> Array:
+        indices = self._indices(sums)
+        return indices if self._multilabel else np.asarray(self.classes_[indices])
+
+    def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
+        truth = data.y.numpy(force=True)
+        weight = None if data.weight is None else data.weight.numpy(force=True)
+        found = self._indices(sums.numpy(force=True))
+        return float(accuracy_score(truth, found, sample_weight=weight))
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or indicators of labels.
+        """
+        return self._decode(self._sums(X))
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """Give the outputs of the network before softmax or the logistic function.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes one number a row, by how much the output of the second
+            exceeds that of the first.
+        """
+        return self._margins(self._sums(X))
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities of the classes, in the order of ``classes_``; they sum to 1
+            in each row but for multilabel problems.
+        """
+        return self._probabilities(self._sums(X))
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Predict logarithms of probabilities, accurate where these vanish.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Logarithms of what :meth:`predict_proba` gives.
+        """
+        return self._log_probabilities(self._sums(X))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _non_empty(rows: TrainingRows) -> TrainingRows:
+    if len(rows) == 0:
+        raise ValueError("sample_weight is zero for every row")
+    return rows

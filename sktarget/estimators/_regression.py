@@ -1,0 +1,143 @@
+"""Regression by a network."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    column_or_1d,
+)
+
+from sktarget.estimators._compat import with_callbacks
+from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
+from sktarget.estimators._preparation import TrainingRows
+from sktarget.training import TensorData
+
+__all__ = ["NetworkRegressor"]
+
+Array = NDArray[Any]
+
+
+class NetworkRegressor(RegressorMixin, NetworkEstimator):
+    """What regressors share, whatever trains their networks."""
+
+    @keeps_fitted_state
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None) -> Self:
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training inputs; standardise them.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Training outputs.
+        sample_weight : array-like of shape (n_samples,), optional
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        NetworkRegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data or a parameter are not valid, or training diverges at once.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @keeps_fitted_state
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None
+    ) -> Self:
+        """Train for one more epoch, on the given rows.
+
+        What is chosen from the data, such as X̄, is chosen at the first call, from the
+        rows of that call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Training outputs.
+        sample_weight : array-like of shape (n_samples,), optional
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        NetworkRegressor
+            The estimator.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _check_rows(
+        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+    ) -> TrainingRows:
+        X, y = self._validate(X, y, reset=first, multi_output=True, y_numeric=True)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        self._y_is_1d = y.ndim == 1
+        rows = TrainingRows(X, y.reshape(len(y), -1), weight)
+        with np.errstate(over="ignore"):  # told below, as an error
+            rows.y = rows.y.astype(rows.dtype)
+        if not np.isfinite(rows.y).all():
+            raise ValueError(f"y does not fit into {rows.dtype}, the arithmetic of X")
+        if first:
+            self._loss = "squared_error"
+            self.n_outputs_ = rows.y.shape[1]
+            self.out_activation_ = "identity"
+        elif rows.y.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y has {rows.y.shape[1]} outputs, but the estimator was fitted with "
+                f"{self.n_outputs_}"
+            )
+        if len(rows) == 0:
+            raise ValueError("sample_weight is zero for every row")
+        return rows
+
+    def _decode(self, sums: Array) -> Array:
+        return sums[:, 0] if self._y_is_1d else sums
+
+    def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
+        truth, found = data.y.numpy(force=True), sums.numpy(force=True)
+        if not np.isfinite(found).all():
+            return -np.inf
+        weight = None if data.weight is None else data.weight.numpy(force=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            score = float(r2_score(truth, found, sample_weight=weight))
+        return score if np.isfinite(score) else -np.inf
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict outputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Outputs, of the number of axes that `y` had in ``fit``.
+        """
+        return self._decode(self._sums(X))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

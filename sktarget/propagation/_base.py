@@ -1,0 +1,133 @@
+"""What the estimators of this package share beside what all estimators share."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._parameters import CONSTRAINTS
+from sktarget.estimators._preparation import TrainingRows
+from sktarget.training import TrainingSettings
+
+__all__ = [
+    "SHARED_CONSTRAINTS",
+    "SHARED_DOCS",
+    "PropagationEstimator",
+    "mean_weight",
+]
+
+Array = NDArray[Any]
+
+_AS_IN_TARGET_SPACE = [
+    "learning_rate_init",
+    "shuffle",
+    "max_iter",
+    "random_state",
+    "tol",
+    "verbose",
+    "warm_start",
+    "momentum",
+    "early_stopping",
+    "validation_fraction",
+    "n_iter_no_change",
+    "device",
+    "callbacks",
+]
+SHARED_CONSTRAINTS: dict[str, list[Any]] = {
+    "weight_init": [StrOptions({"orthogonal", "uniform"})],
+    "target_lr": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    **{name: CONSTRAINTS[name] for name in _AS_IN_TARGET_SPACE},
+}
+"""Constraints on the parameters that all these estimators have."""
+
+_AUTO_RATES = {"adam": 0.001, "sgd": 0.1, "rmsprop_centered": 0.01}
+SHARED_DOCS = {
+    "weight_init": """{"orthogonal", "uniform"}, default={default}
+    Initial weights: matrices all of whose singular values are 1, or uniform numbers up
+    to ±√(6 / (n_in + n_out)).  Biases start at 0.""",
+    "learning_rate_init": """float or "auto", default={default}
+    Step size of the network's weights.  ``"auto"`` is 0.001 for ``solver="adam"``, 0.1
+    for ``"sgd"`` and 0.01 for ``"rmsprop_centered"``; and 0.01 for all of them where
+    one mini-batch holds all rows of ``fit``.""",
+    "batch_size": """int, default={default}
+    Rows of a mini-batch; all of them, where there are fewer.""",
+    "max_iter": """int, default={default}
+    Epochs of each call of ``fit``.""",
+    "random_state": """int, RandomState instance or None, default={default}
+    Decides the initial weights, the validation rows, the mini-batches and all
+    noise.""",
+    "warm_start": """bool, default={default}
+    Go on from the last ``fit``: its weights and its optimisers' states.""",
+    "momentum": """float, default={default}
+    Momentum of ``solver="sgd"``, of Nesterov's kind.""",
+}
+"""Texts for the section "Parameters" of their docstrings."""
+
+
+def mean_weight(rows: TrainingRows) -> float:
+    """Say how many rows a row of mean weight stands for."""
+    return 1.0 if rows.weight is None else float(rows.weight.mean())
+
+
+class PropagationEstimator(NetworkEstimator):
+    """Base of the estimators whose networks learn layer by layer from targets."""
+
+    target_lr: float
+    learning_rate_init: float | str
+    shuffle: bool
+    tol: float
+    verbose: bool | int
+    momentum: float
+
+    def _propagation_settings(
+        self,
+        n_samples: int,
+        incremental: bool,
+        describe: list[str],
+        rates: dict[str, float] | None = None,
+    ) -> TrainingSettings:
+        """Make settings; `describe` names what may be at fault when training fails."""
+        rate = self.learning_rate_init
+        if rate == "auto":
+            full_batch = n_samples <= self._batch_rows(n_samples) and not incremental
+            rate = 0.01 if full_batch else _AUTO_RATES[self.solver]
+        named = {"learning_rate_init": rate}
+        named |= {name: getattr(self, name) for name in describe}
+        return TrainingSettings(
+            solver=self.solver,
+            learning_rate_init=float(rate),
+            momentum=self.momentum,
+            batch_size=self._batch_rows(n_samples),
+            shuffle=bool(self.shuffle),
+            max_iter=1 if incremental else self.max_iter,
+            tol=self.tol,
+            n_iter_no_change=self._patience(n_samples),
+            verbose=bool(self.verbose),
+            describe=", ".join(f"{k}={value:g}" for k, value in named.items()),
+            remedy=self._remedy,
+            incremental=incremental,
+            callbacks=tuple(self.callbacks or ()),
+            rates=rates or {},
+        )
+
+    _remedy = "Lower learning_rate_init or target_lr, or standardise X"
+
+    def _keep_network(self, network: nn.Module) -> None:
+        """Keep nothing more: weights and optimiser are all there is."""
+
+    @staticmethod
+    def _warn_of_one_layer(n_hidden: int) -> None:
+        if n_hidden < 2:
+            warnings.warn(
+                f"With {n_hidden} hidden layer(s) no target is passed down: this is "
+                "backpropagation, with another step size for the hidden layer. Give "
+                "two or more hidden_layer_sizes.",
+                stacklevel=2,
+            )

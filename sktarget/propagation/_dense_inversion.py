@@ -1,0 +1,143 @@
+"""Dense networks trained by regularised inversion."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sktarget.propagation._inversion import Inversion, inverse_matrix
+from sktarget.propagation._losses import BatchLoss, loss_and_slope
+from sktarget.propagation._network import TransmittingNetwork
+
+__all__ = ["DenseInversionNetwork"]
+
+
+class DenseInversionNetwork(nn.Module):
+    """A dense network that finds gradients of its layers by inverting them.
+
+    With ``d`` the displacement of the last hidden layer down the loss,
+
+    - ``d_{i-1} = F_i(h_i + d_i) − F_i(h_i)``, or the linear part, with the inverse of
+      each layer computed anew for each mini-batch;
+    - layer i descends ``½‖f_i(h_{i-1}) − (h_i + d_i)‖²``, all else constant;
+    - the output layer learns by the gradient of the loss.
+
+    Parameters
+    ----------
+    network : TransmittingNetwork
+        The network to train, whose units transmit their values.
+    inversion : Inversion
+        How displacements are passed down.
+    target_lr : float
+        γ: step of the last hidden layer along the gradient of the mean loss.
+    mean_weight : float, default=1.0
+        How many rows a row of weight 1 stands for.
+
+    Attributes
+    ----------
+    displacement_norms : Tensor of shape (n_hidden,)
+        Norms of ``d_i`` in the last mini-batch, from below.
+    saturation_fraction : Tensor of shape ()
+        Share of hidden values that were clipped there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = DenseInversionNetwork(
+    ...     TransmittingNetwork(2, (6, 5), 3, "tanh"),
+    ...     Inversion(ridge=0.3, clip=0.3, linearize=False),
+    ...     target_lr=1.0,
+    ... )
+    >>> x, y = torch.ones(7, 2), torch.zeros(7, 3)
+    >>> loss, outputs = net.set_gradients(x, lambda out, _: (out - y).square().mean())
+    >>> net.displacement_norms.shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        network: TransmittingNetwork,
+        inversion: Inversion,
+        target_lr: float,
+        mean_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.inversion = inversion
+        self.target_lr = target_lr
+        self.mean_weight = mean_weight
+        self.displacement_norms = torch.zeros(len(network.layers) - 1)
+        self.saturation_fraction = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map inputs (n, n_inputs) to the outputs of the network (n, n_outputs)."""
+        outputs: Tensor = self.network(x)
+        return outputs
+
+    def realise(self) -> TransmittingNetwork:
+        """Give the network itself."""
+        return self.network
+
+    def set_gradients(
+        self, x: Tensor, loss: BatchLoss, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Set the gradients of all parameters, those of hidden layers by inversion.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_b, n_inputs)
+            Inputs.
+        loss : callable
+            Of (outputs, weights of the rows or None): the loss, averaged over rows.
+        weight : Tensor of shape (n_b,), optional
+            Weights of the rows, with mean 1.  They weigh a row's share in what the
+            layers learn, not its displacement: a weight is as good as repeats.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            The loss before the step.
+        outputs : Tensor of shape (n_b, n_outputs)
+            Outputs of the network.
+
+        Raises
+        ------
+        FactorisationError
+            If weights have left the finite numbers.
+        """
+        n_layers = len(self.network.layers)
+        states = [x]
+        with torch.no_grad():
+            for i in range(1, n_layers):
+                states.append(self.network.apply_layer(states[-1], i))
+        top = states[-1].detach().requires_grad_()
+        outputs = self.network.apply_layer(top, n_layers)
+        top_loss, slope = loss_and_slope(loss, outputs, top, weight)
+        top_loss.backward()  # type: ignore[no-untyped-call]
+        if n_layers > 1:
+            share = len(x) * self.mean_weight
+            self._set_hidden_gradients(
+                states, slope * (-self.target_lr / share), weight
+            )
+        return top_loss.detach(), outputs.detach()
+
+    @torch.no_grad()
+    def _set_hidden_gradients(
+        self, states: list[Tensor], d: Tensor, weight: Tensor | None
+    ) -> None:
+        norms = []
+        for i in range(len(states) - 1, 0, -1):
+            layer = self.network.layers[i - 1]
+            assert isinstance(layer, nn.Linear)
+            error = -self.inversion.slope(states[i]) * d
+            if weight is not None:
+                error *= (weight * self.mean_weight)[:, None]
+            layer.weight.grad = error.T @ states[i - 1]
+            layer.bias.grad = error.sum(0)
+            norms.append(d.norm())
+            if i > 1:  # The input needs no target.
+                matrix = inverse_matrix(layer.weight, self.inversion.ridge)
+                d = self.inversion.pull_back(matrix, states[i], d)
+        self.displacement_norms = torch.stack(norms[::-1])
+        hidden = torch.cat([h.flatten() for h in states[1:]])
+        self.saturation_fraction = self.inversion.saturated(hidden)

@@ -1,0 +1,149 @@
+"""Regularised inversion: one layer undone in closed form.
+
+Plain torch, without scikit-learn.  A layer ``h = σ(W h' + fed)``, with what else is
+fed to it, is undone by the state below that best explains a target v,
+
+    F(v) = argmin_h' ½‖W h' + fed − σ⁻¹(clip(v))‖² + r/2 ‖h'‖²
+         = M (σ⁻¹(clip(v)) − fed),     M = (WᵀW + r I)⁻¹ Wᵀ
+
+A displacement d of h is passed down as ``F(h + d) − F(h)``, from which what was fed
+drops out, or as the linear part of that.
+
+References
+----------
+V. Roulet, Z. Harchaoui, "Target Propagation via Regularized Inversion", arXiv
+2112.01453; TMLR 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sktarget.linalg import ridge_solve
+
+__all__ = ["Inversion", "inverse_matrix"]
+
+
+def inverse_matrix(weight: Tensor, ridge: float) -> Tensor:
+    """Compute ``M = (WᵀW + r I)⁻¹ Wᵀ``, of norm at most ``1 / 2√r``.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_out, n_in)
+        W.
+    ridge : float
+        r ≥ 0.
+
+    Returns
+    -------
+    Tensor of shape (n_in, n_out)
+        M.
+
+    Raises
+    ------
+    FactorisationError
+        If W is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> inverse_matrix(2 * torch.eye(2), ridge=1.0)
+    tensor([[0.4000, 0.0000],
+            [0.0000, 0.4000]])
+    """
+    unit = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    return ridge_solve(weight, unit, ridge)
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How displacements are passed down through a layer.
+
+    Attributes
+    ----------
+    ridge : float
+        r ≥ 0.
+    clip : float
+        ε: values are clipped to ±(1 − ε) before tanh is undone.
+    linearize : bool
+        Pass on the linear part of ``F(h + d) − F(h)`` instead of the difference.
+    activation : {"tanh", "identity"}
+        σ; nothing is clipped for ``"identity"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> inversion = Inversion(ridge=0.0, clip=0.1, linearize=True)
+    >>> h = torch.tensor([[0.0, 0.95]])  # the second is clipped to 0.9
+    >>> inversion.pull_back(torch.eye(2), h, torch.ones(1, 2))
+    tensor([[1.0000, 5.2632]])
+    """
+
+    ridge: float
+    clip: float
+    linearize: bool
+    activation: str = "tanh"
+
+    def clipped(self, v: Tensor) -> Tensor:
+        """Bring values into the range of the activation."""
+        if self.activation == "identity":
+            return v
+        return v.clamp(self.clip - 1, 1 - self.clip)
+
+    def undo(self, v: Tensor) -> Tensor:
+        """Compute ``σ⁻¹(clip(v))``."""
+        return v if self.activation == "identity" else self.clipped(v).atanh()
+
+    def slope(self, h: Tensor) -> Tensor:
+        """Compute ``σ'(a)`` from the value ``h = σ(a)``, which is not clipped."""
+        return torch.ones_like(h) if self.activation == "identity" else 1 - h.square()
+
+    def inverse(self, matrix: Tensor, v: Tensor, fed: Tensor) -> Tensor:
+        """Compute ``F(v)``.
+
+        Parameters
+        ----------
+        matrix : Tensor of shape (n_in, n_out)
+            M.
+        v : Tensor of shape (n_b, n_out)
+            Targets.
+        fed : Tensor of shape (n_b, n_out) or (n_out,)
+            What the layer adds to ``W h'``.
+
+        Returns
+        -------
+        Tensor of shape (n_b, n_in)
+            States below.
+        """
+        return (self.undo(v) - fed) @ matrix.T
+
+    def pull_back(self, matrix: Tensor, h: Tensor, d: Tensor) -> Tensor:
+        """Pass displacements on to the layer below, those of zero as exactly zero.
+
+        Parameters
+        ----------
+        matrix : Tensor of shape (n_in, n_out)
+            M.
+        h : Tensor of shape (n_b, n_out)
+            Values of the layer.
+        d : Tensor of shape (n_b, n_out)
+            Their displacements.
+
+        Returns
+        -------
+        Tensor of shape (n_b, n_in)
+            Displacements of the values below.
+        """
+        if self.linearize:
+            return (d / self.slope(self.clipped(h))) @ matrix.T
+        # Not of all layers at once: a value's place in memory may change its last bit.
+        return (self.undo(h + d) - self.undo(h)) @ matrix.T
+
+    def saturated(self, h: Tensor) -> Tensor:
+        """Give the share of values beyond ±(1 − ε)."""
+        if self.activation == "identity":
+            return h.new_zeros(())
+        return (h.abs() > 1 - self.clip).to(h.dtype).mean()

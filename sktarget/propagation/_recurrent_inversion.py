@@ -1,0 +1,248 @@
+"""Recurrent networks trained by regularised inversion.
+
+Plain torch, without scikit-learn.  States ``h_t = σ(W h_{t-1} + U x_t + b)`` with
+``h_0 = 0`` are displaced, from the last step on, by
+
+    d_t = direct_t + F(h_{t+1} + d_{t+1}) − F(h_{t+1}),
+
+or by the linear part of that, where ``direct_t`` is a step down the loss of what is
+read from ``h_t`` itself.  The weights then learn in one of two ways.
+
+- ``"local"``: every step descends ``½‖σ(W h_{t-1} + U x_t + b) − (h_t + d_t)‖²`` with
+  all else constant.  Nothing travels back in time but displacements.
+- ``"through_time"``: the same sum, but ``h_t`` depends on the weights through all
+  earlier steps too.  This is the update of the implementation that the authors
+  released; it contains back-propagation through time.
+
+With ``Wᵀ`` in place of ``M`` and σ' in place of 1/σ', the local update *is*
+back-propagation through time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktarget.architectures import RecurrentNetwork
+from sktarget.propagation._inversion import Inversion, inverse_matrix
+from sktarget.propagation._losses import BatchLoss, loss_and_slope
+
+__all__ = ["RecurrentInversionNetwork", "displace", "step_errors"]
+
+PullBack = Callable[[int, Tensor], Tensor]
+
+
+def displace(direct: Tensor, pull_back: PullBack) -> Tensor:
+    """Find the displacements of all states, from the last step on.
+
+    Parameters
+    ----------
+    direct : Tensor of shape (time, n_b, width)
+        Displacements by what is read from each state itself.
+    pull_back : callable
+        Of a step t and its displacements (n_b, width): what step t - 1 is displaced by.
+
+    Returns
+    -------
+    Tensor of shape (time, n_b, width)
+        The displacements.
+
+    Examples
+    --------
+    >>> import torch
+    >>> direct = torch.tensor([0.0, 0.0, 8.0]).reshape(3, 1, 1)
+    >>> displace(direct, lambda t, d: d / 2).flatten()
+    tensor([2., 4., 8.])
+    """
+    negligible = _negligible(direct)
+    found = [direct[-1]]
+    for t in range(len(direct) - 1, 0, -1):
+        d = direct[t - 1] + pull_back(t, found[-1])
+        found.append(F.hardshrink(d, negligible))
+    return torch.stack(found[::-1])
+
+
+def step_errors(
+    displacements: Tensor, slopes: Tensor, recurrent: Tensor | None
+) -> Tensor:
+    """Turn displacements into errors of the sums ``W h_{t-1} + U x_t + b``.
+
+    Parameters
+    ----------
+    displacements : Tensor of shape (time, n_b, width)
+        The ``d_t``.
+    slopes : Tensor of shape (time, n_b, width)
+        σ' at each sum.
+    recurrent : Tensor of shape (width, width) or None
+        W, through which errors also travel back in time; None for the local update.
+
+    Returns
+    -------
+    Tensor of shape (time, n_b, width)
+        Gradients of ``½ Σ ‖h_t − (h_t + d_t)‖²`` with respect to the sums.
+    """
+    if recurrent is None:
+        return -slopes * displacements
+    negligible = _negligible(displacements)
+    errors = [-slopes[-1] * displacements[-1]]
+    for t in range(len(slopes) - 2, -1, -1):
+        e = slopes[t] * (errors[-1] @ recurrent - displacements[t])
+        errors.append(F.hardshrink(e, negligible))
+    return torch.stack(errors[::-1])
+
+
+def _negligible(like: Tensor) -> float:
+    """Give the size below which numbers are on their way to denormal ones.
+
+    Displacements fade from step to step, and denormal numbers are slow on a CPU.
+    """
+    limits = torch.finfo(like.dtype)
+    return limits.tiny / limits.eps
+
+
+class RecurrentInversionNetwork(nn.Module):
+    """A recurrent network that finds gradients of its weights by inversion.
+
+    Parameters
+    ----------
+    network : RecurrentNetwork
+        One recurrent layer of tanh units and an output layer; the second bias of the
+        cell keeps its value, since only the sum of the two matters.
+    inversion : Inversion
+        How displacements are passed back in time.
+    target_lr : float
+        γ: step of the states that are read along the gradient of the mean loss.
+    update : {"local", "through_time"}
+        How the weights learn from the displacements.
+    mean_weight : float, default=1.0
+        How many sequences a sequence of weight 1 stands for.
+
+    Attributes
+    ----------
+    displacement_norms : Tensor of shape (time,)
+        Norms of ``d_t`` in the last mini-batch, from the first step on.
+    saturation_fraction : Tensor of shape ()
+        Share of values of states that were clipped there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = RecurrentNetwork(2, (6,), (), 3, cell="rnn", activation="tanh")
+    >>> inversion = Inversion(ridge=0.3, clip=0.3, linearize=False)
+    >>> net = RecurrentInversionNetwork(network, inversion, 0.1, "local")
+    >>> x, y = torch.ones(7, 4, 2), torch.zeros(7, 3)
+    >>> loss, outputs = net.set_gradients(x, lambda out, _: (out - y).square().mean())
+    >>> net.displacement_norms.shape
+    torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        network: RecurrentNetwork,
+        inversion: Inversion,
+        target_lr: float,
+        update: str,
+        mean_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.inversion = inversion
+        self.target_lr = target_lr
+        self.update = update
+        self.mean_weight = mean_weight
+        self.displacement_norms = torch.zeros(0)
+        self.saturation_fraction = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map sequences (n, time, n_inputs) to the outputs of the network."""
+        outputs: Tensor = self.network(x)
+        return outputs
+
+    def realise(self) -> RecurrentNetwork:
+        """Give the network itself."""
+        return self.network
+
+    def set_gradients(
+        self, x: Tensor, loss: BatchLoss, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Set the gradients of all parameters, those of the cell by inversion.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_b, time, n_inputs)
+            Sequences, NaN behind the ends of shorter ones.
+        loss : callable
+            Of (outputs, weights or None): the loss, averaged over sequences or steps.
+        weight : Tensor of shape (n_b,) or (n_b, time), optional
+            Weights of sequences, with mean 1, or of steps.  Those of sequences weigh
+            what is learnt from one, those of steps displace its states.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            The loss before the step.
+        outputs : Tensor of shape (n_b, n_outputs) or (n_b, time, n_outputs)
+            Outputs of the network.
+
+        Raises
+        ------
+        FactorisationError
+            If weights have left the finite numbers.
+        """
+        padding = x[..., 0].isnan()
+        x = x.nan_to_num(0.0)
+        lengths = (~padding).sum(1)
+        with torch.no_grad():
+            states = self.network.recurrent[0](x)[0]
+        if self.network.return_sequences:
+            read = states.requires_grad_()
+            outputs = self.network.exit(read.flatten(0, 1))
+            outputs = outputs.unflatten(0, states.shape[:2])
+            top_loss = loss(outputs, weight)
+            top_loss.backward()  # type: ignore[no-untyped-call]
+            assert read.grad is not None
+            states, direct = states.detach(), read.grad * -self.target_lr
+            row_weight = None
+        else:
+            rows = torch.arange(len(x), device=x.device)
+            end = states[rows, lengths - 1].requires_grad_()
+            outputs = self.network.exit(end)
+            top_loss, slope = loss_and_slope(loss, outputs, end, weight)
+            top_loss.backward()  # type: ignore[no-untyped-call]
+            share = len(x) * self.mean_weight
+            direct = torch.zeros_like(states)
+            direct[rows, lengths - 1] = slope * (-self.target_lr / share)
+            row_weight = None if weight is None else weight * self.mean_weight
+        self._set_cell_gradients(x, states, direct, row_weight)
+        self.saturation_fraction = self.inversion.saturated(states[~padding])
+        return top_loss.detach(), outputs.detach()
+
+    @torch.no_grad()
+    def _set_cell_gradients(
+        self, x: Tensor, states: Tensor, direct: Tensor, weight: Tensor | None
+    ) -> None:
+        cell = self.network.recurrent[0]
+        assert isinstance(cell, nn.RNN)
+        recurrent = cell.weight_hh_l0
+        assert isinstance(recurrent, Tensor)
+        # Time first, so that a step is one piece of memory.
+        h = states.transpose(0, 1).contiguous()
+        matrix = inverse_matrix(recurrent, self.inversion.ridge)
+
+        def pull_back(t: int, d: Tensor) -> Tensor:
+            return self.inversion.pull_back(matrix, h[t], d)
+
+        d = displace(direct.transpose(0, 1), pull_back)
+        through = recurrent if self.update == "through_time" else None
+        errors = step_errors(d, self.inversion.slope(h), through)
+        if weight is not None:
+            errors = errors * weight[:, None]
+        flat = errors.flatten(0, 1)
+        cell.weight_ih_l0.grad = flat.T @ x.transpose(0, 1).flatten(0, 1)
+        # The state before the first step is zero.
+        cell.weight_hh_l0.grad = errors[1:].flatten(0, 1).T @ h[:-1].flatten(0, 1)
+        cell.bias_ih_l0.grad = flat.sum(0)
+        self.displacement_norms = torch.linalg.vector_norm(d, dim=(1, 2))

@@ -1,0 +1,94 @@
+"""Optimisers that torch does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["CentredRMSprop"]
+
+
+class CentredRMSprop(torch.optim.Optimizer):
+    """RMSprop with centred second moments and momentum.
+
+    For a gradient g and the step size α::
+
+        m ← ρ m + (1 − ρ) g
+        v ← ρ v + (1 − ρ) g²
+        u ← μ u − α g / √(v − m² + ε)
+        p ← p + u
+
+    Everything starts at zero, without a correction for it.  The stabiliser stands
+    under the root, where ``torch.optim.RMSprop`` adds it to the root: for gradients
+    well below √ε this is stochastic gradient descent with momentum and the step α/√ε.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters, or groups of parameters.
+    lr : float
+        α.
+    rho : float, default=0.95
+        ρ.
+    momentum : float, default=0.9
+        μ.
+    eps : float, default=1e-3
+        ε.
+
+    Examples
+    --------
+    >>> import torch
+    >>> p = torch.nn.Parameter(torch.zeros(1))
+    >>> optimiser = CentredRMSprop([p], lr=0.1)
+    >>> p.grad = torch.ones(1)
+    >>> optimiser.step()
+    >>> round(p.item(), 4)
+    -0.4541
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        rho: float = 0.95,
+        momentum: float = 0.9,
+        eps: float = 1e-3,
+    ) -> None:
+        defaults = {"lr": lr, "rho": rho, "momentum": momentum, "eps": eps}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step; parameters without a gradient stay."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step_group(group, params)
+        return loss
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        grads = [p.grad for p in params if p.grad is not None]
+        for p in params:
+            if not self.state[p]:
+                for name in ("mean", "square", "update"):
+                    self.state[p][name] = torch.zeros_like(p)
+        mean, square, update = (
+            [self.state[p][name] for p in params]
+            for name in ("mean", "square", "update")
+        )
+        torch._foreach_lerp_(mean, grads, 1 - group["rho"])
+        torch._foreach_mul_(square, group["rho"])
+        torch._foreach_addcmul_(square, grads, grads, value=1 - group["rho"])
+        scale = torch._foreach_add(square, group["eps"])
+        torch._foreach_addcmul_(scale, mean, mean, value=-1)
+        torch._foreach_sqrt_(scale)
+        torch._foreach_mul_(update, group["momentum"])
+        torch._foreach_addcdiv_(update, grads, scale, value=-group["lr"])
+        torch._foreach_add_(params, update)

@@ -1,0 +1,299 @@
+"""What the estimators of difference target propagation do with their parameters."""
+
+import pickle
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from skorch.callbacks import Callback
+
+from sktarget.propagation import (
+    DifferenceTargetPropagationClassifier,
+    DifferenceTargetPropagationRegressor,
+)
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    assert_same_weights,
+    class_data,
+    curve_data,
+    fit_quietly,
+    label_data,
+    weights,
+    weights_differ,
+)
+
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (7, 6, 5),
+    "max_iter": 4,
+    "batch_size": 30,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
+BOTH = [DifferenceTargetPropagationClassifier, DifferenceTargetPropagationRegressor]
+for_both = pytest.mark.parametrize("kind", BOTH)
+
+
+def problem(kind: type) -> tuple[NDArray[Any], NDArray[Any]]:
+    classifies = kind is DifferenceTargetPropagationClassifier
+    return class_data() if classifies else curve_data()
+
+
+def feedback(estimator: Any) -> list[NDArray[Any]]:
+    return [*estimator.feedback_coefs_, *estimator.feedback_intercepts_]
+
+
+@for_both
+@pytest.mark.parametrize(("top_target", "n_maps"), [("penultimate", 2), ("output", 3)])
+def test_fitted_attributes(kind: type, top_target: str, n_maps: int) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, top_target=top_target), X, y)
+    widths = [X.shape[1], 7, 6, 5, estimator.n_outputs_]
+    assert [c.shape for c in estimator.coefs_] == list(pairwise(widths))
+    assert [c.shape for c in estimator.feedback_coefs_] == [
+        (widths[i], widths[i - 1]) for i in range(2, n_maps + 2)
+    ]
+    assert [c.shape for c in estimator.feedback_intercepts_] == [
+        (widths[i - 1],) for i in range(2, n_maps + 2)
+    ]
+    assert estimator.reconstruction_curve_.shape == (4, n_maps)
+    assert len(estimator.loss_curve_) == estimator.n_iter_ == 4
+    assert estimator.n_layers_ == 5
+
+
+@for_both
+def test_feedback_learns_to_reconstruct(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"max_iter": 60, "feedback_learning_rate_init": 0.01}
+    learnt = fit_quietly(kind(**settings), X, y)
+    curve = learnt.reconstruction_curve_
+    assert (curve[-1] < 0.3 * curve[0]).all()
+    steps = fit_quietly(kind(**settings, feedback_steps=5), X, y)
+    assert (steps.reconstruction_curve_[5] < curve[5]).all()
+    fixed = fit_quietly(kind(**settings, learn_feedback=False), X, y)
+    assert fixed.reconstruction_curve_.shape == (60, 2)
+    assert (fixed.reconstruction_curve_[-1] > 2 * curve[-1]).all()
+    start = fit_quietly(
+        kind(**(settings | {"max_iter": 1}), learn_feedback=False), X, y
+    )
+    for a, b in zip(feedback(fixed), feedback(start), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@for_both
+@pytest.mark.parametrize("order", ["batch", "epoch"])
+def test_order_of_feedback(kind: type, order: str) -> None:
+    X, y = problem(kind)
+
+    class Watch(Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_batch_begin(self, net: Any, training: bool, **_: Any) -> None:
+            if training:
+                weight = net.module_.feedback[0].linear.weight
+                self.seen.append(float(weight.detach().sum()))
+
+    watch = Watch()
+    settings = SMALL | {"max_iter": 1, "callbacks": [watch], "feedback_order": order}
+    fit_quietly(kind(**settings), X, y)
+    # With a pass of its own, feedback stands still while the network learns.
+    assert len(watch.seen) == 3
+    assert len(set(watch.seen)) == (3 if order == "batch" else 1)
+
+
+@for_both
+def test_target_lr_of_zero_trains_the_output_layer_alone(kind: type) -> None:
+    X, y = problem(kind)
+    one = fit_quietly(kind(**(SMALL | {"max_iter": 1}), target_lr=0), X, y)
+    more = fit_quietly(kind(**(SMALL | {"max_iter": 9}), target_lr=0), X, y)
+    for a, b in zip(one.coefs_[:-1], more.coefs_[:-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.allclose(one.coefs_[-1], more.coefs_[-1])
+
+
+@for_both
+@pytest.mark.parametrize("solver", ["adam", "sgd", "rmsprop_centered"])
+@pytest.mark.parametrize("method", ["partial_fit", "warm_start"])
+def test_going_on_keeps_both_optimisers(kind: type, solver: str, method: str) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"solver": solver, "momentum": 0.9, "noise_decay": 2.0}
+    once = fit_quietly(kind(**settings), X, y)
+    parts = kind(**(settings | {"max_iter": 1}), warm_start=method == "warm_start")
+    for _ in range(4):
+        if method == "partial_fit":
+            fit_quietly(parts, X, y, method="partial_fit")
+        else:
+            fit_quietly(parts, X, y)
+    assert_same_weights(once, parts)  # bit by bit
+    for a, b in zip(feedback(once), feedback(parts), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(
+        once.reconstruction_curve_, parts.reconstruction_curve_
+    )
+    assert once.loss_curve_ == parts.loss_curve_
+
+
+@for_both
+def test_going_on_takes_other_rates(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
+    before, before_feedback = weights(estimator), feedback(estimator)
+    fit_quietly(estimator.set_params(feedback_learning_rate_init=1e-14), X, y)
+    for a, b in zip(before_feedback, feedback(estimator), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
+    assert not np.allclose(before[0], weights(estimator)[0], atol=1e-5)
+    before = weights(estimator)
+    fit_quietly(estimator.set_params(learning_rate_init=1e-14), X, y)
+    for a, b in zip(before, weights(estimator), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
+
+
+@for_both
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden_layer_sizes", (7, 6)),
+        ("transmission", "sign"),
+        ("top_target", "output"),
+    ],
+)
+def test_going_on_with_another_network_is_refused(
+    kind: type, name: str, value: Any
+) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
+    before = weights(estimator)
+    with pytest.raises(ValueError, match=name):
+        estimator.set_params(**{name: value}).fit(X, y)
+    for a, b in zip(before, weights(estimator), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@for_both
+@pytest.mark.parametrize("transmission", ["sign", "bernoulli"])
+def test_other_transmissions(kind: type, transmission: str) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {
+        "transmission": transmission,
+        "max_iter": 150,
+        "hidden_layer_sizes": (60, 60),
+        "target_lr": 0.5,
+        "learning_rate_init": 0.005,
+        "n_samples_predict": 20,
+    }
+    estimator = fit_quietly(kind(**settings), X, y)
+    assert estimator.score(X, y) > (0.85 if transmission == "sign" else 0.5)
+    # Whatever is drawn, a row is predicted in the same way in any company.
+    whole = estimator.predict(X)
+    np.testing.assert_array_equal(whole, estimator.predict(X))
+    np.testing.assert_allclose(whole[::-1], estimator.predict(X[::-1].copy()))
+    restored = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(whole, restored.predict(X))
+
+
+def test_more_passes_predict_more_evenly() -> None:
+    X, y = class_data(3)
+    predicted = []
+    for n in (1, 50):
+        settings = SMALL | {"transmission": "bernoulli", "n_samples_predict": n}
+        few = fit_quietly(DifferenceTargetPropagationClassifier(**settings), X, y)
+        predicted.append(few.predict_proba(X))
+        np.testing.assert_allclose(predicted[-1].sum(1), 1)
+    assert len(np.unique(predicted[0].round(9), axis=0)) < len(
+        np.unique(predicted[1].round(9), axis=0)
+    )
+
+
+@pytest.mark.parametrize("sizes", [(5,), 5, ()])
+def test_one_layer_is_told_to_be_backpropagation(sizes: Any) -> None:
+    X, y = class_data()
+    estimator = DifferenceTargetPropagationClassifier(
+        **(SMALL | {"hidden_layer_sizes": sizes})
+    )
+    with pytest.warns(UserWarning, match=r"hidden layer\(s\).*backpropagation"):
+        fit_quietly(estimator, X, y)
+    assert estimator.feedback_coefs_ == estimator.feedback_intercepts_ == []
+    assert estimator.reconstruction_curve_.shape == (4, 0)
+
+
+def test_one_layer_with_output_targets_has_a_map() -> None:
+    X, y = class_data()
+    settings = SMALL | {"hidden_layer_sizes": (5,), "top_target": "output"}
+    estimator = fit_quietly(DifferenceTargetPropagationClassifier(**settings), X, y)
+    assert [c.shape for c in estimator.feedback_coefs_] == [(2, 5)]
+
+
+def test_several_labels_and_outputs() -> None:
+    X, y = label_data()
+    estimator = DifferenceTargetPropagationClassifier(
+        **(SMALL | {"max_iter": 200, "learning_rate_init": 0.01})
+    )
+    assert fit_quietly(estimator, X, y).score(X, y) > 0.6
+    X, y = curve_data(3)
+    regressor = DifferenceTargetPropagationRegressor(
+        **(SMALL | {"max_iter": 300, "learning_rate_init": 0.01, "target_lr": 0.1})
+    )
+    assert fit_quietly(regressor, X, y).score(X, y) > 0.9
+    assert regressor.predict(X).shape == y.shape
+
+
+@for_both
+def test_early_stopping_keeps_the_best_network_and_its_feedback(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"max_iter": 30, "early_stopping": True}
+    estimator = fit_quietly(kind(**settings, validation_fraction=0.3), X, y)
+    best = int(np.argmax(estimator.validation_scores_)) + 1
+    again = SMALL | {"max_iter": best, "early_stopping": True}
+    shorter = fit_quietly(kind(**again, validation_fraction=0.3), X, y)
+    assert_same_weights(estimator, shorter)
+    for a, b in zip(feedback(estimator), feedback(shorter), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@for_both
+def test_divergence_names_what_may_be_at_fault(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"activation": "relu", "solver": "sgd", "max_iter": 20}
+    estimator = kind(**settings, learning_rate_init=1e30)
+    message = (
+        r"diverged.*epoch 1 \(learning_rate_init=1e\+30, feedback_learning_rate_init="
+        r"0.001, target_lr=0.01\)\. Lower learning_rate_init or target_lr"
+    )
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(X.astype("f4"), y)
+    assert not hasattr(estimator, "n_iter_")
+
+
+@for_both
+@pytest.mark.usefixtures("global_state_untouched")
+def test_random_state_alone_decides(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"transmission": "bernoulli", "input_noise": 0.3}
+    a, b = (fit_quietly(kind(**settings), X, y) for _ in range(2))
+    assert_same_weights(a, b)
+    c = fit_quietly(kind(**(settings | {"random_state": 1})), X, y)
+    assert weights_differ(a, c)
+
+
+@for_both
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("target_lr", -1.0),
+        ("noise", -0.1),
+        ("noise_decay", 0.0),
+        ("feedback_steps", 0),
+        ("feedback_order", "never"),
+        ("transmission", "tanh"),
+        ("solver", "lbfgs"),
+        ("weight_init", "zeros"),
+        ("batch_size", 0),
+        ("callbacks", [3]),
+    ],
+)
+def test_bad_parameters_are_named(kind: type, name: str, value: Any) -> None:
+    X, y = problem(kind)
+    with pytest.raises((ValueError, TypeError), match=name):
+        kind(**(SMALL | {name: value})).fit(X, y)

@@ -1,0 +1,245 @@
+"""What the estimators by regularised inversion do with their parameters."""
+
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from sktarget.datasets import make_delayed_recall, make_temporal_order
+from sktarget.propagation import (
+    RegularizedInversionClassifier,
+    RegularizedInversionSequenceClassifier,
+)
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    SetsRate,
+    assert_same_weights,
+    class_data,
+    fit_quietly,
+    label_data,
+    weights,
+)
+
+KINDS = [RegularizedInversionClassifier, RegularizedInversionSequenceClassifier]
+for_both = pytest.mark.parametrize("kind", KINDS)
+
+
+def small(kind: type, **more: Any) -> Any:
+    settings: dict[str, Any] = {"max_iter": 4, "batch_size": 30, "random_state": 0}
+    if kind is RegularizedInversionClassifier:
+        settings["hidden_layer_sizes"] = (7, 6, 5)
+    else:
+        settings["recurrent_layer_sizes"] = 6
+    return kind(**(settings | ALL_EPOCHS | more))
+
+
+def problem(kind: type) -> tuple[NDArray[Any], NDArray[Any]]:
+    if kind is RegularizedInversionClassifier:
+        return class_data()
+    return make_temporal_order(90, 10, random_state=0)
+
+
+def test_fitted_attributes_of_dense_networks() -> None:
+    X, y = class_data(3)
+    estimator = fit_quietly(small(RegularizedInversionClassifier), X, y)
+    assert [c.shape for c in estimator.coefs_] == [(4, 7), (7, 6), (6, 5), (5, 3)]
+    assert estimator.displacement_norms_.shape == (3,)
+    assert (estimator.displacement_norms_ > 0).all()
+    assert 0 <= estimator.saturation_fraction_ <= 1
+    assert estimator.n_layers_ == 5
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_fitted_attributes_of_recurrent_networks(return_sequences: bool) -> None:
+    X, y = make_temporal_order(90, 10, random_state=0)
+    if return_sequences:
+        y = X.argmax(axis=1)
+    estimator = small(KINDS[1], return_sequences=return_sequences)
+    fit_quietly(estimator, X, y)
+    n_classes = 6 if return_sequences else 4
+    assert [c.shape for c in estimator.coefs_] == [(12, 6), (6, n_classes)]
+    assert [c.shape for c in estimator.intercepts_] == [(6,), (n_classes,)]
+    assert estimator.displacement_norms_.shape == (10,)
+    assert 0 <= estimator.saturation_fraction_ <= 1
+    assert estimator.n_layers_ == 3
+    shape = (90, 10, 6) if return_sequences else (90, 4)
+    assert estimator.predict_proba(X).shape == shape
+
+
+@for_both
+def test_initial_weights_are_orthogonal(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = small(kind, max_iter=1, learning_rate_init=1e-12)
+    fit_quietly(estimator, X, y)
+    maps = estimator.coefs_
+    if kind is RegularizedInversionSequenceClassifier:
+        maps = [maps[0][:6], maps[0][6:], maps[1]]
+    for weight in maps:
+        np.testing.assert_allclose(np.linalg.svd(weight)[1], 1, atol=1e-6)
+
+
+@for_both
+@pytest.mark.parametrize("linearize", [True, False])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "rmsprop_centered"])
+@pytest.mark.parametrize("method", ["partial_fit", "warm_start"])
+def test_going_on_keeps_the_optimiser(
+    kind: type, linearize: bool, solver: str, method: str
+) -> None:
+    X, y = problem(kind)
+    settings = {"solver": solver, "momentum": 0.9, "linearize": linearize}
+    once = fit_quietly(small(kind, **settings), X, y)
+    settings["warm_start"] = method == "warm_start"
+    parts = small(kind, **settings, max_iter=1)
+    for _ in range(4):
+        fit_quietly(
+            parts, X, y, method="fit" if method == "warm_start" else "partial_fit"
+        )
+    assert_same_weights(once, parts)
+    np.testing.assert_allclose(once.loss_curve_, parts.loss_curve_)
+
+
+@for_both
+def test_target_lr_of_zero_trains_the_output_layer_alone(kind: type) -> None:
+    X, y = problem(kind)
+    one = fit_quietly(small(kind, target_lr=0, max_iter=1), X, y)
+    more = fit_quietly(small(kind, target_lr=0, max_iter=9), X, y)
+    for a, b in zip(one.coefs_[:-1], more.coefs_[:-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.allclose(one.coefs_[-1], more.coefs_[-1])
+    assert (more.displacement_norms_ == 0).all()
+
+
+@for_both
+def test_random_state_alone_decides(kind: type) -> None:
+    X, y = problem(kind)
+    a, b = (fit_quietly(small(kind), X, y) for _ in range(2))
+    assert_same_weights(a, b)
+    restored = pickle.loads(pickle.dumps(a))
+    np.testing.assert_array_equal(a.predict_proba(X), restored.predict_proba(X))
+
+
+@for_both
+def test_divergence_at_once_names_what_may_be_at_fault(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = small(kind, solver="sgd", learning_rate_init=1e30, target_lr=1e10)
+    message = (
+        r"diverged.*epoch 1 \(learning_rate_init=1e\+30, target_lr=1e\+10, ridge=.*, "
+        r"clip=.*\)\. Raise ridge or clip"
+    )
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(X.astype("f4"), y)
+    assert not hasattr(estimator, "n_iter_")
+
+
+@for_both
+def test_later_divergence_keeps_the_best_state(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = small(
+        kind, max_iter=30, solver="sgd", callbacks=[SetsRate(1e30, 10)], target_lr=1e5
+    )
+    with pytest.warns(ConvergenceWarning, match="diverged.*best epoch is kept"):
+        estimator.fit(X.astype("f4"), y)
+    assert all(np.isfinite(w).all() for w in weights(estimator))
+    assert np.isfinite(estimator.loss_curve_).all()
+    assert 9 <= estimator.n_iter_ <= 12
+
+
+def test_failed_factorisation_is_reported() -> None:
+    X, y = class_data()
+    estimator = small(RegularizedInversionClassifier, warm_start=True)
+    fit_quietly(estimator, X, y)
+    before = estimator.predict(X)
+    key = next(k for k in estimator._module_state if k == "layers.1.weight")
+    estimator._module_state[key][:] = np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        with pytest.warns(ConvergenceWarning, match="What failed first: the trace"):
+            estimator.fit(X, y)
+    assert before.shape == (90,)
+
+
+@pytest.mark.parametrize("sizes", [(5,), ()])
+def test_one_layer_is_told_to_be_backpropagation(sizes: Any) -> None:
+    X, y = class_data()
+    estimator = small(RegularizedInversionClassifier, hidden_layer_sizes=sizes)
+    with pytest.warns(UserWarning, match=r"hidden layer\(s\).*backpropagation"):
+        fit_quietly(estimator, X, y)
+
+
+def test_several_labels() -> None:
+    X, y = label_data()
+    estimator = small(RegularizedInversionClassifier, max_iter=150)
+    estimator.set_params(learning_rate_init=0.01)
+    assert fit_quietly(estimator, X, y).score(X, y) > 0.6
+
+
+def test_identity_activation_is_a_linear_model() -> None:
+    X, y = class_data(3)
+    estimator = small(RegularizedInversionClassifier, activation="identity")
+    fit_quietly(estimator.set_params(max_iter=50, learning_rate_init=0.01), X, y)
+    assert estimator.saturation_fraction_ == 0
+    scores = estimator.decision_function(np.vstack([X[:2], X[:2].mean(axis=0)]))
+    np.testing.assert_allclose(scores[2], scores[:2].mean(axis=0))
+    assert estimator.score(X, y) > 0.8
+
+
+def test_unequal_lengths_in_either_form() -> None:
+    X, y = make_temporal_order(90, 12, random_state=0)
+    lengths = np.random.default_rng(0).integers(8, 13, size=90)
+    padded = X.copy()
+    for row, length in zip(padded, lengths, strict=True):
+        row[:, length:] = np.nan
+    series = [row[:, :length] for row, length in zip(X, lengths, strict=True)]
+    one = fit_quietly(small(KINDS[1]), padded, y)
+    other = fit_quietly(small(KINDS[1]), series, y)
+    assert_same_weights(one, other)
+    np.testing.assert_array_equal(one.predict(padded), other.predict(series))
+    assert one.displacement_norms_.shape == (12,)
+
+
+def test_steps_are_learnt() -> None:
+    X, y = make_delayed_recall(300, 2, n_timesteps=15, random_state=0)
+    estimator = RegularizedInversionSequenceClassifier(
+        20,
+        return_sequences=True,
+        solver="adam",
+        learning_rate_init=0.003,
+        batch_size=20,
+        max_iter=40,
+        random_state=0,
+    )
+    assert fit_quietly(estimator, X, y).score(X, y) > 0.95
+    lists = estimator.predict([row[:, :7] for row in X[:3]])
+    assert [p.shape for p in lists] == [(7,)] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ridge", 0.0),
+        ("clip", 0.0),
+        ("clip", 1.0),
+        ("target_lr", -1.0),
+        ("update", "global"),
+        ("recurrent_layer_sizes", (5, 5)),
+        ("recurrent_layer_sizes", ()),
+        ("solver", "lbfgs"),
+    ],
+)
+def test_bad_parameters_are_named(name: str, value: Any) -> None:
+    X, y = make_temporal_order(30, 10, random_state=0)
+    with pytest.raises(ValueError, match=name):
+        small(KINDS[1], **{name: value}).fit(X, y)
+
+
+def test_predictions_follow_from_an_ordinary_module() -> None:
+    X, y = make_temporal_order(90, 10, random_state=0)
+    estimator = fit_quietly(small(KINDS[1]), X, y)
+    with torch.no_grad():
+        sums = estimator.module_(torch.from_numpy(X).transpose(1, 2))
+    np.testing.assert_allclose(estimator.decision_function(X), sums)
