@@ -172,3 +172,14 @@ def test_rows_that_overflow(kind: Any) -> None:
         estimator.fit(X, np.arange(20) % 2)
     with pytest.raises(ValueError, match="X is too large for this network"):
         estimator.predict([[1e300, -1e300]])
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_rate_that_falls_to_nothing(kind: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    estimator = kind(
+        (5,), solver="sgd", learning_rate="invscaling", power_t=1000.0, max_iter=3
+    )
+    with pytest.warns(ConvergenceWarning):
+        estimator.fit(X, np.arange(20) % 2)
+    assert estimator.loss_curve_[1] == estimator.loss_curve_[2]
