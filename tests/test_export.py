@@ -24,6 +24,12 @@ from sktarget import (
     TargetSpaceSequenceClassifier,
 )
 from sktarget.export import to_onnx, to_torch
+from sktarget.persistence import load, save
+from sktarget.propagation import (
+    DifferenceTargetPropagationClassifier,
+    DifferenceTargetPropagationRegressor,
+    RegularizedInversionClassifier,
+)
 from tests.estimators.support import (
     ALL_EPOCHS,
     Array,
@@ -210,6 +216,27 @@ def test_skl2onnx_knows_the_estimators() -> None:
         VotingClassifier(members, voting="soft", flatten_transform=False), X, y
     )
     assert_predicts(to_onnx(vote), vote, X)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        DifferenceTargetPropagationClassifier,
+        DifferenceTargetPropagationRegressor,
+        RegularizedInversionClassifier,
+    ],
+)
+def test_sister_estimators_convert(kind: Any, tmp_path: Path) -> None:
+    X, y = class_data()
+    X = X.astype("f4")
+    pipeline = make_pipeline(StandardScaler(), kind(max_iter=3, random_state=0))
+    fit_quietly(pipeline, X, y)
+    assert_predicts(to_onnx(pipeline), pipeline, X)
+    X = pipeline[0].transform(X)
+    assert_predicts(to_onnx(pipeline[-1]), pipeline[-1], X)
+    save(pipeline[-1], tmp_path / "model")
+    found = load(tmp_path / "model").predict(X)
+    np.testing.assert_array_equal(found, pipeline[-1].predict(X))
 
 
 # --- PyTorch --------------------------------------------------------------------------

@@ -38,8 +38,8 @@ LAYERS = {
     "sktarget.estimators": 3,
     "sktarget.propagation": 4,
     "sktarget.persistence": 4,
-    "sktarget.export": 4,
-    "sktarget": 5,
+    "sktarget.export": 5,
+    "sktarget": 6,
 }
 
 DOCSTRING_ERRORS = {

@@ -5,17 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from sktarget.estimators import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.export._head import tensor_type
 from sktarget.export._network import INPUT, OPSET, network_model
+from sktarget.propagation import (
+    DifferenceTargetPropagationClassifier,
+    DifferenceTargetPropagationRegressor,
+    RegularizedInversionClassifier,
+)
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["pipeline_model", "register_converters"]
+
+
+# Those that take tables, as the steps of a pipeline do.
+_KINDS: list[type[NetworkEstimator]] = [
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    DifferenceTargetPropagationClassifier,
+    DifferenceTargetPropagationRegressor,
+    RegularizedInversionClassifier,
+]
 
 
 def register_converters() -> None:
@@ -30,13 +46,13 @@ def register_converters() -> None:
 
     # Those of skl2onnx's classifiers that concern what it puts behind this one.
     options = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
-    for kind in (TargetSpaceClassifier, TargetSpaceRegressor):
+    for kind in _KINDS:
         update_registered_converter(
             kind,
             f"Sktarget{kind.__name__}",
             _declare_outputs,
             _convert,
-            options=options if kind is TargetSpaceClassifier else None,
+            options=options if issubclass(kind, ClassifierMixin) else None,
         )
 
 
@@ -48,11 +64,12 @@ def _declare_outputs(operator: Any) -> None:
     n = given.shape[0]
     real = type(given)
     if not is_classifier(estimator):
-        one = estimator._y_is_1d
+        one = getattr(estimator, "_y_is_1d", False)
         operator.outputs[0].type = real([n] if one else [n, estimator.n_outputs_])
         return
     is_text = estimator.classes_.dtype.kind in "USO"
-    shape = [n, estimator.n_outputs_] if estimator._multilabel else [n]
+    multilabel = getattr(estimator, "_multilabel", False)
+    shape = [n, estimator.n_outputs_] if multilabel else [n]
     operator.outputs[0].type = (StringTensorType if is_text else Int64TensorType)(shape)
     operator.outputs[1].type = real([n, len(estimator.classes_)])
 

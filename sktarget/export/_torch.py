@@ -6,12 +6,12 @@ import contextlib
 import copy
 from typing import Any
 
-import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import fx, nn
 
 from sktarget.architectures import DenseNetwork, SeededDropout
 from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.nn._replacement import replace_layer
 
 __all__ = ["check", "to_torch"]
 
@@ -78,12 +78,12 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
     module = copy.deepcopy(estimator.module_)
     for name, part in list(module.named_modules()):
         if isinstance(part, SeededDropout):
-            module.set_submodule(name, nn.Dropout(part.p))
+            module = replace_layer(module, name, nn.Dropout(part.p))
     if isinstance(module, DenseNetwork) and not module.shortcuts:
         module = _as_sequence(module)
     elif type(module).__module__.startswith("sktarget."):
         # The way of sequences depends on their lengths, which no trace can tell.
-        with contextlib.suppress(torch.fx.proxy.TraceError, TypeError):
+        with contextlib.suppress(fx.proxy.TraceError, TypeError):
             module = _trace(module)
     return module.eval()
 
@@ -98,7 +98,7 @@ def _as_sequence(module: DenseNetwork) -> nn.Sequential:
 
 
 def _trace(module: nn.Module) -> nn.Module:
-    traced = torch.fx.symbolic_trace(module)
+    traced = fx.symbolic_trace(module)
     for node in traced.graph.nodes:
         node.type = None  # annotations are names here, which no file can hold
     traced.recompile()

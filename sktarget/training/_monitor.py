@@ -159,8 +159,9 @@ class Monitor(Callback):
             improved = self._judge_loss(loss)
         self.log.no_improvement = 0 if improved else self.log.no_improvement + 1
         if self.learning_rate == "invscaling":
-            rate = (self.log.n_samples_seen + 1) ** self.power_t
-            _set_rate(net, self.learning_rate_init / rate)
+            # The power vanishes where its inverse would overflow.
+            share = (self.log.n_samples_seen + 1) ** -self.power_t
+            _set_rate(net, self.learning_rate_init * share)
         if self.log.no_improvement > self.n_iter_no_change:
             self._no_progress(net)
 

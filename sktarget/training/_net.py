@@ -376,7 +376,7 @@ def train(
 
 
 def _make_contiguous(module: nn.Module) -> None:
-    # torch's L-BFGS looks at gradients, which have their parameters' layout, as vectors.
+    # L-BFGS takes gradients, which have the layout of their parameters, for vectors.
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()
 

@@ -47,6 +47,10 @@ class Case:
             X[:, ::2] *= 1e-12
         with np.errstate(over="ignore", invalid="ignore"):
             X = (X * self.magnitude).astype(self.dtype)
+        if self.kind == "images":
+            X = np.repeat(X[:, None, :, None], 4, axis=3)
+        elif self.kind == "series":
+            X = np.repeat(X[:, None], 2, axis=1)
         return _lay_out(X, self.layout)
 
     def y(self) -> Array:
@@ -62,6 +66,8 @@ class Case:
             return np.zeros(n, dtype=int)
         if self.labels == "strings":
             return rng.choice(["a", "b", ""], n)
+        if self.kind != "regressor" and self.labels in ("huge", "tiny"):
+            return rng.integers(-(2**62), 2**62, n) // 2**61
         if self.labels == "huge":
             return rng.normal(size=n) * 1e30
         if self.labels == "tiny":
@@ -94,10 +100,10 @@ def _lay_out(X: Array, layout: str) -> Any:
     if layout == "strided":
         return np.repeat(X, 2, axis=0)[::2]
     if layout == "reversed":
-        return X[::-1, ::-1]
+        return X[::-1, ..., ::-1]
     if layout == "read-only":
         X.setflags(write=False)
-    if layout == "sparse":
+    if layout == "sparse" and X.ndim == 2:
         return sparse.csr_array(X.astype(float))
     if layout == "object":
         return X.astype(object)
@@ -148,12 +154,16 @@ PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 _CHOSEN = st.sets(st.sampled_from(sorted(PARAMETERS)), max_size=10).flatmap(
-    lambda names: st.fixed_dictionaries({n: PARAMETERS[n] for n in sorted(names)})
+    # Batch normalisation goes with weights only.
+    lambda names: st.fixed_dictionaries(
+        ({"parameterization": st.just("weights")} if "batch_norm" in names else {})
+        | {n: PARAMETERS[n] for n in sorted(names)}
+    )
 )
 
 CASES = st.builds(
     Case,
-    kind=st.sampled_from(["classifier", "regressor"]),
+    kind=st.sampled_from(["classifier", "regressor", "images", "series"]),
     n_rows=st.integers(5, 30) | st.integers(0, 30),
     n_columns=st.integers(1, 5) | st.integers(0, 5),
     shape=st.sampled_from(

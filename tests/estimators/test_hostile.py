@@ -3,6 +3,7 @@
 import time
 import traceback
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,28 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
-from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+)
 from tests.estimators.hostile import CASES, Case
 
 KINDS = {"classifier": TargetSpaceClassifier, "regressor": TargetSpaceRegressor}
+MORE_KINDS: dict[str, Any] = {
+    **KINDS,
+    "images": partial(TargetSpaceClassifier, conv_layers=[(1, 3, 1)]),
+    "series": partial(
+        TargetSpaceSequenceClassifier, cell="gru", recurrent_layer_sizes=(3,)
+    ),
+}
 # Seconds of the default run for new cases; what is left of them then passes unseen.
 BUDGET = 20
 
 
 def assert_survives(case: Case) -> None:
     """Fit, and accept a finite model or an error that is meant for users."""
-    estimator = KINDS[case.kind](
+    estimator = MORE_KINDS[case.kind](
         **({"max_iter": 2, "random_state": 0} | dict(case.parameters))
     )
     X, y, weight = case.X(), case.y(), case.sample_weight()
@@ -40,7 +52,7 @@ def assert_survives(case: Case) -> None:
         for w in (*estimator.coefs_, *estimator.intercepts_):
             assert np.isfinite(w).all()
         assert_predicts(estimator, X)
-        assert_survives_other_rows(estimator)
+        assert_survives_other_rows(estimator, np.shape(X)[1:])
         if dict(case.parameters).get("warm_start"):
             try:
                 estimator.fit(X, y, sample_weight=weight)
@@ -64,16 +76,16 @@ def assert_predicts(estimator: Any, X: Any) -> None:
     probabilities = estimator.predict_proba(X)
     assert np.isfinite(probabilities).all()
     assert (probabilities >= 0).all()
-    if not estimator._multilabel:
+    if not getattr(estimator, "_multilabel", False):
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
         assert set(np.unique(estimator.predict(X))) <= set(estimator.classes_)
     assert not np.isnan(estimator.predict_log_proba(X)).any()
 
 
-def assert_survives_other_rows(estimator: Any) -> None:
+def assert_survives_other_rows(estimator: Any, shape: tuple[int, ...]) -> None:
     """Predict for rows of any magnitude."""
     for magnitude in (1e-300, 1e10, 1e30, 1e300):
-        rows = np.full((2, estimator.n_features_in_), magnitude)
+        rows = np.full((2, *shape), magnitude)
         rows[1] *= -1
         try:
             assert_predicts(estimator, rows)
@@ -160,3 +172,14 @@ def test_rows_that_overflow(kind: Any) -> None:
         estimator.fit(X, np.arange(20) % 2)
     with pytest.raises(ValueError, match="X is too large for this network"):
         estimator.predict([[1e300, -1e300]])
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_rate_that_falls_to_nothing(kind: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    estimator = kind(
+        (5,), solver="sgd", learning_rate="invscaling", power_t=1000.0, max_iter=3
+    )
+    with pytest.warns(ConvergenceWarning):
+        estimator.fit(X, np.arange(20) % 2)
+    assert estimator.loss_curve_[1] == estimator.loss_curve_[2]
