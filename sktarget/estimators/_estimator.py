@@ -22,6 +22,7 @@ from torch import nn
 from sktarget._version import __version__
 from sktarget.estimators import _rules
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
+from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._network import (
     as_tensor,
     build_module,
@@ -232,7 +233,11 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
             generator.set_state(state_to_torch(self._generator_state))
-        with _clear_errors(), seeded_globally(self.module is not None, seed, device):
+        with (
+            _clear_errors(),
+            serial_in_forks(),
+            seeded_globally(self.module is not None, seed, device),
+        ):
             if resumes:
                 network, log = self._resume(rows, seed)
             else:
@@ -463,7 +468,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """Run the fitted network on validated inputs."""
         module = self.module_
         x, dtype = as_tensor(X), torch_dtype(self._dtype)
-        with torch.inference_mode():
+        with torch.inference_mode(), serial_in_forks():
             parts = torch.split(x, rows_at_a_time(x))
             sums = [module(as_inputs(part, dtype)).numpy() for part in parts]
         stacked = sums[0] if len(sums) == 1 else np.concatenate(sums)

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from sktarget.estimators._forks import serial_in_forks
+
 __all__ = ["ClassLabels"]
 
 Array = NDArray[Any]
@@ -76,12 +78,15 @@ class ClassLabels:
     def _probabilities(self, sums: Array) -> Array:
         """Turn sums (..., n_outputs) into probabilities of the same shape."""
         x = torch.from_numpy(sums)
-        p = torch.softmax(x, -1) if self._loss == "cross_entropy" else torch.sigmoid(x)
-        return p.numpy()
+        with serial_in_forks():
+            if self._loss == "cross_entropy":
+                return torch.softmax(x, -1).numpy()
+            return torch.sigmoid(x).numpy()
 
     def _log_probabilities(self, sums: Array) -> Array:
         """Give their logarithms, accurate where they vanish."""
         x = torch.from_numpy(sums)
-        if self._loss == "cross_entropy":
-            return torch.log_softmax(x, -1).numpy()
-        return F.logsigmoid(x).numpy()
+        with serial_in_forks():
+            if self._loss == "cross_entropy":
+                return torch.log_softmax(x, -1).numpy()
+            return F.logsigmoid(x).numpy()

@@ -112,6 +112,23 @@ def test_grid_search(backend: str, settings: dict[str, Any]) -> None:
     np.testing.assert_array_equal(two.predict_proba(X), one.predict_proba(X))
 
 
+def many_rows(seed: int) -> Any:
+    """Fit and predict with enough rows for several threads of OpenMP."""
+    rng = np.random.RandomState(seed)
+    X = rng.normal(size=(4000, 50))
+    y = (X[:, 0] > 0).astype(int)
+    model = TargetSpaceClassifier((50,), max_iter=2, batch_size=2000, random_state=0)
+    return fit_quietly(model, X, y).predict_proba(X)
+
+
+def test_forked_processes_do_not_wait_for_threads_of_their_parent() -> None:
+    here = many_rows(0)
+    there = joblib.Parallel(n_jobs=2, backend="multiprocessing", timeout=60)(
+        joblib.delayed(many_rows)(seed) for seed in range(2)
+    )
+    np.testing.assert_allclose(there[0], here, rtol=1e-6)
+
+
 def threads_in_worker(_: int) -> tuple[int, int]:
     """Fit in a worker, and count torch's threads before and after."""
     X, y = class_data()
