@@ -1,6 +1,9 @@
 """Many threads and processes at once; what belongs to all is left alone."""
 
 import copy
+import os
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -112,21 +115,30 @@ def test_grid_search(backend: str, settings: dict[str, Any]) -> None:
     np.testing.assert_array_equal(two.predict_proba(X), one.predict_proba(X))
 
 
-def many_rows(seed: int) -> Any:
-    """Fit and predict with enough rows for several threads of OpenMP."""
-    rng = np.random.RandomState(seed)
-    X = rng.normal(size=(4000, 50))
-    y = (X[:, 0] > 0).astype(int)
+FORKING = """
+import joblib, numpy as np, warnings
+from sktarget import TargetSpaceClassifier
+
+def fit_and_predict(seed):
+    warnings.simplefilter("ignore")
+    X = np.random.RandomState(seed).normal(size=(4000, 50))
     model = TargetSpaceClassifier((50,), max_iter=2, batch_size=2000, random_state=0)
-    return fit_quietly(model, X, y).predict_proba(X)
+    return model.fit(X, X[:, 0] > 0).predict_proba(X)
+
+here = fit_and_predict(0)
+there = joblib.Parallel(n_jobs=2, backend="multiprocessing", timeout=60)(
+    joblib.delayed(fit_and_predict)(seed) for seed in range(2)
+)
+np.testing.assert_allclose(there[0], here, rtol=1e-6)
+"""
 
 
 def test_forked_processes_do_not_wait_for_threads_of_their_parent() -> None:
-    here = many_rows(0)
-    there = joblib.Parallel(n_jobs=2, backend="multiprocessing", timeout=60)(
-        joblib.delayed(many_rows)(seed) for seed in range(2)
+    # In a process of its own, because the tests themselves run on one thread.
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    subprocess.run(
+        [sys.executable, "-c", FORKING], env=environment, check=True, timeout=120
     )
-    np.testing.assert_allclose(there[0], here, rtol=1e-6)
 
 
 def threads_in_worker(_: int) -> tuple[int, int]:
