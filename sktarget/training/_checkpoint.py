@@ -6,7 +6,6 @@ and complete: a run that goes on from it ends as the undisturbed one, bit by bit
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from pathlib import Path
@@ -179,7 +178,7 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Write the file."""
-        log = dataclasses.asdict(self.monitor.log)
+        log = vars(self.monitor.log)
         state = {
             "module": net.module_.state_dict(),
             "optimiser": net.optimizer_.state_dict(),

@@ -330,11 +330,13 @@ def test_ctrl_c_keeps_the_state_so_far(
     settings = SMALL | {"parameterization": parameterization, "max_iter": 10**6}
     path = tmp_path / "run"
     estimator = kind(**settings, checkpoint=path)
-    # In the middle of anything at all, as the key would.
+    # In the middle of anything at all, as the key would; and again, because Python
+    # ignores what is raised in a destructor.
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    signal.setitimer(signal.ITIMER_REAL, 0.5, 5.0)
     with pytest.warns(UserWarning, match=r"interrupted after \d+ epochs; the state so"):
         estimator.fit(X, y)
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
     assert np.isfinite(estimator.predict(X)).all()
     assert len(estimator.loss_curve_) in (estimator.n_iter_, 0)
     # The file goes on as if nothing had been.
