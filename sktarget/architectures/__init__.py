@@ -13,6 +13,7 @@ from sktarget.architectures._dense import (
     ACTIVATIONS,
     DenseNetwork,
     SeededDropout,
+    allocate_,
     initialise_,
 )
 from sktarget.architectures._recurrent import CELLS, RecurrentNetwork
@@ -25,6 +26,7 @@ __all__ = [
     "DenseNetwork",
     "RecurrentNetwork",
     "SeededDropout",
+    "allocate_",
     "initialise_",
     "map_sizes",
 ]

@@ -12,6 +12,7 @@ from sktarget.architectures._dense import (
     ACTIVATIONS,
     DenseNetwork,
     SeededDropout,
+    allocate_,
     initialise_,
 )
 
@@ -194,7 +195,7 @@ def _convolution(
         device="meta",
         dtype=dtype,
     )
-    conv.to_empty(device="cpu")
+    allocate_(conv)
     initialise_(conv, activation, generator)
     if before == after:
         return [conv]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sktarget.architectures._dense import DenseNetwork, SeededDropout
+from sktarget.architectures._dense import DenseNetwork, SeededDropout, allocate_
 
 __all__ = ["CELLS", "RecurrentNetwork"]
 
@@ -236,7 +236,7 @@ def _initialise_cell_(
     Inputs get Glorot's uniform distribution, states an orthogonal matrix, and the
     forget gate of an LSTM a bias of 1, so that it starts by remembering.
     """
-    layer.to_empty(device="cpu")
+    allocate_(layer)
     for name, weight in layer.named_parameters():
         if name.startswith("bias"):
             nn.init.zeros_(weight)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sktarget.architectures import ACTIVATIONS
+from sktarget.architectures import ACTIVATIONS, allocate_
 from sktarget.propagation._losses import BatchLoss, loss_and_slope
 from sktarget.propagation._network import (
     TransmittingNetwork,
@@ -71,7 +71,7 @@ class FeedbackMap(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(n_in, n_out, device="meta", dtype=dtype)
-        self.linear.to_empty(device="cpu")
+        allocate_(self.linear)
         nn.init.zeros_(self.linear.bias)
         self.activation = ACTIVATIONS[activation]()
         self.signs = signs
