@@ -38,8 +38,12 @@ __all__ = [
 # half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns,
 # and below two blocks one product is as fast.
 _BLOCK = 48
-# Up to this order one triangular solve inverts a triangle; above it, two halves do.
+# Up to this order one triangular solve inverts a triangle, and products treat it as
+# a full matrix; above it, two halves do, and stripes leave out most of the zeros.
 _TRIANGLE = 192
+_STRIPE = 64
+# Up to this order products with the inverse cost less than the calls for a solve.
+_SMALL = 32
 # The relative floor below which λ drowns in the rounding of the Gramian.
 _FLOOR = 16.0
 
@@ -175,15 +179,15 @@ def gramian(
     rows = rows if dtype is None else rows.to(dtype)
     n, k = rows.shape
     if not ones:
-        return _fill_gramian(rows, rows.new_empty(k, k))
+        return rows.T @ rows if k < 2 * _BLOCK else _fill(rows.new_empty(k, k), rows)
     out = rows.new_empty(k + 1, k + 1)
     out[0, 0] = n
     torch.sum(rows, 0, out=out[1:, 0])
-    _fill_gramian(rows, out[1:, 1:])
+    _fill(out[1:, 1:], rows)
     return out
 
 
-def _fill_gramian(rows: Tensor, out: Tensor) -> Tensor:
+def _fill(out: Tensor, rows: Tensor) -> Tensor:
     k = rows.shape[1]
     if k < 2 * _BLOCK:
         return torch.mm(rows.T, rows, out=out)
@@ -233,10 +237,10 @@ class RidgeFactor:
         ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` would square that.
         """
         wide = right.to(self.lower.dtype)
-        if 2 * right.shape[-1] >= right.shape[-2]:
+        k, m = right.shape[-2:]
+        if 2 * m >= k or k <= _SMALL:
             inverse: Tensor = self.inverse_lower
-            solution: Tensor = inverse.mT @ (inverse @ wide)
-            return solution.to(right.dtype)
+            return _left_transposed(inverse, _left(inverse, wide)).to(right.dtype)
         return torch.cholesky_solve(wide, self.lower).to(right.dtype)
 
     def check(self) -> None:
@@ -247,7 +251,8 @@ class RidgeFactor:
         FactorisationError
             If the matrix was not positive definite.
         """
-        if self.info.any().item():
+        failed = self.info if self.info.ndim == 0 else self.info.any()
+        if failed.item():
             raise FactorisationError("the regularised Gramian has no Cholesky factor")
 
 
@@ -255,7 +260,10 @@ def _invert_triangle(lower: Tensor) -> Tensor:
     k = lower.shape[-1]
     if k <= _TRIANGLE:
         eye = torch.eye(k, dtype=lower.dtype, device=lower.device)
-        small: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
+        # From the right, X L = I: BLAS takes half the time of L X = I.
+        small: Tensor = torch.linalg.solve_triangular(
+            lower, eye, upper=False, left=False
+        )
         return small
     half = k // 2
     first = _invert_triangle(lower[..., :half, :half])
@@ -265,6 +273,28 @@ def _invert_triangle(lower: Tensor) -> Tensor:
     inverse[..., half:, half:] = second
     inverse[..., half:, :half] = -second @ (lower[..., half:, :half] @ first)
     return inverse
+
+
+def _left(lower: Tensor, right: Tensor) -> Tensor:
+    """Form ``LR`` for a lower triangle L with zeros above."""
+    k = lower.shape[-1]
+    if k <= _TRIANGLE:
+        return lower @ right
+    stops = range(_STRIPE, k + _STRIPE, _STRIPE)
+    stripes = [lower[..., j - _STRIPE : j, :j] @ right[..., :j, :] for j in stops]
+    return torch.cat(stripes, -2)
+
+
+def _left_transposed(lower: Tensor, right: Tensor) -> Tensor:
+    """Form ``LᵀR`` for a lower triangle L with zeros above."""
+    k = lower.shape[-1]
+    if k <= _TRIANGLE:
+        return lower.mT @ right
+    stripes = [
+        lower[..., i:, i : i + _STRIPE].mT @ right[..., i:, :]
+        for i in range(0, k, _STRIPE)
+    ]
+    return torch.cat(stripes, -2)
 
 
 def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:

@@ -33,6 +33,9 @@ __all__ = ["Cell", "States", "cell_of", "run_kernel"]
 
 # Steps of packed sequences to run at a time.
 _BLOCK = 16
+# Sums of an LSTM to form at a time on the CPU: its kernel keeps several numbers for
+# each, and memory of tens of megabytes is taken from the system anew at every call.
+_WORKSPACE = 1 << 20
 Ridge = Callable[[Tensor, Tensor], Tensor]
 States = tuple[Tensor, ...]
 
@@ -69,11 +72,20 @@ class Cell(ABC):
         """Shape the initial states as the kernel wants them."""
         return zeros
 
+    def rows_at_a_time(self, inputs: Tensor) -> int:
+        """Tell how many sequences to give to the kernel at once."""
+        return len(inputs)
+
     def solve(
         self, x: Tensor, context: Tensor, targets: Tensor, ridge: Ridge
     ) -> Tensor:
         """Solve for W, given rows of inputs, of h(t − 1) and of targets."""
-        return ridge(torch.cat([x, context], dim=-1), targets)
+        return ridge(self._design(x, context), targets)
+
+    def _design(self, *inputs: Tensor) -> Tensor:
+        """Put rows of inputs side by side, behind the ones that stand for biases."""
+        ones = [inputs[0].new_ones(len(inputs[0]), 1)] if self.bias else []
+        return torch.cat([*ones, *inputs], dim=-1)
 
     def sums(self, x: Tensor, context: Tensor, matrix: Tensor) -> Tensor:
         """Form the sums [1, x, h(t − 1)] W."""
@@ -131,6 +143,11 @@ class LSTMCell(Cell):
     def start(self, zeros: Tensor) -> Tensor | list[Tensor]:
         return [zeros, zeros]
 
+    def rows_at_a_time(self, inputs: Tensor) -> int:
+        if inputs.is_cuda:
+            return len(inputs)
+        return max(1, _WORKSPACE // (4 * self.n_hidden * inputs.shape[1]))
+
     def states(self, sums: Tensor) -> States:
         i, f, g, o = sums.chunk(4, dim=-1)
         c = linear_scan(f.sigmoid(), i.sigmoid() * g.tanh())
@@ -153,8 +170,9 @@ class GRUCell(Cell):
         self, x: Tensor, context: Tensor, targets: Tensor, ridge: Ridge
     ) -> Tensor:
         gates, u, v = targets.tensor_split((2 * self.n_hidden, 3 * self.n_hidden), -1)
-        both = ridge(torch.cat([x, context], dim=-1), gates)
-        return self._assemble(both, ridge(x, u), ridge(context, v))
+        both = ridge(self._design(x, context), gates)
+        u, v = ridge(self._design(x), u), ridge(self._design(context), v)
+        return self._assemble(both, u, v)
 
     def to_matrix(self, flat: Sequence[Tensor]) -> Tensor:
         h = self.n_hidden
@@ -255,9 +273,14 @@ def run_kernel(
     options = cell.bias, n_layers, dropout, training, bidirectional
     n_states = n_layers * (1 + bidirectional)
     if not isinstance(inputs, PackedSequence):
-        start = inputs.new_zeros(n_states, len(inputs), cell.n_hidden)
-        outputs, *last = cell.kernel(inputs, cell.start(start), flat, *options, True)
-        return outputs, tuple(last)
+        parts = []
+        for rows in torch.split(inputs, cell.rows_at_a_time(inputs)):
+            start = rows.new_zeros(n_states, len(rows), cell.n_hidden)
+            parts.append(cell.kernel(rows, cell.start(start), flat, *options, True))
+        if len(parts) == 1:
+            return parts[0][0], parts[0][1:]
+        whole, *ends = zip(*parts, strict=True)
+        return torch.cat(whole), tuple(torch.cat(states, 1) for states in ends)
     data, sizes, _, back = inputs
     start = data.new_zeros(n_states, int(sizes[0]), cell.n_hidden)
     if n_states == 1 and not data.is_cuda:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError, SolvePlan
-from sktarget.nn._pass import Pass, Phase
+from sktarget.nn._pass import Phase, Stage
 from sktarget.nn._solve import (
     DesignOperator,
     Solution,
@@ -42,7 +42,7 @@ class TargetMap(nn.Module):
         self.lam = lam
         self.register_buffer("weight", None, persistent=False)
         self.register_buffer("bias", None, persistent=False)
-        self._pass: Pass | None = None
+        self.stage = Stage()
         self._first: tuple[Any, Solution] | None = None
         self._plan: SolvePlan | None = None
 
@@ -61,7 +61,8 @@ class TargetMap(nn.Module):
     def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
         """Factorise for inputs that change; expect the arithmetic of the last time."""
         solution = factorise_design(operator, rows, self.lam, self._plan)
-        self._plan = solution.plan
+        if self._plan is None or self._plan.gram_dtype != solution.plan.gram_dtype:
+            self._plan = solution.plan
         return solution
 
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
@@ -92,7 +93,7 @@ class TargetMap(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a pass left behind: it is made anew when needed."""
-        return {**self.__dict__, "_pass": None, "_first": None}
+        return {**self.__dict__, "_first": None}
 
 
 class StandIn(nn.Module):
@@ -163,7 +164,7 @@ class TargetLayer(TargetMap, StandIn):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the layer's sums: by a solve within a pass, else by cached weights."""
-        current = self._pass
+        current = self.stage.current
         if current is None:
             return self.apply_weights(inputs, self.weight, self.bias)
         current.enter(self.name)

@@ -10,8 +10,8 @@ from sktarget.nn._solve import DenseOperator, NarrowOperator
 
 __all__ = ["TargetLinear"]
 
-# Up to this width the ones are written out.
-_NARROW = 64
+# Up to this width, where a Gramian is one product, the ones are written out.
+_NARROW = 95
 
 
 @register(nn.Linear)

@@ -7,7 +7,7 @@ from enum import Enum
 
 from torch import Tensor
 
-__all__ = ["NotOneBatch", "Pass", "Phase"]
+__all__ = ["NotOneBatch", "Pass", "Phase", "Stage"]
 
 
 class NotOneBatch(Exception):  # noqa: N818 - a signal, caught by `TargetSpace`
@@ -70,3 +70,18 @@ class Pass:
             and inputs.is_contiguous()
             and own.is_contiguous()
         )
+
+
+class Stage:
+    """Where the target layers of one network find the pass that is on.
+
+    Attributes
+    ----------
+    current : Pass or None
+        The pass; None between passes, and in copies.
+    """
+
+    current: Pass | None = None
+
+    def __reduce__(self) -> tuple[type[Stage], tuple[()]]:
+        return Stage, ()

@@ -14,7 +14,7 @@ from sktarget.nn._cells import Cell, States, cell_of, run_kernel
 from sktarget.nn._layers import StandIn, TargetMap, register
 from sktarget.nn._pass import NotOneBatch, Pass, Phase
 from sktarget.nn._sequences import Packing, last_steps, real_rows, reverse, shift
-from sktarget.nn._solve import DenseOperator, solve_and_apply
+from sktarget.nn._solve import DenseOperator, solve_only
 
 __all__ = ["TargetDirection", "TargetRecurrent"]
 
@@ -82,13 +82,10 @@ class TargetDirection(TargetMap):
         return reverse(padded, lengths) if self.reverse else padded
 
     def _ridge(self, rows: Tensor, targets: Tensor) -> Tensor:
-        operator = DenseOperator(self.cell.bias)
-        return solve_and_apply(
-            rows,
-            targets,
-            operator,
-            lambda fixed: self.factorise(operator, fixed),
-        )[1]
+        operator = DenseOperator(bias=False)  # The cell has written out the ones.
+        return solve_only(
+            rows, targets, operator, lambda fixed: self.factorise(operator, fixed)
+        )
 
 
 def _has_no_projection(layer: nn.RNNBase) -> bool:
@@ -169,7 +166,7 @@ class TargetRecurrent(StandIn):
     def _dispatch(self, inputs: Sequences) -> tuple[Sequences, States]:
         """Apply weights where there are any; solve for them where there are none."""
         directions = self._directions()
-        current, first = directions[0]._pass, directions[0].name
+        current, first = directions[0].stage.current, directions[0].name
         if current is not None and first in current.weights:
             return self._run(
                 inputs, directions, [current.weights[d.name] for d in directions]

@@ -8,7 +8,7 @@ convolution need never build its patch matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,7 +32,43 @@ __all__ = [
     "NarrowOperator",
     "Solution",
     "solve_and_apply",
+    "solve_only",
 ]
+
+# Where products of fewer columns take longer, if the left factor has more numbers.
+_FEW, _MANY = 16, 1 << 13
+
+
+# Small networks live by the number of calls, each of a microsecond or two whether or
+# not it does anything.  So what would change nothing is not called.
+def _as_matrix(x: Tensor) -> Tensor:
+    return x if x.ndim == 2 else x.flatten(0, -2)
+
+
+def _head(rows: Tensor, n: int) -> Tensor:
+    return rows if n == rows.shape[0] else rows[:n]
+
+
+def _in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x if x.dtype == dtype else x.to(dtype)
+
+
+def _in_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    return x if x.shape == shape else x.reshape(shape)
+
+
+def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Form ``left @ right + bias``.
+
+    BLAS may take several times as long for a product of 2 to 15 columns, such as the
+    outputs of a classifier, as for that of the transposes.
+    """
+    n, m = left.shape[0], right.shape[1]
+    if 1 < m < _FEW < n and left.numel() > _MANY:
+        if bias is None:
+            return torch.mm(right.T, left.T).T.contiguous()
+        return torch.addmm(bias[:, None], right.T, left.T).T.contiguous()
+    return left @ right if bias is None else torch.addmm(bias, left, right)
 
 
 class DesignOperator(Protocol):
@@ -90,16 +126,16 @@ class DenseOperator:
     bias: bool
 
     def rows(self, inputs: Tensor) -> Tensor:
-        return inputs.flatten(0, -2)
+        return _as_matrix(inputs)
 
     def empty_inputs(self, rows: Tensor) -> Tensor:
         return torch.empty_like(rows)
 
     def sums(self, outputs: Tensor) -> Tensor:
-        return outputs.flatten(0, -2)
+        return _as_matrix(outputs)
 
     def is_dual(self, rows: Tensor) -> bool:
-        return prefers_dual(len(rows), rows.shape[1] + self.bias)
+        return prefers_dual(rows.shape[0], rows.shape[1] + self.bias)
 
     def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
         if not self.is_dual(rows):
@@ -112,16 +148,14 @@ class DenseOperator:
 
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
         if self.bias:
-            return torch.addmm(weights[0], rows, weights[1:])
-        return rows @ weights
+            return _product(rows, weights[1:], weights[0])
+        return _product(rows, weights)
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+        product = _product(rows.T, sums)
         if not self.bias:
-            return rows.T @ sums
-        out = rows.new_empty(rows.shape[1] + 1, sums.shape[1])
-        torch.sum(sums, 0, out=out[0])
-        torch.mm(rows.T, sums, out=out[1:])
-        return out
+            return product
+        return torch.cat([sums.sum(0, keepdim=True), product])
 
     def adjoint(
         self,
@@ -149,10 +183,10 @@ class NarrowOperator(DenseOperator):
     bias: bool = False
 
     def rows(self, inputs: Tensor) -> Tensor:
-        return F.pad(inputs.flatten(0, -2), (1, 0), value=1.0)
+        return _as_matrix(F.pad(inputs, (1, 0), value=1.0))
 
     def empty_inputs(self, rows: Tensor) -> Tensor:
-        return rows.new_empty(len(rows), rows.shape[1] - 1)
+        return rows.new_empty(rows.shape[0], rows.shape[1] - 1)
 
     def adjoint(
         self,
@@ -211,7 +245,8 @@ def factorise_design(
     narrow = rows.device.type == "cpu" and rows.dtype != torch.float64
     guess = rows.dtype if last is None else last.gram_dtype
     gram = operator.gramian(rows, guess if narrow else torch.float64)
-    plan = plan_solve(gram.diagonal(dim1=-2, dim2=-1).sum(), lam, rows.dtype)
+    trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
+    plan = plan_solve(trace, lam, rows.dtype)
     if plan.gram_dtype != gram.dtype:
         # Narrower too: what comes out must not depend on what came before.
         gram = operator.gramian(rows, plan.gram_dtype)
@@ -249,14 +284,14 @@ class _SolveAndApply(torch.autograd.Function):
         operator: DesignOperator,
         solution_of: Callable[[Tensor], Solution],
         optimistic: bool,
-    ) -> tuple[Tensor, Tensor]:
-        n_fixed = len(targets)
+        weights_only: bool,
+    ) -> tuple[Tensor | None, Tensor]:
         rows = operator.rows(inputs)
-        n_fixed_rows = n_fixed * (len(rows) // len(inputs))
-        solution = solution_of(rows[:n_fixed_rows])
-        rows = rows.to(solution.plan.work_dtype)
-        fixed = rows[:n_fixed_rows]
-        t = operator.sums(targets.to(rows.dtype))
+        n = targets.shape[0] * (rows.shape[0] // inputs.shape[0])
+        solution = solution_of(_head(rows, n))
+        rows = _in_dtype(rows, solution.plan.work_dtype)
+        fixed = _head(rows, n)
+        t = operator.sums(_in_dtype(targets, rows.dtype))
         if solution.dual:
             # T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing is ever
             # divided by λ.
@@ -266,35 +301,37 @@ class _SolveAndApply(torch.autograd.Function):
         else:
             weights = solution.factor.solve(operator.correlate(fixed, t))
             sums = operator.apply(rows, weights)
-            left = t - sums[:n_fixed_rows]
+            left = torch.sub(t, _head(sums, n), out=sums if weights_only else None)
         if optimistic:
-            sums[:n_fixed_rows] = t
+            sums[:n] = t
         ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
         ctx.shapes = inputs.shape, targets.shape, inputs.dtype
         ctx.save_for_backward(rows, weights, left)
         ctx.set_materialize_grads(False)
-        return sums.to(inputs.dtype), weights.to(inputs.dtype)
+        weights = _in_dtype(weights, inputs.dtype)
+        return None if weights_only else _in_dtype(sums, inputs.dtype), weights
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, d_sums: Tensor | None, d_weights: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    ) -> tuple[Tensor | None, ...]:
         rows, weights, left = ctx.saved_tensors
         operator, solution = ctx.operator, ctx.solution
         in_shape, target_shape, dtype = ctx.shapes
-        n = len(left)
-        fixed = rows[:n]
+        n, n_rows = left.shape[0], rows.shape[0]
+        fixed = _head(rows, n)
         if d_sums is not None:
-            d_sums = operator.sums(d_sums).to(rows.dtype)
+            d_sums = _in_dtype(operator.sums(d_sums), rows.dtype)
 
-        # What flows through AW; the optimistic rows of X̄ bypass it.
-        live, lo = (d_sums, n) if ctx.optimistic else (d_sums, 0)
         d = None
-        if live is not None and len(live) > lo:
-            d = operator.correlate(rows[lo:], live[lo:])
+        if d_sums is not None and not ctx.optimistic:
+            d = operator.correlate(rows, d_sums)
+        elif d_sums is not None and n_rows > n:
+            # The optimistic rows of X̄ bypass AW.
+            d = operator.correlate(rows[n:], d_sums[n:])
         if d_weights is not None:
-            d_weights = d_weights.to(rows.dtype)
+            d_weights = _in_dtype(d_weights, rows.dtype)
             d = d_weights if d is None else d + d_weights
         if d is None:
             d = torch.zeros_like(weights)
@@ -304,20 +341,22 @@ class _SolveAndApply(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # The rows of X̄ and of X into one tensor, without copying either.
             d_inputs = operator.empty_inputs(rows)
+            on_fixed = _head(d_inputs, n)
             if d_sums is None or ctx.optimistic:
-                through = -d_targets
+                operator.adjoint(d_targets, -weights, fixed, out=on_fixed)
             else:
-                through = d_sums[:n] - d_targets
-            operator.adjoint(through, weights, fixed, out=d_inputs[:n])
-            operator.adjoint(left, right, fixed, out=d_inputs[:n], add=True)
+                through = _head(d_sums, n) - d_targets
+                operator.adjoint(through, weights, fixed, out=on_fixed)
+            operator.adjoint(left, right, fixed, out=on_fixed, add=True)
             if d_sums is None:
                 d_inputs[n:] = 0
-            elif len(rows) > n:
+            elif n_rows > n:
                 operator.adjoint(d_sums[n:], weights, rows[n:], out=d_inputs[n:])
-            d_inputs = d_inputs.reshape(in_shape).to(dtype)
+            d_inputs = _in_dtype(_in_shape(d_inputs, in_shape), dtype)
         if ctx.optimistic and d_sums is not None:
-            d_targets = d_targets + d_sums[:n]
-        return d_inputs, d_targets.reshape(target_shape).to(dtype), None, None, None
+            d_targets = d_targets + _head(d_sums, n)
+        d_targets = _in_dtype(_in_shape(d_targets, target_shape), dtype)
+        return d_inputs, d_targets, None, None, None, None
 
 
 def solve_and_apply(
@@ -356,8 +395,33 @@ def solve_and_apply(
     Algs. 2 and 3.  Second derivatives are not offered.
     """
     sums, weights = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
-        inputs, targets, operator, solution_of, optimistic
+        inputs, targets, operator, solution_of, optimistic, False
     )
     # A view made within the node could not be changed in place, as nn.ReLU may do.
-    shape = (len(inputs), *targets.shape[1:])
-    return sums if sums.shape == shape else sums.reshape(shape), weights
+    return _in_shape(sums, (inputs.shape[0], *targets.shape[1:])), weights
+
+
+def solve_only(
+    inputs: Tensor,
+    targets: Tensor,
+    operator: DesignOperator,
+    solution_of: Callable[[Tensor], Solution],
+) -> Tensor:
+    """Solve for the weights that meet the targets; leave it to others to apply them.
+
+    Parameters
+    ----------
+    inputs : Tensor of shape (n̄_b, ...)
+        Inputs of the layer on X̄.
+    targets, operator, solution_of
+        As for :func:`solve_and_apply`.
+
+    Returns
+    -------
+    Tensor of shape (columns, outputs)
+        The weights W; differentiable.
+    """
+    weights: Tensor = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
+        inputs, targets, operator, solution_of, False, True
+    )[1]
+    return weights

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sktarget.nn import _initialisation
 from sktarget.nn._layers import TargetMap
-from sktarget.nn._pass import NotOneBatch, Pass, Phase
+from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._replacement import replace_layer, replace_layers
 
 __all__ = ["TargetSpace"]
@@ -143,7 +143,11 @@ class TargetSpace(nn.Module):
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
+        self._stage = Stage()
+        for target_map in self._maps.values():
+            target_map.stage = self._stage
         self._adopt_weights()
+        self._dropouts = [m for m in self.module.modules() if isinstance(m, _DropoutNd)]
         self._batch_key: Any = None
         self._realised_key: Any = None
         self.train(module.training)
@@ -275,7 +279,7 @@ class TargetSpace(nn.Module):
             Outputs for the rows of `x` alone.
         """
         if self.training:
-            return self.forward_with_weights(x)[0]
+            return self._solve_and_run(x)[0]
         if self._realised_key != self._key():
             self._refresh()
         return self.module(x)
@@ -298,10 +302,21 @@ class TargetSpace(nn.Module):
             of a convolution are those of one patch; with several groups a leading
             axis runs over these.
         """
+        outputs, matrices = self._solve_and_run(x)
+        weights = [
+            layer.without_bias(matrices[name])
+            for name, layer in self._maps.items()
+            if name in matrices
+        ]
+        return outputs, weights
+
+    def _solve_and_run(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
+        """Solve on X̄, run on X; give the outputs for X and the matrices by name."""
         self._renew_cache_keys()
         # A step may follow, and fused optimisers do not raise the tensors' versions.
-        self._realised_key = None
-        fixed, n = self.fixed_batch, len(self.fixed_batch)
+        if self._realised_key is not None:
+            self._realised_key = None
+        fixed = self.fixed_batch
         if _same_storage(x, fixed) and not self._rows_differ():
             with self._running(Phase.SOLVE, x) as run:
                 outputs = self.module(x)
@@ -311,24 +326,20 @@ class TargetSpace(nn.Module):
                 with self._running(Phase.SOLVE, stacked) as run:
                     outputs = self.module(stacked)
                 # One row a pattern of X̄ may have been a coincidence.
-                self._stacks = _has_rows(outputs, len(stacked))
+                if not _has_rows(outputs, len(stacked)):
+                    self._stacks = False
             except NotOneBatch:
                 self._stacks = False
             if not self._stacks:
-                return self.forward_with_weights(x)
-            outputs = tree_map(lambda out: _tail(out, n), outputs)
+                return self._solve_and_run(x)
+            outputs = tree_map(lambda out: _tail(out, len(fixed)), outputs)
         else:
             with self._running(Phase.SOLVE, fixed) as solved:
                 self.module(fixed)
             with self._running(Phase.APPLY, x) as run:
                 run.weights = solved.weights
                 outputs = self.module(x)
-        weights = [
-            layer.without_bias(run.weights[name])
-            for name, layer in self._maps.items()
-            if name in run.weights
-        ]
-        return outputs, weights
+        return outputs, run.weights
 
     def _rows_differ(self) -> bool:
         """Tell whether equal rows of X̄ and X take different ways through the network.
@@ -339,21 +350,18 @@ class TargetSpace(nn.Module):
         if self.untangling == "ocu":
             return True
         return any(layer.is_random for layer in self._layers.values()) or any(
-            isinstance(m, _DropoutNd) and m.training and m.p > 0
-            for m in self.module.modules()
+            m.training and m.p > 0 for m in self._dropouts
         )
 
     @contextmanager
     def _running(self, phase: Phase, inputs: Tensor) -> Iterator[Pass]:
         optimistic = self.untangling == "ocu" and phase is Phase.SOLVE
         run = Pass(phase, inputs, optimistic=optimistic)
-        for layer in self._maps.values():
-            layer._pass = run
+        self._stage.current = run
         try:
             yield run
         finally:
-            for layer in self._maps.values():
-                layer._pass = None
+            self._stage.current = None
 
     @contextmanager
     def _as_in_evaluation(self) -> Iterator[None]:
