@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from sktarget.nn._layers import StandIn, target_layer_for
 
-__all__ = ["replace_layer", "replace_layers"]
+__all__ = ["copy_with", "replace_layer", "replace_layers"]
 
 # Layers that have weights of their own by design, learnt by the ordinary gradient.
 _KEEPS_ITS_WEIGHTS = (
@@ -25,12 +28,12 @@ _KEEPS_ITS_WEIGHTS = (
 def replace_layers(
     module: nn.Module, lam: float
 ) -> tuple[nn.Module, dict[str, StandIn]]:
-    """Put target layers in the place of registered ones, in place.
+    """Copy a module, with target layers in the place of registered ones.
 
-    Returns the module (another one only if it is itself a registered layer) and the
-    layers that stand in, by name.
+    Returns the copy and the layers that stand in, by name.
     """
     layers: dict[str, StandIn] = {}
+    substitutes: dict[nn.Module, nn.Module] = {}
     kept: list[str] = []
     for name, child in list(module.named_modules()):
         own = list(child.parameters(recurse=False))
@@ -38,18 +41,24 @@ def replace_layers(
             continue
         layer = target_layer_for(child, name, lam)
         if layer is not None:
-            layers[name] = layer
+            layers[name] = substitutes[child] = layer
         elif max(p.ndim for p in own) > 1 and not isinstance(child, _KEEPS_ITS_WEIGHTS):
             kept.append(f"{name or 'the module itself'} ({type(child).__name__})")
-    for name, layer in layers.items():
-        module = replace_layer(module, name, layer)
     if kept:
         warnings.warn(
             "no target layer is registered for the kind of these modules, so they "
             f"keep their weights and learn in weight space: {', '.join(kept)}",
             stacklevel=3,
         )
-    return module, layers
+    return copy_with(module, substitutes), layers
+
+
+def copy_with(
+    module: nn.Module, substitutes: Mapping[nn.Module, nn.Module]
+) -> nn.Module:
+    """Copy a module; what takes the place of a submodule spares copying that."""
+    copies: dict[int, Any] = {id(old): new for old, new in substitutes.items()}
+    return copy.deepcopy(module, copies)
 
 
 def replace_layer(root: nn.Module, name: str, layer: nn.Module) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from sktarget.nn import _initialisation
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
-from sktarget.nn._replacement import replace_layer, replace_layers
+from sktarget.nn._replacement import copy_with, replace_layer, replace_layers
 
 __all__ = ["TargetSpace"]
 
@@ -139,7 +138,7 @@ class TargetSpace(nn.Module):
         self.untangling = untangling
         self.register_buffer("fixed_batch", fixed_batch.detach())
         self._lam = float(lam)
-        self.module, self._layers = replace_layers(copy.deepcopy(module), self._lam)
+        self.module, self._layers = replace_layers(module, self._lam)
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
@@ -406,10 +405,10 @@ class TargetSpace(nn.Module):
         """
         if self._realised_key != self._key():
             self._refresh()
-        module = copy.deepcopy(self.module)
-        for name, layer in self._layers.items():
-            module = replace_layer(module, name, layer.realise())
-        return module.eval()
+        ordinary: dict[nn.Module, nn.Module] = {
+            layer: layer.realise() for layer in self._layers.values()
+        }
+        return copy_with(self.module, ordinary).eval()
 
     def _refresh(self) -> None:
         """Solve once on X̄ and keep the weights."""
