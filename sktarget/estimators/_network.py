@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,7 @@ def as_tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W", "A"]))
 
 
+@lru_cache(maxsize=8)
 def torch_dtype(dtype: Any) -> torch.dtype:
     """Give torch's name for a dtype of NumPy's."""
     return as_tensor(np.empty(0, dtype)).dtype
