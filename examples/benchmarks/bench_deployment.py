@@ -10,11 +10,8 @@ medians, taken in turns within one process.
 
 from __future__ import annotations
 
-import argparse
 import pickle
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +21,7 @@ import numpy as np
 import onnxruntime
 import skops.io
 import torch
+from measuring import Settings, in_turns, options, settings_of
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
@@ -34,18 +32,6 @@ from sktarget.persistence import load, save
 # Inputs and hidden widths; ten classes each.
 NETWORKS = [(20, (100,)), (64, (100, 100)), (784, (256, 256, 256))]
 ROWS = (1, 100, 10_000)
-
-
-def in_turns(calls: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
-    """Time several functions in turns; give the median of each, in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for repetition in range(repetitions + 3):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if repetition >= 3:  # the first ones warm up caches and allocators
-                times[name].append(time.perf_counter() - start)
-    return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
 
 
 def fitted(n_inputs: int, widths: tuple[int, ...]) -> tuple[Any, Any]:
@@ -112,13 +98,13 @@ def predicting(ours: Any, mlp: Any, n: int) -> dict[str, Callable[[], Any]]:
     }
 
 
+def timed(calls: dict[str, Callable[[], Any]], settings: Settings) -> dict[str, float]:
+    """Time calls in turns, in milliseconds."""
+    return in_turns(calls, settings, settings.few(0.2, 3))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    repetitions = 5 if arguments.quick else 100
+    settings = settings_of(options(__doc__).parse_args())
     for n_inputs, widths in NETWORKS:
         ours, mlp = fitted(n_inputs, widths)
         print(f"\n{n_inputs} inputs, hidden layers {widths}")
@@ -129,10 +115,10 @@ def main() -> None:
             for name, size in found.items():
                 ratio = size / found["weights alone"]
                 print(f"  size   {name:24} {size / 1e3:10.1f} kB  {ratio:6.2f}")
-            for name, taken in in_turns(loading(ours, mlp, path), repetitions).items():
+            for name, taken in timed(loading(ours, mlp, path), settings).items():
                 print(f"  load   {name:24} {taken:10.3f} ms")
         for n in ROWS:
-            for name, taken in in_turns(predicting(ours, mlp, n), repetitions).items():
+            for name, taken in timed(predicting(ours, mlp, n), settings).items():
                 print(f"  {n:6,d} {name:24} {taken:10.3f} ms")
 
 

@@ -1,23 +1,27 @@
-"""
-Time of one iteration with recurrent layers
-===========================================
+"""What an iteration of a recurrent network costs in target space.
 
-Target space against weight space, at two shapes of the paper: recall of bits delayed
-by 40 steps (Sec. 5.3), where X̄ is as long as X, and IMDB (Sec. 5.4), where X̄ is noise
-of 60 steps and X has 500.  One iteration is zero_grad, forward, loss, backward and a
-step of Adam.  The two sides take turns, and medians are compared, so that a machine
-busy with other things does no harm.
+Two shapes of the paper: recall of bits delayed by 40 steps (Sec. 5.3), where X̄ is as
+long as X, and IMDB (Sec. 5.4), where X̄ is noise of 60 steps and X has 500; and how the
+cost grows with the length of the sequences.
+
+    python examples/benchmarks/bench_recurrent.py [--quick] [--threads 1]
 """
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable
+from __future__ import annotations
+
+from functools import partial
 
 import torch
+from measuring import (
+    Problem,
+    Problems,
+    Row,
+    Settings,
+    compare_all,
+    compare_memory,
+    main,
+)
 from torch import Tensor, nn
-
-from sktarget.nn import TargetSpace
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -42,64 +46,51 @@ class Recurrent(nn.Module):
         return self.exit(h[:, -1] if self.last else h)
 
 
-def recall(cell: str) -> tuple[nn.Module, Tensor, Tensor, Tensor, float]:
-    """Recall of N = 40: 1-43-2, all steps."""
-    module = Recurrent(cell, (1, 43, 2), 0, last=False)
-    fixed, x = torch.randint(2, (2, 100, 90, 1)).float()
-    return module, fixed, x, torch.randint(2, (100, 90)), 0.1
-
-
-def imdb(cell: str) -> tuple[nn.Module, Tensor, Tensor, Tensor, float]:
-    """IMDB: 5,000 words, 32-100-2, the last step."""
-    module = Recurrent(cell, (32, 100, 2), 5000, last=True)
-    fixed, x = torch.rand(40, 60, 32) * 2 - 1, torch.randint(5000, (40, 500))
-    return module, fixed, x, torch.randint(2, (40,)), 1e-3
-
-
-def iteration(net: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
-    """Make the function that trains `net` for one step."""
-    optimizer = torch.optim.Adam(net.parameters())
-    loss = nn.CrossEntropyLoss()
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss(net(x).flatten(0, -2), y.flatten()).backward()
-        optimizer.step()
-
-    return step
-
-
-def ratio(task: Callable[[str], tuple], cell: str, n: int) -> tuple[float, float]:
-    """Return the median seconds of an iteration in weight and in target space."""
+def recall(cell: str, delay: int = 40) -> Problem:
+    """1-(N + 3)-2 on 100 sequences of 50 + N steps, and as many in X̄."""
     torch.manual_seed(0)
-    module, fixed, x, y, lam = task(cell)
-    targets = TargetSpace(module, fixed, lam)
-    steps = iteration(module, x, y), iteration(targets, x, y)
-    times: tuple[list[float], list[float]] = [], []
-    for i in range(n + 2):
-        for step, taken in zip(steps, times, strict=True):
-            start = time.perf_counter()
-            step()
-            if i >= 2:
-                taken.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
+    network = Recurrent(cell, (1, delay + 3, 2), 0, last=False)
+    fixed, x = torch.randint(2, (2, 100, delay + 50, 1)).float()
+    y = torch.randint(2, (100, delay + 50))
+    return Problem(network, fixed, x, y, 0.1, about={"cell": cell})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--cells", nargs="+", default=["rnn", "lstm", "gru"])
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    n = 10 if arguments.quick else 40
-    print(f"{'task':8} {'cell':5} {'weights':>9} {'targets':>9} {'ratio':>6}")
-    for task in (recall, imdb):
-        for cell in arguments.cells:
-            weights, targets = ratio(task, cell, n)
-            times = f"{1e3 * weights:6.1f} ms {1e3 * targets:6.1f} ms"
-            print(f"{task.__name__:8} {cell:5} {times} {targets / weights:6.2f}")
+def imdb(cell: str) -> Problem:
+    """5,000 words, 32-100-2, the last step."""
+    torch.manual_seed(0)
+    network = Recurrent(cell, (32, 100, 2), 5000, last=True)
+    fixed, x = torch.rand(40, 60, 32) * 2 - 1, torch.randint(5000, (40, 500))
+    y = torch.randint(2, (40,))
+    return Problem(network, fixed, x, y, 1e-3, about={"cell": cell})
 
+
+def length(cell: str, n_steps: int) -> Problem:
+    torch.manual_seed(0)
+    network = Recurrent(cell, (8, 40, 2), 0, last=False)
+    fixed, x = torch.randn(2, 50, n_steps, 8)
+    y = torch.randint(2, (50, n_steps))
+    return Problem(network, fixed, x, y, 0.1, about={"cell": cell, "steps": n_steps})
+
+
+CASES: Problems = {
+    **{f"recall, N = 40, {cell}": partial(recall, cell) for cell in CELLS},
+    **{f"IMDB, {cell}": partial(imdb, cell) for cell in CELLS},
+}
+QUICK = {n: c for n, c in CASES.items() if n.endswith("rnn")}
+
+
+def over_length(settings: Settings) -> list[Row]:
+    steps = settings.few([10, 80], [10, 20, 40, 80, 160, 320])
+    cells = settings.few(["rnn"], ["rnn", "lstm"])
+    problems = {f"{t} steps, {c}": partial(length, c, t) for c in cells for t in steps}
+    return compare_all(problems, settings, quick=0.8, full=4)
+
+
+PARTS = {
+    "recurrent": lambda s: compare_all(s.few(QUICK, CASES), s, quick=2, full=12),
+    "recurrent over length": over_length,
+    "recurrent, memory": lambda s: compare_memory(__file__, s.few(QUICK, CASES), s),
+}
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, PARTS, CASES)

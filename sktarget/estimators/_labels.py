@@ -14,6 +14,8 @@ from sktarget.estimators._forks import serial_in_forks
 __all__ = ["ClassLabels"]
 
 Array = NDArray[Any]
+# Sums for which several plain operations take less time than one that is slow.
+_MANY = 1 << 13
 
 
 class ClassLabels:
@@ -80,7 +82,7 @@ class ClassLabels:
         x = torch.from_numpy(sums)
         with serial_in_forks():
             if self._loss == "cross_entropy":
-                return torch.softmax(x, -1).numpy()
+                return _softmax(x).numpy()
             return torch.sigmoid(x).numpy()
 
     def _log_probabilities(self, sums: Array) -> Array:
@@ -90,3 +92,11 @@ class ClassLabels:
             if self._loss == "cross_entropy":
                 return torch.log_softmax(x, -1).numpy()
             return F.logsigmoid(x).numpy()
+
+
+def _softmax(x: torch.Tensor) -> torch.Tensor:
+    if x.numel() < _MANY:
+        return torch.softmax(x, -1)
+    # With few classes a row, torch's own takes several times as long.
+    powers = torch.exp(x - x.amax(-1, keepdim=True))
+    return powers.div_(powers.sum(-1, keepdim=True))

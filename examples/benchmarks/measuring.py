@@ -1,0 +1,319 @@
+"""What the benchmarks share: timing in turns, memory, tables, and the command line.
+
+Times are medians, in milliseconds, of calls that take turns within one process, so that
+what else a machine does strikes all sides alike.  On one thread they are times of the
+processor, in which waiting for it does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktarget import __version__
+from sktarget.nn import TargetSpace
+
+Row = dict[str, Any]
+Step = Callable[[], Any]
+SPACES = ("weights", "targets")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How thoroughly to measure, and on what."""
+
+    quick: bool = False
+    threads: int = 1
+    device: str = "cpu"
+    data: Path | None = None
+
+    def few(self, quick: Any, full: Any) -> Any:
+        """Choose what the quick run takes, or the full one."""
+        return quick if self.quick else full
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes."""
+        return self.device.startswith("cuda")
+
+    def clock(self) -> float:
+        """Read the clock, in seconds."""
+        alone = self.threads == 1 and not self.on_gpu
+        return time.process_time() if alone else time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network and a batch to train it on, in either space."""
+
+    network: nn.Module
+    fixed: Tensor
+    x: Tensor
+    y: Tensor
+    lam: float
+    floor: float | None = None
+    about: Row = field(default_factory=dict)
+
+    def step(self, space: str, device: str = "cpu") -> Step:
+        """Make one iteration: zero_grad, forward, loss, backward, a step of Adam."""
+        x, y = self.x.to(device), self.y.to(device)
+        network: nn.Module = self.network
+        if space == "targets":
+            fixed = x if self.fixed is self.x else self.fixed.to(device)
+            network = TargetSpace(network.to(device), fixed, self.lam)
+        network.to(device)
+        optimizer = torch.optim.Adam(network.parameters())
+
+        def step() -> None:
+            optimizer.zero_grad()
+            sums = network(x)
+            F.cross_entropy(sums.flatten(0, -2), y.flatten()).backward()
+            optimizer.step()
+
+        return step
+
+
+Problems = dict[str, Callable[[], Problem]]
+
+
+# --- Time -----------------------------------------------------------------------------
+
+
+def in_turns(
+    calls: Mapping[str, Step],
+    settings: Settings,
+    seconds: float,
+    *,
+    warm_up: int = 3,
+    least: int = 5,
+) -> dict[str, float]:
+    """Time several functions in turns, for about so long; give medians in ms."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    start, rounds = settings.clock(), 0
+    while rounds < warm_up + least or settings.clock() - start < seconds:
+        for name, call in calls.items():
+            before = settings.clock()
+            call()
+            if settings.on_gpu:
+                torch.cuda.synchronize()
+            if rounds >= warm_up:  # the first ones fill caches and allocators
+                times[name].append(settings.clock() - before)
+        rounds += 1
+    return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
+
+
+def compare(name: str, problem: Problem, settings: Settings, seconds: float) -> Row:
+    """Set an iteration in target space beside one in weight space."""
+    steps = {space: problem.step(space, settings.device) for space in SPACES}
+    taken = in_turns(steps, settings, seconds)
+    ratio = taken["targets"] / taken["weights"]
+    row: Row = {"case": name, **problem.about}
+    row |= {"weights, ms": taken["weights"], "targets, ms": taken["targets"]}
+    row |= {"ratio": ratio}
+    if problem.floor is not None:
+        row |= {"floor": problem.floor, "share of floor": problem.floor / ratio}
+    return row
+
+
+def compare_all(
+    problems: Problems, settings: Settings, *, quick: float, full: float
+) -> list[Row]:
+    """Compare problem after problem, each for so many seconds."""
+    seconds = settings.few(quick, full)
+    return [compare(n, make(), settings, seconds) for n, make in problems.items()]
+
+
+# --- Memory ---------------------------------------------------------------------------
+
+
+def resident_memory(entry: str) -> float:
+    """Return VmRSS (now) or VmHWM (the largest so far) of this process in MiB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith(entry))
+    return int(line.split()[1]) / 1024
+
+
+def own_peak(problem: Problem, space: str, device: str) -> float:
+    """Run some iterations; return the peak above what was held before the first."""
+    step = problem.step(space, device)
+    on_gpu = device.startswith("cuda")
+    before = torch.cuda.memory_allocated() / 2**20 if on_gpu else 0.0
+    before = before or resident_memory("VmRSS")
+    for _ in range(5):
+        step()
+    if on_gpu:
+        return torch.cuda.max_memory_allocated() / 2**20 - before
+    return resident_memory("VmHWM") - before
+
+
+def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> list[Row]:
+    """Measure peaks, each in a process of its own; on Linux alone."""
+    if not Path("/proc/self/status").exists():
+        return []
+    rows = []
+    for case in cases:
+        row: Row = {"case": case}
+        for space in SPACES:
+            command = [sys.executable, script, "--memory-of", case, space]
+            command += ["--device", settings.device, "--threads", str(settings.threads)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            row[f"{space}, MiB"] = float(done.stdout)
+        row["ratio"] = row["targets, MiB"] / max(row["weights, MiB"], 1e-3)
+        rows.append(row)
+    return rows
+
+
+# --- Results --------------------------------------------------------------------------
+
+
+def environment(settings: Settings) -> Row:
+    """Say where and with what the figures were measured."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [s for s in cpuinfo.read_text().splitlines() if "model name" in s]
+        processor = names[0].split(":")[1].strip() if names else processor
+    return {
+        "device": torch.cuda.get_device_name() if settings.on_gpu else processor,
+        "threads": settings.threads,
+        "cores": os.cpu_count(),
+        "quick": settings.quick,
+        "sktarget": __version__,
+        "torch": torch.__version__,
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def shown(value: Any) -> str:
+    """Round a value for a table."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+
+
+def columns_of(rows: list[Row]) -> list[str]:
+    """List the names of all columns, in the order in which they first appear."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def markdown(rows: list[Row]) -> str:
+    """Render rows as a table."""
+    columns = columns_of(rows)
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1)]
+    lines += [[shown(row.get(name)) for name in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def show(title: str, rows: list[Row]) -> None:
+    """Print a table."""
+    columns = columns_of(rows)
+    table = [columns, *([shown(row.get(name)) for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    print(f"\n{title}")
+    for line in table:
+        cells = [line[0].ljust(widths[0])]
+        cells += [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
+        print("  " + "  ".join(cells), flush=True)
+
+
+# --- The command line -----------------------------------------------------------------
+
+Parts = Mapping[str, Callable[[Settings], list[Row]]]
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """Make the parser of the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer cases, less exact")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--data", type=Path, help="folder with mnist.npz")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="these parts alone")
+    return parser
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """Read the settings, and prepare torch accordingly."""
+    torch.set_num_threads(arguments.threads)
+    # Numbers below the normal range take the processor a hundred times as long.
+    torch.set_flush_denormal(True)
+    return Settings(
+        arguments.quick, arguments.threads, arguments.device, arguments.data
+    )
+
+
+def run_parts(
+    parts: Parts, settings: Settings, only: list[str] | None
+) -> dict[str, list[Row]]:
+    """Measure part after part, printing the table of each."""
+    unknown = set(only or ()) - set(parts)
+    if unknown:
+        names = ", ".join(parts)
+        raise SystemExit(f"no part {', '.join(sorted(unknown))}; there are {names}")
+    results = {}
+    for name, measure in parts.items():
+        if only is None or name in only:
+            start = time.perf_counter()
+            rows = measure(settings)
+            if rows:
+                results[name] = rows
+                show(f"{name} ({time.perf_counter() - start:.0f} s)", rows)
+    return results
+
+
+def main(
+    description: str | None, parts: Parts, problems: Problems | None = None
+) -> None:
+    """Run one benchmark from the command line."""
+    parser = options(description)
+    parser.add_argument("--json", type=Path, help="write the results to a file")
+    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    settings = settings_of(arguments)
+    if arguments.memory_of:
+        case, space = arguments.memory_of
+        print(own_peak((problems or {})[case](), space, settings.device))
+        return
+    where = environment(settings)
+    print(", ".join(f"{name} {shown(value)}" for name, value in where.items()))
+    results = run_parts(parts, settings, arguments.only)
+    if arguments.json:
+        write_json(arguments.json, where, results)
+
+
+def write_json(path: Path, where: Row, results: Mapping[str, list[Row]]) -> None:
+    """Write results, floats to five digits."""
+
+    def rounded(value: Any) -> Any:
+        return float(f"{value:.5g}") if isinstance(value, float) else value
+
+    tidy = {
+        name: [{key: rounded(value) for key, value in row.items()} for row in rows]
+        for name, rows in results.items()
+    }
+    content = {"environment": where, "results": tidy}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

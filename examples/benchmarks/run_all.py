@@ -1,0 +1,80 @@
+"""All benchmarks of speed in one command.
+
+Measures in turns what target space costs beside weight space, what the estimators cost
+beside a bare loop and beside scikit-learn, and how long training takes to a stated
+accuracy.  Prints every table; with ``--out`` it also writes ``results.json`` and
+``tables.md``, which the documentation shows and plots.
+
+    python examples/benchmarks/run_all.py [--quick] [--threads 1] [--device cpu]
+        [--out DIR] [--only PART ...] [--data DIR]
+
+On one thread it takes some 20 minutes, with ``--quick`` two.  Run it on an idle
+machine; ``--data`` names a folder with ``mnist.npz``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import bench_accuracy
+import bench_convolution
+import bench_dense
+import bench_estimators
+import bench_recurrent
+from measuring import (
+    environment,
+    markdown,
+    options,
+    run_parts,
+    settings_of,
+    shown,
+    write_json,
+)
+
+PARTS = {
+    **bench_dense.PARTS,
+    **bench_convolution.PARTS,
+    **bench_recurrent.PARTS,
+    **bench_estimators.PARTS,
+    **bench_accuracy.PARTS,
+}
+
+
+def tables(content: dict[str, Any]) -> str:
+    """Render all results as one page of tables."""
+    where = [f"{name} {shown(value)}" for name, value in content["environment"].items()]
+    parts = [f"Measured with: {', '.join(where)}."]
+    for name, rows in content["results"].items():
+        title = name[0].upper() + name[1:]
+        parts += [f"### {title}", markdown(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--out", type=Path, help="folder for the results")
+    parser.add_argument(
+        "--render", action="store_true", help="only write tables.md anew from the JSON"
+    )
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    if not arguments.render:
+        settings = settings_of(arguments)
+        where = environment(settings)
+        print(", ".join(f"{name} {shown(value)}" for name, value in where.items()))
+        results = run_parts(PARTS, settings, arguments.only)
+        if arguments.out:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            write_json(arguments.out / "results.json", where, results)
+    if arguments.out:
+        text = (arguments.out / "results.json").read_text("utf-8")
+        (arguments.out / "tables.md").write_text(tables(json.loads(text)), "utf-8")
+    print(f"\n{time.perf_counter() - start:.0f} s in all", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The benchmarks run, and the documentation shows what was measured."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
+
+
+@pytest.fixture
+def suite(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module("run_all")
+
+
+# In a process of its own: it sets threads and the treatment of tiny numbers.
+def test_quickest_part(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "run_all.py"), "--quick"]
+    command += ["--only", "dense over depth", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert content["environment"]["threads"] == 1
+    rows = content["results"]["dense over depth"]
+    assert [row["depth"] for row in rows] == [1, 4, 16]
+    assert all(row["ratio"] > 0 for row in rows)
+    assert "| depth 16 | 16 |" in (tmp_path / "tables.md").read_text("utf-8")
+
+
+def test_unknown_part_is_named(suite: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="no part dance; there are dense, dense over"):
+        suite.run_parts(suite.PARTS, None, ["dance"])
+
+
+def test_tables_show_the_results_that_are_kept(suite: ModuleType) -> None:
+    content = json.loads((FOLDER / "results.json").read_text("utf-8"))
+    assert suite.tables(content) == (FOLDER / "tables.md").read_text("utf-8")
