@@ -32,7 +32,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     # Other scripts measure for hours or print tables.
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",
+    # Of the name alone, or of the path, as older versions of the gallery give it.
+    "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
