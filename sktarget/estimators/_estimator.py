@@ -110,7 +110,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     batch_size: Any
     n_iter_no_change: Any
     callbacks: Any
-    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint: str | os.PathLike[str] | None
     n_outputs_: int
 
     # What only some kinds have: networks of the user's own, X̄ of all rows.

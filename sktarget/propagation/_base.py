@@ -38,6 +38,7 @@ _AS_IN_TARGET_SPACE = [
     "n_iter_no_change",
     "device",
     "callbacks",
+    "checkpoint",
 ]
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "weight_init": [StrOptions({"orthogonal", "uniform"})],
@@ -67,6 +68,11 @@ SHARED_DOCS = {
     Go on from the last ``fit``: its weights and its optimisers' states.""",
     "momentum": """float, default={default}
     Momentum of ``solver="sgd"``, of Nesterov's kind.""",
+    "checkpoint": """path-like or None, default={default}
+    File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
+    goes on from there: after it was killed it ends as it would have undisturbed.  It
+    refuses the file of a fit with other data or parameters; remove a file to begin
+    anew.  See :ref:`recovery`.""",
 }
 """Texts for the section "Parameters" of their docstrings."""
 

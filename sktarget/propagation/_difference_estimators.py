@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
@@ -148,6 +149,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         n_iter_no_change: int | str = "auto",
         device: str = "auto",
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -180,6 +182,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.device = device
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
 
     @property
     def _training_net(self) -> Callable[..., TrainingNet]:  # type: ignore[override]
@@ -388,6 +391,7 @@ class DifferenceTargetPropagationClassifier(
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -421,6 +425,7 @@ class DifferenceTargetPropagationClassifier(
             n_iter_no_change=n_iter_no_change,
             device=device,
             callbacks=callbacks,
+            checkpoint=checkpoint,
         )
         self.class_weight = class_weight
 

@@ -157,9 +157,11 @@ class Checkpoint(Callback):
         with torch.no_grad():
             net.module_.load_state_dict(kept["module"])
             self.monitor.load_state(kept["monitor"])
-        states = iter(kept["generators"])
-        for source in self._generators(net.module_):
-            source.set_state(next(states))
+        sources = self._generators(net.module_)
+        for source, state in zip(sources, kept["generators"], strict=False):
+            # On another device, draws cannot go on: they begin anew.
+            if state.shape == source.get_state().shape:
+                source.set_state(state)
 
     def _generators(self, module: nn.Module) -> list[torch.Generator]:
         """List all that is drawn from, in an order that does not change."""

@@ -63,9 +63,10 @@ def epochs_in(path: Path) -> int:
     return len(_archive.read(path, "checkpoint")["log"]["loss_curve"])
 
 
-def test_killed_fits_end_as_if_undisturbed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["target space", "sister algorithms"])
+def test_killed_fits_end_as_if_undisturbed(group: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.estimators.killed_fits", str(tmp_path)],
+        [sys.executable, "-m", "tests.estimators.killed_fits", str(tmp_path), group],
         cwd=ROOT,
         capture_output=True,
         text=True,
