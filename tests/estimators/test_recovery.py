@@ -21,6 +21,7 @@ from sktarget import (
 )
 from tests.estimators.support import (
     ALL_EPOCHS,
+    Dies,
     assert_same_weights,
     class_data,
     fit_quietly,
@@ -37,20 +38,6 @@ SMALL: dict[str, Any] = {
     "random_state": 0,
     **ALL_EPOCHS,
 }
-
-
-class Dies(Callback):
-    """Lets the fit fail within an epoch, as if the process had come to its end."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self.begun = getattr(self, "begun", 0) + 1
-
-    def on_batch_end(self, net: Any, **_: Any) -> None:
-        if self.begun == self.epoch:
-            raise MemoryError("the end")
 
 
 def die(estimator: Any, X: Any, y: Any, epoch: int) -> None:

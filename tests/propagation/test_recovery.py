@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from skorch.callbacks import Callback
 
 from sktarget import _archive
 from sktarget.propagation import (
@@ -14,7 +13,13 @@ from sktarget.propagation import (
     RegularizedInversionClassifier,
     RegularizedInversionSequenceClassifier,
 )
-from tests.estimators.support import ALL_EPOCHS, class_data, curve_data, fit_quietly
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    Dies,
+    class_data,
+    curve_data,
+    fit_quietly,
+)
 
 DENSE = {"hidden_layer_sizes": (7, 6, 5)}
 KINDS: dict[type, dict[str, Any]] = {
@@ -30,18 +35,6 @@ COMMON: dict[str, Any] = {
     **ALL_EPOCHS,
 }
 for_all = pytest.mark.parametrize("kind", KINDS)
-
-
-class Dies(Callback):  # type: ignore[misc]
-    """Lets the fit fail in the second mini-batch of an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch, self.seen = epoch, 0
-
-    def on_batch_end(self, net: Any, training: bool, **_: Any) -> None:
-        self.seen += training
-        if self.seen == 3 * self.epoch - 1:
-            raise MemoryError("the end")
 
 
 def fit(kind: type, **more: Any) -> Any:
