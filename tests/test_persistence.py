@@ -207,7 +207,7 @@ def test_other_versions_warn(
     X, y = problem(kind)
     estimator = fit_quietly(kind(**SMALL), X, y)
     with monkeypatch.context() as patch:
-        patch.setattr(sktarget.estimators._estimator, "__version__", "0.0.7")
+        patch.setattr(sktarget.estimators._fitted, "__version__", "0.0.7")
         pickled = pickle.dumps(estimator)
         save(estimator, tmp_path / "model")
     match = rf"{kind.__name__} was stored by sktarget 0\.0\.7 .*{sktarget.__version__}"

@@ -151,7 +151,9 @@ class TargetSpace(nn.Module):
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
-        self._adopt_weights(exact=keep_weights)
+        self._adopt_weights()
+        if keep_weights:
+            self._record(exact=True)
         self._batch_key: Any = None
         self._realised_key: Any = None
         self.train(module.training)
@@ -171,19 +173,16 @@ class TargetSpace(nn.Module):
 
     # -- targets ---------------------------------------------------------------------
 
-    def _adopt_weights(self, *, exact: bool) -> None:
-        """Take the sums of the given weights as targets: T ← S (Sec. 3.5).
-
-        Or take targets that lead to exactly these weights.
-        """
+    def _adopt_weights(self) -> None:
+        """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
         try:
-            run, outputs = self._record(exact)
+            run, outputs = self._record()
         except RuntimeError:
             # The module may take views of maps, which depend on their layout.
             changed = [layer.use_plain_layout() for layer in self._layers.values()]
             if not any(changed):
                 raise
-            run, outputs = self._record(exact)
+            run, outputs = self._record()
         idle = [
             name
             for name, layer in self._layers.items()
@@ -209,8 +208,11 @@ class TargetSpace(nn.Module):
         self._stacks = all(layer.stacks for layer in self._layers.values())
         self._stacks &= _has_rows(outputs, len(self.fixed_batch))
 
-    def _record(self, exact: bool) -> tuple[Pass, Any]:
-        """Run the own weights on X̄; the layers take their sums as targets."""
+    def _record(self, *, exact: bool = False) -> tuple[Pass, Any]:
+        """Run the own weights on X̄; the layers take their sums as targets.
+
+        Or, if `exact`, targets that lead back to these weights.
+        """
         with (
             torch.no_grad(),
             self._as_in_evaluation(),
