@@ -12,7 +12,7 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._parameters import CONSTRAINTS
-from sktarget.estimators._preparation import TrainingRows
+from sktarget.estimators._preparation import TrainingRows, relative_weights
 from sktarget.training import TrainingSettings
 
 __all__ = [
@@ -78,8 +78,11 @@ SHARED_DOCS = {
 
 
 def mean_weight(rows: TrainingRows) -> float:
-    """Say how many rows a row of mean weight stands for."""
-    return 1.0 if rows.weight is None else float(rows.weight.mean())
+    """Say how many rows a row of mean weight stands for, within what is computable."""
+    if rows.weight is None:
+        return 1.0
+    _, mean = relative_weights(rows.weight)
+    return min(max(mean, 1e-9), 1e9)
 
 
 class PropagationEstimator(NetworkEstimator):
