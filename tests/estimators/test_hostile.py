@@ -220,3 +220,19 @@ def test_weights_that_overflow_beside_those_of_classes(kind: str) -> None:
     estimator = MORE_KINDS[kind](class_weight={0: 10.0, 1: 1.0})
     with pytest.raises(ValueError, match="sample_weight is too large for class_weight"):
         estimator.fit(X, np.arange(20) % 2, sample_weight=np.full(20, 1e308))
+
+
+@pytest.mark.parametrize(
+    "kind", [*KINDS, "difference", "difference regressor", "inverted layers"]
+)
+@pytest.mark.parametrize("max_iter", [1, 5])
+def test_outputs_that_are_lost_are_not_the_best(kind: str, max_iter: int) -> None:
+    X = np.random.default_rng(0).normal(size=(30, 3)).astype("f4")
+    settings: dict[str, Any] = {"solver": "sgd", "early_stopping": True}
+    if kind in KINDS:
+        settings["parameterization"] = "weights"
+    estimator = MORE_KINDS[kind](
+        (5, 5), learning_rate_init=1e39, max_iter=max_iter, **settings
+    )
+    with pytest.raises(ValueError, match="validation loss is not finite in epoch 1"):
+        estimator.fit(X, X[:, 0] > 0)
