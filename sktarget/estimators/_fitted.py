@@ -137,7 +137,8 @@ class FittedNetwork(BaseEstimator, ABC):
         if not np.isfinite(stacked).all():
             raise ValueError(
                 "X is too large for this network: its outputs overflow. Scale X as the "
-                "training data were scaled"
+                "training data were scaled; if X is these data, fit again with a lower "
+                "learning_rate_init"
             )
         return stacked
 

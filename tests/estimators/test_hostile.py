@@ -63,14 +63,23 @@ def assert_survives(case: Case) -> None:
             return
         for w in (*estimator.coefs_, *estimator.intercepts_):
             assert np.isfinite(w).all()
-        assert_predicts(estimator, X)
+        assert_predicts_own_rows(case, estimator, X)
         assert_survives_other_rows(estimator, np.shape(X)[1:])
         if dict(case.parameters).get("warm_start"):
             try:
                 estimator.fit(X, y, sample_weight=weight)
             except ValueError as error:
                 assert_is_clear(error)
-            assert_predicts(estimator, X)
+            assert_predicts_own_rows(case, estimator, X)
+
+
+def assert_predicts_own_rows(case: Case, estimator: Any, X: Any) -> None:
+    """Predict for training rows; a last step of huge size may have been one too far."""
+    try:
+        assert_predicts(estimator, X)
+    except ValueError as error:
+        assert_is_clear(error)
+        assert any(isinstance(v, float) and v > 1e3 for _, v in case.parameters), case
 
 
 def assert_is_clear(error: Exception) -> None:
