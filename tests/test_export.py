@@ -29,6 +29,7 @@ from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
+    RegularizedInversionSequenceClassifier,
 )
 from tests.estimators.support import (
     ALL_EPOCHS,
@@ -237,6 +238,16 @@ def test_sister_estimators_convert(kind: Any, tmp_path: Path) -> None:
     save(pipeline[-1], tmp_path / "model")
     found = load(tmp_path / "model").predict(X)
     np.testing.assert_array_equal(found, pipeline[-1].predict(X))
+
+
+def test_inverted_sequences_convert(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 2, 7)).astype("f4")
+    y = X[:, 0].sum(axis=1) > 0
+    estimator = RegularizedInversionSequenceClassifier((5,), random_state=0, max_iter=3)
+    assert_predicts(to_onnx(fit_quietly(estimator, X, y)), estimator, X)
+    save(estimator, tmp_path / "model")
+    found = load(tmp_path / "model").predict(X)
+    np.testing.assert_array_equal(found, estimator.predict(X))
 
 
 # --- PyTorch --------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-import sktarget.estimators._estimator
+import sktarget.estimators._fitted
+import sktarget.propagation
 from sktarget import (
     TargetSpaceClassifier,
     TargetSpaceRegressor,
@@ -207,7 +208,7 @@ def test_other_versions_warn(
     X, y = problem(kind)
     estimator = fit_quietly(kind(**SMALL), X, y)
     with monkeypatch.context() as patch:
-        patch.setattr(sktarget.estimators._estimator, "__version__", "0.0.7")
+        patch.setattr(sktarget.estimators._fitted, "__version__", "0.0.7")
         pickled = pickle.dumps(estimator)
         save(estimator, tmp_path / "model")
     match = rf"{kind.__name__} was stored by sktarget 0\.0\.7 .*{sktarget.__version__}"
@@ -260,6 +261,24 @@ def test_skops_asks_to_trust_the_class_alone(kind: type, warm_start: bool) -> No
     found = skops.io.loads(data, trusted=trusted)
     np.testing.assert_array_equal(found.predict(X), model.predict(X))
     assert_same_weights(fit_quietly(found, X, y)[-1], fit_quietly(model, X, y)[-1])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [getattr(sktarget, name) for name in sktarget.__all__ if name[0] == "T"]
+    + [getattr(sktarget.propagation, name) for name in sktarget.propagation.__all__],
+)
+def test_types_to_trust_are_documented(kind: Any) -> None:
+    X, y = class_data()
+    data = skops.io.dumps(fit_quietly(kind(max_iter=2, random_state=0), X, y))
+    (trusted,) = skops.io.get_untrusted_types(data=data)
+    assert trusted == f"{kind.__module__}.{kind.__name__}"
+    package, module, name = trusted.rsplit(".", 2)
+    text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    assert f"`{package}." in text
+    assert f"`{module}.{name}`" in text
+    found = skops.io.loads(data, trusted=[trusted])
+    assert not hasattr(found, "targets_")
 
 
 @pytest.mark.parametrize("how", ["save", "skops"])

@@ -168,6 +168,54 @@ def test_import_loads_no_more_than_it_needs(module: str, absent: set[str]) -> No
     assert absent.isdisjoint(result.stdout.split())
 
 
+OFFLINE = """
+import sys, warnings
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        raise RuntimeError(f"{event} {arguments}")
+
+sys.addaudithook(refuse)
+warnings.simplefilter("ignore")
+import importlib, pkgutil
+import numpy as np
+import sktarget, sktarget.propagation
+
+for info in pkgutil.walk_packages(sktarget.__path__, "sktarget."):
+    importlib.import_module(info.name)
+kinds = [getattr(sktarget, name) for name in sktarget.__all__ if name[0] == "T"]
+kinds += [getattr(sktarget.propagation, n) for n in sktarget.propagation.__all__]
+X = np.random.RandomState(0).normal(size=(20, 3))
+for kind in kinds:
+    kind(max_iter=1).fit(X, X[:, 0] > 0).predict(X)
+print(len(kinds))
+"""
+
+
+def test_nothing_asks_the_network() -> None:
+    result = run_python("-c", OFFLINE)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["7"]
+
+
+def test_oldest_versions_are_those_declared() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    pins = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8")
+    oldest = dict(re.findall(r"^([\w-]+)==(.+)$", pins, flags=re.MULTILINE))
+    requirements = project["dependencies"] + project["optional-dependencies"]["test"]
+    for requirement in requirements:
+        name, bound = requirement.split(">=")
+        pinned, declared = (
+            tuple(int(part) for part in version.split("."))
+            for version in (oldest[name], bound)
+        )
+        assert pinned >= declared, requirement
+        # But for torch, of which there are no wheels as old for the CPU alone.
+        if requirement in project["dependencies"] and name != "torch":
+            assert pinned[: len(declared)] == declared, requirement
+
+
 def test_top_level_names_load_on_first_use() -> None:
     from sktarget import estimators
 

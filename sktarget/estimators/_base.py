@@ -232,13 +232,24 @@ class BaseTargetSpace(NetworkEstimator):
         return len(X), self.n_outputs_
 
     def _to_targets(
-        self, module: nn.Module, rows: TrainingRows, seed: int
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        seed: int,
+        *,
+        keep_weights: bool = False,
     ) -> TargetSpace:
-        """Choose X̄ and λ; take the sums of the given weights as targets."""
+        """Choose X̄ and λ; take targets from the given weights."""
         fixed = self._choose_fixed_batch(module, rows, seed)
         lam = self._auto_lam(module, fixed) if self.lam == "auto" else self.lam
         self.lam_ = float(lam)
-        return TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
+        return TargetSpace(
+            module,
+            as_tensor(fixed),
+            self.lam_,
+            self.untangling,
+            keep_weights=keep_weights,
+        )
 
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
@@ -278,7 +289,7 @@ class BaseTargetSpace(NetworkEstimator):
         if self.parameterization == "weights":
             return module
         if not hasattr(self, "targets_"):
-            return self._to_targets(module, rows, seed)
+            return self._to_targets(module, rows, seed, keep_weights=True)
         fixed = self._kept_fixed_batch()
         if self.lam != "auto":
             self.lam_ = float(self.lam)

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
-from sktarget.estimators._preparation import TrainingRows
+from sktarget.estimators._preparation import TrainingRows, multiply_weights
 from sktarget.training import TensorData
 
 __all__ = ["NetworkClassifier"]
@@ -119,7 +119,8 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
         if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, y)
+            of_classes = compute_sample_weight(self.class_weight, y)
+            weight = multiply_weights(weight, of_classes)
         return weight
 
     def _multilabel_rows(

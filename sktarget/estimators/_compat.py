@@ -11,7 +11,8 @@ try:
 except ImportError:  # scikit-learn < 1.9 has no callbacks of its own
     HAS_CALLBACKS = False
 
-    CallbackSupportMixin = object
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stand in front of scikit-learn's bases, as the class of that name does."""
 
     def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""

@@ -1,11 +1,10 @@
-"""What all estimators share: the course of a fit, fitted state, prediction."""
+"""What all estimators share: the course of a fit."""
 
 from __future__ import annotations
 
 import functools
 import os
-import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
@@ -13,18 +12,16 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
 from torch import nn
 
-from sktarget._version import __version__
 from sktarget.estimators import _rules
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
+from sktarget.estimators._fitted import FittedNetwork
 from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._network import (
-    as_tensor,
     build_module,
     ordinary_module,
     resolve_device,
@@ -48,8 +45,6 @@ from sktarget.training import (
     TrainingLog,
     TrainingNet,
     TrainingSettings,
-    as_inputs,
-    rows_at_a_time,
     train,
 )
 
@@ -62,8 +57,6 @@ Self_ = TypeVar("Self_", bound="NetworkEstimator")
 
 # Attributes that exist only while training can go on.
 _RESUMABLE = ("targets_", "fixed_batch_", "_optimiser_state", "_generator_state")
-# What copies and files carry in addition: the version that wrote them.
-_STAMP = "_sktarget_version"
 
 
 def keeps_fitted_state(
@@ -93,8 +86,8 @@ def _clear_errors() -> Iterator[None]:
         raise ValueError(str(error)) from None
 
 
-class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
-    """An estimator whose fitted state is a torch module, kept as NumPy arrays.
+class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
+    """An estimator that trains a torch module.
 
     A subclass says how to check the data, how to build and take up the network again,
     and how to read its outputs.
@@ -110,7 +103,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     batch_size: Any
     n_iter_no_change: Any
     callbacks: Any
-    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint: str | os.PathLike[str] | None
     n_outputs_: int
 
     # What only some kinds have: networks of the user's own, X̄ of all rows.
@@ -391,99 +384,3 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             self._optimiser_name = self.solver
             self._generator_state = state_to_numpy(generator.get_state())
             self._keep_network(network)
-
-    def _rebuild(self) -> nn.Module:
-        """Build the ordinary module with the fitted weights, on the CPU."""
-        custom = "module" in self._architecture
-        with seeded_globally(custom, 0, torch.device("cpu")):
-            module = self._build(
-                self._architecture, torch_dtype(self._dtype), torch.Generator()
-            )
-        module.load_state_dict(state_to_torch(self._module_state))
-        return module.eval()
-
-    @property
-    def _dtype(self) -> Any:
-        """The arithmetic that the network was fitted in."""
-        arrays = (a for a in self._module_state.values() if a.dtype.kind == "f")
-        return next(arrays).dtype
-
-    @property
-    def module_(self) -> nn.Module:
-        """The fitted network as an ordinary torch module, on the CPU."""
-        check_is_fitted(self, "n_iter_")
-        # A dict, so that predicting leaves the attributes themselves as they are.
-        module: nn.Module | None = self._module_cache.get("module")
-        if module is None:
-            # Of several threads that come first at once, all get the module of one.
-            module = self._module_cache.setdefault("module", self._rebuild())
-        return module
-
-    @property
-    def coefs_(self) -> list[Array]:
-        """Weights of each layer in the order of the cascade, (n_in, n_out) each.
-
-        Those of a convolution are the columns that its patches meet, n_in = channels ×
-        height × width of the kernel, the channel the slowest:
-        ``coef.T.reshape(n_out, channels, height, width)`` is torch's kernel.
-        """
-        check_is_fitted(self, "n_iter_")
-        kernels = (self._module_state[_key(n, "weight")] for n in self._weight_names)
-        return [kernel.reshape(len(kernel), -1).T for kernel in kernels]
-
-    @property
-    def intercepts_(self) -> list[Array]:
-        """Biases of each layer that has them, of shape (n_out,)."""
-        check_is_fitted(self, "n_iter_")
-        keys = [_key(name, "bias") for name in self._weight_names]
-        return [self._module_state[key] for key in keys if key in self._module_state]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the torch module out: it is rebuilt from arrays on demand."""
-        state: dict[str, Any] = super().__getstate__()
-        if "_module_cache" in state:
-            state = {**state, "_module_cache": {}}
-        return {**state, _STAMP: __version__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore, and warn of what another version of the package has left."""
-        written_by = state.get(_STAMP, "of unknown version")
-        if written_by != __version__:
-            warnings.warn(
-                f"this {type(self).__name__} was stored by sktarget {written_by} and "
-                f"is loaded by {__version__}: compare some predictions with those made "
-                "before, or fit it again",
-                stacklevel=2,
-            )
-        super().__setstate__({k: v for k, v in state.items() if k != _STAMP})
-
-    # -- prediction ------------------------------------------------------------------
-
-    def _sums(self, X: Any) -> Array:
-        """Give the outputs of the network, (n, n_outputs), before any softmax."""
-        check_is_fitted(self, "n_iter_")
-        return self._run(self._check_features(X))
-
-    def _run(self, X: Array) -> Array:
-        """Run the fitted network on validated inputs."""
-        module = self.module_
-        x, dtype = as_tensor(X), torch_dtype(self._dtype)
-        with torch.inference_mode(), serial_in_forks():
-            parts = torch.split(x, rows_at_a_time(x))
-            sums = [module(as_inputs(part, dtype)).numpy() for part in parts]
-        stacked = sums[0] if len(sums) == 1 else np.concatenate(sums)
-        if not np.isfinite(stacked).all():
-            raise ValueError(
-                "X is too large for this network: its outputs overflow. Scale X as the "
-                "training data were scaled"
-            )
-        return stacked
-
-    def _check_features(self, X: Any) -> Array:
-        """Validate the inputs of ``predict``."""
-        checked: Array = self._validate(X, reset=False)
-        return checked
-
-
-def _key(name: str, kind: str) -> str:
-    return f"{name}.{kind}" if name else kind

@@ -130,8 +130,9 @@ default={default}
     "solver": """{"adam", "sgd", "lbfgs"}, default={default}
     Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.""",
     "alpha": """float, default={default}
-    Weight decay: half of it, times the squares of the realised weights (biases left
-    out), divided by the rows of the batch, is added to the loss.""",
+    Weight decay: half of it, times the squares of the realised weights (biases,
+    embeddings and norms left out), divided by the rows of the batch, is added to the
+    loss.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.""",
     "learning_rate": """{"constant", "invscaling", "adaptive"}, default={default}

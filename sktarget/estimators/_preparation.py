@@ -18,7 +18,14 @@ from sktarget.estimators._rules import auto_fixed_batch_size
 from sktarget.nn._fixed_batch import noise_batch, sample_batch
 from sktarget.training import TensorData, as_inputs
 
-__all__ = ["TrainingRows", "choose_fixed_batch", "hidden_sizes", "hold_out"]
+__all__ = [
+    "TrainingRows",
+    "choose_fixed_batch",
+    "hidden_sizes",
+    "hold_out",
+    "multiply_weights",
+    "relative_weights",
+]
 
 Array = NDArray[Any]
 
@@ -75,12 +82,59 @@ class TrainingRows:
         x = x if x.ndim == 4 else x.to(device)
         if self.weight is None:
             return TensorData(x, y, device=device, dtype=dtype)
-        # By a power of two, which rounds nothing: sums of huge weights would overflow.
-        exponent = np.frexp(self.weight.max())[1]
-        scaled = np.ldexp(self.weight, -exponent)
-        mean = scaled.mean()
-        weight = as_tensor((scaled / mean).astype(self.dtype)).to(device)
-        return TensorData(x, y, weight, float(np.ldexp(mean, exponent)), device, dtype)
+        relative, mean = relative_weights(self.weight)
+        weight = as_tensor(relative.astype(self.dtype)).to(device)
+        return TensorData(x, y, weight, mean, device, dtype)
+
+
+def relative_weights(weight: Array) -> tuple[Array, float]:
+    """Divide weights by their mean, even where their sum overflows.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n, ...)
+        Weights of any size.
+
+    Returns
+    -------
+    relative : ndarray of shape (n, ...)
+        Weights of mean 1.
+    mean : float
+        What they were divided by.
+    """
+    # By a power of two, which rounds nothing: sums of huge weights would overflow.
+    exponent = np.frexp(weight.max())[1]
+    scaled = np.ldexp(weight, -exponent)
+    mean = scaled.mean()
+    return scaled / mean, float(np.ldexp(mean, exponent))
+
+
+def multiply_weights(sample_weight: Array, class_weight: Array) -> Array:
+    """Weigh rows by what they are given and by their classes.
+
+    Parameters
+    ----------
+    sample_weight, class_weight : ndarray
+        Weights, of shapes that go together.
+
+    Returns
+    -------
+    ndarray
+        The products.
+
+    Raises
+    ------
+    ValueError
+        If a product overflows.
+    """
+    with np.errstate(over="ignore"):
+        weight: Array = sample_weight * class_weight
+    if not np.isfinite(weight).all():
+        raise ValueError(
+            "sample_weight is too large for class_weight: their product overflows. "
+            "Scale sample_weight down"
+        )
+    return weight
 
 
 def hidden_sizes(sizes: Any, name: str = "hidden_layer_sizes") -> tuple[int, ...]:

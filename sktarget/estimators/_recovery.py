@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sktarget.estimators._preparation import TrainingRows
-from sktarget.training import Checkpoint
+from sktarget.training import Checkpoint, describe_value, digest
 
 if TYPE_CHECKING:
     from sktarget.estimators._estimator import NetworkEstimator
 
 __all__ = ["open_checkpoint"]
-
-Array = NDArray[Any]
 
 # Parameters that may change between a fit that was killed and the one that goes on.
 _FREE = {"callbacks", "checkpoint", "device", "max_iter", "verbose", "warm_start"}
@@ -56,13 +52,13 @@ def open_checkpoint(
     problem = {"estimator": type(estimator).__name__}
     for name, value in estimator.get_params(deep=False).items():
         if name not in _FREE:
-            problem[name] = _token(value)
+            problem[name] = describe_value(value)
     arrays = [v for v in vars(rows).values() if isinstance(v, np.ndarray)]
-    problem["training set"] = _digest(*arrays)
+    problem["training set"] = digest(*arrays)
     problem["state before fit"] = "none"
     if resumes:
         state = [np.array(estimator.t_), *estimator._module_state.values()]
-        problem["state before fit"] = _digest(*state)
+        problem["state before fit"] = digest(*state)
     return Checkpoint(
         estimator.checkpoint,
         problem,
@@ -70,26 +66,3 @@ def open_checkpoint(
         begins_anew=resumes,
         uses_global_generator=estimator.module is not None,
     )
-
-
-def _token(value: Any) -> str:
-    """Describe the value of a parameter so that equal ones have equal words."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, np.ndarray):
-        return f"an array ({_digest(value)})"
-    if isinstance(value, list | tuple):
-        return f"({', '.join(map(_token, value))})"
-    if isinstance(value, dict):
-        return str({_token(k): _token(v) for k, v in value.items()})
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    return str(getattr(value, "__qualname__", type(value).__qualname__))
-
-
-def _digest(*arrays: Array) -> str:
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.dtype.str}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return found.hexdigest()[:16]

@@ -23,7 +23,11 @@ from torch import nn
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
-from sktarget.estimators._preparation import TrainingRows, hidden_sizes
+from sktarget.estimators._preparation import (
+    TrainingRows,
+    hidden_sizes,
+    multiply_weights,
+)
 from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
 from sktarget.estimators._sequence_rows import SequenceRows, read_step_labels
 from sktarget.nn._cells import cell_of
@@ -169,9 +173,9 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         check_consistent_length(values, y)
         check_classification_targets(y)
         if self.class_weight is not None:
-            weight = compute_sample_weight(self.class_weight, y) * (
-                1.0 if weight is None else weight
-            )
+            of_classes = compute_sample_weight(self.class_weight, y)
+            of_rows = np.ones(len(y)) if weight is None else weight
+            weight = multiply_weights(of_rows, of_classes)
         present = np.unique(y if weight is None else y[weight > 0])
         self._learn_classes(present, first, classes)
         rows = SequenceRows(values, y, weight)
@@ -189,7 +193,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             if self.class_weight is not None:
                 step_weight[counts] = compute_sample_weight(self.class_weight, labels)
             if weight is not None:
-                step_weight *= weight[:, None]
+                step_weight = multiply_weights(weight[:, None], step_weight)
             labels = labels[step_weight[counts] > 0]
             counts &= step_weight > 0
         self._learn_classes(np.unique(labels), first, c)
@@ -197,7 +201,8 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         outputs[counts] = self._encode(labels)
         row_weight = None
         if step_weight is not None:
-            row_weight = step_weight.sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
+            n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            row_weight = (step_weight / n_counted).sum(axis=1)
         rows = SequenceRows(values, outputs, row_weight, step_weight=step_weight)
         return rows if step_weight is not None else rows[np.flatnonzero(counts.any(1))]
 

@@ -12,7 +12,11 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 
 from sktarget.estimators._network import as_tensor
-from sktarget.estimators._preparation import TrainingRows, choose_fixed_batch
+from sktarget.estimators._preparation import (
+    TrainingRows,
+    choose_fixed_batch,
+    relative_weights,
+)
 from sktarget.estimators._sequence_data import Sequences, as_steps
 from sktarget.nn._fixed_batch import noise_batch
 from sktarget.training import TensorData
@@ -50,8 +54,8 @@ class SequenceRows(TrainingRows):
         """Hand the sequences to torch; weights get the mean 1."""
         data = super().to_tensors(device, dtype)
         if self.step_weight is not None:
-            counts = self.step_weight > 0
-            weight = self.step_weight / self.step_weight[counts].mean()
+            _, mean = relative_weights(self.step_weight[self.step_weight > 0])
+            weight = self.step_weight / mean
             data.weight = as_tensor(weight.astype(self.dtype)).to(device)
         return data
 

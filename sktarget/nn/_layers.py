@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError, SolvePlan
-from sktarget.nn._pass import Phase, Stage
+from sktarget.nn._pass import Pass, Phase, Stage
+from sktarget.nn._right_inverse import right_inverse
 from sktarget.nn._solve import (
     DesignOperator,
     Solution,
@@ -169,9 +170,7 @@ class TargetLayer(TargetMap, StandIn):
             return self.apply_weights(inputs, self.weight, self.bias)
         current.enter(self.name)
         if current.phase is Phase.RECORD:
-            sums = self.apply_weights(inputs, self.weight, self.bias)
-            self.take_targets(sums, current.phase)
-            return sums
+            return self._record(inputs, current)
         if current.phase is Phase.APPLY:
             return self.apply_weights(
                 inputs, *self.from_matrix(current.weights[self.name])
@@ -188,6 +187,16 @@ class TargetLayer(TargetMap, StandIn):
         if current.phase is Phase.PROJECT:
             self.take_targets(sums, current.phase)
         return sums
+
+    def _record(self, inputs: Tensor, current: Pass) -> Tensor:
+        """Apply the own weights; take their sums, or what leads to them, as targets."""
+        sums = self.apply_weights(inputs, self.weight, self.bias)
+        self.take_targets(sums, current.phase)
+        if current.exact:
+            with self.explaining():
+                targets = right_inverse(self.operator, inputs, sums, self.lam)
+            self.take_targets(targets, current.phase)
+        return self.targets.detach() if current.optimistic else sums
 
     def _solution(self, rows: Tensor, constant: bool) -> Solution:
         """Factorise, or answer from the cache where the inputs are X̄ itself."""

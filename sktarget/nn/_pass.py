@@ -35,6 +35,8 @@ class Pass:
         What the module was called with: X̄, X, or X̄ on top of X.
     optimistic : bool
         Whether OCU is in force.
+    exact : bool
+        Whether targets are recorded that lead back to the very weights applied.
     weights : dict
         The weights that each layer, by name, has solved for in this pass.
     order : list of str
@@ -44,6 +46,7 @@ class Pass:
     phase: Phase
     inputs: Tensor
     optimistic: bool = False
+    exact: bool = False
     weights: dict[str, Tensor] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
 

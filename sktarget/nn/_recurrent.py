@@ -206,7 +206,7 @@ class TargetRecurrent(StandIn):
             current.enter(d.name)
             if current.phase is not Phase.RECORD:
                 current.weights[d.name] = matrix
-        if current.optimistic:
+        if current.optimistic and current.phase is Phase.SOLVE:
             return self._optimistic(layer, x, lengths, matrices, estimates)
         outputs, last = self._run(packing.pack(x), layer, matrices)
         h = packing.pad(outputs)

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from sktarget.nn._layers import StandIn, target_layer_for
+from sktarget.nn._layers import StandIn, TargetMap, target_layer_for
 
-__all__ = ["copy_with", "replace_layer", "replace_layers"]
+__all__ = ["copy_with", "ordinary_weights", "replace_layer", "replace_layers"]
 
 # Layers that have weights of their own by design, learnt by the ordinary gradient.
 _KEEPS_ITS_WEIGHTS = (
@@ -71,3 +71,28 @@ def replace_layer(root: nn.Module, name: str, layer: nn.Module) -> nn.Module:
             if child is old:
                 setattr(parent, attribute, layer)
     return root
+
+
+def ordinary_weights(module: nn.Module) -> list[nn.Parameter]:
+    """List the weights that layers learn themselves, those that weight decay is for.
+
+    Parameters
+    ----------
+    module : nn.Module
+        An ordinary network, or one in target space: what is learnt by targets is no
+        parameter there.
+
+    Returns
+    -------
+    list of nn.Parameter
+        Parameters of two axes or more; those of embeddings and norms, which map
+        nothing linearly, left out.
+    """
+    found = (
+        parameter
+        for layer in module.modules()
+        if not isinstance(layer, (TargetMap, *_KEEPS_ITS_WEIGHTS))
+        for parameter in layer.parameters(recurse=False)
+        if parameter.ndim > 1
+    )
+    return list(dict.fromkeys(found))  # Two layers may share one.

@@ -48,6 +48,9 @@ class TargetSpace(nn.Module):
     untangling : {"scu", "ocu"}, default="scu"
         Sequential cascade untangling (Alg. 2) hands the sums really met on X̄ to the
         next layer, the optimistic kind (Eq. 8) hands on the targets.
+    keep_weights : bool, default=False
+        Start from targets that the solves turn into the weights given, not from the
+        sums of these weights, which λ shrinks.
 
     Attributes
     ----------
@@ -75,7 +78,10 @@ class TargetSpace(nn.Module):
     -----
     The targets start as the sums that the given weights produce on X̄ (Sec. 3.5), so
     the network starts as (about) the network given; see :meth:`reset_targets` for
-    random targets.
+    random targets.  With `keep_weights` they are ``S + λ (AAᵀ)⁺ S`` for the inputs A of
+    the layer: dense and convolutional layers then start as the layers given, on all
+    inputs if A has full column rank, else (with SCU) on X̄.  The targets of recurrent
+    layers, whose A depends on them, start as sums.
 
     In evaluation mode the weights of the last realisation are applied and nothing is
     solved.  They are refreshed by :meth:`eval` and by the first evaluation after the
@@ -122,6 +128,8 @@ class TargetSpace(nn.Module):
         fixed_batch: Tensor,
         lam: float = 1e-3,
         untangling: str = "scu",
+        *,
+        keep_weights: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= lam < float("inf"):
@@ -146,6 +154,8 @@ class TargetSpace(nn.Module):
         for target_map in self._maps.values():
             target_map.stage = self._stage
         self._adopt_weights()
+        if keep_weights:
+            self._record(exact=True)
         self._dropouts = [m for m in self.module.modules() if isinstance(m, _DropoutNd)]
         self._batch_key: Any = None
         self._realised_key: Any = None
@@ -201,12 +211,15 @@ class TargetSpace(nn.Module):
         self._stacks = all(layer.stacks for layer in self._layers.values())
         self._stacks &= _has_rows(outputs, len(self.fixed_batch))
 
-    def _record(self) -> tuple[Pass, Any]:
-        """Run the own weights on X̄; the layers take their sums as targets."""
+    def _record(self, *, exact: bool = False) -> tuple[Pass, Any]:
+        """Run the own weights on X̄; the layers take their sums as targets.
+
+        Or, if `exact`, targets that lead back to these weights.
+        """
         with (
             torch.no_grad(),
             self._as_in_evaluation(),
-            self._running(Phase.RECORD, self.fixed_batch) as run,
+            self._running(Phase.RECORD, self.fixed_batch, exact=exact) as run,
         ):
             outputs = self.module(self.fixed_batch)
         return run, outputs
@@ -353,9 +366,11 @@ class TargetSpace(nn.Module):
         )
 
     @contextmanager
-    def _running(self, phase: Phase, inputs: Tensor) -> Iterator[Pass]:
-        optimistic = self.untangling == "ocu" and phase is Phase.SOLVE
-        run = Pass(phase, inputs, optimistic=optimistic)
+    def _running(
+        self, phase: Phase, inputs: Tensor, *, exact: bool = False
+    ) -> Iterator[Pass]:
+        optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
+        run = Pass(phase, inputs, optimistic=optimistic, exact=exact)
         self._stage.current = run
         try:
             yield run

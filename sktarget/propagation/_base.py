@@ -12,7 +12,7 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._parameters import CONSTRAINTS
-from sktarget.estimators._preparation import TrainingRows
+from sktarget.estimators._preparation import TrainingRows, relative_weights
 from sktarget.training import TrainingSettings
 
 __all__ = [
@@ -38,6 +38,7 @@ _AS_IN_TARGET_SPACE = [
     "n_iter_no_change",
     "device",
     "callbacks",
+    "checkpoint",
 ]
 SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "weight_init": [StrOptions({"orthogonal", "uniform"})],
@@ -67,13 +68,21 @@ SHARED_DOCS = {
     Go on from the last ``fit``: its weights and its optimisers' states.""",
     "momentum": """float, default={default}
     Momentum of ``solver="sgd"``, of Nesterov's kind.""",
+    "checkpoint": """path-like or None, default={default}
+    File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
+    goes on from there: after it was killed it ends as it would have undisturbed.  It
+    refuses the file of a fit with other data or parameters; remove a file to begin
+    anew.  See :ref:`recovery`.""",
 }
 """Texts for the section "Parameters" of their docstrings."""
 
 
 def mean_weight(rows: TrainingRows) -> float:
-    """Say how many rows a row of mean weight stands for."""
-    return 1.0 if rows.weight is None else float(rows.weight.mean())
+    """Say how many rows a row of mean weight stands for, within what is computable."""
+    if rows.weight is None:
+        return 1.0
+    _, mean = relative_weights(rows.weight)
+    return min(max(mean, 1e-9), 1e9)
 
 
 class PropagationEstimator(NetworkEstimator):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sktarget.propagation._inversion import Inversion, inverse_matrix
+from sktarget.propagation._inversion import (
+    Inversion,
+    InversionNetwork,
+    inverse_matrix,
+)
 from sktarget.propagation._losses import BatchLoss, loss_and_slope
 from sktarget.propagation._network import TransmittingNetwork
 
 __all__ = ["DenseInversionNetwork"]
 
 
-class DenseInversionNetwork(nn.Module):
+class DenseInversionNetwork(InversionNetwork):
     """A dense network that finds gradients of its layers by inverting them.
 
     With ``d`` the displacement of the last hidden layer down the loss,
@@ -54,6 +58,8 @@ class DenseInversionNetwork(nn.Module):
     torch.Size([2])
     """
 
+    network: TransmittingNetwork
+
     def __init__(
         self,
         network: TransmittingNetwork,
@@ -61,22 +67,8 @@ class DenseInversionNetwork(nn.Module):
         target_lr: float,
         mean_weight: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.inversion = inversion
-        self.target_lr = target_lr
-        self.mean_weight = mean_weight
+        super().__init__(network, inversion, target_lr, mean_weight)
         self.displacement_norms = torch.zeros(len(network.layers) - 1)
-        self.saturation_fraction = torch.zeros(())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map inputs (n, n_inputs) to the outputs of the network (n, n_outputs)."""
-        outputs: Tensor = self.network(x)
-        return outputs
-
-    def realise(self) -> TransmittingNetwork:
-        """Give the network itself."""
-        return self.network
 
     def set_gradients(
         self, x: Tensor, loss: BatchLoss, weight: Tensor | None = None

@@ -221,6 +221,16 @@ class DifferenceTargetNetwork(nn.Module):
         """Give the network without feedback maps."""
         return self.network
 
+    def get_extra_state(self) -> Tensor:
+        """Give the record of the feedback maps, as a part of the network's state."""
+        shape = len(self.reconstruction_curve), len(self.feedback)
+        curve = torch.tensor(self.reconstruction_curve, dtype=torch.float64)
+        return curve.reshape(shape)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the record over."""
+        self.reconstruction_curve = state.tolist()
+
     def begin_epoch(self, epoch: int, scale: float = 1.0) -> None:
         """Choose the noise of an epoch.
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sktarget.linalg import ridge_solve
 
-__all__ = ["Inversion", "inverse_matrix"]
+__all__ = ["Inversion", "InversionNetwork", "inverse_matrix"]
 
 
 def inverse_matrix(weight: Tensor, ridge: float) -> Tensor:
@@ -147,3 +147,58 @@ class Inversion:
         if self.activation == "identity":
             return h.new_zeros(())
         return (h.abs() > 1 - self.clip).to(h.dtype).mean()
+
+
+class InversionNetwork(nn.Module):
+    """Base of the networks that find gradients by inverting their layers or steps.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The network to train.
+    inversion : Inversion
+        How displacements are passed on.
+    target_lr : float
+        γ: step of the first target along the gradient of the mean loss.
+    mean_weight : float, default=1.0
+        How many rows a row of weight 1 stands for.
+
+    Attributes
+    ----------
+    displacement_norms : Tensor
+        Norms of the displacements in the last mini-batch.
+    saturation_fraction : Tensor of shape ()
+        Share of hidden values that were clipped there.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inversion: Inversion,
+        target_lr: float,
+        mean_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.inversion = inversion
+        self.target_lr = target_lr
+        self.mean_weight = mean_weight
+        self.displacement_norms = torch.zeros(0)
+        self.saturation_fraction = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map inputs (n, ...) to the outputs of the network (n, ..., n_outputs)."""
+        outputs: Tensor = self.network(x)
+        return outputs
+
+    def realise(self) -> nn.Module:
+        """Give the network itself."""
+        return self.network
+
+    def get_extra_state(self) -> tuple[Tensor, Tensor]:
+        """Give what is known of the last mini-batch, as a part of the state."""
+        return self.displacement_norms, self.saturation_fraction
+
+    def set_extra_state(self, state: tuple[Tensor, Tensor]) -> None:
+        """Take over what is known of the last mini-batch."""
+        self.displacement_norms, self.saturation_fraction = state

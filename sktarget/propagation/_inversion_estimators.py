@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -211,6 +212,7 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -235,6 +237,7 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
         self.class_weight = class_weight
         self.device = device
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
 
     def _check_parameters(self, incremental: bool) -> None:
         super()._check_parameters(incremental)

@@ -27,7 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget.architectures import RecurrentNetwork
-from sktarget.propagation._inversion import Inversion, inverse_matrix
+from sktarget.propagation._inversion import (
+    Inversion,
+    InversionNetwork,
+    inverse_matrix,
+)
 from sktarget.propagation._losses import BatchLoss, loss_and_slope
 
 __all__ = ["RecurrentInversionNetwork", "displace", "step_errors"]
@@ -103,7 +107,7 @@ def _negligible(like: Tensor) -> float:
     return limits.tiny / limits.eps
 
 
-class RecurrentInversionNetwork(nn.Module):
+class RecurrentInversionNetwork(InversionNetwork):
     """A recurrent network that finds gradients of its weights by inversion.
 
     Parameters
@@ -139,6 +143,8 @@ class RecurrentInversionNetwork(nn.Module):
     torch.Size([4])
     """
 
+    network: RecurrentNetwork
+
     def __init__(
         self,
         network: RecurrentNetwork,
@@ -147,23 +153,8 @@ class RecurrentInversionNetwork(nn.Module):
         update: str,
         mean_weight: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.inversion = inversion
-        self.target_lr = target_lr
+        super().__init__(network, inversion, target_lr, mean_weight)
         self.update = update
-        self.mean_weight = mean_weight
-        self.displacement_norms = torch.zeros(0)
-        self.saturation_fraction = torch.zeros(())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map sequences (n, time, n_inputs) to the outputs of the network."""
-        outputs: Tensor = self.network(x)
-        return outputs
-
-    def realise(self) -> RecurrentNetwork:
-        """Give the network itself."""
-        return self.network
 
     def set_gradients(
         self, x: Tensor, loss: BatchLoss, weight: Tensor | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import numpy as np
@@ -159,6 +160,7 @@ class RegularizedInversionSequenceClassifier(
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.recurrent_layer_sizes = recurrent_layer_sizes
         self.return_sequences = return_sequences
@@ -184,6 +186,7 @@ class RegularizedInversionSequenceClassifier(
         self.class_weight = class_weight
         self.device = device
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
 
     def _check_parameters(self, incremental: bool) -> None:
         super()._check_parameters(incremental)

@@ -61,6 +61,11 @@ class FeedbackNet(LocalNet):
         self.noise_decay = noise_decay
         super().__init__(*args, **kwargs)
 
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Have the noise drawn on the device where the network now is."""
+        super().on_train_begin(*args, **kwargs)
+        self.module_.begin_epoch(1)
+
     def run_single_epoch(
         self, iterator: Any, training: bool, *args: Any, **kwargs: Any
     ) -> None:

@@ -6,7 +6,12 @@ from sktarget.training._data import Batch, TensorData, as_inputs, rows_at_a_time
 from sktarget.training._losses import LOSSES, Loss, over_steps
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingNet, TrainingSettings, train
-from sktarget.training._state import state_to_numpy, state_to_torch
+from sktarget.training._state import (
+    describe_value,
+    digest,
+    state_to_numpy,
+    state_to_torch,
+)
 
 __all__ = [
     "LOSSES",
@@ -20,6 +25,8 @@ __all__ = [
     "TrainingNet",
     "TrainingSettings",
     "as_inputs",
+    "describe_value",
+    "digest",
     "over_steps",
     "rows_at_a_time",
     "state_to_numpy",

@@ -18,7 +18,14 @@ from torch import nn
 
 from sktarget import _archive
 from sktarget._version import __version__
-from sktarget.training._monitor import Monitor
+from sktarget.training._bridge import EpochContext
+from sktarget.training._callback_state import (
+    callback_states,
+    pack,
+    restore_callbacks,
+    unpack,
+)
+from sktarget.training._monitor import Monitor, Stopper
 from sktarget.training._state import state_to_numpy, state_to_torch
 
 __all__ = ["Checkpoint"]
@@ -157,9 +164,31 @@ class Checkpoint(Callback):
         with torch.no_grad():
             net.module_.load_state_dict(kept["module"])
             self.monitor.load_state(kept["monitor"])
-        states = iter(kept["generators"])
-        for source in self._generators(net.module_):
-            source.set_state(next(states))
+        sources = self._generators(net.module_)
+        for source, state in zip(sources, kept["generators"], strict=False):
+            # On another device, draws cannot go on: they begin anew.
+            if state.shape == source.get_state().shape:
+                source.set_state(state)
+        frozen = self._kept["frozen"]
+        for name, parameter in net.module_.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+        net.history.extend(unpack(self._kept["history"]))
+        self._restore_callbacks(net)
+
+    def _restore_callbacks(self, net: Any) -> None:
+        assert self._kept is not None
+        callbacks, path = self._callbacks(net), os.fspath(self.path)
+        if not restore_callbacks(callbacks, self._kept["callbacks"], path):
+            return
+        # That a schedule was begun anew, and then put back, has moved the rates.
+        groups = state_to_torch(self._kept["optimiser"]["param_groups"])
+        for group, kept in zip(net.optimizer_.param_groups, groups, strict=True):
+            group.update({k: v for k, v in kept.items() if k != "params"})
+
+    def _callbacks(self, net: Any) -> list[tuple[str, Callback]]:
+        """List the callbacks that are the user's, with their names."""
+        own = (Monitor, EpochContext, Checkpoint, Stopper)
+        return [(n, c) for n, c in net.callbacks_ if not isinstance(c, own)]
 
     def _generators(self, module: nn.Module) -> list[torch.Generator]:
         """List all that is drawn from, in an order that does not change."""
@@ -193,11 +222,22 @@ class Checkpoint(Callback):
             or len(log["loss_curve"]) - self._already >= net.max_epochs,
             "log": {k: np.array(v) if type(v) is list else v for k, v in log.items()},
             **state_to_numpy(state),
+            **self._for_callbacks(net),
         }
         try:
             _archive.write(self.path, _KIND, content)
         except OSError as error:
             self._warn(error)
+
+    def _for_callbacks(self, net: Any) -> dict[str, Any]:
+        """Give what nobody but the user's callbacks reads or changes."""
+        callbacks = self._callbacks(net)
+        parameters = net.module_.named_parameters()
+        return {
+            "callbacks": callback_states(callbacks),
+            "history": [_record(row) for row in net.history] if callbacks else [],
+            "frozen": [name for name, p in parameters if not p.requires_grad],
+        }
 
     def _prepare_folder(self) -> None:
         """Tell at once what would otherwise come up after the first epoch."""
@@ -219,3 +259,10 @@ class Checkpoint(Callback):
             "is lost",
             stacklevel=2,
         )
+
+
+def _record(row: dict[str, Any]) -> dict[str, Any]:
+    """Give the plain part of the record of an epoch, without its mini-batches."""
+    packed = {name: pack(value) for name, value in row.items() if name != "batches"}
+    plain = {name: v for name, v in packed.items() if _archive.is_plain(v)}
+    return {"dict": {**plain, "batches": []}}

@@ -146,8 +146,11 @@ class Monitor(Callback):
         """Judge the epoch."""
         record = net.history[-1]
         loss = record["train_loss"]
-        if not math.isfinite(loss) or net.failure is not None:
-            self._diverged(net, f"in epoch {len(self.log.loss_curve) + 1}")
+        # A score may be finite where outputs are not.
+        lost = self.has_validation and not math.isfinite(record["valid_loss"])
+        if lost or not math.isfinite(loss) or net.failure is not None:
+            which = "validation" if lost and math.isfinite(loss) else "training"
+            self._diverged(net, f"in epoch {len(self.log.loss_curve) + 1}", which)
             return
         self.log.loss_curve.append(loss)
         self.log.n_samples_seen += len(dataset_train)
@@ -227,9 +230,9 @@ class Monitor(Callback):
         if self.verbose:
             print(message + f" Setting learning rate to {rate / 5:f}")
 
-    def _diverged(self, net: Any, when: str) -> None:
+    def _diverged(self, net: Any, when: str, which: str = "training") -> None:
         message = (
-            f"the training loss is not finite {when} ({self.describe}). {self.remedy}"
+            f"the {which} loss is not finite {when} ({self.describe}). {self.remedy}"
         )
         if net.failure is not None:
             message = f"{message}. What failed first: {net.failure.rstrip('.')}"

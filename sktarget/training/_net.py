@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
+from sktarget.nn._replacement import ordinary_weights
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, MiniBatches, TensorData, rows_at_a_time
@@ -46,7 +47,7 @@ class TrainingSettings:
     momentum, nesterovs_momentum, beta_1, beta_2, epsilon
         Of the optimiser.
     alpha : float
-        Weight decay on the weights, those of biases left out.
+        Weight decay on the weights, biases, embeddings and norms left out.
     batch_size : int
         Rows of a mini-batch.
     shuffle : bool
@@ -165,6 +166,7 @@ class TrainingNet(NeuralNet):
         self.mean_weight = 1.0
         self.failure: str | None = None
         self.decode = decode
+        self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
     @property
@@ -192,10 +194,10 @@ class TrainingNet(NeuralNet):
         return {"loss": loss, "y_pred": sums}
 
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        if isinstance(self.module_, TargetSpace):
-            return self.module_.forward_with_weights(x)
-        weights = [p for p in self.module_.parameters() if p.ndim > 1]
-        return self.module_(x), weights
+        if not isinstance(self.module_, TargetSpace):
+            return self.module_(x), self.ordinary_weights
+        sums, weights = self.module_.forward_with_weights(x)
+        return sums, weights + self.ordinary_weights
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Loss and outputs of validation rows."""

@@ -1,13 +1,15 @@
-"""State of modules and optimisers, as tensors and as NumPy arrays."""
+"""States and parameters as NumPy arrays, as tensors, and in words."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-__all__ = ["state_to_numpy", "state_to_torch"]
+__all__ = ["describe_value", "digest", "state_to_numpy", "state_to_torch"]
 
 
 def state_to_numpy(state: Any) -> Any:
@@ -52,3 +54,54 @@ def state_to_torch(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(state_to_torch(value) for value in state)
     return state
+
+
+def describe_value(value: Any) -> str:
+    """Describe the value of a parameter so that equal ones have equal words.
+
+    Parameters
+    ----------
+    value : object
+        Plain values and arrays by what they are, anything else by its name or class.
+
+    Returns
+    -------
+    str
+        The description.
+
+    Examples
+    --------
+    >>> describe_value((1, "auto", len))
+    "(1, 'auto', len)"
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        return f"an array ({digest(value)})"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(describe_value, value))})"
+    if isinstance(value, dict):
+        return str({describe_value(k): describe_value(v) for k, v in value.items()})
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """Give a short text that other arrays will not have.
+
+    Parameters
+    ----------
+    *arrays : ndarray
+        Of any shape and dtype.
+
+    Returns
+    -------
+    str
+        Half of a SHA-256, in hexadecimal.
+    """
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()[:16]

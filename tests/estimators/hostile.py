@@ -49,7 +49,7 @@ class Case:
             X = (X * self.magnitude).astype(self.dtype)
         if self.kind == "images":
             X = np.repeat(X[:, None, :, None], 4, axis=3)
-        elif self.kind == "series":
+        elif self.kind in ("series", "inverted steps"):
             X = np.repeat(X[:, None], 2, axis=1)
         return _lay_out(X, self.layout)
 
@@ -66,7 +66,7 @@ class Case:
             return np.zeros(n, dtype=int)
         if self.labels == "strings":
             return rng.choice(["a", "b", ""], n)
-        if self.kind != "regressor" and self.labels in ("huge", "tiny"):
+        if "regressor" not in self.kind and self.labels in ("huge", "tiny"):
             return rng.integers(-(2**62), 2**62, n) // 2**61
         if self.labels == "huge":
             return rng.normal(size=n) * 1e30
@@ -153,36 +153,105 @@ PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "warm_start": st.booleans(),
 }
 
-_CHOSEN = st.sets(st.sampled_from(sorted(PARAMETERS)), max_size=10).flatmap(
-    # Batch normalisation goes with weights only.
-    lambda names: st.fixed_dictionaries(
-        ({"parameterization": st.just("weights")} if "batch_norm" in names else {})
-        | {n: PARAMETERS[n] for n in sorted(names)}
-    )
+_CLASS_WEIGHT = {"class_weight": st.sampled_from([None, "balanced"])}
+_WIDTHS = st.lists(st.integers(1, 9), min_size=1, max_size=2).map(tuple)
+_CONVOLUTION = st.tuples(
+    st.integers(1, 5), st.integers(1, 4), st.none() | st.integers(1, 3)
 )
+_AS_IN_TARGET_SPACE = (
+    "hidden_layer_sizes learning_rate_init batch_size shuffle tol momentum warm_start "
+    "early_stopping validation_fraction n_iter_no_change"
+)
+_SISTERS = {name: PARAMETERS[name] for name in _AS_IN_TARGET_SPACE.split()} | {
+    "weight_init": st.sampled_from(["orthogonal", "uniform"]),
+    "target_lr": st.just(0.0) | _RATE,
+    "solver": st.sampled_from(["adam", "sgd", "rmsprop_centered"]),
+}
+_DIFFERENCE = _SISTERS | {
+    "activation": PARAMETERS["activation"],
+    "feedback_activation": PARAMETERS["activation"],
+    "transmission": st.sampled_from(["identity", "sign", "bernoulli"]),
+    "top_target": st.sampled_from(["penultimate", "output"]),
+    "noise": st.just(0.0) | _RATE,
+    "noise_decay": st.none() | _RATE,
+    "input_noise": st.just(0.0) | _RATE,
+    "feedback_steps": st.integers(1, 3),
+    "feedback_order": st.sampled_from(["batch", "epoch"]),
+    "difference": st.booleans(),
+    "learn_feedback": st.booleans(),
+    "feedback_learning_rate_init": _RATE,
+    "n_samples_predict": st.integers(1, 5),
+}
+_INVERSION = (
+    _SISTERS
+    | _CLASS_WEIGHT
+    | {
+        "ridge": _RATE,
+        "clip": st.floats(0, 1, exclude_min=True, exclude_max=True),
+        "linearize": st.booleans(),
+    }
+)
+_STEPS = {k: v for k, v in _INVERSION.items() if k != "hidden_layer_sizes"} | {
+    "recurrent_layer_sizes": st.integers(1, 20),
+    "update": st.sampled_from(["local", "through_time"]),
+}
+BY_KIND: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "classifier": PARAMETERS | _CLASS_WEIGHT,
+    "regressor": PARAMETERS,
+    "images": PARAMETERS
+    | _CLASS_WEIGHT
+    | {"conv_layers": st.lists(_CONVOLUTION, min_size=1, max_size=3)},
+    "series": PARAMETERS
+    | _CLASS_WEIGHT
+    | {
+        "cell": st.sampled_from(["rnn", "lstm", "gru"]),
+        "recurrent_layer_sizes": _WIDTHS,
+        "bidirectional": st.booleans(),
+        "fixed_sequence_length": st.none() | st.integers(1, 9),
+    },
+    "difference": _DIFFERENCE | _CLASS_WEIGHT,
+    "difference regressor": _DIFFERENCE,
+    "inverted layers": _INVERSION
+    | {"activation": st.sampled_from(["tanh", "identity"])},
+    "inverted steps": _STEPS,
+}
 
-CASES = st.builds(
-    Case,
-    kind=st.sampled_from(["classifier", "regressor", "images", "series"]),
-    n_rows=st.integers(5, 30) | st.integers(0, 30),
-    n_columns=st.integers(1, 5) | st.integers(0, 5),
-    shape=st.sampled_from(
+
+def _chosen(kind: str) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
+    """Choose some parameters and values for them."""
+
+    def values(names: set[str]) -> st.SearchStrategy[dict[str, Any]]:
+        chosen = {name: BY_KIND[kind][name] for name in sorted(names)}
+        if "batch_norm" in names:  # goes with weights only
+            chosen["parameterization"] = st.just("weights")
+        return st.fixed_dictionaries(chosen)
+
+    names = st.sets(st.sampled_from(sorted(BY_KIND[kind])), max_size=10)
+    return names.flatmap(values).map(lambda chosen: tuple(chosen.items()))
+
+
+_DATA: dict[str, st.SearchStrategy[Any]] = {
+    "n_rows": st.integers(5, 30) | st.integers(0, 30),
+    "n_columns": st.integers(1, 5) | st.integers(0, 5),
+    "shape": st.sampled_from(
         ["normal", "constant", "zero", "one constant column", "equal columns"]
     )
     | st.sampled_from(["collinear", "equal rows", "far apart", "mixed columns"]),
-    magnitude=st.just(1.0) | log_uniform(1e-30, 1e30),
-    dtype=st.sampled_from(["f8", "f8", "f4", "f4", "f2", "i8", "i1", "u1", "?"]),
-    layout=st.sampled_from(
+    "magnitude": st.just(1.0) | log_uniform(1e-30, 1e30),
+    "dtype": st.sampled_from(["f8", "f8", "f4", "f4", "f2", "i8", "i1", "u1", "?"]),
+    "layout": st.sampled_from(
         ["plain"] * 9 + ["fortran", "strided", "reversed", "read-only", "sparse"]
     )
     | st.sampled_from(["object", "list"]),
-    labels=st.sampled_from(
+    "labels": st.sampled_from(
         ["two"] * 9 + ["rare", "all different", "equal", "strings", "several"]
     )
     | st.sampled_from(["huge", "tiny", "one row more than classes"]),
-    weights=st.sampled_from(
+    "weights": st.sampled_from(
         ["none"] * 9 + ["zero", "one", "some", "uneven", "tiny", "huge"]
     ),
-    seed=st.integers(0, 9),
-    parameters=_CHOSEN.map(lambda chosen: tuple(chosen.items())),
+    "seed": st.integers(0, 9),
+}
+CASES = st.sampled_from([*BY_KIND]).flatmap(
+    lambda kind: st.builds(Case, kind=st.just(kind), parameters=_chosen(kind), **_DATA)
 )

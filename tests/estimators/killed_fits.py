@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor, _archive
-from tests.estimators.support import ALL_EPOCHS, problem
+from sktarget.propagation import (
+    DifferenceTargetPropagationClassifier,
+    DifferenceTargetPropagationRegressor,
+    RegularizedInversionClassifier,
+    RegularizedInversionSequenceClassifier,
+)
+from tests.estimators.support import ALL_EPOCHS, class_data, curve_data
 
 KILLS = 5
 
@@ -30,7 +37,8 @@ def with_dropout(n_features: int, n_outputs: int) -> nn.Module:
 
 
 COMMON: dict[str, Any] = {"max_iter": 40, "random_state": 0, "batch_size": 20}
-FITS: dict[str, tuple[type, dict[str, Any]]] = {
+Fits = dict[str, tuple[type, dict[str, Any]]]
+TARGET_SPACE: Fits = {
     "dropout and early stopping": (
         TargetSpaceClassifier,
         {"hidden_layer_sizes": (6, 6), "dropout": 0.2, "early_stopping": True},
@@ -53,12 +61,42 @@ FITS: dict[str, tuple[type, dict[str, Any]]] = {
     ),
     "own module": (TargetSpaceRegressor, {"module": with_dropout}),
 }
+SISTERS: Fits = {
+    "samples and noise that fades": (
+        DifferenceTargetPropagationClassifier,
+        {
+            "hidden_layer_sizes": (8, 8, 8),
+            "transmission": "bernoulli",
+            "noise_decay": 10.0,
+            "input_noise": 0.1,
+            "early_stopping": True,
+        },
+    ),
+    "feedback in a pass of its own": (
+        DifferenceTargetPropagationRegressor,
+        {
+            "hidden_layer_sizes": (8, 8, 8),
+            "feedback_order": "epoch",
+            "solver": "rmsprop_centered",
+        },
+    ),
+    "layers inverted": (
+        RegularizedInversionClassifier,
+        {"hidden_layer_sizes": (8, 8), "solver": "sgd", "momentum": 0.9},
+    ),
+    "steps inverted": (
+        RegularizedInversionSequenceClassifier,
+        {"recurrent_layer_sizes": (8,), "early_stopping": True},
+    ),
+}
+FITS = TARGET_SPACE | SISTERS
+GROUPS = {"target space": TARGET_SPACE, "sister algorithms": SISTERS}
 
 
 def fit(name: str, path: Path | None) -> dict[str, list[Any]]:
     """Fit, and give all that the fit has left behind."""
     kind, settings = FITS[name]
-    X, y = problem(kind)
+    X, y = class_data() if issubclass(kind, ClassifierMixin) else curve_data()
     estimator = kind(**(COMMON | ALL_EPOCHS | settings), checkpoint=path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -132,8 +170,10 @@ def kill_again_and_again(name: str, folder: Path, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    fit("own module", None)  # loads what torch loads on first use
-    for number, name in enumerate(FITS):
-        folder = Path(sys.argv[1]) / str(number)
+    folder_of_all, group = sys.argv[1:]
+    for name in GROUPS[group]:
+        fit(name, None)  # loads what torch loads on first use
+    for number, name in enumerate(GROUPS[group]):
+        folder = Path(folder_of_all) / str(number)
         folder.mkdir()
         print(json.dumps({name: kill_again_and_again(name, folder, number)}))

@@ -105,6 +105,27 @@ class SeesData(Callback):
         self.train, self.valid = dataset_train, dataset_valid
 
 
+class Dies(Callback):
+    """Lets the fit fail within an epoch, as if the process had come to its end."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.begun = epoch, 0
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        self.begun += 1
+
+    def on_batch_end(self, net: Any, **_: Any) -> None:
+        if self.begun == self.epoch:
+            raise MemoryError("the end")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give nothing: the epochs of a process are counted, not those of a run."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
 class SetsRate(Callback):
     """Gives the optimiser another step size from some epoch on."""
 

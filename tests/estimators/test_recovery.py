@@ -21,6 +21,7 @@ from sktarget import (
 )
 from tests.estimators.support import (
     ALL_EPOCHS,
+    Dies,
     assert_same_weights,
     class_data,
     fit_quietly,
@@ -39,20 +40,6 @@ SMALL: dict[str, Any] = {
 }
 
 
-class Dies(Callback):
-    """Lets the fit fail within an epoch, as if the process had come to its end."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self.begun = getattr(self, "begun", 0) + 1
-
-    def on_batch_end(self, net: Any, **_: Any) -> None:
-        if self.begun == self.epoch:
-            raise MemoryError("the end")
-
-
 def die(estimator: Any, X: Any, y: Any, epoch: int) -> None:
     with pytest.raises(MemoryError):
         fit_quietly(estimator.set_params(callbacks=[Dies(epoch)]), X, y)
@@ -63,9 +50,10 @@ def epochs_in(path: Path) -> int:
     return len(_archive.read(path, "checkpoint")["log"]["loss_curve"])
 
 
-def test_killed_fits_end_as_if_undisturbed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["target space", "sister algorithms"])
+def test_killed_fits_end_as_if_undisturbed(group: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.estimators.killed_fits", str(tmp_path)],
+        [sys.executable, "-m", "tests.estimators.killed_fits", str(tmp_path), group],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -64,6 +64,46 @@ def test_one_pass_or_two_after_a_pause(kind: type) -> None:
 
 
 @for_both
+@pytest.mark.parametrize("untangling", ["scu", "ocu"])
+@pytest.mark.parametrize("method", ["partial_fit", "warm_start"])
+@pytest.mark.parametrize("fixed_batch", ["sample", "noise"])
+def test_going_on_from_weights_begins_with_them(
+    kind: type, untangling: str, method: str, fixed_batch: str
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {
+        "hidden_layer_sizes": (6, 5),
+        "lam": 10.0,
+        "alpha": 0.0,
+        "untangling": untangling,
+        "fixed_batch": fixed_batch,
+        "fixed_batch_size": 40,
+        "random_state": None,  # so that the fits differ in their X̄
+    }
+    estimator = fit_quietly(kind(**settings), X, y)
+    before = estimator.predict(X), weights(estimator)
+    estimator.set_params(learning_rate_init=1e-14)
+    if method == "partial_fit":
+        estimator.partial_fit(X[::2], y[::2])
+    else:
+        fit_quietly(estimator.set_params(warm_start=True, max_iter=1), X[::2], y[::2])
+    np.testing.assert_allclose(estimator.predict(X), before[0], atol=1e-6)
+    for a, b in zip(weights(estimator), before[1], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_going_on_from_weights_of_convolutions_begins_with_them() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 1, 6, 6))
+    y = np.arange(60) % 3
+    estimator = TargetSpaceClassifier(
+        conv_layers=[(3, 4, 2), (3, 4, None)], **(SMALL | {"lam": 10.0})
+    )
+    before = fit_quietly(estimator, X, y).predict_proba(X)
+    estimator.set_params(learning_rate_init=1e-14).partial_fit(X, y)
+    np.testing.assert_allclose(estimator.predict_proba(X), before, atol=1e-6)
+
+
+@for_both
 def test_without_warm_start_fit_begins_anew(kind: type) -> None:
     X, y = problem(kind)
     estimator = kind(**SMALL)

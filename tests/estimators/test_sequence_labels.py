@@ -16,6 +16,7 @@ from tests.estimators.sequence_support import (
     series,
     small,
     step_labels,
+    tokens,
 )
 from tests.estimators.support import (
     SeesData,
@@ -112,6 +113,22 @@ def test_weight_is_repetition(
     assert heavy.score(X, y, sample_weight=weight) == pytest.approx(
         heavy.score(X[order], y[order])
     )
+
+
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+def test_alpha_leaves_embeddings_alone(parameterization: str) -> None:
+    X, y = tokens()
+    settings: dict[str, Any] = {
+        "vocabulary_size": 8,
+        "embedding_dim": 3,
+        "parameterization": parameterization,
+        "batch_size": len(X),
+        "learning_rate_init": 1e-12,
+        "max_iter": 1,
+    }
+    start, decayed = (fitted(X, y, alpha=alpha, **settings) for alpha in (0.0, 6.0))
+    penalty = 0.5 * 6.0 * sum((w**2).sum() for w in start.coefs_) / len(X)
+    assert decayed.loss_ - start.loss_ == pytest.approx(penalty, rel=1e-6)
 
 
 @pytest.mark.parametrize("per_step", [False, True])

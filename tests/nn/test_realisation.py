@@ -282,7 +282,7 @@ def test_realised_module_as_a_file(tmp_path: Path) -> None:
     assert_all_close([loaded(PROBE)], [realised(PROBE)], 0)
     torch.save(realised.state_dict(), tmp_path / "weights.pt")
     other = perceptron(seed=4)
-    other.load_state_dict(torch.load(tmp_path / "weights.pt"))
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert_all_close([other(PROBE)], [realised(PROBE)], 0)
 
 

@@ -22,7 +22,7 @@ from sktarget.training import (
     TrainingSettings,
     train,
 )
-from tests.helpers import assert_all_close, normal, perceptron
+from tests.helpers import assert_all_close, normal, perceptron, seeded
 
 ROWS = 20
 NEVER = -math.inf  # As tol: every epoch is an improvement.
@@ -307,6 +307,39 @@ def test_twice_five_epochs_are_ten(options: dict[str, Any], space: str) -> None:
     assert len(log.loss_curve) == 10
     assert log.loss_curve[-1] < log.loss_curve[0]
     assert_all_close(parameters_again, parameters, 0)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("space", ["targets", "weights"])
+def test_penalty_counts_what_no_solve_gives(space: str) -> None:
+    class Mixed(nn.Module):
+        """Layers of all kinds: linear by itself or not, and not linear at all."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 4)
+            self.both = nn.Bilinear(4, 4, 2)
+            self.norm = nn.LayerNorm((1, 4))
+            self.words = nn.Embedding(5, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            h = self.norm(self.first(x)[:, None])[:, 0] + self.words.weight[0]
+            return self.both(h, h)
+
+    plain = seeded(Mixed())
+    net = plain
+    if space == "targets":
+        with pytest.warns(UserWarning, match=r"keep their weights.*both \(Bilinear\)"):
+            net = TargetSpace(plain, DATA.x, 1e-6)
+    weights = plain.first.weight, plain.both.weight
+    penalty = sum(w.square().sum().item() for w in weights)
+    losses = []
+    for alpha in (0.0, 3.0):
+        log = TrainingLog()
+        run(copy.deepcopy(net), log=log, max_iter=1, alpha=alpha)
+        losses += log.loss_curve
+    expected = pytest.approx(0.5 * 3.0 * penalty / ROWS, rel=1e-4)
+    assert losses[1] - losses[0] == expected
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -1,0 +1,67 @@
+"""From weights back to targets that a solve turns into these very weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sktarget.linalg import FactorisationError, factorise
+from sktarget.nn._solve import DesignOperator
+
+__all__ = ["right_inverse"]
+
+# Eigenvalues of the Gramian that are zero but for rounding, as parts of its trace.
+_NEGLIGIBLE = 1e-12
+
+
+def right_inverse(
+    operator: DesignOperator, inputs: Tensor, sums: Tensor, lam: float
+) -> Tensor:
+    """Find the targets whose ridge solution gives the sums S = AW.
+
+    Solving for ``T = S`` shrinks what A does along each of its singular vectors by
+    ``s² / (s² + λ)``.  So the targets are ``T = S + λ (AAᵀ)⁺ S``, of least norm among
+    all with this solution: ``Aᵀ T = (AᵀA + λI) W`` for a W in the range of Aᵀ.
+
+    Parameters
+    ----------
+    operator : DesignOperator
+        The products with A.
+    inputs : Tensor of shape (n̄_b, ...)
+        Inputs of the layer on X̄.
+    sums : Tensor of shape (n̄_b, ...)
+        The sums S that the layer gives on X̄.
+    lam : float
+        λ ≥ 0 of the solve.
+
+    Returns
+    -------
+    Tensor of the shape of `sums`
+        The targets T.
+
+    Raises
+    ------
+    FactorisationError
+        If the inputs are not finite.
+
+    Notes
+    -----
+    The solution is W itself where A has full column rank; otherwise its part in the
+    range of Aᵀ, which leaves S as it is.  Computed in double precision; what A gives
+    along singular vectors a millionth as strong as the others is left out.
+    """
+    if lam == 0:
+        return sums
+    rows, s = operator.rows(inputs.double()), operator.sums(sums.double())
+    gram = operator.gramian(rows, torch.float64)
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum()
+    if not trace.isfinite():
+        raise FactorisationError(f"the trace of the Gramian is {trace.item()}")
+    tiny = torch.finfo(torch.float64).tiny
+    factor = factorise(gram, (_NEGLIGIBLE * trace).clamp(min=tiny))
+    if operator.is_dual(rows):
+        z = operator.solve_dual(factor, s)
+    else:
+        weights = factor.solve(operator.correlate(rows, s))
+        z = operator.apply(rows, factor.solve(weights))
+    return (s + lam * z).reshape(sums.shape).to(sums.dtype)

@@ -1,0 +1,205 @@
+"""What the estimators by difference target propagation share: the course of a fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from sktarget.estimators._network import as_tensor, state_to_numpy
+from sktarget.estimators._preparation import TrainingRows, hidden_sizes
+from sktarget.propagation._base import PropagationEstimator
+from sktarget.propagation._difference import DifferenceTargetNetwork, FeedbackMap
+from sktarget.propagation._difference_parameters import DIFFERENCE_CONSTRAINTS
+from sktarget.propagation._network import TransmittingNetwork
+from sktarget.propagation._training import FeedbackNet
+from sktarget.training import TrainingLog, TrainingNet, TrainingSettings
+
+__all__ = ["BaseDifferenceTargetPropagation"]
+
+Array = NDArray[Any]
+
+# What belongs to the feedback maps, not to the network that predicts.
+_FEEDBACK = ("feedback_activation", "top_target")
+
+
+class BaseDifferenceTargetPropagation(PropagationEstimator):
+    """Base of the estimators that learn feedback maps."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = DIFFERENCE_CONSTRAINTS
+    out_activation_: str
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | ArrayLike = (100, 100),
+        *,
+        activation: str = "tanh",
+        feedback_activation: str = "tanh",
+        transmission: str = "identity",
+        top_target: str = "penultimate",
+        target_lr: float = 0.01,
+        noise: float = 0.1,
+        noise_decay: float | None = None,
+        input_noise: float = 0.0,
+        feedback_steps: int = 1,
+        feedback_order: str = "batch",
+        difference: bool = True,
+        learn_feedback: bool = True,
+        weight_init: str = "orthogonal",
+        solver: str = "adam",
+        learning_rate_init: float | str = "auto",
+        feedback_learning_rate_init: float = 1e-3,
+        momentum: float = 0.0,
+        batch_size: int = 100,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        n_samples_predict: int = 100,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | str = "auto",
+        device: str = "auto",
+        callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.feedback_activation = feedback_activation
+        self.transmission = transmission
+        self.top_target = top_target
+        self.target_lr = target_lr
+        self.noise = noise
+        self.noise_decay = noise_decay
+        self.input_noise = input_noise
+        self.feedback_steps = feedback_steps
+        self.feedback_order = feedback_order
+        self.difference = difference
+        self.learn_feedback = learn_feedback
+        self.weight_init = weight_init
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.feedback_learning_rate_init = feedback_learning_rate_init
+        self.momentum = momentum
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.n_samples_predict = n_samples_predict
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+
+    @property
+    def _training_net(self) -> Callable[..., TrainingNet]:  # type: ignore[override]
+        return partial(
+            FeedbackNet,
+            feedback_steps=self.feedback_steps if self.learn_feedback else 0,
+            feedback_order=self.feedback_order,
+            noise_decay=self.noise_decay,
+        )
+
+    def _check_parameters(self, incremental: bool) -> None:
+        super()._check_parameters(incremental)
+        n_hidden = len(hidden_sizes(self.hidden_layer_sizes))
+        if self.top_target == "penultimate":
+            self._warn_of_one_layer(n_hidden)
+
+    def _describe_architecture(self, X: Array) -> dict[str, Any]:
+        samples = self.transmission == "bernoulli"
+        return {
+            "n_inputs": X.shape[1],
+            "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
+            "n_outputs": self.n_outputs_,
+            "activation": "logistic" if samples else self.activation,
+            "transmission": self.transmission,
+            "weight_init": self.weight_init,
+            "out_activation": self.out_activation_,
+            "n_passes": self.n_samples_predict,
+            "feedback_activation": self.feedback_activation,
+            "top_target": self.top_target,
+        }
+
+    def _build(
+        self,
+        architecture: dict[str, Any],
+        dtype: torch.dtype,
+        generator: torch.Generator | None = None,
+    ) -> TransmittingNetwork:
+        kept = {k: v for k, v in architecture.items() if k not in _FEEDBACK}
+        return TransmittingNetwork(**kept, generator=generator, dtype=dtype)
+
+    def _start(
+        self, rows: TrainingRows, generator: torch.Generator, seed: int
+    ) -> nn.Module:
+        self._architecture = self._describe_architecture(rows.X)
+        dtype = as_tensor(rows.X[:0]).dtype
+        module = self._build(self._architecture, dtype, generator)
+        return self._with_feedback(module, generator, seed)
+
+    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
+        assert isinstance(module, TransmittingNetwork)
+        network = self._with_feedback(module, torch.Generator(), seed)
+        network.reconstruction_curve = self.reconstruction_curve_.tolist()
+        with torch.no_grad():
+            for k, linear in enumerate(_linear_parts(network)):
+                linear.weight.copy_(as_tensor(self.feedback_coefs_[k].T))
+                linear.bias.copy_(as_tensor(self.feedback_intercepts_[k]))
+        return network
+
+    def _with_feedback(
+        self, module: TransmittingNetwork, generator: torch.Generator, seed: int
+    ) -> DifferenceTargetNetwork:
+        return DifferenceTargetNetwork(
+            module,
+            feedback_activation=self.feedback_activation,
+            target_lr=self.target_lr,
+            top_target=self.top_target,
+            noise=self.noise,
+            input_noise=self.input_noise,
+            difference=self.difference,
+            weight_init=self.weight_init,
+            generator=generator,
+            seed=seed,
+        )
+
+    def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
+        return self._propagation_settings(
+            n_samples,
+            incremental,
+            describe=["feedback_learning_rate_init", "target_lr"],
+            rates={"feedback.*": float(self.feedback_learning_rate_init)},
+        )
+
+    def _fitted_attributes(
+        self, network: nn.Module, log: TrainingLog, n_iter: int
+    ) -> dict[str, Any]:
+        assert isinstance(network, DifferenceTargetNetwork)
+        linear = _linear_parts(network)
+        # An epoch that diverged has no loss, and so no row here.
+        curve = network.reconstruction_curve[: len(log.loss_curve)]
+        shape = (len(curve), len(linear))
+        return super()._fitted_attributes(network, log, n_iter) | {
+            "feedback_coefs_": [state_to_numpy(g.weight.T) for g in linear],
+            "feedback_intercepts_": [state_to_numpy(g.bias) for g in linear],
+            "reconstruction_curve_": np.array(curve, dtype=np.float64).reshape(shape),
+        }
+
+
+def _linear_parts(network: DifferenceTargetNetwork) -> list[nn.Linear]:
+    maps = (g for g in network.feedback if isinstance(g, FeedbackMap))
+    return [g.linear for g in maps]

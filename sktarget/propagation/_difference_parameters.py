@@ -1,0 +1,84 @@
+"""Parameters of difference target propagation: what each means and may be."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sktarget.architectures import ACTIVATIONS
+from sktarget.propagation._base import SHARED_CONSTRAINTS, SHARED_DOCS
+
+__all__ = ["DIFFERENCE_CONSTRAINTS", "DIFFERENCE_DOCS"]
+
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+_COUNT = Interval(Integral, 1, None, closed="left")
+DIFFERENCE_CONSTRAINTS: dict[str, list[Any]] = {
+    **SHARED_CONSTRAINTS,
+    "hidden_layer_sizes": ["array-like", _COUNT],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "feedback_activation": [StrOptions(set(ACTIVATIONS))],
+    "transmission": [StrOptions({"identity", "sign", "bernoulli"})],
+    "top_target": [StrOptions({"penultimate", "output"})],
+    "noise": [_NOT_NEGATIVE],
+    "noise_decay": [_POSITIVE, None],
+    "input_noise": [_NOT_NEGATIVE],
+    "feedback_steps": [_COUNT],
+    "feedback_order": [StrOptions({"batch", "epoch"})],
+    "feedback_learning_rate_init": [_POSITIVE],
+    "difference": ["boolean"],
+    "learn_feedback": ["boolean"],
+    "solver": [StrOptions({"adam", "sgd", "rmsprop_centered"})],
+    "n_samples_predict": [_COUNT],
+}
+"""Constraints on the parameters that both estimators have."""
+
+DIFFERENCE_DOCS = SHARED_DOCS | {
+    "activation": """{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
+default={default}
+    Activation of the hidden layers.  Those of ``transmission="bernoulli"`` are
+    logistic, whatever is said here, since their values are probabilities.""",
+    "feedback_activation": """str, default={default}
+    Activation of the feedback maps, of the same names.""",
+    "transmission": """{"identity", "sign", "bernoulli"}, default={default}
+    What hidden units hand on: their values; between hidden layers the signs of their
+    values; or samples, 1 with the value as probability and 0 otherwise.""",
+    "top_target": """{"penultimate", "output"}, default={default}
+    Layer with the first target.  ``"penultimate"``, the last hidden layer: the output
+    layer learns by the gradient of the loss.  ``"output"``: the outputs before any
+    softmax get the first target.""",
+    "target_lr": """float, default={default}
+    η_s ≥ 0: the first target is this step down the gradient of each row's *own* loss,
+    so that it does not depend on the size of a mini-batch.  Where a publication
+    multiplies the gradient of the mean loss, divide its η by the rows of its batch.
+    Of squared errors, the loss is half the mean over outputs.""",
+    "noise": """float, default={default}
+    σ, standard deviation of the noise on the values that feedback maps learn from.""",
+    "noise_decay": """float or None, default={default}
+    Epochs in which the noise halves, as σ / (1 + epoch / noise_decay); None keeps
+    it.""",
+    "input_noise": """float, default={default}
+    Standard deviation of the noise on the inputs in training.""",
+    "feedback_steps": """int, default={default}
+    Steps of the feedback maps for each step of the network.""",
+    "feedback_order": """{"batch", "epoch"}, default={default}
+    Train feedback before every step of the network on the same mini-batch, or in a
+    pass of its own at the beginning of every epoch.""",
+    "difference": """bool, default={default}
+    The difference correction.  Without it this is plain target propagation, which
+    fails in deep networks.""",
+    "learn_feedback": """bool, default={default}
+    Without it feedback maps keep their initial weights, as a control.""",
+    "solver": """{"adam", "sgd", "rmsprop_centered"}, default={default}
+    Optimiser of the network and, with a state of its own, of the feedback maps.
+    ``"rmsprop_centered"`` is RMSprop with centred second moments, 0.001 under the
+    root, and momentum 0.9.""",
+    "feedback_learning_rate_init": """float, default={default}
+    Step size of the feedback maps' weights.""",
+    "n_samples_predict": """int, default={default}
+    Passes with samples over which ``transmission="bernoulli"`` averages its
+    predictions.""",
+}
+"""Texts for the section "Parameters" of their docstrings."""

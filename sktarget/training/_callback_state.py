@@ -1,0 +1,228 @@
+"""What the user's callbacks have learnt, in plain values, for a run to go on from.
+
+The checkpoints of skorch hold network, optimiser and history, not the callbacks.  By
+its convention, what a callback takes when it is made are its parameters, which whoever
+starts the run again gives again; everything else that it holds is its state.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import torch
+from skorch.callbacks import Callback, TrainEndCheckpoint
+from torch import Tensor
+
+from sktarget import _archive
+from sktarget.training._state import describe_value, state_to_numpy
+
+__all__ = ["callback_states", "pack", "restore_callbacks", "unpack"]
+
+Named = Iterable[tuple[str, Callback]]
+
+
+def callback_states(callbacks: Named) -> dict[str, dict[str, Any]]:
+    """Give the states of callbacks in plain values.
+
+    Parameters
+    ----------
+    callbacks : iterable of (str, Callback)
+        Callbacks and the names that a net knows them by.
+
+    Returns
+    -------
+    dict of str to dict
+        By name: ``kind``, the class; ``parameters``, in words; and ``state``, None
+        where the callback holds what plain values cannot stand for.
+    """
+    return {name: _describe(callback) for name, callback in callbacks if _has(callback)}
+
+
+def restore_callbacks(
+    callbacks: Named, kept: dict[str, dict[str, Any]], path: str
+) -> bool:
+    """Put callbacks into the states given by :func:`callback_states`.
+
+    Parameters
+    ----------
+    callbacks : iterable of (str, Callback)
+        Callbacks whose ``on_train_begin`` has been called.  Those that nothing was kept
+        of, because they are new, stay as they are.
+    kept : dict of str to dict
+        What was kept.
+    path : str
+        Where it was kept, for messages.
+
+    Returns
+    -------
+    bool
+        Whether a schedule goes on, so that the rates are to be those of before.
+
+    Warns
+    -----
+    UserWarning
+        If a callback begins anew: its state could not be kept, or it has other
+        parameters than before.
+    """
+    schedules = False
+    for name, callback in callbacks:
+        before = kept.get(name)
+        if before is None or before["kind"] != _kind(callback):
+            continue
+        reason = ""
+        if before["parameters"] != _parameters(callback):
+            reason = "it has other parameters than before"
+        elif before["state"] is None:
+            reason = (
+                "it holds what cannot be kept, for want of methods state_dict and "
+                "load_state_dict"
+            )
+        if reason:
+            warnings.warn(
+                f"checkpoint={path!r} goes on, but the callback {name!r} begins anew: "
+                f"{reason}. The fit will not end as it would have undisturbed",
+                stacklevel=2,
+            )
+        else:
+            schedules |= _restore(callback, before["state"])
+    return schedules
+
+
+# -- one callback ----------------------------------------------------------------------
+
+
+def _has(callback: Callback) -> bool:
+    """Tell whether a callback has a state at all: some of skorch's only report."""
+    reports = type(callback).__module__ == "skorch.callbacks.logging"
+    return not reports and type(callback) is not TrainEndCheckpoint
+
+
+def _describe(callback: Callback) -> dict[str, Any]:
+    state = pack(_state(callback))
+    return {
+        "kind": _kind(callback),
+        "parameters": _parameters(callback),
+        "state": state if _archive.is_plain(state) else None,
+    }
+
+
+def _kind(callback: Callback) -> str:
+    return f"{type(callback).__module__}.{type(callback).__qualname__}"
+
+
+def _parameters(callback: Callback) -> dict[str, str]:
+    if _keeps_itself(callback):
+        return {}
+    held = vars(callback)
+    return {k: describe_value(held[k]) for k in _parameter_names(callback)}
+
+
+def _parameter_names(callback: Callback) -> list[str]:
+    taken = inspect.signature(type(callback)).parameters
+    any_name = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    return [
+        name
+        for name in vars(callback)
+        if name in taken or (any_name and not name.endswith("_"))
+    ]
+
+
+def _state(callback: Callback) -> dict[str, Any]:
+    """Give all that is no parameter; of objects with a state of their own, that."""
+    if _keeps_itself(callback):
+        return {"": callback.state_dict()}
+    parameters = _parameter_names(callback)
+    state = {}
+    for name, value in vars(callback).items():
+        if name in parameters or isinstance(
+            value, type | FunctionType | BuiltinFunctionType
+        ):
+            continue
+        packed = value.state_dict() if _keeps_itself(value) else value
+        # Such as the scorer that was made of a parameter `scoring`.
+        if _archive.is_plain(pack(packed)) or name.rstrip("_") not in parameters:
+            state[name] = packed
+    return state
+
+
+def _restore(callback: Callback, state: dict[str, Any]) -> bool:
+    """Take a state up; tell whether a part with a state of its own was among it."""
+    found = unpack(state)
+    if _keeps_itself(callback):
+        callback.load_state_dict(found[""])
+        return True
+    schedules = False
+    for name, value in found.items():
+        part: Any = getattr(callback, name, None)
+        if _keeps_itself(part):
+            part.load_state_dict(value)
+            schedules = True
+        else:
+            setattr(callback, name, value)
+    return schedules
+
+
+def _keeps_itself(value: Any) -> bool:
+    return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
+
+
+# -- plain values ----------------------------------------------------------------------
+
+
+def pack(value: Any) -> Any:
+    """Turn what archives do not know, tensors among others, into what they do.
+
+    Parameters
+    ----------
+    value : object
+        Nested dicts, lists, tuples, sets, counters, tensors and plain values.
+
+    Returns
+    -------
+    object
+        Plain values, where all that was nested could be turned into such.
+    """
+    match value:
+        case Tensor():
+            return {"tensor": state_to_numpy(value)}
+        case Counter():
+            return {"counter": pack(dict(value))}
+        case dict():
+            return {"dict": {key: pack(inner) for key, inner in value.items()}}
+        case set() | frozenset():
+            return {"set": [pack(inner) for inner in sorted(value, key=repr)]}
+        case list() | tuple() if type(value) in (list, tuple):
+            return type(value)(pack(inner) for inner in value)
+    return value
+
+
+def unpack(value: Any) -> Any:
+    """Undo :func:`pack`.
+
+    Parameters
+    ----------
+    value : object
+        What :func:`pack` has given.
+
+    Returns
+    -------
+    object
+        What it was given.
+    """
+    match value:
+        case {"tensor": array}:
+            return torch.as_tensor(array)
+        case {"counter": counts}:
+            return Counter(unpack(counts))
+        case {"dict": inner}:
+            return {key: unpack(v) for key, v in inner.items()}
+        case {"set": members}:
+            return {unpack(member) for member in members}
+        case list() | tuple():
+            return type(value)(unpack(inner) for inner in value)
+    return value

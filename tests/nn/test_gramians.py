@@ -1,0 +1,95 @@
+"""Gramians of patches, gathered or from the autocorrelation of maps."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sktarget.nn._autocorrelation import same_gramian
+from sktarget.nn._patches import Window, patch_gramian, patches
+from sktarget.nn._spectrum import autocorrelation
+from tests import reference
+from tests.helpers import normal
+
+F64 = torch.float64
+
+
+def make_maps(*extents: int) -> Tensor:
+    return normal(7, 4, *extents) + 0.5
+
+
+@pytest.mark.parametrize(
+    ("extents", "kernel"),
+    [
+        ((7,), (3,)),
+        ((150,), (9,)),
+        ((2,), (5,)),
+        ((6, 7), (3, 3)),
+        ((6, 5), (1, 5)),
+        ((1, 1), (3, 3)),
+        ((2, 3), (5, 7)),
+        ((50, 7), (3, 3)),
+        ((45, 90), (5, 3)),
+        ((70, 41), (15, 1)),
+        ((4, 5, 3), (3, 3, 3)),
+        ((4, 5, 6), (3, 1, 5)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ones", [False, True])
+def test_autocorrelation_and_patches_agree(
+    extents: tuple[int, ...], kernel: tuple[int, ...], ones: bool
+) -> None:
+    maps = make_maps(*extents).movedim(1, -1)
+    n = len(kernel)
+    window = Window(kernel, (1,) * n, tuple(k // 2 for k in kernel), (1,) * n)
+    assert window.is_same()
+    expected = patch_gramian(maps, window, F64, ones=ones)[0]
+    ours = same_gramian(maps, kernel, F64, ones=ones)
+    scale = expected.diagonal().max()
+    torch.testing.assert_close((ours / scale).tril(), (expected / scale).tril())
+
+
+def test_autocorrelation_is_its_definition() -> None:
+    maps = make_maps(4, 5).movedim(1, -1)
+    lags = autocorrelation(maps, (1, 1), F64)
+    assert lags.shape == (5, 5, 4, 4)
+    shifted = maps[:, 1:, :3].flatten(0, 2)
+    expected = maps[:, :3, 2:].flatten(0, 2).T @ shifted
+    torch.testing.assert_close(lags[2 + 1, 2 - 2], expected)
+
+
+def test_patch_gramian_does_not_depend_on_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    maps = make_maps(6, 5).movedim(1, -1)
+    window = Window((3, 2), (2, 1), (1, 0), (1, 2))
+    whole = patch_gramian(maps, window, F64, ones=True, groups=2)
+    monkeypatch.setattr("sktarget.nn._patches._SLICE", 1)
+    sliced = patch_gramian(maps, window, F64, ones=True, groups=2)
+    torch.testing.assert_close(whole, sliced)
+
+
+def test_patches_are_rows_of_the_reference() -> None:
+    maps = make_maps(6, 5)
+    window = Window((3, 2), (2, 1), (1, 0), (1, 2))
+    ours = patches(maps.movedim(1, -1), window)[0].unflatten(1, (6, 4)).mT.flatten(1)
+    padding = ((1, 1), (0, 0))
+    expected = reference.patches(maps.numpy(), (3, 2), (2, 1), padding, (1, 2))
+    np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("decade", range(-3, 5))
+def test_gramian_in_single_precision_keeps_what_lies_at_the_border(
+    decade: int,
+) -> None:
+    # Were border terms lost in the difference, the interior would show it.
+    torch.manual_seed(0)
+    maps = torch.rand(20, 8, 8, 4)
+    maps[:, 0] *= 10.0**decade
+    maps[:, :, -1] *= 10.0 ** (decade / 2)
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1))
+    exact = patch_gramian(maps, window, F64, ones=True)[0]
+    ours = same_gramian(maps, (3, 3), torch.float32, ones=True)
+    error = (ours - exact).tril().abs().max() / exact.diagonal().sum()
+    assert error < 8 * torch.finfo(torch.float32).eps
