@@ -127,7 +127,7 @@ class TargetSpace(nn.Module):
         untangling: str = "scu",
     ) -> None:
         super().__init__()
-        lams = _read_lam(lam)
+        _read_lam(lam)
         if untangling not in ("scu", "ocu"):
             raise ValueError(f"untangling must be 'scu' or 'ocu', got {untangling!r}")
         if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
@@ -139,12 +139,12 @@ class TargetSpace(nn.Module):
             )
         self.untangling = untangling
         self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = replace_layers(copy.deepcopy(module), lams[0])
+        self.module, self._layers = replace_layers(copy.deepcopy(module), 0.0)
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
         self._adopt_weights()
-        self.lam = lam  # Each its own: their order was not known before they ran.
+        self.lam = lam
         self._batch_key: Any = None
         self._realised_key: Any = None
         self.train(module.training)
@@ -158,15 +158,15 @@ class TargetSpace(nn.Module):
     @lam.setter
     def lam(self, lam: float | Sequence[float]) -> None:
         lams = _read_lam(lam)
-        if len(lams) not in {1, len(self._maps)}:
+        if lams.ndim and len(lams) != len(self._maps):
             raise ValueError(
                 f"lam gives {len(lams)} values, but the network has "
                 f"{len(self._maps)} target layers: give one for each, or a single one "
                 f"for all; the layers are {', '.join(map(repr, self._maps))}"
             )
-        lams = lams * len(self._maps) if len(lams) == 1 else lams
-        for layer, own in zip(self._maps.values(), lams, strict=True):
-            layer.lam = own
+        own = lams.expand(len(self._maps)).tolist()
+        for layer, value in zip(self._maps.values(), own, strict=True):
+            layer.lam = value
 
     # -- targets ---------------------------------------------------------------------
 
@@ -467,11 +467,17 @@ class TargetSpace(nn.Module):
         )
 
 
-def _read_lam(lam: float | Sequence[float]) -> list[float]:
-    """Check λ, and give it as a list of one, or of one a layer."""
-    lams: list[float] = torch.as_tensor(lam, dtype=torch.float64).flatten().tolist()
-    if not lams or not all(0 <= own < float("inf") for own in lams):
-        raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
+def _read_lam(lam: float | Sequence[float]) -> Tensor:
+    """Check λ, and give it as a tensor without axes, or with one."""
+    try:
+        lams = torch.as_tensor(lam, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        lams = torch.tensor(torch.nan)
+    if lams.ndim > 1 or not ((lams >= 0) & lams.isfinite()).all():
+        raise ValueError(
+            f"lam must be finite and at least 0, got {lam!r}: give one number, or one "
+            "for each target layer"
+        )
     return lams
 
 

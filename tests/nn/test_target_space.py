@@ -221,7 +221,7 @@ def test_skorch_classifier() -> None:
 # --- Errors ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lam", [-1e-9, math.nan, math.inf, [], [1.0, -1.0]])
+@pytest.mark.parametrize("lam", [-1e-9, math.nan, math.inf, [1.0, -1.0], [[1.0]]])
 def test_bad_lam(lam: Any) -> None:
     with pytest.raises(ValueError, match="lam must be finite and at least 0, got"):
         TargetSpace(perceptron(), normal(4, 3), lam)
