@@ -258,7 +258,7 @@ class BaseTargetSpace(NetworkEstimator):
         layers = network.target_layers().values()
         if self._images is None:
             return _rules.auto_lam(len(network.fixed_batch), len(layers))
-        return _rules.auto_image_lam([layer.n_rows for layer in layers])
+        return [_rules.auto_image_lam(la.n_rows, la.n_columns) for la in layers]
 
     def _auto_rate(self) -> float:
         images = self._images is not None

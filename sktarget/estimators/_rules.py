@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 __all__ = [
     "auto_batch_size",
@@ -29,14 +28,15 @@ def auto_lam(n_fixed: int, n_layers: int) -> float:
     return max(1e-3 * n_fixed, max(8.0, 1e-2 * n_fixed) / n_layers)
 
 
-def auto_image_lam(rows: Sequence[int]) -> list[float]:
-    """λ = 2 √rows of each layer, to which every pixel of its maps on X̄ is a row.
+def auto_image_lam(n_rows: int, n_columns: int) -> float:
+    """λ = 2 √max(rows, columns) of a layer of a network for images.
 
-    That lies in the midst of the eigenvalues of the Gramians, most of which grow less
-    than the rows do: neighbouring pixels repeat each other.  Where λ lies far above
-    them a layer hardly moves, far below them it follows the noise of mini-batches.
+    To a convolution every pixel of its maps on X̄ is a row.  This lies in the midst of
+    the eigenvalues of the Gramians, most of which grow less than the rows do:
+    neighbouring pixels repeat each other.  Where λ lies far above them a layer hardly
+    moves, far below them it follows the noise of mini-batches.
     """
-    return [2 * math.sqrt(n) for n in rows]
+    return 2 * math.sqrt(max(n_rows, n_columns))
 
 
 def auto_fixed_batch_size(n_samples: int, widest: int, n_pixels: int = 1) -> int:
