@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -50,7 +49,7 @@ class BaseTargetSpace(NetworkEstimator):
         hidden_layer_sizes: int | ArrayLike = (100,),
         *,
         activation: str = "tanh",
-        lam: float | str = "auto",
+        lam: float | str | Sequence[float] = "auto",
         fixed_batch_size: int | str | None = "auto",
         fixed_batch: str | ArrayLike = "sample",
         untangling: str = "scu",
@@ -240,16 +239,16 @@ class BaseTargetSpace(NetworkEstimator):
         keep_weights: bool = False,
     ) -> TargetSpace:
         """Choose X̄ and λ; take targets from the given weights."""
-        fixed = self._choose_fixed_batch(module, rows, seed)
-        lam = self._auto_lam(module, fixed) if self.lam == "auto" else self.lam
-        self.lam_ = float(lam)
-        return TargetSpace(
-            module,
-            as_tensor(fixed),
-            self.lam_,
-            self.untangling,
-            keep_weights=keep_weights,
-        )
+        fixed = as_tensor(self._choose_fixed_batch(module, rows, seed))
+        network = TargetSpace(module, fixed, untangling=self.untangling)
+        lam = self.lam
+        network.lam = self._auto_lam(network) if isinstance(lam, str) else lam
+        self.lam_ = network.lam
+        if keep_weights:
+            return TargetSpace(
+                module, fixed, self.lam_, self.untangling, keep_weights=True
+            )
+        return network
 
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
@@ -264,9 +263,11 @@ class BaseTargetSpace(NetworkEstimator):
             rows, self.fixed_batch, self.fixed_batch_size, widest, seed
         )
 
-    def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
-        n_layers = max(1, len(_columns(module)))
-        return _rules.auto_lam(len(fixed), n_layers, math.prod(fixed.shape[2:]))
+    def _auto_lam(self, network: TargetSpace) -> float | Sequence[float]:
+        layers = network.target_layers().values()
+        if self._images is None:
+            return _rules.auto_lam(len(network.fixed_batch), len(layers))
+        return [_rules.auto_image_lam(la.n_rows, la.n_columns) for la in layers]
 
     def _auto_rate(self) -> float:
         images = self._images is not None
@@ -291,9 +292,9 @@ class BaseTargetSpace(NetworkEstimator):
         if not hasattr(self, "targets_"):
             return self._to_targets(module, rows, seed, keep_weights=True)
         fixed = self._kept_fixed_batch()
-        if self.lam != "auto":
-            self.lam_ = float(self.lam)
-        network = TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
+        lam = self.lam_ if isinstance(self.lam, str) else self.lam
+        network = TargetSpace(module, as_tensor(fixed), lam, self.untangling)
+        self.lam_ = network.lam
         with torch.no_grad():
             layers = network.target_layers().values()
             for layer, kept in zip(layers, self.targets_, strict=True):
@@ -319,7 +320,8 @@ class BaseTargetSpace(NetworkEstimator):
             rate = self._auto_rate()
         described = [f"learning_rate_init={rate:g}"]
         if self.parameterization == "targets":
-            described.insert(0, f"lam={self.lam_:g}")
+            lams = np.atleast_1d(self.lam_)
+            described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
         return TrainingSettings(
             solver=self.solver,
             learning_rate_init=float(rate),

@@ -41,8 +41,8 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         `shortcuts` the input comes first, then the earlier layers in order.  A
         convolution's n_in is channels × height × width of its kernel, the channel the
         slowest.
-    lam_ : float
-        The λ used.
+    lam_ : float or tuple of float
+        The λ used; one a layer where they differ.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch, penalties included.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
@@ -103,7 +103,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         hidden_layer_sizes: int | ArrayLike = (100,),
         *,
         activation: str = "tanh",
-        lam: float | str = "auto",
+        lam: float | str | Sequence[float] = "auto",
         fixed_batch_size: int | str | None = "auto",
         fixed_batch: str | ArrayLike = "sample",
         untangling: str = "scu",

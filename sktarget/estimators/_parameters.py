@@ -21,7 +21,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
         Interval(Integral, 1, None, closed="left"),
     ],
     "activation": [StrOptions(set(ACTIVATIONS))],
-    "lam": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+    "lam": [
+        StrOptions({"auto"}),
+        Interval(Real, 0, None, closed="left"),
+        "array-like",
+    ],
     "fixed_batch_size": [
         StrOptions({"auto"}),
         Interval(Integral, 1, None, closed="left"),
@@ -82,10 +86,11 @@ _DOCS = {
     "activation": """{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.""",
-    "lam": """float or "auto", default={default}
+    "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets and is no weight decay; that is `alpha`.  ``"auto"``
-    grows with the rows of X̄, see :ref:`defaults`.""",
+    grows with the rows of X̄, see :ref:`defaults`.  Several numbers give every layer
+    its own, in the order of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
     together with a `batch_size` of all rows, one pass then serves both.""",

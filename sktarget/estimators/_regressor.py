@@ -24,8 +24,8 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
         `shortcuts` the input comes first, then the earlier layers in order.  A
         convolution's n_in is channels × height × width of its kernel, the channel the
         slowest.
-    lam_ : float
-        The λ used.
+    lam_ : float or tuple of float
+        The λ used; one a layer where they differ.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch, penalties included.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float

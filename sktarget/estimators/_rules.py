@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = [
     "auto_batch_size",
     "auto_fixed_batch_size",
     "auto_fixed_length",
     "auto_fixed_sequences",
+    "auto_image_lam",
     "auto_lam",
     "auto_patience",
     "auto_rate",
@@ -15,16 +18,25 @@ __all__ = [
 ]
 
 
-def auto_lam(n_fixed: int, n_layers: int, n_pixels: int = 1) -> float:
-    """λ = max(0.001 n̄_b, max(8, 0.01 n̄_b) / layers); for images 0.004 n̄_b × pixels.
+def auto_lam(n_fixed: int, n_layers: int) -> float:
+    """λ = max(0.001 n̄_b, max(8, 0.01 n̄_b) / layers).
 
     The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
     that many layers bear less of it; and with a small λ the solve on a handful of rows
-    follows them to the letter.  To a convolution every pixel is a row.
+    follows them to the letter.
     """
-    if n_pixels > 1:
-        return 4e-3 * n_fixed * n_pixels
     return max(1e-3 * n_fixed, max(8.0, 1e-2 * n_fixed) / n_layers)
+
+
+def auto_image_lam(n_rows: int, n_columns: int) -> float:
+    """λ = 2 √max(rows, columns) of a layer of a network for images.
+
+    To a convolution every pixel of its maps on X̄ is a row.  This lies in the midst of
+    the eigenvalues of the Gramians, most of which grow less than the rows do:
+    neighbouring pixels repeat each other.  Where λ lies far above them a layer hardly
+    moves, far below them it follows the noise of mini-batches.
+    """
+    return 2 * math.sqrt(max(n_rows, n_columns))
 
 
 def auto_fixed_batch_size(n_samples: int, widest: int, n_pixels: int = 1) -> int:
@@ -74,7 +86,7 @@ def auto_rate(solver: str, parameterization: str, images: bool = False) -> float
     """
     if parameterization == "weights":
         return 0.1 if solver == "sgd" else 1e-3
-    return (1.0 if solver == "sgd" else 1e-2) * (10 if images else 1)
+    return (1.0 if solver == "sgd" else 1e-2) * (5 if images else 1)
 
 
 def auto_recurrent_rate(solver: str, parameterization: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from sktarget.estimators._sequence_classification import NetworkSequenceClassifi
 from sktarget.estimators._sequence_rows import (
     choose_fixed_sequences,
 )
+from sktarget.nn import TargetSpace
 
 __all__ = ["TargetSpaceSequenceClassifier"]
 
@@ -100,8 +101,8 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         Realised weights (n_in, n_out) and biases (n_out,) of each recurrent layer and
         direction, then of each exit layer.  The inputs of a recurrent layer are its
         inputs proper and the states of the step before.
-    lam_ : float
-        The λ used.
+    lam_ : float or tuple of float
+        The λ used; one a layer where they differ.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch, penalties included.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
@@ -200,7 +201,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         embedding_dim: int = 32,
         fixed_sequence_length: int | str | None = "auto",
         activation: str = "tanh",
-        lam: float | str = "auto",
+        lam: float | str | Sequence[float] = "auto",
         fixed_batch_size: int | str | None = "auto",
         fixed_batch: str | ArrayLike = "sample",
         untangling: str = "scu",
@@ -352,8 +353,9 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         self._fixed_batch_is_all = fixed is rows.X
         return fixed
 
-    def _auto_lam(self, module: nn.Module, fixed: Array) -> float:
-        return _rules.auto_recurrent_lam(fixed.shape[0] * fixed.shape[1])
+    def _auto_lam(self, network: TargetSpace) -> float:
+        n_sequences, n_steps, _ = network.fixed_batch.shape
+        return _rules.auto_recurrent_lam(n_sequences * n_steps)
 
     def _auto_rate(self) -> float:
         return _rules.auto_recurrent_rate(self.solver, self.parameterization)

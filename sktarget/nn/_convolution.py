@@ -234,6 +234,10 @@ class TargetConv(TargetLayer):
     def operator(self) -> ConvOperator:
         return self._operator
 
+    @property
+    def n_rows(self) -> int:
+        return self.targets[:, 0].numel()
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the layer's sums, after padding that a convolution cannot do."""
         n_axes = len(self._operator.window.kernel) + 2

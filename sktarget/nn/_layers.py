@@ -47,6 +47,16 @@ class TargetMap(nn.Module):
         self._first: tuple[Any, Solution] | None = None
         self._plan: SolvePlan | None = None
 
+    @property
+    def n_rows(self) -> int:
+        """The rows of the solve: patterns of X̄, times their pixels or steps."""
+        return self.targets[..., 0].numel()
+
+    @property
+    def n_columns(self) -> int:
+        """The columns of the solve, as the present weights have them."""
+        return self.weight.numel() * self.n_rows // self.targets.numel()
+
     def without_bias(self, matrix: Tensor) -> Tensor:
         """Leave the row of biases out of the matrix W."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -43,8 +43,9 @@ class TargetSpace(nn.Module):
         X̄, the inputs on which the targets are defined, in the layout in which the
         module takes them.  It never changes during training.  At least as many rows as
         the widest layer has inputs are advisable; time steps count as rows.
-    lam : float, default=1e-3
-        λ ≥ 0 of Eq. 7, the ridge of every solve; not a weight decay.
+    lam : float or sequence of float, default=1e-3
+        λ ≥ 0 of Eq. 7, the ridge of every solve; not a weight decay.  A sequence gives
+        every target layer its own, in the order of :meth:`target_layers`.
     untangling : {"scu", "ocu"}, default="scu"
         Sequential cascade untangling (Alg. 2) hands the sums really met on X̄ to the
         next layer, the optimistic kind (Eq. 8) hands on the targets.
@@ -62,8 +63,9 @@ class TargetSpace(nn.Module):
     Raises
     ------
     ValueError
-        If `lam` is negative or not finite, `untangling` unknown, `fixed_batch` empty
-        or not floating point, or if no layer of `module` can be learnt by targets.
+        If `lam` is negative or not finite, or not one number a target layer,
+        `untangling` unknown, `fixed_batch` empty or not floating point, or if no layer
+        of `module` can be learnt by targets.
     RuntimeError
         If a layer runs twice in one pass; the message names it.  (A recurrent layer
         may: it then applies the weights that its first run was solved for.)
@@ -126,14 +128,13 @@ class TargetSpace(nn.Module):
         self,
         module: nn.Module,
         fixed_batch: Tensor,
-        lam: float = 1e-3,
+        lam: float | Sequence[float] = 1e-3,
         untangling: str = "scu",
         *,
         keep_weights: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 <= lam < float("inf"):
-            raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
+        _read_lam(lam)
         if untangling not in ("scu", "ocu"):
             raise ValueError(f"untangling must be 'scu' or 'ocu', got {untangling!r}")
         if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
@@ -145,8 +146,7 @@ class TargetSpace(nn.Module):
             )
         self.untangling = untangling
         self.register_buffer("fixed_batch", fixed_batch.detach())
-        self._lam = float(lam)
-        self.module, self._layers = replace_layers(module, self._lam)
+        self.module, self._layers = replace_layers(module, 0.0)
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
@@ -154,6 +154,7 @@ class TargetSpace(nn.Module):
         for target_map in self._maps.values():
             target_map.stage = self._stage
         self._adopt_weights()
+        self.lam = lam
         if keep_weights:
             self._record(exact=True)
         self._dropouts = [m for m in self.module.modules() if isinstance(m, _DropoutNd)]
@@ -162,17 +163,23 @@ class TargetSpace(nn.Module):
         self.train(module.training)
 
     @property
-    def lam(self) -> float:
-        """The λ of every solve; it may be changed at any time."""
-        return self._lam
+    def lam(self) -> float | tuple[float, ...]:
+        """The λ of the solves, one a layer where they differ; it may be changed."""
+        lams = tuple(layer.lam for layer in self._maps.values())
+        return lams[0] if len(set(lams)) == 1 else lams
 
     @lam.setter
-    def lam(self, lam: float) -> None:
-        if not 0 <= lam < float("inf"):
-            raise ValueError(f"lam must be finite and at least 0, got {lam!r}")
-        self._lam = float(lam)
-        for layer in self._maps.values():
-            layer.lam = self._lam
+    def lam(self, lam: float | Sequence[float]) -> None:
+        lams = _read_lam(lam)
+        if lams.ndim and len(lams) != len(self._maps):
+            raise ValueError(
+                f"lam gives {len(lams)} values, but the network has "
+                f"{len(self._maps)} target layers: give one for each, or a single one "
+                f"for all; the layers are {', '.join(map(repr, self._maps))}"
+            )
+        own = lams.expand(len(self._maps)).tolist()
+        for layer, value in zip(self._maps.values(), own, strict=True):
+            layer.lam = value
 
     # -- targets ---------------------------------------------------------------------
 
@@ -474,10 +481,26 @@ class TargetSpace(nn.Module):
 
     def extra_repr(self) -> str:
         """Show X̄, λ and the untangling."""
+        lams = [self.lam] if isinstance(self.lam, float) else self.lam
         return (
-            f"fixed_batch={tuple(self.fixed_batch.shape)}, lam={self.lam:g}, "
+            f"fixed_batch={tuple(self.fixed_batch.shape)}, "
+            f"lam={', '.join(f'{lam:g}' for lam in lams)}, "
             f"untangling={self.untangling!r}"
         )
+
+
+def _read_lam(lam: float | Sequence[float]) -> Tensor:
+    """Check λ, and give it as a tensor without axes, or with one."""
+    try:
+        lams = torch.as_tensor(lam, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        lams = torch.tensor(torch.nan)
+    if lams.ndim > 1 or not ((lams >= 0) & lams.isfinite()).all():
+        raise ValueError(
+            f"lam must be finite and at least 0, got {lam!r}: give one number, or one "
+            "for each target layer"
+        )
+    return lams
 
 
 def _same_storage(x: Tensor, fixed: Tensor) -> bool:

@@ -225,11 +225,15 @@ def test_what_auto_stands_for(kind: type) -> None:
     auto = SMALL | {"fixed_batch_size": "auto", "max_iter": 1}
     estimator = fit_quietly(kind(**auto, warm_start=True), X, y)
     assert estimator.fixed_batch_.shape == (100, 1, 8, 8)
-    assert estimator.lam_ == pytest.approx(0.004 * 100 * 64)
-    explicit = auto | {"lam": estimator.lam_, "learning_rate_init": 0.1}
+    # Rows: 100 images, at a convolution 64 pixels of each.
+    assert estimator.lam_ == pytest.approx((160, 160, 20, 20))
+    explicit = auto | {"lam": estimator.lam_, "learning_rate_init": 0.05}
     assert_same_weights(fit_quietly(kind(**explicit), X, y), estimator)
     few = fit_quietly(kind(**auto, warm_start=True), X[:60], y[:60])
     assert len(few.fixed_batch_) == 60
+    # The first dense layer has more columns than rows, 6 maps of 4 x 4.
+    expected = [2 * max(rows, 96) ** 0.5 for rows in (3840, 3840, 60)]
+    assert few.lam_[:3] == pytest.approx(expected)
 
 
 @for_both

@@ -19,6 +19,7 @@ from tests.estimators.support import (
     weights,
     weights_differ,
 )
+from tests.reference import ridge
 
 SMALL: dict[str, Any] = {
     "hidden_layer_sizes": (6, 5),
@@ -86,6 +87,29 @@ def test_reference_at_lam_zero(kind: type, untangling: str) -> None:
     ):
         # Without a ridge, the conditioning of the Gramian bounds what can agree.
         np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-6)
+
+
+@for_both
+def test_every_layer_may_have_its_own_lam(kind: type) -> None:
+    X, y = problem(kind)
+    lams = [1e-3, 1.0, 30.0]
+    estimator = fit_quietly(kind(**SMALL, lam=np.array(lams)), X, y)
+    assert estimator.lam_ == tuple(lams)
+    inputs = estimator.fixed_batch_
+    for ours, target, lam in zip(
+        weights(estimator), estimator.targets_, lams, strict=True
+    ):
+        rows = np.insert(inputs, 0, 1, axis=1)
+        np.testing.assert_allclose(ours, ridge(rows, target, lam), rtol=0, atol=1e-10)
+        inputs = np.tanh(rows @ ours)
+    uneven = weights(estimator)
+    with pytest.raises(ValueError, match=r"lam gives 2 values, but .* 3 target"):
+        estimator.set_params(lam=[1.0, 2.0]).fit(X, y)
+    for before, after in zip(uneven, weights(estimator), strict=True):
+        np.testing.assert_array_equal(before, after)
+    # One number for all goes on from layers with their own, and back.
+    fit_quietly(estimator.set_params(lam=1.0), X, y)
+    assert estimator.lam_ == 1.0
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from tests.helpers import (
     seeded,
     targets_of,
 )
+from tests.reference import ridge
 
 both_untanglings = pytest.mark.parametrize("untangling", ["scu", "ocu"])
 
@@ -220,8 +221,8 @@ def test_skorch_classifier() -> None:
 # --- Errors ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lam", [-1e-9, math.nan, math.inf])
-def test_bad_lam(lam: float) -> None:
+@pytest.mark.parametrize("lam", [-1e-9, math.nan, math.inf, [1.0, -1.0], [[1.0]]])
+def test_bad_lam(lam: Any) -> None:
     with pytest.raises(ValueError, match="lam must be finite and at least 0, got"):
         TargetSpace(perceptron(), normal(4, 3), lam)
 
@@ -276,3 +277,39 @@ def test_lam_may_change() -> None:
     torch.testing.assert_close(net(normal(4, 3)), fresh(normal(4, 3)))
     with pytest.raises(ValueError, match="lam must be finite and at least 0"):
         net.lam = -1.0
+
+
+@pytest.mark.parametrize("container", [tuple, list, np.array])
+def test_every_layer_may_have_its_own_lam(container: Callable[..., Any]) -> None:
+    fixed = normal(30, 3)
+    net = TargetSpace(perceptron(), fixed, container([1e-3, 20.0]))
+    assert net.lam == (1e-3, 20.0)
+    module = net.realise()
+    x = fixed.numpy()
+    for i, target, lam in zip((0, 2), targets_of(net), (1e-3, 20.0), strict=True):
+        expected = ridge(np.insert(x, 0, 1, axis=1), target.detach().numpy(), lam)
+        np.testing.assert_allclose(module[i].bias.detach(), expected[0], atol=1e-10)
+        np.testing.assert_allclose(
+            module[i].weight.detach().T, expected[1:], atol=1e-10
+        )
+        x = np.tanh(x @ expected[1:] + expected[0])
+    same = TargetSpace(perceptron(), fixed, [0.5, 0.5])
+    assert same.lam == 0.5
+    same.lam = (1e-3, 20.0)
+    torch.testing.assert_close(same(fixed), net(fixed))
+
+
+def test_one_lam_too_many() -> None:
+    message = "lam gives 3 values, but the network has 2 target layers.*'0', '2'"
+    with pytest.raises(ValueError, match=message):
+        TargetSpace(perceptron(), normal(4, 3), (1.0, 2.0, 3.0))
+
+
+def test_layers_know_the_shape_of_their_solves() -> None:
+    conv = nn.Conv2d(4, 6, 3, groups=2, padding=1)
+    module = nn.Sequential(conv, nn.Flatten(), nn.Linear(150, 3), nn.Tanh())
+    layers = TargetSpace(module, torch.zeros(7, 4, 5, 5)).target_layers().values()
+    assert [(la.n_rows, la.n_columns) for la in layers] == [(7 * 25, 2 * 9), (7, 150)]
+    sequences = TargetSpace(nn.GRU(2, 5, batch_first=True), torch.zeros(7, 4, 2))
+    (cell,) = sequences.target_layers().values()
+    assert cell.n_rows == 7 * 4
