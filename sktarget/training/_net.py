@@ -30,6 +30,12 @@ from sktarget.training._optimisers import CentredRMSprop
 
 __all__ = ["TrainingNet", "TrainingSettings", "train"]
 
+# Solvers that can follow no schedule, or more than the annealed one.
+_SCHEDULES: dict[str, set[str]] = {
+    "lbfgs": set(),
+    "sgd": {"annealed", "invscaling", "adaptive"},
+}
+
 Score = Callable[[Tensor, TensorData], float]
 
 
@@ -42,7 +48,8 @@ class TrainingSettings:
     solver : {"adam", "sgd", "lbfgs", "rmsprop_centered"}
         Optimiser.
     learning_rate_init, learning_rate, power_t
-        Step size and its schedule; schedules are for ``"sgd"``.
+        Step size and its schedule; ``"annealed"`` for all solvers but ``"lbfgs"``, the
+        others for ``"sgd"``.
     momentum, nesterovs_momentum, beta_1, beta_2, epsilon
         Of the optimiser.
     alpha : float
@@ -57,6 +64,8 @@ class TrainingSettings:
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
         Stopping rule.
+    stops_by_loss : bool
+        Whether a validation set is judged by its loss, not by its score.
     verbose : bool
         Print the progress.
     callbacks : sequence
@@ -90,6 +99,7 @@ class TrainingSettings:
     epsilon: float = 1e-8
     alpha: float = 0.0
     max_fun: int = 15000
+    stops_by_loss: bool = False
     incremental: bool = False
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
@@ -313,18 +323,21 @@ def train(
     ConvergenceWarning
         If training diverged later, or `max_iter` was reached without convergence.
     """
-    schedule = settings.learning_rate if settings.solver == "sgd" else "constant"
+    schedule = settings.learning_rate
+    if schedule not in _SCHEDULES.get(settings.solver, {"annealed"}):
+        schedule = "constant"
     monitor = Monitor(
         log,
         tol=settings.tol,
         n_iter_no_change=settings.n_iter_no_change,
         learning_rate=schedule,
-        learning_rate_init=settings.learning_rate_init,
         power_t=settings.power_t,
         verbose=settings.verbose,
         has_validation=validation is not None,
         describe=settings.describe,
         remedy=settings.remedy,
+        max_iter=settings.max_iter,
+        stops_by_loss=settings.stops_by_loss,
     )
     kind, arguments = settings.optimiser()
     net = net_class(
@@ -349,6 +362,7 @@ def train(
     if settings.solver == "lbfgs":
         _make_contiguous(module)
     net.initialize()
+    monitor.rates = [group["lr"] for group in net.optimizer_.param_groups]
     already = len(log.loss_curve)
     if checkpoint is not None:
         optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
