@@ -166,11 +166,11 @@ def initialise_(
     activation : str
         A key of ``ACTIVATIONS``: the rectifiers get He's uniform distribution, the
         others Glorot's.
+    generator : torch.Generator or None
+        Source of randomness; None stands for the global generator.
     inner : bool, default=False
         Whether the layer leads from one hidden layer to the next: but for rectifiers
         it then gets an orthogonal matrix, which keeps the signal in deep networks.
-    generator : torch.Generator or None
-        Source of randomness; None stands for the global generator.
 
     Returns
     -------

@@ -42,7 +42,7 @@ from sktarget.estimators._start import (
     standardise_inputs_,
 )
 from sktarget.nn import TargetSpace
-from sktarget.training import TrainingSettings, as_inputs
+from sktarget.training import QUADRATIC_ERRORS, Loss, TrainingSettings, as_inputs
 
 __all__ = ["BaseTargetSpace"]
 
@@ -195,6 +195,10 @@ class BaseTargetSpace(NetworkEstimator):
             and can_hold_out(rows, self.validation_fraction)
         )
 
+    def _stopping_error(self) -> Loss | None:
+        automatic = self.early_stopping == "auto"
+        return QUADRATIC_ERRORS[self._loss] if automatic else None
+
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
         """Merge repeated rows where one pass is to serve X̄ and X."""
         return rows.distinct(seed) if self._takes_all(rows) else rows
@@ -222,9 +226,11 @@ class BaseTargetSpace(NetworkEstimator):
         self._output_scale = None
         if self._loss == "squared_error" and self._starts_from_labels:
             name, layer = output_layer(module)
-            mean, deviation = moments_of_labels(rows)
-            scale_outputs_(layer, mean, deviation)
-            self._output_scale = (f"*{name}.*", deviation)
+            mean, unit = moments_of_labels(rows)
+            scale_outputs_(layer, mean, unit)
+            # A unit of 1 needs no step size of its own; L-BFGS finds its steps itself.
+            if unit != 1 and self.solver != "lbfgs":
+                self._output_scale = (f"*{name}.*", unit)
         if self.parameterization == "weights":
             return module
         if self._starts_from_labels and self._tunes and self._images is None:
@@ -405,7 +411,6 @@ class BaseTargetSpace(NetworkEstimator):
             max_iter=self._epochs(n_samples, incremental),
             max_fun=self.max_fun,
             tol=self.tol * (1.0 if scale is None else scale[1] ** 2),
-            stops_by_loss=self.early_stopping == "auto",
             rates={} if scale is None else {scale[0]: float(rate) * scale[1]},
             n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),

@@ -200,6 +200,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """Say whether rows are set aside to stop by."""
         return bool(self.early_stopping)
 
+    def _stopping_error(self) -> Loss | None:
+        """Give what decides on validation rows, where it is not the score."""
+        return None
+
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
         """Put the training rows into the order and the form to train on."""
         return rows
@@ -337,6 +341,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             decode=lambda sums: self._decode(sums.numpy(force=True)),
             bridge=bridge,
             checkpoint=checkpoint,
+            error=self._stopping_error(),
         )
         self.__dict__.update(fitted())
         self._keep_for_resuming(network, optimiser_state, generator, settings)

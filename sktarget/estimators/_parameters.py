@@ -169,8 +169,8 @@ default={default}
     Nesterov's kind of momentum.""",
     "early_stopping": """bool or "auto", default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
-    the best epoch.  ``"auto"`` does so, judging by the loss, for tables of at least
-    200 rows if `learning_rate_init` is ``"auto"``.""",
+    the best epoch.  ``"auto"`` does so for tables of at least 200 rows, judging by the
+    squared error of the predictions, if `learning_rate_init` is ``"auto"`` too.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`.""",
     "beta_1": """float, default={default}

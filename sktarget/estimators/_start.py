@@ -89,7 +89,7 @@ def aim_at_labels(loss: str, means: Array) -> Array:
 
 
 def moments_of_labels(rows: TrainingRows) -> tuple[Array, float]:
-    """Give the weighted mean of each output of y, and the deviation over all of them.
+    """Give the weighted mean of each output of y, and the unit of all of them.
 
     Parameters
     ----------
@@ -100,16 +100,16 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, float]:
     -------
     mean : ndarray of shape (n_outputs,)
         The means.
-    deviation : float
-        Root of the variance averaged over outputs; 1 where that is nothing or more
-        than can be computed with.
+    unit : float
+        The power of ten next to the deviation, averaged over outputs as a variance; 1
+        where the outputs do not vary, or more than can be computed with.
     """
     mean = np.average(rows.y, axis=0, weights=rows.weight)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         squares = np.average((rows.y - mean) ** 2, axis=0, weights=rows.weight)
-        deviation = float(np.sqrt(squares.mean()))
-    usable = np.isfinite(deviation) and deviation > np.finfo(rows.dtype).tiny
-    return mean, deviation if usable else 1.0
+        unit = 10.0 ** np.round(np.log10(np.sqrt(squares.mean())))
+    limits = np.finfo(rows.dtype)
+    return mean, float(unit) if limits.tiny < unit < limits.max else 1.0
 
 
 def output_layer(module: nn.Module) -> tuple[str, Any]:
@@ -118,7 +118,7 @@ def output_layer(module: nn.Module) -> tuple[str, Any]:
     return layers[-1]
 
 
-def scale_outputs_(layer: Any, mean: Array, deviation: float) -> None:
+def scale_outputs_(layer: Any, mean: Array, unit: float) -> None:
     """Bring the outputs of a layer into the units of y.
 
     Parameters
@@ -127,11 +127,11 @@ def scale_outputs_(layer: Any, mean: Array, deviation: float) -> None:
         The last layer, changed in place.
     mean : ndarray of shape (n_outputs,)
         Its new biases.
-    deviation : float
+    unit : float
         What its weights are multiplied by.
     """
     with torch.no_grad():
-        layer.weight.mul_(deviation)
+        layer.weight.mul_(unit)
         layer.bias.copy_(as_tensor(mean))
 
 

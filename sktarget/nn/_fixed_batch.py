@@ -160,7 +160,10 @@ def column_moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
 
     def mean_over(f: Callable[[Floats], Floats]) -> Floats:
         parts = (
-            np.tensordot(rows[i : i + step], f(X[i : i + step].astype(np.float64)), 1)
+            # In one layout, so that sums are rounded alike.
+            np.tensordot(
+                rows[i : i + step], f(X[i : i + step].astype(np.float64, order="C")), 1
+            )
             for i in starts
         )
         return np.asarray(sum(parts) / total)

@@ -97,8 +97,8 @@ class Monitor(Callback):
         The settings to name when training diverges, and what to do about it.
     max_iter : int
         Epochs at whose end the ``"annealed"`` schedule has come down to zero.
-    stops_by_loss : bool, default=False
-        Whether the loss on the validation set decides, not the score.
+    stops_by_error : bool, default=False
+        Whether the error on the validation set decides, not the score.
 
     Attributes
     ----------
@@ -119,11 +119,11 @@ class Monitor(Callback):
         describe: str,
         remedy: str,
         max_iter: int,
-        stops_by_loss: bool = False,
+        stops_by_error: bool = False,
     ) -> None:
         self.log = log
         self.max_iter = max_iter
-        self.stops_by_loss = stops_by_loss
+        self.stops_by_error = stops_by_error
         # Of the epochs in the log, those of earlier fits.
         self.already = len(log.loss_curve)
         self.rates: list[float] = []
@@ -142,7 +142,8 @@ class Monitor(Callback):
         self.best = _Snapshot.of(net.module_)
         self.begin = _Snapshot.of(net.module_)
         self.best_loss = self.log.best_loss
-        self.best_merit = max(self._merits(), default=-math.inf)
+        scores = [] if self.stops_by_error else self.log.validation_scores
+        self.best_merit = max(scores, default=-math.inf)
         # Where a fit goes on, the state it begins with is the best so far.
         self.has_best = bool(self.log.loss_curve)
 
@@ -206,12 +207,6 @@ class Monitor(Callback):
         self.best_loss, self.best_merit = state["best_loss"], state["best_merit"]
         self.reason = state["reason"]
 
-    def _merits(self) -> list[float]:
-        """List what decided on the validation set so far; the more, the better."""
-        if self.stops_by_loss:
-            return [-loss for loss in self.log.validation_losses]
-        return self.log.validation_scores
-
     def _judge_score(self, net: Any, record: Any) -> bool:
         score: float = record["valid_score"]
         self.log.validation_scores.append(score)
@@ -219,7 +214,7 @@ class Monitor(Callback):
         if self.verbose:
             print(f"Validation score: {score:.6f}")
         # The more, the better.
-        merit = -record["valid_loss"] if self.stops_by_loss else score
+        merit = -record["valid_error"] if self.stops_by_error else score
         improved = merit >= self.best_merit + self.tol
         if merit > self.best_merit or not self.has_best:
             self.best_merit = max(merit, self.best_merit)

@@ -64,8 +64,6 @@ class TrainingSettings:
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
         Stopping rule.
-    stops_by_loss : bool
-        Whether a validation set is judged by its loss, not by its score.
     verbose : bool
         Print the progress.
     callbacks : sequence
@@ -99,7 +97,6 @@ class TrainingSettings:
     epsilon: float = 1e-8
     alpha: float = 0.0
     max_fun: int = 15000
-    stops_by_loss: bool = False
     incremental: bool = False
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
@@ -153,6 +150,8 @@ class TrainingNet(NeuralNet):
         Shuffles the mini-batches.
     decode : callable, optional
         Turns sums into what :meth:`predict` returns, for callbacks that score.
+    error : callable, optional
+        Like `loss`; recorded for the validation set too.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
@@ -166,6 +165,7 @@ class TrainingNet(NeuralNet):
         alpha: float,
         generator: torch.Generator | None,
         decode: Callable[[Tensor], Any] | None = None,
+        error: Loss | None = None,
         **kwargs: Any,
     ) -> None:
         self.loss = loss
@@ -175,6 +175,7 @@ class TrainingNet(NeuralNet):
         self.mean_weight = 1.0
         self.failure: str | None = None
         self.decode = decode
+        self.error = error
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
     @property
@@ -246,8 +247,11 @@ class TrainingNet(NeuralNet):
         self.history.record(f"{prefix}_loss", float(total) / len(iterator.data))
         self.history.record(f"{prefix}_batch_count", len(iterator))
         if outputs:
-            score = self.score(torch.cat(outputs), iterator.data)
-            self.history.record(f"{prefix}_score", score)
+            sums, data = torch.cat(outputs), iterator.data
+            self.history.record(f"{prefix}_score", self.score(sums, data))
+            if self.error is not None:
+                missed = self.error(sums, data.y, data.weight)
+                self.history.record(f"{prefix}_error", float(missed))
 
     def predict(self, X: Any) -> Any:
         """Predict as the estimator will, for callbacks that score."""
@@ -279,6 +283,7 @@ def train(
     bridge: EpochContext | None = None,
     net_class: Callable[..., TrainingNet] = TrainingNet,
     checkpoint: Checkpoint | None = None,
+    error: Loss | None = None,
 ) -> dict[str, Any]:
     """Train a network in place.
 
@@ -307,6 +312,8 @@ def train(
         by the gradient of the loss, or a class derived from it.
     checkpoint : Checkpoint, optional
         Keeps every epoch in a file, and goes on from there.
+    error : callable, optional
+        Like `loss`; decides on the validation set in place of the score.
 
     Returns
     -------
@@ -337,7 +344,7 @@ def train(
         describe=settings.describe,
         remedy=settings.remedy,
         max_iter=settings.max_iter,
-        stops_by_loss=settings.stops_by_loss,
+        stops_by_error=error is not None,
     )
     kind, arguments = settings.optimiser()
     net = net_class(
@@ -345,6 +352,7 @@ def train(
         loss=loss,
         score=score,
         decode=decode,
+        error=error,
         alpha=settings.alpha,
         generator=generator if settings.shuffle else None,
         batch_size=settings.batch_size,
