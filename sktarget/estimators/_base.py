@@ -55,7 +55,8 @@ class BaseTargetSpace(NetworkEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
     # Whether "auto" stands for what the study of tables has found.
     _tunes = True
-    _output_scale: tuple[str, float] | None = None
+    # Names of the last layer's parameters, and the unit of the outputs.
+    _output_scale: tuple[str, float] = ("", 1.0)
 
     def __init__(
         self,
@@ -223,14 +224,12 @@ class BaseTargetSpace(NetworkEstimator):
         module = self._build(self._architecture, dtype, generator)
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
-        self._output_scale = None
+        self._output_scale = ("", 1.0)
         if self._loss == "squared_error" and self._starts_from_labels:
             name, layer = output_layer(module)
             mean, unit = moments_of_labels(rows)
             scale_outputs_(layer, mean, unit)
-            # A unit of 1 needs no step size of its own; L-BFGS finds its steps itself.
-            if unit != 1 and self.solver != "lbfgs":
-                self._output_scale = (f"*{name}.*", unit)
+            self._output_scale = (f"*{name}.*", unit)
         if self.parameterization == "weights":
             return module
         if self._starts_from_labels and self._tunes and self._images is None:
@@ -389,12 +388,16 @@ class BaseTargetSpace(NetworkEstimator):
         return batch_size
 
     def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
-        rate, scale = self.learning_rate_init, self._output_scale
+        rate = self.learning_rate_init
         if rate == "auto":
             rate = self._auto_rate()
         described = [f"learning_rate_init={rate:g}"]
         if self.parameterization == "targets":
             described.insert(0, f"lam={self.lam_:g}")
+        name, unit = self._output_scale
+        rates = {}
+        if unit != 1 and self.solver != "lbfgs":  # which finds its steps itself
+            rates[name] = float(rate) * unit ** (2 if self.solver == "sgd" else 1)
         return TrainingSettings(
             solver=self.solver,
             learning_rate_init=float(rate),
@@ -410,8 +413,9 @@ class BaseTargetSpace(NetworkEstimator):
             shuffle=bool(self.shuffle),
             max_iter=self._epochs(n_samples, incremental),
             max_fun=self.max_fun,
-            tol=self.tol * (1.0 if scale is None else scale[1] ** 2),
-            rates={} if scale is None else {scale[0]: float(rate) * scale[1]},
+            tol=self.tol * unit**2,
+            unit=unit,
+            rates=rates,
             n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),
             describe=", ".join(described),

@@ -74,6 +74,8 @@ class TrainingSettings:
         Whether this is one step of many, so that the end needs no warning.
     remedy : str
         What to do when training diverges.
+    unit : float
+        Of the outputs of a regression; the loss is reported as it is.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.
@@ -100,6 +102,7 @@ class TrainingSettings:
     incremental: bool = False
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
+    unit: float = 1.0
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def group_rates(self) -> list[float]:
@@ -152,6 +155,9 @@ class TrainingNet(NeuralNet):
         Turns sums into what :meth:`predict` returns, for callbacks that score.
     error : callable, optional
         Like `loss`; recorded for the validation set too.
+    unit : float, default=1.0
+        Of the outputs: its square is taken out of the loss before the gradient, of
+        which optimisers expect to be of order 1.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
@@ -166,6 +172,7 @@ class TrainingNet(NeuralNet):
         generator: torch.Generator | None,
         decode: Callable[[Tensor], Any] | None = None,
         error: Loss | None = None,
+        unit: float = 1.0,
         **kwargs: Any,
     ) -> None:
         self.loss = loss
@@ -176,6 +183,7 @@ class TrainingNet(NeuralNet):
         self.failure: str | None = None
         self.decode = decode
         self.error = error
+        self.unit = unit
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
     @property
@@ -197,9 +205,12 @@ class TrainingNet(NeuralNet):
         sums, weights = self._forward(x)
         loss = self.loss(sums, y, batch.weight)
         if self.alpha > 0 and weights:
+            if self.unit != 1:  # The last layer is in that unit already.
+                weights = [*(w * self.unit for w in weights[:-1]), weights[-1]]
             n_rows = len(x) * self.mean_weight
             loss = loss + squared_norm(weights) * (0.5 * self.alpha / n_rows)
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaled = loss if self.unit == 1 else loss / self.unit**2
+        scaled.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
 
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -353,6 +364,7 @@ def train(
         score=score,
         decode=decode,
         error=error,
+        unit=settings.unit,
         alpha=settings.alpha,
         generator=generator if settings.shuffle else None,
         batch_size=settings.batch_size,
