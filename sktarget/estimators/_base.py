@@ -315,9 +315,11 @@ class BaseTargetSpace(NetworkEstimator):
         network = TargetSpace(module, as_tensor(fixed), self.lam_, self.untangling)
         if place is not None and self._starts_from_labels and self._images is None:
             means = mean_labels(rows, place, len(fixed), self.n_outputs_)
-            outputs = list(network.target_layers().values())[-1]
+            start = aim_at_labels(self._loss, means, self.lam_ / len(fixed))
             with torch.no_grad():
-                outputs.targets.copy_(as_tensor(aim_at_labels(self._loss, means)))
+                list(network.target_layers().values())[-1].targets.copy_(
+                    as_tensor(start)
+                )
         return network
 
     def _choose_fixed_batch(

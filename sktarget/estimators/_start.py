@@ -59,7 +59,7 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
     return means
 
 
-def aim_at_labels(loss: str, means: Array) -> Array:
+def aim_at_labels(loss: str, means: Array, ridge: float = 0.0) -> Array:
     """Give the sums that outputs are to start from.
 
     Parameters
@@ -68,6 +68,9 @@ def aim_at_labels(loss: str, means: Array) -> Array:
         What is minimised.
     means : ndarray of shape (n̄_b, n_outputs)
         Means of the labels, see :func:`mean_labels`.
+    ridge : float, default=0.0
+        λ / n̄_b, by which the ridge will shrink the mean of the outputs: in regression
+        that is made up for.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def aim_at_labels(loss: str, means: Array) -> Array:
            [ 0.,  0.]])
     """
     if loss == "squared_error":
-        return means
+        return means + ridge * means.mean(axis=0)
     guess = 1 / means.shape[1] if loss == "cross_entropy" else 0.5
     return _CONFIDENCE * (means - guess)
 
