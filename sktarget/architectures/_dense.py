@@ -111,7 +111,8 @@ class DenseNetwork(nn.Module):
             n_in = sum(widths[: j + 1]) if shortcuts else widths[j]
             layer = nn.Linear(n_in, n_out, device="meta", dtype=dtype)
             allocate_(layer)
-            self.layers.append(initialise_(layer, activation, generator))
+            inner = 0 < j < len(hidden_layer_sizes) and not shortcuts
+            self.layers.append(initialise_(layer, activation, generator, inner))
         self.norms = nn.ModuleList(
             nn.BatchNorm1d(n, dtype=dtype) if batch_norm else nn.Identity()
             for n in hidden_layer_sizes
@@ -151,7 +152,10 @@ def allocate_(layer: nn.Module) -> None:
 
 
 def initialise_(
-    layer: Layer, activation: str, generator: torch.Generator | None
+    layer: Layer,
+    activation: str,
+    generator: torch.Generator | None,
+    inner: bool = False,
 ) -> Layer:
     """Draw the weights of a layer to suit an activation; zero its bias.
 
@@ -164,6 +168,9 @@ def initialise_(
         others Glorot's.
     generator : torch.Generator or None
         Source of randomness; None stands for the global generator.
+    inner : bool, default=False
+        Whether the layer leads from one hidden layer to the next: but for rectifiers
+        it then gets an orthogonal matrix, which keeps the signal in deep networks.
 
     Returns
     -------
@@ -173,6 +180,8 @@ def initialise_(
     if activation in ("relu", "leaky_relu"):
         slope = 0.2 if activation == "leaky_relu" else 0.0
         nn.init.kaiming_uniform_(layer.weight, a=slope, generator=generator)
+    elif inner:
+        nn.init.orthogonal_(layer.weight, generator=generator)
     else:
         nn.init.xavier_uniform_(layer.weight, generator=generator)
     if layer.bias is not None:

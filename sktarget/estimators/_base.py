@@ -28,11 +28,20 @@ from sktarget.estimators._network import (
 from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._preparation import (
     TrainingRows,
+    can_hold_out,
     choose_fixed_batch,
     hidden_sizes,
 )
+from sktarget.estimators._start import (
+    aim_at_labels,
+    mean_labels,
+    moments_of_labels,
+    output_layer,
+    scale_outputs_,
+    standardise_inputs_,
+)
 from sktarget.nn import TargetSpace
-from sktarget.training import TrainingSettings, as_inputs
+from sktarget.training import QUADRATIC_ERRORS, Loss, TrainingSettings, as_inputs
 
 __all__ = ["BaseTargetSpace"]
 
@@ -43,17 +52,21 @@ class BaseTargetSpace(NetworkEstimator):
     """Base of all estimators in target space."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
+    # Whether "auto" stands for what the study of tables has found.
+    _tunes = True
+    # Names of the last layer's parameters, and the unit of the outputs.
+    _output_scale: tuple[str, float] = ("", 1.0)
 
     def __init__(
         self,
         hidden_layer_sizes: int | ArrayLike = (100,),
         *,
-        activation: str = "tanh",
+        activation: str = "auto",
         lam: float | str | Sequence[float] = "auto",
         fixed_batch_size: int | str | None = "auto",
         fixed_batch: str | ArrayLike = "sample",
         untangling: str = "scu",
-        target_init: str = "weights",
+        target_init: str = "auto",
         target_scale: float = 1.0,
         project_targets: bool = True,
         parameterization: str = "targets",
@@ -66,7 +79,7 @@ class BaseTargetSpace(NetworkEstimator):
         solver: str = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        learning_rate: str = "auto",
         learning_rate_init: float | str = "auto",
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -77,7 +90,7 @@ class BaseTargetSpace(NetworkEstimator):
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -131,6 +144,7 @@ class BaseTargetSpace(NetworkEstimator):
 
     def _check_parameters(self, incremental: bool) -> None:
         super()._check_parameters(incremental)
+        self._incremental = incremental
         hidden_sizes(self.hidden_layer_sizes)
         if self.batch_norm and self.parameterization == "targets":
             raise ValueError(
@@ -158,6 +172,47 @@ class BaseTargetSpace(NetworkEstimator):
             return checked.reshape(-1, *shape)
         return checked[0].reshape(-1, *shape), *checked[1:]
 
+    @property
+    def _tuned(self) -> bool:
+        """Whether step size, batches, schedule and stopping are chosen together."""
+        return (
+            self._tunes
+            and self.learning_rate_init == "auto"
+            and self.solver == "adam"
+            and self.parameterization == "targets"
+            and self._images is None
+            and not self._incremental
+        )
+
+    def _holds_out(self, rows: TrainingRows) -> bool:
+        if self.early_stopping != "auto":
+            return bool(self.early_stopping)
+        return (
+            self._tuned
+            and not self.warm_start
+            and self.tol > 0
+            and _rules.auto_early_stopping(len(rows))
+            and can_hold_out(rows, self.validation_fraction)
+        )
+
+    def _stopping_error(self) -> Loss | None:
+        automatic = self.early_stopping == "auto"
+        return QUADRATIC_ERRORS[self._loss] if automatic else None
+
+    def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
+        """Merge repeated rows where one pass is to serve X̄ and X."""
+        return rows.distinct(seed) if self._takes_all(rows) else rows
+
+    def _takes_all(self, rows: TrainingRows) -> bool:
+        """Whether all rows are X̄ and batch at once, by their number."""
+        return (
+            self._tuned
+            and isinstance(self.fixed_batch, str)
+            and (self.fixed_batch, self.fixed_batch_size) == ("sample", "auto")
+            and self.batch_size == "auto"
+            and len(rows) <= _rules.MOST_AT_ONCE
+        )
+
     def _start(
         self, rows: TrainingRows, generator: torch.Generator, seed: int
     ) -> nn.Module:
@@ -168,14 +223,28 @@ class BaseTargetSpace(NetworkEstimator):
         module = self._build(self._architecture, dtype, generator)
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
+        self._output_scale = ("", 1.0)
+        if self._loss == "squared_error" and self._starts_from_labels:
+            name, layer = output_layer(module)
+            mean, unit = moments_of_labels(rows)
+            scale_outputs_(layer, mean, unit)
+            self._output_scale = (f"*{name}.*", unit)
         if self.parameterization == "weights":
             return module
+        if self._starts_from_labels and self._tunes and self._images is None:
+            first = next(m for m in module.modules() if isinstance(m, nn.Linear))
+            standardise_inputs_(first, rows)
         network = self._to_targets(module, rows, seed)
         if self.target_init == "normal":
             network.reset_targets(
                 self.target_scale, project=self.project_targets, generator=generator
             )
         return network
+
+    @property
+    def _starts_from_labels(self) -> bool:
+        """Whether the last layer is known to give the outputs, and free to start."""
+        return self.target_init == "auto" and self.module is None
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
         if self.module is not None:
@@ -188,11 +257,16 @@ class BaseTargetSpace(NetworkEstimator):
             **self._describe_inputs(X),
             "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
             "n_outputs": self.n_outputs_,
-            "activation": self.activation,
+            "activation": self._activation(),
             "shortcuts": bool(self.shortcuts),
             "dropout": float(self.dropout),
             "batch_norm": bool(self.batch_norm),
         }
+
+    def _activation(self) -> str:
+        if self.activation != "auto":
+            return self.activation
+        return _rules.auto_activation(len(hidden_sizes(self.hidden_layer_sizes)))
 
     def _describe_inputs(self, X: Array) -> dict[str, Any]:
         if self.conv_layers is None:
@@ -238,30 +312,41 @@ class BaseTargetSpace(NetworkEstimator):
         *,
         keep_weights: bool = False,
     ) -> TargetSpace:
-        """Choose X̄ and λ; take targets from the given weights."""
-        fixed = as_tensor(self._choose_fixed_batch(module, rows, seed))
+        """Choose X̄ and λ; take targets from the given weights, and from the labels."""
+        array, place = self._choose_fixed_batch(module, rows, seed)
+        fixed, lam = as_tensor(array), self.lam
         network = TargetSpace(module, fixed, untangling=self.untangling)
-        lam = self.lam
         network.lam = self._auto_lam(network) if isinstance(lam, str) else lam
         self.lam_ = network.lam
         if keep_weights:
             return TargetSpace(
                 module, fixed, self.lam_, self.untangling, keep_weights=True
             )
+        if place is not None and self._starts_from_labels and self._images is None:
+            outputs = list(network.target_layers().values())[-1]
+            means = mean_labels(rows, place, len(fixed), self.n_outputs_)
+            start = aim_at_labels(self._loss, means, outputs.lam / len(fixed))
+            with torch.no_grad():
+                outputs.targets.copy_(as_tensor(start))
         return network
 
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
-    ) -> Array:
-        widest = 1 + max(_columns(module), default=0)
-        self._fixed_batch_is_all = (
-            self.fixed_batch_size is None
-            and isinstance(self.fixed_batch, str)
-            and self.fixed_batch == "sample"
+    ) -> tuple[Array, Array | None]:
+        """Choose X̄, and say which of its rows each training row is."""
+        size = self.fixed_batch_size
+        if self._takes_all(rows):
+            size = None
+        elif size == "auto":
+            widest, n_pixels = 1 + max(_columns(module), default=0), rows.X[0, :1].size
+            size = _rules.auto_fixed_batch_size(
+                len(rows), widest, n_pixels, self._tuned
+            )
+        fixed, place = choose_fixed_batch(
+            rows, self.fixed_batch, None if size is None else int(size), seed
         )
-        return choose_fixed_batch(
-            rows, self.fixed_batch, self.fixed_batch_size, widest, seed
-        )
+        self._fixed_batch_is_all = fixed is rows.X
+        return fixed, place
 
     def _auto_lam(self, network: TargetSpace) -> float | Sequence[float]:
         layers = network.target_layers().values()
@@ -271,7 +356,7 @@ class BaseTargetSpace(NetworkEstimator):
 
     def _auto_rate(self) -> float:
         images = self._images is not None
-        return _rules.auto_rate(self.solver, self.parameterization, images)
+        return _rules.auto_rate(self.solver, self.parameterization, images, self._tuned)
 
     def _kept_fixed_batch(self) -> Array:
         """Give X̄ of the last fit as the network takes it."""
@@ -322,10 +407,14 @@ class BaseTargetSpace(NetworkEstimator):
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
             described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
+        name, unit = self._output_scale
+        rates = {}
+        if unit != 1 and self.solver != "lbfgs":  # which finds its steps itself
+            rates[name] = float(rate) * unit ** (2 if self.solver == "sgd" else 1)
         return TrainingSettings(
             solver=self.solver,
             learning_rate_init=float(rate),
-            learning_rate=self.learning_rate,
+            learning_rate=self._schedule(),
             power_t=self.power_t,
             momentum=self.momentum,
             nesterovs_momentum=bool(self.nesterovs_momentum),
@@ -335,9 +424,11 @@ class BaseTargetSpace(NetworkEstimator):
             alpha=self.alpha,
             batch_size=self._batch_rows(n_samples),
             shuffle=bool(self.shuffle),
-            max_iter=1 if incremental else self.max_iter,
+            max_iter=self._epochs(n_samples, incremental),
             max_fun=self.max_fun,
-            tol=self.tol,
+            tol=self.tol * unit**2,
+            unit=unit,
+            rates=rates,
             n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),
             describe=", ".join(described),
@@ -347,11 +438,27 @@ class BaseTargetSpace(NetworkEstimator):
         )
 
     def _batch_rows(self, n_samples: int) -> int:
-        whole = self.solver == "lbfgs"
-        batch_size = n_samples if whole else super()._batch_rows(n_samples)
+        if self.solver == "lbfgs":
+            batch_size = n_samples
+        elif self.batch_size == "auto":
+            batch_size = _rules.auto_batch_size(n_samples, self._tuned)
+        else:
+            batch_size = super()._batch_rows(n_samples)
         if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
             return self._without_single_rows(n_samples, batch_size)
         return batch_size
+
+    def _epochs(self, n_samples: int, incremental: bool) -> int:
+        if incremental:
+            return 1
+        annealed = self._schedule() == "annealed"
+        tuned = annealed and self._tuned and self.tol > 0
+        return _rules.auto_epochs(n_samples, self.max_iter) if tuned else self.max_iter
+
+    def _schedule(self) -> str:
+        if self.learning_rate != "auto":
+            return self.learning_rate
+        return "annealed" if self._tuned else "constant"
 
     def _keep_network(self, network: nn.Module) -> None:
         if isinstance(network, TargetSpace):

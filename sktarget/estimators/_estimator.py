@@ -95,7 +95,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
 
     random_state: Any
     device: str
-    early_stopping: bool
+    early_stopping: bool | str
     validation_fraction: float
     warm_start: bool
     max_iter: int
@@ -172,7 +172,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
                     "callbacks must be instances of skorch.callbacks.Callback, or "
                     f"pairs of a name and one, got {callback!r}"
                 )
-        if incremental and self.early_stopping:
+        if incremental and self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True")
 
     def _build(
@@ -184,6 +184,23 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         """Build the ordinary network that a description stands for, on the CPU."""
         return build_module(architecture, dtype, generator)
 
+    @property
+    def _tuned(self) -> bool:
+        """Whether step size, batches, schedule and stopping are chosen together."""
+        return False
+
+    def _holds_out(self, rows: TrainingRows) -> bool:
+        """Say whether rows are set aside to stop by."""
+        return bool(self.early_stopping)
+
+    def _stopping_error(self) -> Loss | None:
+        """Give what decides on validation rows, where it is not the score."""
+        return None
+
+    def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
+        """Put the training rows into the order and the form to train on."""
+        return rows
+
     def _batch_rows(self, n_samples: int) -> int:
         """Give the rows of a mini-batch."""
         if self.batch_size == "auto":
@@ -193,7 +210,8 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
     def _patience(self, n_samples: int) -> float:
         """Give the epochs without progress after which to stop."""
         if self.n_iter_no_change == "auto":
-            return _rules.auto_patience(-(-n_samples // self._batch_rows(n_samples)))
+            steps = -(-n_samples // self._batch_rows(n_samples))
+            return _rules.auto_patience(steps, self._tuned)
         return float(self.n_iter_no_change)
 
     def _loss_function(self) -> Loss:
@@ -220,7 +238,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             checkpoint = open_checkpoint(self, rows, random, resumes=resumes)
             random = checkpoint.random_state
         held_out = None
-        if self.early_stopping:
+        if self._holds_out(rows):
             rows, held_out = hold_out(rows, self.validation_fraction, random)
         seed = int(random.randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
@@ -234,6 +252,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             if resumes:
                 network, log = self._resume(rows, seed)
             else:
+                rows = self._arrange(rows, seed)
                 network, log = self._start(rows, generator, seed), TrainingLog()
             network.to(device)
             seed_dropout(network, seed, device)
@@ -315,6 +334,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             decode=lambda sums: self._decode(sums.numpy(force=True)),
             bridge=bridge,
             checkpoint=checkpoint,
+            error=self._stopping_error(),
         )
         self.__dict__.update(fitted())
         self._keep_for_resuming(network, optimiser_state, generator, settings)
@@ -360,7 +380,8 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         for group, (rate, kept_rate) in zip(
             reversed(groups), reversed(list(rates)), strict=False
         ):
-            if rate != kept_rate:
+            # An annealed rate has come down to nothing, and is not to stay there.
+            if rate != kept_rate or settings.learning_rate in ("constant", "annealed"):
                 group["lr"] = rate
         return state
 

@@ -20,7 +20,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
         "array-like",
         Interval(Integral, 1, None, closed="left"),
     ],
-    "activation": [StrOptions(set(ACTIVATIONS))],
+    "activation": [StrOptions({"auto", *ACTIVATIONS})],
     "lam": [
         StrOptions({"auto"}),
         Interval(Real, 0, None, closed="left"),
@@ -33,7 +33,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     ],
     "fixed_batch": [StrOptions({"sample", "noise"}), "array-like"],
     "untangling": [StrOptions({"scu", "ocu"})],
-    "target_init": [StrOptions({"weights", "normal"})],
+    "target_init": [StrOptions({"auto", "weights", "normal"})],
     "target_scale": [Interval(Real, 0, None, closed="neither")],
     "project_targets": ["boolean"],
     "parameterization": [StrOptions({"targets", "weights"})],
@@ -46,7 +46,9 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "solver": [StrOptions({"adam", "sgd", "lbfgs"})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate": [
+        StrOptions({"auto", "annealed", "constant", "invscaling", "adaptive"})
+    ],
     "learning_rate_init": [
         StrOptions({"auto"}),
         Interval(Real, 0, None, closed="neither"),
@@ -60,7 +62,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "warm_start": ["boolean"],
     "momentum": [Interval(Real, 0, 1, closed="both")],
     "nesterovs_momentum": ["boolean"],
-    "early_stopping": ["boolean"],
+    "early_stopping": ["boolean", StrOptions({"auto"})],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "beta_1": [Interval(Real, 0, 1, closed="left")],
     "beta_2": [Interval(Real, 0, 1, closed="left")],
@@ -83,9 +85,10 @@ CLASS_WEIGHT: list[Any] = [dict, StrOptions({"balanced"}), None]
 _DOCS = {
     "hidden_layer_sizes": """int or array-like of int, default={default}
     Widths of the hidden layers; an int stands for one layer.""",
-    "activation": """{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
+    "activation": """{"auto", "identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
-    Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.""",
+    Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.  ``"auto"``
+    is ``"leaky_relu"`` in up to three hidden layers, and ``"tanh"`` in more.""",
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets and is no weight decay; that is `alpha`.  ``"auto"``
@@ -102,9 +105,10 @@ default={default}
     "untangling": """{"scu", "ocu"}, default={default}
     Sequential cascade untangling (Alg. 2) hands on the sums really met on X̄,
     optimistic cascade untangling (Eq. 8) hands on the targets.""",
-    "target_init": """{"weights", "normal"}, default={default}
+    "target_init": """{"auto", "weights", "normal"}, default={default}
     Start from the targets that well-scaled random weights meet (Sec. 3.5), or from
-    truncated normal targets (Sec. 3.3).""",
+    truncated normal targets (Sec. 3.3).  ``"auto"`` is the former, but that the outputs
+    start from the labels of X̄, see :ref:`initial-targets`.""",
     "target_scale": """float, default={default}
     σ of the normal targets.""",
     "project_targets": """bool, default={default}
@@ -140,10 +144,15 @@ default={default}
     loss.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.""",
-    "learning_rate": """{"constant", "invscaling", "adaptive"}, default={default}
-    Schedule for ``solver="sgd"``, as in scikit-learn's multi-layer perceptron.""",
+    "learning_rate": """{"auto", "annealed", "constant", "invscaling", "adaptive"}, \
+default={default}
+    Schedule of the step size: ``"annealed"`` lets it sink to zero along half a wave of
+    the cosine, over `max_iter` epochs; the last two are for ``solver="sgd"``, as in
+    scikit-learn's multi-layer perceptron.  ``"auto"`` anneals a step size that is
+    ``"auto"`` too, and keeps another constant.""",
     "learning_rate_init": """float or "auto", default={default}
-    Step size.  ``"auto"`` depends on solver and parameterization, see
+    Step size.  With ``"auto"``, tables are learnt in large batches, annealed, and
+    stopped early; with a step size of your own, in plain mini-batches.  See
     :ref:`defaults`.""",
     "power_t": """float, default={default}
     Exponent of ``learning_rate="invscaling"``.""",
@@ -164,9 +173,10 @@ default={default}
     Momentum of ``solver="sgd"``.""",
     "nesterovs_momentum": """bool, default={default}
     Nesterov's kind of momentum.""",
-    "early_stopping": """bool, default={default}
+    "early_stopping": """bool or "auto", default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
-    the best epoch.""",
+    the best epoch.  ``"auto"`` does so for tables of at least 200 rows, judging by the
+    squared error of the predictions, if `learning_rate_init` is ``"auto"`` too.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`.""",
     "beta_1": """float, default={default}

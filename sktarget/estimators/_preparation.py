@@ -14,12 +14,12 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array
 
 from sktarget.estimators._network import as_tensor
-from sktarget.estimators._rules import auto_fixed_batch_size
-from sktarget.nn._fixed_batch import noise_batch, sample_batch
+from sktarget.nn._fixed_batch import draw_rows, noise_batch
 from sktarget.training import TensorData, as_inputs
 
 __all__ = [
     "TrainingRows",
+    "can_hold_out",
     "choose_fixed_batch",
     "hidden_sizes",
     "hold_out",
@@ -72,6 +72,30 @@ class TrainingRows:
         picked = copy.copy(self)
         picked._take(index)
         return picked
+
+    def distinct(self, seed: int) -> TrainingRows:
+        """Merge repeated pairs (x, y) of a table, adding up their weights.
+
+        The order of what comes back depends neither on the order of the rows nor on
+        whether a row is repeated or weighted.
+
+        Parameters
+        ----------
+        seed : int
+            Decides the order.
+
+        Returns
+        -------
+        TrainingRows
+            Distinct pairs, of weights where there were any or a pair was repeated.
+        """
+        pairs = np.column_stack([self.X, self.y.reshape(len(self), -1)])
+        drawn, place = draw_rows(pairs, len(self), seed, self.weight)
+        merged = self[drawn]
+        if self.weight is not None or len(drawn) < len(self):
+            total = np.bincount(place, weights=self.weight).astype(np.float64)
+            merged.weight = np.minimum(total, np.finfo(np.float64).max)
+        return merged
 
     def to_tensors(self, device: torch.device, dtype: torch.dtype) -> TensorData:
         """Hand the rows to torch for a network of `dtype`; weights get the mean 1.
@@ -168,6 +192,35 @@ def hidden_sizes(sizes: Any, name: str = "hidden_layer_sizes") -> tuple[int, ...
     return result
 
 
+def _classes(rows: TrainingRows) -> tuple[int, int]:
+    """Count the classes, and the rows of the rarest of them."""
+    if rows.classes is None:
+        return 1, len(rows)
+    counts = np.bincount(rows.classes)
+    return len(counts), int(counts[counts > 0].min())
+
+
+def can_hold_out(rows: TrainingRows, fraction: float) -> bool:
+    """Tell whether validation rows can be set aside.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        All rows.
+    fraction : float
+        The parameter `validation_fraction`.
+
+    Returns
+    -------
+    bool
+        Whether both parts have enough rows, for every class.
+    """
+    n_validation = int(np.ceil(fraction * len(rows)))
+    n_classes, rarest = _classes(rows)
+    smaller = min(n_validation, len(rows) - n_validation)
+    return n_validation >= 2 and smaller >= n_classes and rarest >= 2
+
+
 def hold_out(
     rows: TrainingRows, fraction: float, random_state: np.random.RandomState
 ) -> tuple[TrainingRows, TrainingRows]:
@@ -193,12 +246,8 @@ def hold_out(
         If there are too few rows for the split.
     """
     n_validation = int(np.ceil(fraction * len(rows)))
-    n_classes, rarest = 1, len(rows)
-    if rows.classes is not None:
-        counts = np.bincount(rows.classes)
-        n_classes, rarest = len(counts), int(counts[counts > 0].min())
-    smaller = min(n_validation, len(rows) - n_validation)
-    if n_validation < 2 or smaller < n_classes or rarest < 2:
+    if not can_hold_out(rows, fraction):
+        n_classes, rarest = _classes(rows)
         raise ValueError(
             f"validation_fraction={fraction!r} of {len(rows)} rows is too small a "
             f"validation split for {n_classes} class(es), the rarest with {rarest} "
@@ -217,10 +266,9 @@ def hold_out(
 def choose_fixed_batch(
     rows: TrainingRows,
     fixed_batch: Any,
-    size: int | str | None,
-    widest: int,
+    size: int | None,
     seed: int,
-) -> Array:
+) -> tuple[Array, Array | None]:
     """Choose X̄ as the parameters `fixed_batch` and `fixed_batch_size` say.
 
     Parameters
@@ -229,18 +277,18 @@ def choose_fixed_batch(
         Training rows.
     fixed_batch : {"sample", "noise"} or array-like
         Kind of X̄, or X̄ itself.
-    size : int, "auto" or None
+    size : int or None
         n̄_b, or None for all rows.
-    widest : int
-        Inputs of the widest layer, the bias included.
     seed : int
         Decides the draw.
 
     Returns
     -------
-    ndarray of shape (n̄_b, ...)
+    fixed : ndarray of shape (n̄_b, ...)
         X̄ in the dtype of the arithmetic; the very array ``rows.X`` where all rows of a
         table are taken.
+    place : ndarray of shape (n,) or None
+        Which row of X̄ each training row is, -1 for none; None where X̄ is no sample.
 
     Raises
     ------
@@ -248,22 +296,21 @@ def choose_fixed_batch(
         If a given X̄ has the wrong shape or is not finite, or `size` exceeds the data.
     """
     if not isinstance(fixed_batch, str):
-        return _given_batch(rows, fixed_batch)
-    if size == "auto":
-        n_pixels = math.prod(rows.X.shape[2:])
-        size = auto_fixed_batch_size(len(rows), widest, n_pixels)
+        return _given_batch(rows, fixed_batch), None
     if fixed_batch == "noise":
-        n_noise = len(rows) if size is None else int(size)
+        n_noise = len(rows) if size is None else size
         noise = noise_batch(rows.X, n_noise, seed, rows.weight)
-        return noise if rows.X.dtype.kind == "f" else noise / noise.dtype.type(255)
+        in_range = rows.X.dtype.kind == "f"
+        return noise if in_range else noise / noise.dtype.type(255), None
     if size is None:
-        return _as_floats(rows.X)
-    if int(size) > len(rows):
+        return _as_floats(rows.X), np.arange(len(rows))
+    if size > len(rows):
         raise ValueError(
             f"fixed_batch_size={size} is larger than the number of training rows, "
             f"{len(rows)}: use None for all of them, or fixed_batch='noise'."
         )
-    return _as_floats(sample_batch(rows.X, int(size), seed, rows.weight))
+    drawn, place = draw_rows(rows.X, size, seed, rows.weight)
+    return _as_floats(rows.X[drawn]), place
 
 
 def _given_batch(rows: TrainingRows, fixed_batch: Any) -> Array:

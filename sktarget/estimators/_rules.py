@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "MOST_AT_ONCE",
+    "auto_activation",
     "auto_batch_size",
+    "auto_early_stopping",
+    "auto_epochs",
     "auto_fixed_batch_size",
     "auto_fixed_length",
     "auto_fixed_sequences",
@@ -17,15 +21,27 @@ __all__ = [
     "auto_recurrent_rate",
 ]
 
+MOST_AT_ONCE = 10_000
+"""Rows of a table up to which all of them are X̄ and batch at once."""
+
+
+def auto_activation(n_hidden: int) -> str:
+    """Leaky rectifiers in shallow networks, tanh in deep ones.
+
+    The rectifiers learn faster and better in up to three hidden layers; in ten and more
+    they lead the signal to a constant, where tanh with orthogonal weights passes it on.
+    """
+    return "leaky_relu" if n_hidden <= 3 else "tanh"
+
 
 def auto_lam(n_fixed: int, n_layers: int) -> float:
-    """λ = max(0.001 n̄_b, max(8, 0.01 n̄_b) / layers).
+    """λ = 0.1 max(n̄_b, 320) (2 / layers)².
 
     The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
     that many layers bear less of it; and with a small λ the solve on a handful of rows
     follows them to the letter.
     """
-    return max(1e-3 * n_fixed, max(8.0, 1e-2 * n_fixed) / n_layers)
+    return 0.1 * max(n_fixed, 320) * (2 / max(2, n_layers)) ** 2
 
 
 def auto_image_lam(n_rows: int, n_columns: int) -> float:
@@ -39,12 +55,19 @@ def auto_image_lam(n_rows: int, n_columns: int) -> float:
     return 2 * math.sqrt(max(n_rows, n_columns))
 
 
-def auto_fixed_batch_size(n_samples: int, widest: int, n_pixels: int = 1) -> int:
+def auto_fixed_batch_size(
+    n_samples: int, widest: int, n_pixels: int = 1, tuned: bool = False
+) -> int:
     """n̄_b: enough rows for the widest layer's inputs, at most all of them.
 
     Of images, whose pixels are rows to a convolution, the paper's 100 are enough.
+    Where large batches are learnt from anyway, more rows cost little, and pin the sums
+    down better.
     """
-    return min(n_samples, max(1000, 2 * widest) if n_pixels == 1 else 100)
+    if n_pixels > 1:
+        return min(n_samples, 100)
+    most = MOST_AT_ONCE if n_samples <= MOST_AT_ONCE else 4000
+    return min(n_samples, max(most if tuned else 1000, 2 * widest))
 
 
 def auto_fixed_length(n_steps: int) -> int:
@@ -74,19 +97,34 @@ def auto_recurrent_lam(n_rows: int) -> float:
     return max(16.0, 1e-3 * n_rows)
 
 
-def auto_batch_size(n_samples: int) -> int:
-    """Rows of a mini-batch, as in scikit-learn's multi-layer perceptron."""
+def auto_batch_size(n_samples: int, tuned: bool = False) -> int:
+    """Rows of a mini-batch: as in scikit-learn's MLP, or all where X̄ is all of them."""
+    if tuned:
+        return n_samples if n_samples <= MOST_AT_ONCE else 2000
     return min(200, n_samples)
 
 
-def auto_rate(solver: str, parameterization: str, images: bool = False) -> float:
+def auto_rate(
+    solver: str,
+    parameterization: str,
+    images: bool = False,
+    tuned: bool = False,
+) -> float:
     """Step size: targets are of order 1, weights of order 1/√n_in.
 
-    The large λ that goes with images holds their weights back.
+    The large λ that goes with images holds their weights back; in large batches Adam
+    bears, and needs, large steps.
     """
     if parameterization == "weights":
         return 0.1 if solver == "sgd" else 1e-3
+    if tuned:
+        return 0.1
     return (1.0 if solver == "sgd" else 1e-2) * (5 if images else 1)
+
+
+def auto_early_stopping(n_samples: int) -> bool:
+    """Hold rows out where they can be spared: what is left decides between epochs."""
+    return n_samples >= 200
 
 
 def auto_recurrent_rate(solver: str, parameterization: str) -> float:
@@ -95,9 +133,17 @@ def auto_recurrent_rate(solver: str, parameterization: str) -> float:
     return rate if parameterization == "weights" else 0.5 * rate
 
 
-def auto_patience(n_steps: int) -> int:
+def auto_epochs(n_samples: int, max_iter: int) -> int:
+    """Epochs of an annealed run: few on a handful of rows, which are soon learnt."""
+    if auto_early_stopping(n_samples):
+        return max_iter
+    return min(max_iter, 40 + n_samples // 4)
+
+
+def auto_patience(n_steps: int, tuned: bool = False) -> int:
     """Epochs without progress, of `n_steps` steps each, after which to stop.
 
-    An epoch of one step tells little: the loss of Adam in full batch swings.
+    An epoch of one step tells little: the loss of Adam in full batch swings, the less
+    so where it is annealed.
     """
-    return max(10, -(-200 // n_steps))
+    return max(10, -(-(40 if tuned else 200) // n_steps))

@@ -175,6 +175,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
     True
     """
 
+    _tunes = False
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS,
         "class_weight": CLASS_WEIGHT,
@@ -291,7 +292,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
 
     def _check_parameters(self, incremental: bool) -> None:
         super()._check_parameters(incremental)
-        if self.cell == "rnn" and self.activation not in ("tanh", "relu"):
+        if self.cell == "rnn" and self._activation() not in ("tanh", "relu"):
             raise ValueError(
                 f"activation={self.activation!r} is none that cell='rnn' can have: use "
                 "'tanh' or 'relu', or cell='lstm' or 'gru'"
@@ -314,7 +315,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
             "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
             "n_outputs": self.n_outputs_,
             "cell": self.cell,
-            "activation": self.activation,
+            "activation": self._activation(),
             "bidirectional": bool(self.bidirectional),
             "return_sequences": per_step,
             "vocabulary_size": self.vocabulary_size,
@@ -324,13 +325,16 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
             "batch_norm": bool(self.batch_norm),
         }
 
+    def _activation(self) -> str:
+        return "tanh" if self.activation == "auto" else self.activation
+
     def _output_shape(self, X: Array) -> tuple[int, ...]:
         steps = (X.shape[1],) if self.return_sequences else ()
         return len(X), *steps, self.n_outputs_
 
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
-    ) -> Array:
+    ) -> tuple[Array, Array | None]:
         tokens = self.vocabulary_size is not None
         kind, longest = self.fixed_batch, rows.X.shape[1]
         noise = tokens or (isinstance(kind, str) and kind == "noise")
@@ -351,7 +355,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
             seed,
         )
         self._fixed_batch_is_all = fixed is rows.X
-        return fixed
+        return fixed, None
 
     def _auto_lam(self, network: TargetSpace) -> float:
         n_sequences, n_steps, _ = network.fixed_batch.shape

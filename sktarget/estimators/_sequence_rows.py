@@ -216,7 +216,7 @@ def choose_fixed_sequences(
             f"fixed_sequence_length={length} is more than the longest sequence has, "
             f"{X.shape[1]} steps: use fixed_batch='noise', or None for all steps"
         )
-    chosen = choose_fixed_batch(rows, fixed_batch, size, 0, seed)
+    chosen, _ = choose_fixed_batch(rows, fixed_batch, size, seed)
     return chosen if length == X.shape[1] else chosen[:, :length]
 
 

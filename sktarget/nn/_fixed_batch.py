@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["noise_batch", "sample_batch"]
+__all__ = ["column_moments", "draw_rows", "noise_batch", "sample_batch"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
@@ -18,6 +18,34 @@ _SLICE = 1 << 22
 
 def sample_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -> Array:
     """Draw distinct rows, each with probability by the total weight of its repeats.
+
+    Parameters
+    ----------
+    X, size, seed, weight
+        As for :func:`draw_rows`.
+
+    Returns
+    -------
+    ndarray of shape (min(size, distinct rows), ...)
+        The rows drawn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1.0], [2.0], [1.0], [3.0]])
+    >>> np.sort(sample_batch(X, 5, seed=0).ravel())
+    array([1., 2., 3.])
+    >>> a, b = (sample_batch(x, 2, seed=0) for x in (X, X[::-1]))
+    >>> bool((a == b).all())
+    True
+    """
+    return X[draw_rows(X, size, seed, weight)[0]]
+
+
+def draw_rows(
+    X: Array, size: int, seed: int, weight: Floats | None = None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Choose distinct rows, each with probability by the total weight of its repeats.
 
     A seeded hash of its bytes gives every distinct row a uniform number u; the rows
     with the largest u^(1/w) are taken, w the weight summed over repeats.  So the draw
@@ -37,8 +65,10 @@ def sample_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -
 
     Returns
     -------
-    ndarray of shape (min(size, distinct rows), ...)
-        The rows drawn, in an order given by the hash alone.
+    drawn : ndarray of shape (min(size, distinct rows),)
+        Where in X the rows drawn first occur, in an order given by the hash alone.
+    place : ndarray of shape (n,)
+        Which of the rows drawn each row of X repeats, -1 for none of them.
 
     References
     ----------
@@ -48,15 +78,14 @@ def sample_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -
     Examples
     --------
     >>> import numpy as np
-    >>> X = np.array([[1.0], [2.0], [1.0], [3.0]])
-    >>> np.sort(sample_batch(X, 5, seed=0).ravel())
-    array([1., 2., 3.])
-    >>> a, b = (sample_batch(x, 2, seed=0) for x in (X, X[::-1]))
-    >>> bool((a == b).all())
-    True
+    >>> drawn, place = draw_rows(np.array([[1.0], [2.0], [1.0]]), 5, seed=0)
+    >>> np.sort(drawn), bool(place[0] == place[2])
+    (array([0, 1]), True)
     """
+    n_rows = len(X)
+    kept = np.arange(n_rows)
     if weight is not None:
-        kept = weight > 0
+        kept = np.flatnonzero(weight > 0)
         X, weight = X[kept], _in_range(weight[kept])
     keys, first, inverse = np.unique(
         _hash_rows(X, seed), return_index=True, return_inverse=True
@@ -64,8 +93,12 @@ def sample_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -
     total = np.bincount(inverse, weights=weight, minlength=len(keys))
     uniform = (keys.astype(np.float64) + 0.5) / 2.0**64
     with np.errstate(divide="ignore", over="ignore"):  # of next to no weight: last
-        order = np.argsort(-np.log(uniform) / total, kind="stable")
-    return X[first[order[:size]]]
+        order = np.argsort(-np.log(uniform) / total, kind="stable")[:size]
+    rank = np.full(len(keys), -1)
+    rank[order] = np.arange(len(order))
+    place = np.full(n_rows, -1)
+    place[kept] = rank[inverse]
+    return kept[first[order]], place
 
 
 def noise_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -> Array:
@@ -93,14 +126,33 @@ def noise_batch(X: Array, size: int, seed: int, weight: Floats | None = None) ->
     >>> noise_batch(np.array([[1.0, 5.0], [3.0, 5.0]]), 3, seed=0)[:, 1]
     array([5., 5., 5.])
     """
-    mean, deviation = _moments(X, weight)
+    mean, deviation = column_moments(X, weight)
     noise = np.random.RandomState(seed).standard_normal((size, *X.shape[1:]))
     dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float32)
     return (mean + noise * deviation).astype(dtype)
 
 
-def _moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
-    """Give weighted mean and deviation of each column, a slice of rows at a time."""
+def column_moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
+    """Give weighted mean and deviation of each column, a slice of rows at a time.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...)
+        Rows.
+    weight : ndarray of shape (n,) or None
+        Non-negative weights.
+
+    Returns
+    -------
+    mean, deviation : ndarray of shape (...)
+        Moments, in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> column_moments(np.array([[1.0], [3.0]]), None)
+    (array([2.]), array([1.]))
+    """
     step = max(1, _SLICE // max(1, X[:1].size))
     starts = range(0, len(X), step)
     rows = np.ones(len(X)) if weight is None else _in_range(weight)
@@ -108,7 +160,10 @@ def _moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
 
     def mean_over(f: Callable[[Floats], Floats]) -> Floats:
         parts = (
-            np.tensordot(rows[i : i + step], f(X[i : i + step].astype(np.float64)), 1)
+            # In one layout, so that sums are rounded alike.
+            np.tensordot(
+                rows[i : i + step], f(X[i : i + step].astype(np.float64, order="C")), 1
+            )
             for i in starts
         )
         return np.asarray(sum(parts) / total)

@@ -33,7 +33,6 @@ _AS_IN_TARGET_SPACE = [
     "verbose",
     "warm_start",
     "momentum",
-    "early_stopping",
     "validation_fraction",
     "n_iter_no_change",
     "device",
@@ -44,6 +43,7 @@ SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "weight_init": [StrOptions({"orthogonal", "uniform"})],
     "target_lr": [Interval(Real, 0, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "early_stopping": ["boolean"],
     **{name: CONSTRAINTS[name] for name in _AS_IN_TARGET_SPACE},
 }
 """Constraints on the parameters that all these estimators have."""
@@ -57,6 +57,9 @@ SHARED_DOCS = {
     Step size of the network's weights.  ``"auto"`` is 0.001 for ``solver="adam"``, 0.1
     for ``"sgd"`` and 0.01 for ``"rmsprop_centered"``; and 0.01 for all of them where
     one mini-batch holds all rows of ``fit``.""",
+    "early_stopping": """bool, default={default}
+    Set rows aside, stop when their score no longer improves, and keep the state of
+    the best epoch.""",
     "batch_size": """int, default={default}
     Rows of a mini-batch; all of them, where there are fewer.""",
     "max_iter": """int, default={default}

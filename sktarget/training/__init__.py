@@ -3,7 +3,7 @@
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, TensorData, as_inputs, rows_at_a_time
-from sktarget.training._losses import LOSSES, Loss, over_steps
+from sktarget.training._losses import LOSSES, QUADRATIC_ERRORS, Loss, over_steps
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingNet, TrainingSettings, train
 from sktarget.training._state import (
@@ -15,6 +15,7 @@ from sktarget.training._state import (
 
 __all__ = [
     "LOSSES",
+    "QUADRATIC_ERRORS",
     "Batch",
     "Checkpoint",
     "DivergenceError",

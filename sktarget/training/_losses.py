@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["LOSSES", "Loss", "over_steps", "squared_norm"]
+__all__ = ["LOSSES", "QUADRATIC_ERRORS", "Loss", "over_steps", "squared_norm"]
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -45,6 +45,27 @@ LOSSES: dict[str, Loss] = {
     "squared_error": squared_error,
 }
 """Losses by name, each of (sums, y, weight of the rows or None)."""
+
+
+def _quadratic_of_classes(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    truth = F.one_hot(y, sums.shape[-1])
+    return _mean((sums.softmax(-1) - truth).square().sum(1), weight)
+
+
+def _quadratic_of_labels(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    return _mean((sums.sigmoid() - y).square().sum(1), weight)
+
+
+QUADRATIC_ERRORS: dict[str, Loss] = {
+    "cross_entropy": _quadratic_of_classes,
+    "logistic": _quadratic_of_labels,
+    "squared_error": squared_error,
+}
+"""Squared errors of the predictions by the names of the losses; of classes, Brier's.
+
+A few confident misses, which a longer training always brings, count for much in a
+cross-entropy, and for one each here.
+"""
 
 
 def over_steps(loss: Loss) -> Loss:

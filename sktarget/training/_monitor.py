@@ -89,12 +89,16 @@ class Monitor(Callback):
     ----------
     log : TrainingLog
         Record to continue.
-    tol, n_iter_no_change, learning_rate, learning_rate_init, power_t, verbose
+    tol, n_iter_no_change, learning_rate, power_t, verbose
         As in the estimators.
     has_validation : bool
         Whether the validation score decides.
     describe, remedy : str
         The settings to name when training diverges, and what to do about it.
+    max_iter : int
+        Epochs at whose end the ``"annealed"`` schedule has come down to zero.
+    stops_by_error : bool, default=False
+        Whether the error on the validation set decides, not the score.
 
     Attributes
     ----------
@@ -109,18 +113,23 @@ class Monitor(Callback):
         tol: float,
         n_iter_no_change: float,
         learning_rate: str,
-        learning_rate_init: float,
         power_t: float,
         verbose: bool,
         has_validation: bool,
         describe: str,
         remedy: str,
+        max_iter: int,
+        stops_by_error: bool = False,
     ) -> None:
         self.log = log
+        self.max_iter = max_iter
+        self.stops_by_error = stops_by_error
+        # Of the epochs in the log, those of earlier fits.
+        self.already = len(log.loss_curve)
+        self.rates: list[float] = []
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
         self.power_t = power_t
         self.verbose = verbose
         self.has_validation = has_validation
@@ -133,7 +142,8 @@ class Monitor(Callback):
         self.best = _Snapshot.of(net.module_)
         self.begin = _Snapshot.of(net.module_)
         self.best_loss = self.log.best_loss
-        self.best_score = max(self.log.validation_scores, default=-math.inf)
+        scores = [] if self.stops_by_error else self.log.validation_scores
+        self.best_merit = max(scores, default=-math.inf)
         # Where a fit goes on, the state it begins with is the best so far.
         self.has_best = bool(self.log.loss_curve)
 
@@ -141,6 +151,9 @@ class Monitor(Callback):
         """Keep the state to which the loss of this epoch will belong."""
         if not self.has_validation:
             self.begin.take(net.module_)
+        if self.learning_rate == "annealed":
+            done = (len(self.log.loss_curve) - self.already) / self.max_iter
+            self._set_rates(net, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
     def on_epoch_end(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Judge the epoch."""
@@ -164,9 +177,14 @@ class Monitor(Callback):
         if self.learning_rate == "invscaling":
             # The power vanishes where its inverse would overflow.
             share = (self.log.n_samples_seen + 1) ** -self.power_t
-            _set_rate(net, self.learning_rate_init * share)
+            self._set_rates(net, share)
         if self.log.no_improvement > self.n_iter_no_change:
             self._no_progress(net)
+
+    def _set_rates(self, net: Any, share: float) -> None:
+        """Bring the step sizes to a share of those that training began with."""
+        for group, rate in zip(net.optimizer_.param_groups, self.rates, strict=True):
+            group["lr"] = rate * share
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Go back to the best state, if there is a validation set or need to."""
@@ -180,7 +198,7 @@ class Monitor(Callback):
         return {
             "best": self.best.tensors if self.has_best else None,
             "best_loss": self.best_loss,
-            "best_score": self.best_score,
+            "best_merit": self.best_merit,
             "reason": self.reason,
         }
 
@@ -189,7 +207,7 @@ class Monitor(Callback):
         self.has_best = state["best"] is not None
         for now, kept in zip(self.best.tensors, state["best"] or (), strict=False):
             now.copy_(kept)
-        self.best_loss, self.best_score = state["best_loss"], state["best_score"]
+        self.best_loss, self.best_merit = state["best_loss"], state["best_merit"]
         self.reason = state["reason"]
 
     def _judge_score(self, net: Any, record: Any) -> bool:
@@ -198,12 +216,14 @@ class Monitor(Callback):
         self.log.validation_losses.append(record["valid_loss"])
         if self.verbose:
             print(f"Validation score: {score:.6f}")
-        improved = score >= self.best_score + self.tol
-        if score > self.best_score or not self.has_best:
-            self.best_score = max(score, self.best_score)
+        # The more, the better.
+        merit = -record["valid_error"] if self.stops_by_error else score
+        improved = merit >= self.best_merit + self.tol
+        if merit > self.best_merit or not self.has_best:
+            self.best_merit = max(merit, self.best_merit)
             self.best.take(net.module_)
             self.has_best = True
-        return improved
+        return bool(improved)
 
     def _judge_loss(self, loss: float) -> bool:
         improved = loss <= self.best_loss - self.tol
@@ -219,13 +239,15 @@ class Monitor(Callback):
             f"{what} did not improve more than tol={self.tol:f} for "
             f"{self.n_iter_no_change:g} consecutive epochs."
         )
-        rate = net.optimizer_.param_groups[0]["lr"]
+        groups = net.optimizer_.param_groups
+        rate = groups[-1]["lr"]
         if self.learning_rate != "adaptive" or rate <= 1e-6:
             self.reason = message
             if self.verbose:
                 print(message + " Stopping.")
             return
-        _set_rate(net, rate / 5)
+        for group in groups:
+            group["lr"] /= 5
         self.log.no_improvement = 0
         if self.verbose:
             print(message + f" Setting learning rate to {rate / 5:f}")
@@ -274,8 +296,3 @@ def _is_usable(net: Any) -> bool:
         net.failure = str(error)
         return False
     return all(bool(t.isfinite().all()) for t in net.module_.parameters())
-
-
-def _set_rate(net: Any, rate: float) -> None:
-    for group in net.optimizer_.param_groups:
-        group["lr"] = rate

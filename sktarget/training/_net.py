@@ -31,6 +31,12 @@ from sktarget.training._optimisers import CentredRMSprop
 
 __all__ = ["TrainingNet", "TrainingSettings", "train"]
 
+# Solvers that can follow no schedule, or more than the annealed one.
+_SCHEDULES: dict[str, set[str]] = {
+    "lbfgs": set(),
+    "sgd": {"annealed", "invscaling", "adaptive"},
+}
+
 Score = Callable[[Tensor, TensorData], float]
 
 
@@ -43,7 +49,8 @@ class TrainingSettings:
     solver : {"adam", "sgd", "lbfgs", "rmsprop_centered"}
         Optimiser.
     learning_rate_init, learning_rate, power_t
-        Step size and its schedule; schedules are for ``"sgd"``.
+        Step size and its schedule; ``"annealed"`` for all solvers but ``"lbfgs"``, the
+        others for ``"sgd"``.
     momentum, nesterovs_momentum, beta_1, beta_2, epsilon
         Of the optimiser.
     alpha : float
@@ -68,6 +75,8 @@ class TrainingSettings:
         Whether this is one step of many, so that the end needs no warning.
     remedy : str
         What to do when training diverges.
+    unit : float
+        Of the outputs of a regression; the loss is reported as it is.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.
@@ -94,6 +103,7 @@ class TrainingSettings:
     incremental: bool = False
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
+    unit: float = 1.0
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def group_rates(self) -> list[float]:
@@ -144,6 +154,11 @@ class TrainingNet(NeuralNet):
         Shuffles the mini-batches.
     decode : callable, optional
         Turns sums into what :meth:`predict` returns, for callbacks that score.
+    error : callable, optional
+        Like `loss`; recorded for the validation set too.
+    unit : float, default=1.0
+        Of the outputs: its square is taken out of the loss before the gradient, of
+        which optimisers expect to be of order 1.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
@@ -157,6 +172,8 @@ class TrainingNet(NeuralNet):
         alpha: float,
         generator: torch.Generator | None,
         decode: Callable[[Tensor], Any] | None = None,
+        error: Loss | None = None,
+        unit: float = 1.0,
         **kwargs: Any,
     ) -> None:
         self.loss = loss
@@ -166,6 +183,8 @@ class TrainingNet(NeuralNet):
         self.mean_weight = 1.0
         self.failure: str | None = None
         self.decode = decode
+        self.error = error
+        self.unit = unit
         self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
@@ -188,9 +207,12 @@ class TrainingNet(NeuralNet):
         sums, weights = self._forward(x)
         loss = self.loss(sums, y, batch.weight)
         if self.alpha > 0 and weights:
+            if self.unit != 1:  # The last layer is in that unit already.
+                weights = [*(w * self.unit for w in weights[:-1]), weights[-1]]
             n_rows = len(x) * self.mean_weight
             loss = loss + squared_norm(weights) * (0.5 * self.alpha / n_rows)
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaled = loss if self.unit == 1 else loss / self.unit**2
+        scaled.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
 
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -238,8 +260,11 @@ class TrainingNet(NeuralNet):
         self.history.record(f"{prefix}_loss", float(total) / len(iterator.data))
         self.history.record(f"{prefix}_batch_count", len(iterator))
         if outputs:
-            score = self.score(torch.cat(outputs), iterator.data)
-            self.history.record(f"{prefix}_score", score)
+            sums, data = torch.cat(outputs), iterator.data
+            self.history.record(f"{prefix}_score", self.score(sums, data))
+            if self.error is not None:
+                missed = self.error(sums, data.y, data.weight)
+                self.history.record(f"{prefix}_error", float(missed))
 
     def predict(self, X: Any) -> Any:
         """Predict as the estimator will, for callbacks that score."""
@@ -271,6 +296,7 @@ def train(
     bridge: EpochContext | None = None,
     net_class: Callable[..., TrainingNet] = TrainingNet,
     checkpoint: Checkpoint | None = None,
+    error: Loss | None = None,
 ) -> dict[str, Any]:
     """Train a network in place.
 
@@ -299,6 +325,8 @@ def train(
         by the gradient of the loss, or a class derived from it.
     checkpoint : Checkpoint, optional
         Keeps every epoch in a file, and goes on from there.
+    error : callable, optional
+        Like `loss`; decides on the validation set in place of the score.
 
     Returns
     -------
@@ -315,18 +343,21 @@ def train(
     ConvergenceWarning
         If training diverged later, or `max_iter` was reached without convergence.
     """
-    schedule = settings.learning_rate if settings.solver == "sgd" else "constant"
+    schedule = settings.learning_rate
+    if schedule not in _SCHEDULES.get(settings.solver, {"annealed"}):
+        schedule = "constant"
     monitor = Monitor(
         log,
         tol=settings.tol,
         n_iter_no_change=settings.n_iter_no_change,
         learning_rate=schedule,
-        learning_rate_init=settings.learning_rate_init,
         power_t=settings.power_t,
         verbose=settings.verbose,
         has_validation=validation is not None,
         describe=settings.describe,
         remedy=settings.remedy,
+        max_iter=settings.max_iter,
+        stops_by_error=error is not None,
     )
     kind, arguments = settings.optimiser()
     net = net_class(
@@ -334,6 +365,8 @@ def train(
         loss=loss,
         score=score,
         decode=decode,
+        error=error,
+        unit=settings.unit,
         alpha=settings.alpha,
         generator=generator if settings.shuffle else None,
         batch_size=settings.batch_size,
@@ -351,6 +384,7 @@ def train(
     if settings.solver == "lbfgs":
         _make_contiguous(module)
     net.initialize()
+    monitor.rates = [group["lr"] for group in net.optimizer_.param_groups]
     already = len(log.loss_curve)
     if checkpoint is not None:
         optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state

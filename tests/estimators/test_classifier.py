@@ -94,7 +94,8 @@ def test_multilabel() -> None:
     )
     np.testing.assert_allclose(np.exp(estimator.predict_log_proba(X)), p, rtol=1e-10)
     # Each label is learnt, not only the most frequent outcome.
-    assert ((estimator.predict(X) == y).mean(axis=0) > 0.8).all()
+    most_frequent = np.maximum(y.mean(axis=0), 1 - y.mean(axis=0))
+    assert ((estimator.predict(X) == y).mean(axis=0) > most_frequent + 0.1).all()
 
 
 def test_column_of_labels_warns() -> None:

@@ -1,0 +1,168 @@
+"""Where training starts: outputs from the labels, inputs as if standardised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sktarget.estimators._network import WEIGHTED, as_tensor
+from sktarget.estimators._preparation import TrainingRows, relative_weights
+from sktarget.nn._fixed_batch import column_moments
+
+__all__ = [
+    "aim_at_labels",
+    "mean_labels",
+    "moments_of_labels",
+    "output_layer",
+    "scale_outputs_",
+    "standardise_inputs_",
+]
+
+Array = NDArray[Any]
+
+# How sure of a label the outputs that start from it are, in units of the sums.
+_CONFIDENCE = 4.0
+
+
+def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> Array:
+    """Average what the training rows say about each row of X̄.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Training rows.
+    place : ndarray of shape (n,)
+        Which row of X̄ each training row is, -1 for none.
+    size : int
+        n̄_b.
+    n_outputs : int
+        Outputs of the network.
+
+    Returns
+    -------
+    ndarray of shape (n̄_b, n_outputs)
+        Weighted means of y; of classes, their shares.
+    """
+    index = np.flatnonzero(place >= 0)
+    place, y = place[index], rows.y[index]
+    weight = np.ones(len(index))
+    if rows.weight is not None:
+        weight, _ = relative_weights(rows.weight[index])
+    sums = np.zeros((size, n_outputs))
+    if y.ndim == 1:
+        np.add.at(sums, (place, y), weight)
+    else:
+        np.add.at(sums, place, y * weight[:, None])
+    means: Array = sums / np.bincount(place, weights=weight, minlength=size)[:, None]
+    return means
+
+
+def aim_at_labels(loss: str, means: Array, ridge: float = 0.0) -> Array:
+    """Give the sums that outputs are to start from.
+
+    Parameters
+    ----------
+    loss : {"cross_entropy", "logistic", "squared_error"}
+        What is minimised.
+    means : ndarray of shape (n̄_b, n_outputs)
+        Means of the labels, see :func:`mean_labels`.
+    ridge : float, default=0.0
+        λ / n̄_b, by which the ridge will shrink the mean of the outputs: in regression
+        that is made up for.
+
+    Returns
+    -------
+    ndarray of shape (n̄_b, n_outputs)
+        Targets of the last layer: the labels themselves in regression; for classes
+        how far a label is from a guess, times 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> aim_at_labels("cross_entropy", np.array([[1.0, 0.0], [0.5, 0.5]]))
+    array([[ 2., -2.],
+           [ 0.,  0.]])
+    """
+    if loss == "squared_error":
+        return means + ridge * means.mean(axis=0)
+    guess = 1 / means.shape[1] if loss == "cross_entropy" else 0.5
+    return _CONFIDENCE * (means - guess)
+
+
+def moments_of_labels(rows: TrainingRows) -> tuple[Array, float]:
+    """Give the weighted mean of each output of y, and the unit of all of them.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Training rows of a regression.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_outputs,)
+        The means.
+    unit : float
+        The power of ten next to the deviation, averaged over outputs as a variance; 1
+        where the outputs do not vary, or more than can be computed with.
+    """
+    weight = None if rows.weight is None else relative_weights(rows.weight)[0]
+    mean: Array = np.average(rows.y, axis=0, weights=weight)
+    with np.errstate(all="ignore"):
+        squares = np.average((rows.y - mean) ** 2, axis=0, weights=weight)
+        unit = 10.0 ** np.round(np.log10(np.sqrt(squares.mean())))
+    limits = np.finfo(rows.dtype)
+    return mean, float(unit) if limits.tiny < unit < limits.max else 1.0
+
+
+def output_layer(module: nn.Module) -> tuple[str, Any]:
+    """Find the last weighted layer of a network of this package, and its name."""
+    layers = [(n, m) for n, m in module.named_modules() if isinstance(m, WEIGHTED)]
+    return layers[-1]
+
+
+def scale_outputs_(layer: Any, mean: Array, unit: float) -> None:
+    """Bring the outputs of a layer into the units of y.
+
+    Parameters
+    ----------
+    layer : nn.Linear
+        The last layer, changed in place.
+    mean : ndarray of shape (n_outputs,)
+        Its new biases.
+    unit : float
+        What its weights are multiplied by.
+    """
+    with torch.no_grad():
+        layer.weight.mul_(unit)
+        layer.bias.copy_(as_tensor(mean))
+
+
+def standardise_inputs_(layer: Any, rows: TrainingRows) -> None:
+    """Let the first layer's sums start as if the columns had been standardised.
+
+    Columns in units of their own would otherwise drown the others, and saturate what
+    follows.
+
+    Parameters
+    ----------
+    layer : nn.Linear
+        The first layer, changed in place.
+    rows : TrainingRows
+        Training rows of a table.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = column_moments(rows.X, rows.weight)
+    # Columns that hardly vary are as good as constant: rounding is most of them.
+    floor = np.sqrt(np.finfo(rows.dtype).eps) * np.abs(mean)
+    deviation[~((deviation > floor) & np.isfinite(deviation))] = 1.0
+    weight = layer.weight.detach().numpy() / deviation
+    bias = -weight @ mean
+    tensors = [as_tensor(a.astype(rows.dtype)) for a in (weight, bias)]
+    if all(bool(t.isfinite().all()) for t in tensors):
+        with torch.no_grad():
+            layer.weight.copy_(tensors[0])
+            layer.bias.add_(tensors[1])

@@ -1,0 +1,296 @@
+"""What the defaults stand for, and where training starts."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from skorch.callbacks import Callback
+
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget.estimators import _rules
+from tests.estimators.support import (
+    ALL_EPOCHS,
+    SeesData,
+    assert_same_weights,
+    class_data,
+    curve_data,
+    fit_quietly,
+    for_both,
+    label_data,
+    problem,
+)
+
+# Keeps the targets, and does not move them.
+AT_THE_START: dict[str, Any] = {
+    "hidden_layer_sizes": (6,),
+    "learning_rate_init": 1e-300,
+    "max_iter": 1,
+    "warm_start": True,
+    "random_state": 0,
+}
+
+
+class Course(Callback):
+    """Records step sizes, sizes of mini-batches and errors of validation rows."""
+
+    def on_train_begin(self, net: Any, **_: Any) -> None:
+        self.rates: list[float] = []
+        self.sizes: list[int] = []
+        self.errors: list[float] = []
+
+    def on_batch_begin(self, net: Any, batch: Any, training: bool, **_: Any) -> None:
+        if training:
+            self.rates.append(net.optimizer_.param_groups[-1]["lr"])
+            self.sizes.append(len(batch[0]))
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.errors.append(net.history[-1].get("valid_error"))
+
+
+def rows_of(X: Any, rows: Any) -> list[int]:
+    """Find rows of X by their values."""
+    return [int(np.flatnonzero((row == X).all(axis=1))[0]) for row in rows]
+
+
+# --- Where training starts ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("size", ["auto", 40, None])
+def test_classes_start_from_their_labels(n_classes: int, size: Any) -> None:
+    X, y = class_data(n_classes)
+    estimator = TargetSpaceClassifier(**AT_THE_START, fixed_batch_size=size)
+    fit_quietly(estimator, X, y)
+    truth = np.eye(n_classes)[y[rows_of(X, estimator.fixed_batch_)]]
+    np.testing.assert_allclose(
+        estimator.targets_[-1], 4 * (truth - 1 / n_classes), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("n_outputs", [None, 2])
+def test_numbers_start_from_themselves(n_outputs: int | None) -> None:
+    X, y = curve_data(n_outputs)
+    estimator = TargetSpaceRegressor(**AT_THE_START, fixed_batch_size=40)
+    fit_quietly(estimator, X, 50 * y - 7)
+    truth = (50 * y - 7)[rows_of(X, estimator.fixed_batch_)].reshape(40, -1)
+    # The ridge takes its share of the mean back.
+    ridge = estimator.lam_ / 40 * truth.mean(axis=0)
+    np.testing.assert_allclose(estimator.targets_[-1], truth + ridge, rtol=1e-12)
+
+
+def test_labels_of_several_kinds_start_from_indicators() -> None:
+    X, y = label_data()
+    estimator = fit_quietly(TargetSpaceClassifier(**AT_THE_START), X, y)
+    truth = y[rows_of(X, estimator.fixed_batch_)]
+    np.testing.assert_allclose(estimator.targets_[-1], 4 * truth - 2, rtol=1e-12)
+
+
+def test_repeated_rows_start_from_the_mean_of_their_labels() -> None:
+    X, y = class_data()
+    X, y = np.repeat(X[:30], 2, axis=0), np.tile([0, 1], 30)
+    estimator = TargetSpaceClassifier(**AT_THE_START, fixed_batch_size=20)
+    weight = np.tile([3.0, 1.0], 30)
+    fit_quietly(estimator, X, y, sample_weight=weight)
+    np.testing.assert_allclose(estimator.targets_[-1], [[1.0, -1.0]] * 20, rtol=1e-12)
+
+
+@for_both
+@pytest.mark.parametrize("settings", [{"fixed_batch": "noise"}, {"module": True}])
+def test_without_labels_outputs_start_from_weights(kind: type, settings: Any) -> None:
+    X, y = problem(kind)
+    if "module" in settings:
+        from torch import nn
+
+        settings = {"module": nn.Linear}
+    estimator = fit_quietly(kind(**AT_THE_START, **settings), X, y)
+    sums = np.hstack(
+        [np.ones((len(estimator.fixed_batch_), 1)), estimator.fixed_batch_]
+    )
+    for W, b in zip(estimator.coefs_[:-1], estimator.intercepts_[:-1], strict=True):
+        z = sums[:, 1:] @ W + b
+        sums = np.hstack([sums[:, :1], np.where(z > 0, z, 0.2 * z)])
+    # What weights can give: the sums lie in the span of what the layer reads.
+    found, *_ = np.linalg.lstsq(sums, estimator.targets_[-1], rcond=None)
+    np.testing.assert_allclose(sums @ found, estimator.targets_[-1], atol=0.2)
+
+
+@for_both
+def test_first_layer_starts_as_if_standardised(kind: type) -> None:
+    X, y = problem(kind)
+    scale, shift = 10.0 ** np.arange(-1, X.shape[1] - 1), np.arange(X.shape[1])
+    plain = fit_quietly(kind(**AT_THE_START, fixed_batch_size=None), X, y)
+    other = fit_quietly(
+        kind(**AT_THE_START, fixed_batch_size=None), X * scale + shift, y
+    )
+    np.testing.assert_allclose(other.targets_[0], plain.targets_[0], rtol=1e-8)
+
+
+@for_both
+def test_constant_and_nearly_constant_columns(kind: type) -> None:
+    X, y = problem(kind)
+    X = np.hstack([X, np.full((len(X), 1), 1e3), 1e3 + 1e-6 * X[:, :1]])
+    estimator = fit_quietly(kind(random_state=0), X, y)
+    assert estimator.score(X, y) > 0.8
+
+
+def test_units_of_y_do_not_matter() -> None:
+    X, y = curve_data()
+    scores = [TargetSpaceRegressor(random_state=0, **ALL_EPOCHS) for _ in range(3)]
+    found = [
+        fit_quietly(m, X, a * y + b).score(X, a * y + b)
+        for m, a, b in zip(scores, (1, 1e6, 1e-6), (0, 3e6, -1e-5), strict=True)
+    ]
+    assert min(found) > 0.99
+    assert max(found) - min(found) < 0.005
+
+
+# --- The course of training -----------------------------------------------------------
+
+
+@for_both
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_annealed_steps(kind: type, solver: str) -> None:
+    X, y = problem(kind)
+    course = Course()
+    estimator = kind(
+        (6,),
+        solver=solver,
+        learning_rate="annealed",
+        learning_rate_init=0.02,
+        batch_size=45,
+        max_iter=8,
+        callbacks=[course],
+        random_state=0,
+        warm_start=True,
+        **ALL_EPOCHS,
+    )
+    expected = 0.01 * (1 + np.cos(np.pi * np.repeat(np.arange(8), 2) / 8))
+    for _ in range(2):  # Each fit anneals anew.
+        fit_quietly(estimator, X, y)
+        np.testing.assert_allclose(course.rates, expected, rtol=1e-12)
+    fit_quietly(estimator.set_params(learning_rate="constant"), X, y)
+    np.testing.assert_allclose(course.rates, 0.02)
+
+
+@for_both
+def test_defaults_take_all_rows_at_once_and_anneal(kind: type) -> None:
+    X, y = problem(kind)
+    course = Course()
+    estimator = fit_quietly(kind((6,), random_state=0, callbacks=[course]), X, y)
+    assert set(course.sizes) == {90}
+    horizon = 40 + 90 // 4
+    assert estimator.n_iter_ <= horizon
+    epochs = np.arange(estimator.n_iter_)
+    expected = 0.05 * (1 + np.cos(np.pi * epochs / horizon))
+    np.testing.assert_allclose(course.rates, expected, rtol=1e-12)
+    assert estimator.lam_ == pytest.approx(32.0)
+
+
+@for_both
+def test_a_step_of_ones_own_keeps_training_plain(kind: type) -> None:
+    X, y = (np.repeat(a, 3, axis=0) for a in problem(kind))
+    course = Course()
+    estimator = kind(
+        (6,), learning_rate_init=0.01, max_iter=3, callbacks=[course], random_state=0
+    )
+    fit_quietly(estimator, X, y)
+    assert set(course.rates) == {0.01}
+    assert course.sizes == [200, 70] * 3
+    assert estimator.validation_scores_ is None
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "settings", "held_out"),
+    [
+        (199, {}, False),
+        (200, {}, True),
+        (200, {"early_stopping": False}, False),
+        (199, {"early_stopping": True}, True),
+        (200, {"warm_start": True}, False),
+        (200, {"tol": 0.0}, False),
+        (200, {"solver": "sgd"}, False),
+        (200, {"parameterization": "weights"}, False),
+        (200, {"validation_fraction": 0.001}, False),
+    ],
+)
+def test_when_rows_are_held_out(n_rows: int, settings: Any, held_out: bool) -> None:
+    X, y = (np.repeat(a, 3, axis=0)[:n_rows] for a in class_data())
+    estimator = TargetSpaceClassifier((6,), max_iter=3, **settings)
+    fit_quietly(estimator, X, y)
+    assert (estimator.validation_scores_ is not None) == held_out
+
+
+@for_both
+def test_squared_error_decides_which_state_is_kept(kind: type) -> None:
+    X, y = class_data(2, 400)
+    if kind is TargetSpaceRegressor:
+        X = np.random.default_rng(0).uniform(-1, 1, (400, 3))
+        y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2]
+    X = np.hstack([X, np.random.default_rng(0).normal(size=(400, 4))])
+    y = np.where(np.random.default_rng(1).uniform(size=400) < 0.05, y[::-1], y)
+    course, seen = Course(), SeesData()
+    estimator = kind(random_state=0, callbacks=[course, seen])
+    fit_quietly(estimator, X, y)
+    best = int(np.argmin(course.errors))
+    assert 0 < best < len(course.errors) - 1
+    held_out = seen.valid.x.numpy()
+    if kind is TargetSpaceClassifier:
+        truth = np.eye(2)[seen.valid.y.numpy()]
+        error = ((estimator.predict_proba(held_out) - truth) ** 2).sum(1).mean()
+    else:
+        error = 0.5 * ((estimator.predict(held_out) - seen.valid.y[:, 0].numpy()) ** 2)
+        error = error.mean()
+    assert error == pytest.approx(course.errors[best], rel=1e-9)
+
+
+@for_both
+def test_weights_are_repetitions_by_default(kind: type) -> None:
+    X, y = problem(kind)
+    weight = np.random.default_rng(0).integers(0, 3, len(y))
+    settings: dict[str, Any] = {"max_iter": 15, "random_state": 0, "alpha": 0.0}
+    weighted = fit_quietly(kind((6,), **settings), X, y, sample_weight=weight)
+    many_X, many_y = np.repeat(X, weight, axis=0), np.repeat(y, weight)
+    order = np.random.default_rng(1).permutation(len(many_y))
+    assert len(order) < 200
+    repeated = fit_quietly(
+        kind((6,), **settings, early_stopping=False), many_X[order], many_y[order]
+    )
+    # The horizon of the schedule goes by rows, repeats included.
+    assert _rules.auto_epochs(60, 15) == _rules.auto_epochs(len(order), 15)
+    assert_same_weights(weighted, repeated, atol=1e-8)
+
+
+# --- The rules ------------------------------------------------------------------------
+
+
+def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
+    assert _rules.auto_lam(1000, 2) == pytest.approx(100)
+    assert _rules.auto_lam(10, 2) == _rules.auto_lam(320, 2) == pytest.approx(32)
+    assert _rules.auto_lam(1000, 1) == _rules.auto_lam(1000, 2)
+    assert _rules.auto_lam(1000, 20) == pytest.approx(1.0)
+
+
+def test_large_tables_are_learnt_in_parts() -> None:
+    most = _rules.MOST_AT_ONCE
+    assert _rules.auto_batch_size(most, tuned=True) == most
+    assert _rules.auto_fixed_batch_size(most, 100, tuned=True) == most
+    assert _rules.auto_batch_size(most + 1, tuned=True) == 2000
+    assert _rules.auto_fixed_batch_size(most + 1, 100, tuned=True) == 4000
+    assert _rules.auto_fixed_batch_size(most + 1, 3000, tuned=True) == 6000
+
+
+@for_both
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16, 24])
+def test_no_depth_collapses(kind: type, depth: int) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind((24,) * depth, random_state=0), X, y)
+    assert estimator.score(X, y) > 0.9
+    assert np.isfinite(estimator.predict(X)).all()
+
+
+def test_activation_goes_by_depth() -> None:
+    X, y = class_data()
+    for depth, expected in [(1, "LeakyReLU"), (3, "LeakyReLU"), (4, "Tanh")]:
+        estimator = TargetSpaceClassifier((3,) * depth, max_iter=1)
+        module = fit_quietly(estimator, X, y).module_
+        assert type(module.activation).__name__ == expected
