@@ -88,7 +88,7 @@ def aim_at_labels(loss: str, means: Array, ridge: float = 0.0) -> Array:
            [ 0.,  0.]])
     """
     if loss == "squared_error":
-        return means + ridge * means.mean(axis=0)
+        return np.asarray(means + ridge * means.mean(axis=0))
     guess = 1 / means.shape[1] if loss == "cross_entropy" else 0.5
     return _CONFIDENCE * (means - guess)
 
