@@ -68,6 +68,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     start, out = time.perf_counter(), arguments.out
+    if arguments.render and out is None:
+        parser.error("--render needs --out")
     if arguments.render:
         render(out)
         return
