@@ -51,7 +51,8 @@ for axis, (part, name) in zip(
     x = column(part, name)
     axis.plot(x, column(part, "ratio"), marker="o", label="measured")
     axis.plot(x, column(part, "floor"), linestyle="--", label="floor")
-    axis.set(xscale="log", xlabel=name, ylim=(0, None))
+    axis.set(xscale="log", xlabel=name)
+    axis.set_ylim(0, 1.1 * max(column(part, "ratio") + column(part, "floor")))
 axes[0].set(ylabel="time, target / weight space", xlabel="units a layer")
 axes[1].set(xlabel="hidden layers")
 axes[2].set(xlabel="rows of the fixed batch (mini-batch: 1000)")
@@ -91,7 +92,11 @@ for axis in axes:
 # An iteration costs more and there are fewer of them. Contenders that never reached the
 # accuracy are left out.
 
-parts = [name for name in results if name.endswith("%")]
+parts = [
+    name
+    for name, rows in results.items()
+    if name.endswith("%") and any(row["s"] for row in rows)
+]
 size = (7, 1 + 1.2 * len(parts))
 figure, panels = plt.subplots(len(parts), figsize=size, layout="constrained")
 for axis, part in zip(panels, parts, strict=True):

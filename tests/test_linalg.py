@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sktarget.linalg import (
     _BLOCK,
+    _TRIANGLE,
     FactorisationError,
     factorise,
     gramian,
@@ -243,6 +244,19 @@ def test_factor_once_solve_many() -> None:
     solution = factor.solve(right)
     assert solution.dtype == torch.float32
     torch.testing.assert_close(solution, factor.solve(right.double()).float())
+
+
+@pytest.mark.parametrize("k", [1, 32, 33, _TRIANGLE, _TRIANGLE + 1, 300])
+@pytest.mark.parametrize("problems", [(), (2,)], ids=["one", "two at once"])
+def test_many_right_hand_sides(k: int, problems: tuple[int, ...]) -> None:
+    rows = normal(*problems, k + 5, k)
+    gram = rows.mT @ rows
+    right = normal(*problems, k, k, seed=1)
+    solved = factorise(gram.clone(), 2.0).solve(right)
+    torch.testing.assert_close((gram + 2.0 * torch.eye(k)) @ solved, right)
+    for m in {1, max(1, k // 4)}:
+        few = factorise(gram.clone(), 2.0).solve(right[..., :m])
+        torch.testing.assert_close(few, solved[..., :m])
 
 
 # --- Errors ---------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -267,14 +268,17 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def run_parts(
-    parts: Parts, settings: Settings, only: list[str] | None
-) -> dict[str, list[Row]]:
-    """Measure part after part, printing the table of each."""
+    parts: Parts,
+    settings: Settings,
+    only: list[str] | None,
+    keep: Callable[[dict[str, list[Row]]], None] = lambda results: None,
+) -> None:
+    """Measure part after part; print the table of each, and keep what there is."""
     unknown = set(only or ()) - set(parts)
     if unknown:
         names = ", ".join(parts)
         raise SystemExit(f"no part {', '.join(sorted(unknown))}; there are {names}")
-    results = {}
+    results: dict[str, list[Row]] = {}
     for name, measure in parts.items():
         if only is None or name in only:
             start = time.perf_counter()
@@ -282,7 +286,7 @@ def run_parts(
             if rows:
                 results[name] = rows
                 show(f"{name} ({time.perf_counter() - start:.0f} s)", rows)
-    return results
+                keep(results)
 
 
 def main(
@@ -300,9 +304,9 @@ def main(
         return
     where = environment(settings)
     print(", ".join(f"{name} {shown(value)}" for name, value in where.items()))
-    results = run_parts(parts, settings, arguments.only)
-    if arguments.json:
-        write_json(arguments.json, where, results)
+    path = arguments.json
+    keep = partial(write_json, path, where) if path else lambda results: None
+    run_parts(parts, settings, arguments.only, keep)
 
 
 def write_json(path: Path, where: Row, results: Mapping[str, list[Row]]) -> None:

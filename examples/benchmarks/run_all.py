@@ -15,7 +15,6 @@ machine; ``--data`` names a folder with ``mnist.npz``.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import bench_dense
 import bench_estimators
 import bench_recurrent
 from measuring import (
+    Row,
     environment,
     markdown,
     options,
@@ -54,6 +54,12 @@ def tables(content: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def render(folder: Path) -> None:
+    """Write tables.md from results.json."""
+    content = json.loads((folder / "results.json").read_text("utf-8"))
+    (folder / "tables.md").write_text(tables(content), "utf-8")
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--out", type=Path, help="folder for the results")
@@ -61,19 +67,25 @@ def main() -> None:
         "--render", action="store_true", help="only write tables.md anew from the JSON"
     )
     arguments = parser.parse_args()
-    start = time.perf_counter()
-    if not arguments.render:
-        settings = settings_of(arguments)
-        where = environment(settings)
-        print(", ".join(f"{name} {shown(value)}" for name, value in where.items()))
-        results = run_parts(PARTS, settings, arguments.only)
-        if arguments.out:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            write_json(arguments.out / "results.json", where, results)
-    if arguments.out:
-        text = (arguments.out / "results.json").read_text("utf-8")
-        (arguments.out / "tables.md").write_text(tables(json.loads(text)), "utf-8")
-    print(f"\n{time.perf_counter() - start:.0f} s in all", file=sys.stderr)
+    start, out = time.perf_counter(), arguments.out
+    if arguments.render and out is None:
+        parser.error("--render needs --out")
+    if arguments.render:
+        render(out)
+        return
+    settings = settings_of(arguments)
+    where = environment(settings)
+    print(", ".join(f"{name} {shown(value)}" for name, value in where.items()))
+
+    def keep(results: dict[str, list[Row]]) -> None:
+        """Write after every part, so that nothing is lost if a later one fails."""
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / "results.json", where, results)
+            render(out)
+
+    run_parts(PARTS, settings, arguments.only, keep)
+    print(f"\n{time.perf_counter() - start:.0f} s in all")
 
 
 if __name__ == "__main__":

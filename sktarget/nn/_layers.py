@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -84,19 +83,15 @@ class TargetMap(nn.Module):
             with torch.no_grad():
                 self.targets.copy_(sums)
 
-    @contextmanager
-    def explaining(self) -> Iterator[None]:
-        """Say which map it was, and what to do, where a factorisation fails."""
-        try:
-            yield
-        except FactorisationError as error:
-            raise FactorisationError(
-                f"layer {self.name or 'itself'!r} could not be solved for its weights "
-                f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}."
-                " Its inputs on the fixed batch, or the targets before it, are no "
-                "longer finite or span too many orders of magnitude: standardise X, "
-                "raise lam, or lower the learning rate."
-            ) from None
+    def explained(self, error: FactorisationError) -> FactorisationError:
+        """Say which map it was where a factorisation failed, and what to do."""
+        return FactorisationError(
+            f"layer {self.name or 'itself'!r} could not be solved for its weights "
+            f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}."
+            " Its inputs on the fixed batch, or the targets before it, are no "
+            "longer finite or span too many orders of magnitude: standardise X, "
+            "raise lam, or lower the learning rate."
+        )
 
     def extra_repr(self) -> str:
         """Show shape of the targets and λ."""
@@ -185,7 +180,7 @@ class TargetLayer(TargetMap, StandIn):
             return self.apply_weights(
                 inputs, *self.from_matrix(current.weights[self.name])
             )
-        with self.explaining():
+        try:
             sums, matrix = solve_and_apply(
                 inputs,
                 self.targets,
@@ -193,6 +188,8 @@ class TargetLayer(TargetMap, StandIn):
                 lambda rows: self._solution(rows, current.is_unchanged(inputs)),
                 optimistic=current.optimistic,
             )
+        except FactorisationError as error:
+            raise self.explained(error) from None
         current.weights[self.name] = matrix
         if current.phase is Phase.PROJECT:
             self.take_targets(sums, current.phase)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
+from sktarget.linalg import FactorisationError
 from sktarget.nn._cells import Cell, States, cell_of, run_kernel
 from sktarget.nn._layers import StandIn, TargetMap, register
 from sktarget.nn._pass import NotOneBatch, Pass, Phase
@@ -61,13 +62,15 @@ class TargetDirection(TargetMap):
         """
         targets = self.in_order(self.targets, lengths)
         states = self.cell.states(targets)
-        with self.explaining():
+        try:
             matrix = self.cell.solve(
                 real_rows(self.in_order(x, lengths), lengths),
                 real_rows(shift(states[0]), lengths),
                 real_rows(targets, lengths),
                 self._ridge,
             )
+        except FactorisationError as error:
+            raise self.explained(error) from None
         return matrix, states
 
     def sums(

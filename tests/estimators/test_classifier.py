@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
 
@@ -210,3 +211,14 @@ def test_rows_of_weight_zero_do_not_count_among_classes() -> None:
     estimator = fit_quietly(small(), X, y, sample_weight=(y < 2).astype(float))
     assert estimator.classes_.tolist() == [0, 1]
     assert_same_weights(estimator, fit_quietly(small(), X[y < 2], y[y < 2]), atol=1e-8)
+
+
+def test_probabilities_of_many_rows_are_those_of_few() -> None:
+    X, y = class_data(3)
+    estimator = fit_quietly(small(), X, y)
+    many = np.tile(X, (1 + 10_000 // len(X), 1))
+    assert_allclose(
+        estimator.predict_proba(many)[: len(X)], estimator.predict_proba(X), rtol=1e-12
+    )
+    assert_allclose(estimator.predict_proba(many).sum(1), 1.0, rtol=1e-12)
+    assert_allclose(estimator.predict_proba(1e3 * many).sum(1), 1.0, rtol=1e-12)

@@ -10,7 +10,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from sktarget.nn import TargetSpace
+from sktarget.nn import TargetSpace, _cells
 from tests import reference, reference_recurrent
 from tests.nn.recurrent_networks import (
     KINDS,
@@ -93,6 +93,23 @@ def test_fixed_batch_as_mini_batch_takes_one_pass(kind: str) -> None:
     once = net(net.fixed_batch)
     assert len(runs) == 1
     assert_allclose(once.detach(), net(net.fixed_batch.clone()).detach(), atol=1e-12)
+
+
+@every_kind
+def test_kernel_takes_some_sequences_at_a_time(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = wrap(Network(kind), batch(6, 7, 2)), batch(5, 7, 2)
+    found = []
+    for numbers in (_cells._WORKSPACE, 1, 200):
+        monkeypatch.setattr(_cells, "_WORKSPACE", numbers)
+        net.zero_grad()
+        out = net(x)
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad for p in net.parameters())])
+    for part in found[1:]:
+        for a, b in zip(part, found[0], strict=True):
+            assert_allclose(a, b, atol=1e-10)
 
 
 @every_kind

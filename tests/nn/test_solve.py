@@ -278,3 +278,21 @@ def test_single_precision_nears_double(
         net(fixed).square().sum().backward()
         results.append(gradients(net))
     assert_all_close(*results, tolerance=tolerance)
+
+
+# --- The products of dense layers -----------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [1, 2, 15, 16])
+@pytest.mark.parametrize("n", [1, 16, 700])
+@both_biases
+def test_products_of_few_columns(n: int, m: int, bias: bool) -> None:
+    operator = DenseOperator(bias)
+    rows, sums = normal(n, 20), normal(n, m, seed=1)
+    weights = normal(20 + bias, m, seed=2)
+    explicit = torch.cat([torch.ones(n, 1), rows], 1) if bias else rows
+    applied = operator.apply(rows, weights)
+    assert applied.is_contiguous()
+    assert not applied._is_view()  # which could not be changed in place
+    torch.testing.assert_close(applied, explicit @ weights)
+    torch.testing.assert_close(operator.correlate(rows, sums), explicit.T @ sums)
