@@ -19,7 +19,8 @@ folder that has them, ``tab_NAME.csv.xz`` with the target in the last column.  C
 are imputed, scaled and encoded on the training part, for all methods alike.
 
     python examples/benchmarks/study_defaults.py [--data DIR] [--quick] [--json FILE]
-    python examples/benchmarks/study_defaults.py --json FILE --plot DIR
+
+``defaults.json`` beside this file holds the results that the documentation shows.
 """
 
 from __future__ import annotations
@@ -342,6 +343,15 @@ def show(title: str, runs: dict[str, dict[str, Any]]) -> None:
         )
 
 
+def rounded(found: Any) -> Any:
+    """Leave four digits of every number."""
+    if isinstance(found, dict):
+        return {key: rounded(value) for key, value in found.items()}
+    if isinstance(found, list):
+        return [rounded(value) for value in found]
+    return round(found, 4) if isinstance(found, float) else found
+
+
 def summarise(found: dict[str, Any]) -> str:
     """Give mean rank, mean score and the worst gap of the estimators as they come."""
     lines = []
@@ -363,53 +373,6 @@ def summarise(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot(found: dict[str, Any], folder: Path) -> None:
-    """Draw score by depth, and by epoch and second."""
-    import matplotlib.pyplot as plt
-
-    folder.mkdir(parents=True, exist_ok=True)
-    depth = found["depth"]
-    figure, axes = plt.subplots(
-        1, len(depth), figsize=(3 * len(depth), 3), layout="constrained"
-    )
-    for axis, (name, runs) in zip(np.atleast_1d(axes), depth.items(), strict=True):
-        x = [int(d) for d in runs]
-        for label in next(iter(runs.values())):
-            mean = [np.mean(runs[str(d)][label]["scores"]) for d in x]
-            ours = label == "target space"
-            axis.plot(
-                x, mean, "o-" if ours else ".--", label=label, lw=2 if ours else 1
-            )
-        axis.set(title=name, xlabel="hidden layers", xscale="log")
-        axis.set_xticks(x, [str(d) for d in x], minor=False)
-        axis.minorticks_off()
-        low = min(np.mean(r["target space"]["scores"]) for r in runs.values())
-        axis.set_ylim(max(0.0, low - 0.15), None)
-    np.atleast_1d(axes)[0].set_ylabel("test score")
-    np.atleast_1d(axes)[0].legend(fontsize=7)
-    figure.savefig(folder / "score_by_depth.svg")
-
-    course = found["course"]
-    figure, grid = plt.subplots(
-        len(course), 2, figsize=(8, 3 * len(course)), layout="constrained", sharey="row"
-    )
-    for row, (name, runs) in zip(np.atleast_2d(grid), course.items(), strict=True):
-        for label, run in runs.items():
-            style: dict[str, Any] = {"lw": 2 if label == "target space" else 1}
-            row[0].plot(
-                np.arange(1, 1 + len(run["scores"])),
-                run["scores"],
-                label=label,
-                **style,
-            )
-            row[1].plot(run["seconds"], run["scores"], **style)
-        row[0].set(title=f"{name}, 16 layers of {WIDTH}", xlabel="epoch")
-        row[0].set(ylabel="test accuracy")
-        row[1].set(xlabel="seconds", xscale="log")
-        row[0].legend(fontsize=7, loc="lower right")
-    figure.savefig(folder / "score_by_time.svg")
-
-
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -417,7 +380,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rows, one split")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--json", type=Path, help="add the results to this file")
-    parser.add_argument("--plot", type=Path, help="draw the results of --json there")
     parser.add_argument("--threads", type=int, default=1)
     names = ("defaults", "depth", "rules", "course")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
@@ -426,9 +388,6 @@ def main() -> None:
     found: dict[str, Any] = {}
     if options.json is not None and options.json.is_file():
         found = json.loads(options.json.read_text())
-    if options.plot is not None:
-        plot(found, options.plot)
-        return
     most, splits = (200, 1) if options.quick else (MOST_ROWS, options.splits)
     tables, small = Tables(options.data, most), Tables(options.data, min(most, 2000))
     depths = [1, 4] if options.quick else DEPTHS
@@ -442,7 +401,7 @@ def main() -> None:
         found[name] = parts[name]()
         if options.json is not None:
             options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(found) + "\n")
+            options.json.write_text(json.dumps(rounded(found), indent=1) + "\n")
     if "defaults" in found:
         print(summarise(found["defaults"]))
 

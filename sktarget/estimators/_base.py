@@ -345,7 +345,8 @@ class BaseTargetSpace(NetworkEstimator):
         fixed, place = choose_fixed_batch(
             rows, self.fixed_batch, None if size is None else int(size), seed
         )
-        self._fixed_batch_is_all = fixed is rows.X
+        is_sample = isinstance(self.fixed_batch, str) and self.fixed_batch == "sample"
+        self._fixed_batch_is_all = is_sample and size is None
         return fixed, place
 
     def _auto_lam(self, network: TargetSpace) -> float | Sequence[float]:

@@ -123,9 +123,12 @@ def test_what_has_ended_is_only_read(kind: type, tmp_path: Path) -> None:
     # It would fail in the first mini-batch of all.
     second = fit_quietly(kind(**settings, callbacks=[Dies(1)]), X, y)
     assert_same_weights(first, second)
-    # More epochs may be asked for.
-    longer = fit_quietly(kind(**(settings | {"max_iter": 15})), X, y)
-    plain = fit_quietly(kind(**(SMALL | {"max_iter": 15})), X, y)
+    # More epochs may be asked for; an annealed step would have been another before.
+    more = {"max_iter": 15, "learning_rate": "constant"}
+    settings = SMALL | {"checkpoint": tmp_path / "more", "learning_rate": "constant"}
+    fit_quietly(kind(**settings), X, y)
+    longer = fit_quietly(kind(**(settings | more)), X, y)
+    plain = fit_quietly(kind(**(SMALL | more)), X, y)
     assert_same_weights(longer, plain)
     assert longer.loss_curve_ == plain.loss_curve_
 

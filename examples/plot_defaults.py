@@ -1,0 +1,96 @@
+"""
+When to use target space
+========================
+
+The study of ``examples/benchmarks/study_defaults.py``, whose results are kept with the
+source, as plots: the estimators as they come beside scikit-learn's, score by depth,
+and score by epoch and by second.
+"""
+
+# %%
+# The results
+# -----------
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+path = Path("benchmarks/defaults.json")
+if not path.exists():  # called from the folder above
+    path = "examples" / path
+study: dict[str, Any] = json.loads(path.read_text("utf-8"))
+
+
+def mean(run: dict[str, list[float]]) -> float:
+    """Average the test scores of a run over its splits."""
+    return float(np.mean(run["scores"]))
+
+
+# %%
+# As they come
+# ------------
+# No argument given, inputs standardised. A point is a table, accuracy or R², mean over
+# three splits; on the left of the line target space is ahead.  ``MLPRegressor`` gets
+# standardised outputs, without which it falls far out of the picture.
+
+tables = study["defaults"]
+figure, axis = plt.subplots(figsize=(6, 4.5), layout="constrained")
+for name, runs in tables.items():
+    ours, theirs = mean(runs["target space"]), runs.get("MLP, y scaled", runs["MLP"])
+    kind = "C1" if "MLP, y scaled" in runs else "C0"
+    axis.plot(mean(theirs), ours, "o", color=kind)
+    axis.annotate(name, (mean(theirs), ours), fontsize=7, xytext=(3, -7),
+                  textcoords="offset points")  # fmt: skip
+axis.axline((0.9, 0.9), slope=1, color="gray", lw=1)
+_ = axis.set(xlabel="scikit-learn's MLP", ylabel="target space", title="test scores")
+
+# %%
+# By depth
+# --------
+# Hidden layers of 28. Weight space with four settings, each with as many epochs as
+# target space may have at most; what an early stop leaves out counts as well.
+
+depth = study["depth"]
+figure, axes = plt.subplots(
+    1, len(depth), figsize=(2.6 * len(depth), 3.2), layout="constrained"
+)
+for axis, (name, by_depth) in zip(np.atleast_1d(axes), depth.items(), strict=True):
+    x = [int(layers) for layers in by_depth]
+    for label in by_depth[str(x[0])]:
+        ours = label == "target space"
+        axis.plot(
+            x,
+            [mean(by_depth[str(layers)][label]) for layers in x],
+            "o-" if ours else ".--",
+            lw=2 if ours else 1,
+            label=label,
+        )
+    low = min(mean(runs["target space"]) for runs in by_depth.values())
+    axis.set(title=name, xlabel="hidden layers", xscale="log", ylim=(low - 0.15, None))
+    axis.set_xticks(x, [str(layers) for layers in x])
+    axis.minorticks_off()
+np.atleast_1d(axes)[0].set_ylabel("test score")
+_ = np.atleast_1d(axes)[0].legend(fontsize=6)
+
+# %%
+# By epoch and by second
+# ----------------------
+# 16 layers of 28, one run each, nothing held out. In target space an epoch is a single
+# step with all rows.
+
+course = study["course"]
+figure, grid = plt.subplots(
+    len(course), 2, figsize=(8, 3 * len(course)), layout="constrained", sharey="row"
+)
+for row, (name, runs) in zip(np.atleast_2d(grid), course.items(), strict=True):
+    for label, run in runs.items():
+        width = 2 if label == "target space" else 1
+        epochs = np.arange(1, 1 + len(run["scores"]))
+        row[0].plot(epochs, run["scores"], lw=width, label=label)
+        row[1].plot(run["seconds"], run["scores"], lw=width)
+    row[0].set(title=name, xlabel="epoch", ylabel="test accuracy")
+    row[1].set(xlabel="seconds", xscale="log")
+    row[0].legend(fontsize=7, loc="lower right")
