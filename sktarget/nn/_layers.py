@@ -200,8 +200,10 @@ class TargetLayer(TargetMap, StandIn):
         sums = self.apply_weights(inputs, self.weight, self.bias)
         self.take_targets(sums, current.phase)
         if current.exact:
-            with self.explaining():
+            try:
                 targets = right_inverse(self.operator, inputs, sums, self.lam)
+            except FactorisationError as error:
+                raise self.explained(error) from None
             self.take_targets(targets, current.phase)
         return self.targets.detach() if current.optimistic else sums
 
