@@ -178,6 +178,7 @@ class BaseTargetSpace(NetworkEstimator):
         return (
             self._tunes
             and self.learning_rate_init == "auto"
+            and self.tol > 0
             and self.solver == "adam"
             and self.parameterization == "targets"
             and self._images is None
@@ -190,7 +191,6 @@ class BaseTargetSpace(NetworkEstimator):
         return (
             self._tuned
             and not self.warm_start
-            and self.tol > 0
             and _rules.auto_early_stopping(len(rows))
             and can_hold_out(rows, self.validation_fraction)
         )
@@ -356,8 +356,12 @@ class BaseTargetSpace(NetworkEstimator):
         return [_rules.auto_image_lam(la.n_rows, la.n_columns) for la in layers]
 
     def _auto_rate(self) -> float:
+        if self._tuned:
+            return _rules.auto_tuned_rate(
+                1 + len(hidden_sizes(self.hidden_layer_sizes))
+            )
         images = self._images is not None
-        return _rules.auto_rate(self.solver, self.parameterization, images, self._tuned)
+        return _rules.auto_rate(self.solver, self.parameterization, images)
 
     def _kept_fixed_batch(self) -> Array:
         """Give X̄ of the last fit as the network takes it."""
@@ -452,9 +456,10 @@ class BaseTargetSpace(NetworkEstimator):
     def _epochs(self, n_samples: int, incremental: bool) -> int:
         if incremental:
             return 1
-        annealed = self._schedule() == "annealed"
-        tuned = annealed and self._tuned and self.tol > 0
-        return _rules.auto_epochs(n_samples, self.max_iter) if tuned else self.max_iter
+        anneals = self._tuned and self._schedule() == "annealed"
+        return (
+            _rules.auto_epochs(n_samples, self.max_iter) if anneals else self.max_iter
+        )
 
     def _schedule(self) -> str:
         if self.learning_rate != "auto":

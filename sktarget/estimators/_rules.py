@@ -19,6 +19,7 @@ __all__ = [
     "auto_rate",
     "auto_recurrent_lam",
     "auto_recurrent_rate",
+    "auto_tuned_rate",
 ]
 
 MOST_AT_ONCE = 10_000
@@ -104,22 +105,23 @@ def auto_batch_size(n_samples: int, tuned: bool = False) -> int:
     return min(200, n_samples)
 
 
-def auto_rate(
-    solver: str,
-    parameterization: str,
-    images: bool = False,
-    tuned: bool = False,
-) -> float:
+def auto_rate(solver: str, parameterization: str, images: bool = False) -> float:
     """Step size: targets are of order 1, weights of order 1/√n_in.
 
-    The large λ that goes with images holds their weights back; in large batches Adam
-    bears, and needs, large steps.
+    The large λ that goes with images holds their weights back.
     """
     if parameterization == "weights":
         return 0.1 if solver == "sgd" else 1e-3
-    if tuned:
-        return 0.1
     return (1.0 if solver == "sgd" else 1e-2) * (5 if images else 1)
+
+
+def auto_tuned_rate(n_layers: int) -> float:
+    """Step size of Adam in large batches: 0.1 min(1, 2/√layers).
+
+    Their gradients are steady, and bear large steps; what the layers of a deep network
+    do to each other's inputs adds up.
+    """
+    return 0.1 * min(1.0, 2 / math.sqrt(n_layers))
 
 
 def auto_early_stopping(n_samples: int) -> bool:

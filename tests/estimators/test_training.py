@@ -21,6 +21,7 @@ from tests.estimators.support import (
 
 SMALL: dict[str, Any] = {
     "hidden_layer_sizes": (6,),
+    "activation": "tanh",
     "lam": 1e-2,
     "learning_rate_init": 0.03,
     "max_iter": 15,
