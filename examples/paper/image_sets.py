@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--batch", type=int, default=100, help="rows of a mini-batch")
     parser.add_argument(
         "--fixed", type=int, default=100, help="rows of the fixed batch"
