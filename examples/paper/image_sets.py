@@ -205,7 +205,7 @@ def main() -> None:
     options = parser.parse_args()
     names = list(options.sets) if options.data else ["digits"]
     if options.quick:
-        options.epochs, options.networks = 1, 1
+        options.epochs, options.networks = 4, 1
         options.batch = options.fixed = 50
     table = {}
     for name in names:
@@ -214,7 +214,7 @@ def main() -> None:
             print(f"{name}: not in {options.data}, left out")
             continue
         if options.quick:
-            n = 1500 if images[0].shape[1] == 1 else 400
+            n = 1000 if images[0].shape[1] == 1 else 200
             images = images[0][:n], images[1][:n], images[2][:500], images[3][:500]
         for method in options.methods:
             table[name, method] = study(name, images, method, options)
