@@ -44,6 +44,7 @@ from tests.estimators.support import (
 
 SMALL: dict[str, Any] = {
     "hidden_layer_sizes": (6, 5),
+    "activation": "tanh",
     "max_iter": 20,
     "random_state": 0,
     **ALL_EPOCHS,

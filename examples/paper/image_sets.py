@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--batch", type=int, default=100, help="rows of a mini-batch")
     parser.add_argument(
         "--fixed", type=int, default=100, help="rows of the fixed batch"
@@ -205,7 +205,7 @@ def main() -> None:
     options = parser.parse_args()
     names = list(options.sets) if options.data else ["digits"]
     if options.quick:
-        options.epochs, options.networks = 1, 1
+        options.epochs, options.networks = 4, 1
         options.batch = options.fixed = 50
     table = {}
     for name in names:
@@ -214,7 +214,7 @@ def main() -> None:
             print(f"{name}: not in {options.data}, left out")
             continue
         if options.quick:
-            n = 1500 if images[0].shape[1] == 1 else 400
+            n = 1000 if images[0].shape[1] == 1 else 200
             images = images[0][:n], images[1][:n], images[2][:500], images[3][:500]
         for method in options.methods:
             table[name, method] = study(name, images, method, options)

@@ -381,7 +381,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             reversed(groups), reversed(list(rates)), strict=False
         ):
             # An annealed rate has come down to nothing, and is not to stay there.
-            if rate != kept_rate or settings.learning_rate in ("constant", "annealed"):
+            if rate != kept_rate or self._optimiser_anneals:
                 group["lr"] = rate
         return state
 
@@ -403,5 +403,6 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             self._optimiser_rates = settings.group_rates()
             self._optimiser_state = state_to_numpy(optimiser_state)
             self._optimiser_name = self.solver
+            self._optimiser_anneals = settings.schedule == "annealed"
             self._generator_state = state_to_numpy(generator.get_state())
             self._keep_network(network)

@@ -64,7 +64,7 @@ def to_onnx(
     >>> X = np.linspace(-1, 1, 50)[:, None]
     >>> reg = TargetSpaceRegressor((5,), tol=0.1, n_iter_no_change=5, random_state=0)
     >>> [node.op_type for node in to_onnx(reg.fit(X, X[:, 0])).graph.node]
-    ['Gemm', 'Tanh', 'Gemm', 'Squeeze']
+    ['Gemm', 'LeakyRelu', 'Gemm', 'Squeeze']
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")

@@ -70,7 +70,7 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
     >>> to_torch(reg.fit(X, X[:, 0]))
     Sequential(
       (0): Linear(in_features=1, out_features=5, bias=True)
-      (1): Tanh()
+      (1): LeakyReLU(negative_slope=0.2)
       (2): Linear(in_features=5, out_features=1, bias=True)
     )
     """

@@ -110,6 +110,12 @@ class TrainingSettings:
         """List the step sizes of the optimiser's groups of parameters."""
         return [*self.rates.values(), self.learning_rate_init]
 
+    @property
+    def schedule(self) -> str:
+        """What becomes of the step size, of what the solver can do."""
+        able = _SCHEDULES.get(self.solver, {"annealed"})
+        return self.learning_rate if self.learning_rate in able else "constant"
+
     def optimiser(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Give the class and the arguments of the optimiser."""
         if self.solver == "lbfgs":
@@ -343,14 +349,11 @@ def train(
     ConvergenceWarning
         If training diverged later, or `max_iter` was reached without convergence.
     """
-    schedule = settings.learning_rate
-    if schedule not in _SCHEDULES.get(settings.solver, {"annealed"}):
-        schedule = "constant"
     monitor = Monitor(
         log,
         tol=settings.tol,
         n_iter_no_change=settings.n_iter_no_change,
-        learning_rate=schedule,
+        learning_rate=settings.schedule,
         power_t=settings.power_t,
         verbose=settings.verbose,
         has_validation=validation is not None,
