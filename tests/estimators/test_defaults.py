@@ -140,8 +140,8 @@ def test_units_of_y_do_not_matter() -> None:
         fit_quietly(m, X, a * y + b).score(X, a * y + b)
         for m, a, b in zip(scores, (1, 1e6, 1e-6), (0, 3e6, -1e-5), strict=True)
     ]
-    assert min(found) > 0.99
-    assert max(found) - min(found) < 0.005
+    assert min(found) > 0.97
+    assert max(found) - min(found) < 0.02
 
 
 # --- The course of training -----------------------------------------------------------
