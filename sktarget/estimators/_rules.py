@@ -36,13 +36,13 @@ def auto_activation(n_hidden: int) -> str:
 
 
 def auto_lam(n_fixed: int, n_layers: int) -> float:
-    """λ = 0.1 max(n̄_b, 320) (2 / layers)².
+    """λ = 0.2 max(n̄_b, 320) / layers.
 
     The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
     that many layers bear less of it; and with a small λ the solve on a handful of rows
     follows them to the letter.
     """
-    return 0.1 * max(n_fixed, 320) * (2 / max(2, n_layers)) ** 2
+    return 0.2 * max(n_fixed, 320) / max(2, n_layers)
 
 
 def auto_image_lam(n_rows: int, n_columns: int) -> float:

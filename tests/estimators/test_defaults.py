@@ -267,7 +267,7 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
     assert _rules.auto_lam(1000, 2) == pytest.approx(100)
     assert _rules.auto_lam(10, 2) == _rules.auto_lam(320, 2) == pytest.approx(32)
     assert _rules.auto_lam(1000, 1) == _rules.auto_lam(1000, 2)
-    assert _rules.auto_lam(1000, 20) == pytest.approx(1.0)
+    assert _rules.auto_lam(1000, 20) == pytest.approx(10)
 
 
 def test_large_tables_are_learnt_in_parts() -> None:
