@@ -115,6 +115,7 @@ def two_spirals(settings: Settings) -> list[Row]:
     def ours(n_iterations: int, seed: int) -> Any:
         return TargetSpaceClassifier(
             (80, 80),
+            activation="tanh",
             lam=0.01,
             learning_rate_init=0.5,
             fixed_batch_size=None,
