@@ -456,10 +456,10 @@ class BaseTargetSpace(NetworkEstimator):
     def _epochs(self, n_samples: int, incremental: bool) -> int:
         if incremental:
             return 1
-        anneals = self._tuned and self._schedule() == "annealed"
-        return (
-            _rules.auto_epochs(n_samples, self.max_iter) if anneals else self.max_iter
-        )
+        if not self._tuned or self._schedule() != "annealed":
+            return self.max_iter
+        of_numbers = self._loss == "squared_error"
+        return _rules.auto_epochs(n_samples, self.max_iter, of_numbers)
 
     def _schedule(self) -> str:
         if self.learning_rate != "auto":

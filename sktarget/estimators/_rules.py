@@ -135,11 +135,14 @@ def auto_recurrent_rate(solver: str, parameterization: str) -> float:
     return rate if parameterization == "weights" else 0.5 * rate
 
 
-def auto_epochs(n_samples: int, max_iter: int) -> int:
-    """Epochs of an annealed run: few on a handful of rows, which are soon learnt."""
+def auto_epochs(n_samples: int, max_iter: int, of_numbers: bool = False) -> int:
+    """Epochs of an annealed run: few on a handful of rows, which are soon learnt.
+
+    Classes need only be told apart; numbers take twice as long.
+    """
     if auto_early_stopping(n_samples):
         return max_iter
-    return min(max_iter, 40 + n_samples // 4)
+    return min(max_iter, (20 + n_samples // 8) * (2 if of_numbers else 1))
 
 
 def auto_patience(n_steps: int, tuned: bool = False) -> int:
@@ -148,4 +151,4 @@ def auto_patience(n_steps: int, tuned: bool = False) -> int:
     An epoch of one step tells little: the loss of Adam in full batch swings, the less
     so where it is annealed.
     """
-    return max(10, -(-(40 if tuned else 200) // n_steps))
+    return max(10, -(-(30 if tuned else 200) // n_steps))

@@ -178,7 +178,7 @@ def test_defaults_take_all_rows_at_once_and_anneal(kind: type) -> None:
     course = Course()
     estimator = fit_quietly(kind((6,), random_state=0, callbacks=[course]), X, y)
     assert set(course.sizes) == {90}
-    horizon = 40 + 90 // 4
+    horizon = (20 + 90 // 8) * (2 if kind is TargetSpaceRegressor else 1)
     assert estimator.n_iter_ <= horizon
     epochs = np.arange(estimator.n_iter_)
     expected = 0.05 * (1 + np.cos(np.pi * epochs / horizon))
