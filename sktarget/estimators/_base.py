@@ -412,6 +412,7 @@ class BaseTargetSpace(NetworkEstimator):
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
             described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
+        epochs = self._epochs(n_samples, incremental)
         name, unit = self._output_scale
         rates = {}
         if unit != 1 and self.solver != "lbfgs":  # which finds its steps itself
@@ -429,7 +430,7 @@ class BaseTargetSpace(NetworkEstimator):
             alpha=self.alpha,
             batch_size=self._batch_rows(n_samples),
             shuffle=bool(self.shuffle),
-            max_iter=self._epochs(n_samples, incremental),
+            max_iter=epochs,
             max_fun=self.max_fun,
             tol=self.tol * unit**2,
             unit=unit,
@@ -439,6 +440,8 @@ class BaseTargetSpace(NetworkEstimator):
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X",
             incremental=incremental,
+            # A course that is meant to be shorter ends as planned.
+            warns_at_end=epochs == self.max_iter,
             callbacks=tuple(self.callbacks or ()),
         )
 

@@ -72,7 +72,9 @@ class TrainingSettings:
     describe : str
         The settings to name when training diverges.
     incremental : bool
-        Whether this is one step of many, so that the end needs no warning.
+        Whether this is one step of many.
+    warns_at_end : bool
+        Whether `max_iter` epochs without convergence are worth a warning.
     remedy : str
         What to do when training diverges.
     unit : float
@@ -101,6 +103,7 @@ class TrainingSettings:
     alpha: float = 0.0
     max_fun: int = 15000
     incremental: bool = False
+    warns_at_end: bool = True
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
     unit: float = 1.0
@@ -456,7 +459,7 @@ def _warn_of_the_end(
             "kept.",
             stacklevel=3,
         )
-    elif reason == "max_iter" and not settings.incremental:
+    elif reason == "max_iter" and settings.warns_at_end and not settings.incremental:
         warnings.warn(
             f"Maximum iterations ({settings.max_iter}) reached and the optimization "
             "hasn't converged yet.",

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
@@ -294,3 +295,12 @@ def test_activation_goes_by_depth() -> None:
         estimator = TargetSpaceClassifier((3,) * depth, max_iter=1)
         module = fit_quietly(estimator, X, y).module_
         assert type(module.activation).__name__ == expected
+
+
+@for_both
+def test_a_course_that_is_short_on_purpose_ends_without_a_warning(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = kind((6,), random_state=0).fit(X, y)
+    assert estimator.n_iter_ < 200
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(5\)"):
+        kind((6,), max_iter=5).fit(X, y)
