@@ -218,7 +218,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "λ / 10": {"lam": 0.1},
     "λ × 10": {"lam": 10.0},
-    "n̄_b = 200": {"fixed_batch_size": 200},
+    "n̄_b = 100": {"fixed_batch_size": 100},
     "X̄ of noise": {"fixed_batch": "noise", "fixed_batch_size": 1000},
     "outputs from weights": {"target_init": "weights"},
     "normal targets": {"target_init": "normal"},
