@@ -52,8 +52,8 @@ class BaseTargetSpace(NetworkEstimator):
     """Base of all estimators in target space."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
-    # Whether "auto" stands for what the study of tables has found.
-    _tunes = True
+    # Whether X is a table, unless it holds images.
+    _takes_tables = True
     # Names of the last layer's parameters, and the unit of the outputs.
     _output_scale: tuple[str, float] = ("", 1.0)
 
@@ -173,15 +173,19 @@ class BaseTargetSpace(NetworkEstimator):
         return checked[0].reshape(-1, *shape), *checked[1:]
 
     @property
+    def _reads_table(self) -> bool:
+        """Whether X is a table, not images or sequences."""
+        return self._takes_tables and self._images is None
+
+    @property
     def _tuned(self) -> bool:
         """Whether step size, batches, schedule and stopping are chosen together."""
         return (
-            self._tunes
+            self._reads_table
             and self.learning_rate_init == "auto"
             and self.tol > 0
             and self.solver == "adam"
             and self.parameterization == "targets"
-            and self._images is None
             and not self._incremental
         )
 
@@ -231,7 +235,7 @@ class BaseTargetSpace(NetworkEstimator):
             self._output_scale = (f"*{name}.*", unit)
         if self.parameterization == "weights":
             return module
-        if self._starts_from_labels and self._tunes and self._images is None:
+        if self._starts_from_labels and self._reads_table:
             first = next(m for m in module.modules() if isinstance(m, nn.Linear))
             standardise_inputs_(first, rows)
         network = self._to_targets(module, rows, seed)
@@ -322,7 +326,7 @@ class BaseTargetSpace(NetworkEstimator):
             return TargetSpace(
                 module, fixed, self.lam_, self.untangling, keep_weights=True
             )
-        if place is not None and self._starts_from_labels and self._images is None:
+        if place is not None and self._starts_from_labels and self._reads_table:
             outputs = list(network.target_layers().values())[-1]
             means = mean_labels(rows, place, len(fixed), self.n_outputs_)
             start = aim_at_labels(self._loss, means, outputs.lam / len(fixed))
@@ -446,12 +450,8 @@ class BaseTargetSpace(NetworkEstimator):
         )
 
     def _batch_rows(self, n_samples: int) -> int:
-        if self.solver == "lbfgs":
-            batch_size = n_samples
-        elif self.batch_size == "auto":
-            batch_size = _rules.auto_batch_size(n_samples, self._tuned)
-        else:
-            batch_size = super()._batch_rows(n_samples)
+        whole = self.solver == "lbfgs"
+        batch_size = n_samples if whole else super()._batch_rows(n_samples)
         if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
             return self._without_single_rows(n_samples, batch_size)
         return batch_size

@@ -204,7 +204,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
     def _batch_rows(self, n_samples: int) -> int:
         """Give the rows of a mini-batch."""
         if self.batch_size == "auto":
-            return _rules.auto_batch_size(n_samples)
+            return _rules.auto_batch_size(n_samples, self._tuned)
         return min(int(self.batch_size), n_samples)
 
     def _patience(self, n_samples: int) -> float:

@@ -175,7 +175,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
     True
     """
 
-    _tunes = False
+    _takes_tables = False
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS,
         "class_weight": CLASS_WEIGHT,

@@ -8,38 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["column_moments", "draw_rows", "noise_batch", "sample_batch"]
+__all__ = ["column_moments", "draw_rows", "noise_batch"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
 # Rows are hashed in slices of about this many words, to bound the memory.
 _SLICE = 1 << 22
-
-
-def sample_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -> Array:
-    """Draw distinct rows, each with probability by the total weight of its repeats.
-
-    Parameters
-    ----------
-    X, size, seed, weight
-        As for :func:`draw_rows`.
-
-    Returns
-    -------
-    ndarray of shape (min(size, distinct rows), ...)
-        The rows drawn.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> X = np.array([[1.0], [2.0], [1.0], [3.0]])
-    >>> np.sort(sample_batch(X, 5, seed=0).ravel())
-    array([1., 2., 3.])
-    >>> a, b = (sample_batch(x, 2, seed=0) for x in (X, X[::-1]))
-    >>> bool((a == b).all())
-    True
-    """
-    return X[draw_rows(X, size, seed, weight)[0]]
 
 
 def draw_rows(

@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sktarget.nn import _fixed_batch
-from sktarget.nn._fixed_batch import noise_batch, sample_batch
+from sktarget.nn._fixed_batch import draw_rows, noise_batch
 
 DTYPES = [np.float32, np.float64]
 both_precisions = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+
+
+def sample_batch(X: Any, *args: Any) -> Any:
+    return X[draw_rows(X, *args)[0]]
 
 
 def table(n: int = 50, *shape: int, seed: int = 0, dtype: Any = np.float64) -> Any:
