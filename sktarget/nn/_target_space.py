@@ -322,12 +322,46 @@ class TargetSpace(nn.Module):
             axis runs over these.
         """
         outputs, matrices = self._solve_and_run(x)
-        weights = [
+        return outputs, self._without_biases(matrices)
+
+    def forward_and_evaluate(
+        self, x: Tensor, others: Tensor
+    ) -> tuple[Any, list[Tensor], Any]:
+        """Run in training mode, and on other rows as evaluation at this point would.
+
+        The weights are solved for only once.  With dropout, which takes part in the
+        solves of training, the outputs for the other rows are not those of evaluation.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_b, ...)
+            The batch X.
+        others : Tensor of shape (n, ...)
+            Rows to evaluate.
+
+        Returns
+        -------
+        outputs, weights
+            As :meth:`forward_with_weights`.
+        evaluated : Tensor, or what the module returns
+            Outputs for the rows of `others`, without a graph.
+        """
+        outputs, matrices = self._solve_and_run(x)
+        with (
+            torch.no_grad(),
+            self._as_in_evaluation(),
+            self._running(Phase.APPLY, others) as run,
+        ):
+            run.weights = matrices
+            evaluated = self.module(others)
+        return outputs, self._without_biases(matrices), evaluated
+
+    def _without_biases(self, matrices: dict[str, Tensor]) -> list[Tensor]:
+        return [
             layer.without_bias(matrices[name])
             for name, layer in self._maps.items()
             if name in matrices
         ]
-        return outputs, weights
 
     def _solve_and_run(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
         """Solve on X̄, run on X; give the outputs for X and the matrices by name."""
@@ -366,8 +400,11 @@ class TargetSpace(nn.Module):
         They do where X̄ is untangled optimistically, and with dropout, which is drawn
         for each of the two independently.
         """
-        if self.untangling == "ocu":
-            return True
+        return self.untangling == "ocu" or self.is_random
+
+    @property
+    def is_random(self) -> bool:
+        """Whether anything is dropped out of a pass in the present mode."""
         return any(layer.is_random for layer in self._layers.values()) or any(
             m.training and m.p > 0 for m in self._dropouts
         )

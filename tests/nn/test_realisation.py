@@ -77,6 +77,31 @@ def forbid_solves(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 # --- Evaluation -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("untangling", ["scu", "ocu"])
+@pytest.mark.parametrize("x", [X, PROBE], ids=["fixed batch", "another"])
+def test_other_rows_are_evaluated_along(
+    untangling: str, x: Tensor, count: Callable[[], int]
+) -> None:
+    net, other = network(untangling=untangling), normal(9, 3, seed=5)
+    x = net.fixed_batch if x is X else x
+    outputs, weights, evaluated = net.forward_and_evaluate(x, other)
+    assert not evaluated.requires_grad
+    assert net.training
+    n_solves = count()
+    expected, expected_weights = net.forward_with_weights(x)
+    assert count() <= n_solves  # the first layer's factor is kept
+    assert_all_close([outputs, *weights], [expected, *expected_weights], 0)
+    assert_all_close([evaluated], [net.eval()(other)], 1e-12)
+
+
+def test_dropout_is_random_in_training_alone() -> None:
+    layers = nn.Linear(3, 2, dtype=X.dtype), nn.Dropout(0.5)
+    net = TargetSpace(nn.Sequential(*layers), X)
+    assert net.is_random
+    assert not net.eval().is_random
+    assert not network().is_random
+
+
 def test_evaluation_never_solves(forbid_solves: Callable[[], None]) -> None:
     net = network().eval()
     with torch.no_grad():
