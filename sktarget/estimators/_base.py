@@ -22,6 +22,7 @@ from sktarget.estimators._images import (
 from sktarget.estimators._network import (
     WEIGHTED,
     as_tensor,
+    ordinary_module,
     state_to_numpy,
     torch_dtype,
 )
@@ -198,6 +199,17 @@ class BaseTargetSpace(NetworkEstimator):
             and _rules.auto_early_stopping(len(rows))
             and can_hold_out(rows, self.validation_fraction)
         )
+
+    def _takes_up_held_out(self, rows: TrainingRows) -> bool:
+        # Who asks for early stopping may want rows that the network has not seen.
+        automatic = self.early_stopping == "auto"
+        return automatic and self._takes_all(rows) and self._schedule() == "annealed"
+
+    def _go_over_to(
+        self, rows: TrainingRows, network: nn.Module, seed: int
+    ) -> nn.Module:
+        module = ordinary_module(network).cpu()
+        return self._to_targets(module, rows, seed, keep_weights=True).train()
 
     def _stopping_error(self) -> Loss | None:
         automatic = self.early_stopping == "auto"

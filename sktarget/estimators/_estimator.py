@@ -7,6 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import numpy as np
@@ -193,6 +194,16 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         """Say whether rows are set aside to stop by."""
         return bool(self.early_stopping)
 
+    def _takes_up_held_out(self, rows: TrainingRows) -> bool:
+        """Say whether the rows held out are learnt in the end."""
+        return False
+
+    def _go_over_to(
+        self, rows: TrainingRows, network: nn.Module, seed: int
+    ) -> nn.Module:
+        """Make a network with all rows as X̄ that starts where another has ended."""
+        raise NotImplementedError
+
     def _stopping_error(self) -> Loss | None:
         """Give what decides on validation rows, where it is not the score."""
         return None
@@ -237,7 +248,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         if self.checkpoint is not None and not incremental:
             checkpoint = open_checkpoint(self, rows, random, resumes=resumes)
             random = checkpoint.random_state
-        held_out = None
+        all_rows, held_out = rows, None
         if self._holds_out(rows):
             rows, held_out = hold_out(rows, self.validation_fraction, random)
         seed = int(random.randint(2**31 - 1))
@@ -261,6 +272,9 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             if self._fixed_batch_is_all:
                 # The very tensor of X̄, so that one pass can serve both.
                 data.x = network.fixed_batch  # type: ignore[assignment]
+            finish = None
+            if held_out is not None and self._takes_up_held_out(all_rows):
+                finish = functools.partial(self._finish, all_rows, seed, device)
             self._train(
                 network,
                 data,
@@ -269,6 +283,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
                 generator,
                 checkpoint,
                 incremental=incremental,
+                finish=finish,
                 task={"X": X, "y": y, "metadata": {"sample_weight": sample_weight}},
             )
         return self
@@ -304,12 +319,16 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         checkpoint: Checkpoint | None,
         *,
         incremental: bool,
+        finish: Callable[[nn.Module, TrainingLog, TrainingSettings], nn.Module] | None,
         task: dict[str, Any],
     ) -> None:
         already = len(log.loss_curve)
+        goes_on = incremental or self.warm_start
         if not incremental:
             log.no_improvement = 0
         settings = self._settings(len(data), incremental)
+        if finish is not None:
+            settings = replace(settings, reserved=_rules.last_epochs(settings.max_iter))
 
         def fitted() -> dict[str, Any]:
             return self._fitted_attributes(network, log, len(log.loss_curve) - already)
@@ -320,7 +339,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             context.call_on_fit_task_begin(estimator=self, **task)
             if getattr(self, "_skl_callbacks", None):
                 bridge = EpochContext(context, fitted, estimator=self, **task)
-        optimiser_state = train(
+        ending = train(
             network,
             data,
             held_out,
@@ -335,13 +354,53 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             bridge=bridge,
             checkpoint=checkpoint,
             error=self._stopping_error(),
+            goes_on=goes_on,
         )
+        if finish is not None and settings.reserved and ending.is_natural:
+            network = finish(network, log, settings)
         self.__dict__.update(fitted())
-        self._keep_for_resuming(network, optimiser_state, generator, settings)
+        self._forget_how_to_resume()
+        if goes_on:
+            self._keep_for_resuming(
+                network, ending.optimiser_state, generator, settings
+            )
         if HAS_CALLBACKS and not incremental:
             context.call_on_fit_task_end(
                 estimator=self, **task, reconstruction_attributes=dict
             )
+
+    def _finish(
+        self,
+        rows: TrainingRows,
+        seed: int,
+        device: torch.device,
+        network: nn.Module,
+        log: TrainingLog,
+        settings: TrainingSettings,
+    ) -> nn.Module:
+        """Take up the rows that were held out, in a few epochs of all rows."""
+        epochs = _rules.auto_last_epochs(
+            log.best_epoch, settings.max_iter - len(log.loss_curve)
+        )
+        rows = self._arrange(rows, seed)
+        network = self._go_over_to(rows, network, seed).to(device)
+        seed_dropout(network, seed, device)
+        data = rows.to_tensors(device, torch_dtype(rows.dtype))
+        data.x = network.fixed_batch  # type: ignore[assignment]
+        rest = TrainingLog()
+        train(
+            network,
+            data,
+            None,
+            self._settings(len(data), False).for_last(epochs),
+            loss=self._loss_function(),
+            score=self._score_sums,
+            log=rest,
+            generator=None,
+        )
+        log.loss_curve += rest.loss_curve
+        log.n_samples_seen += rest.n_samples_seen
+        return network
 
     # -- fitted state ----------------------------------------------------------------
 
@@ -385,6 +444,15 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
                 group["lr"] = rate
         return state
 
+    def _forget_how_to_resume(self) -> None:
+        """Drop what the last fit has kept.
+
+        X̄ holds rows of the training set: a model that is only to predict must not
+        carry them about.
+        """
+        for name in _RESUMABLE:
+            self.__dict__.pop(name, None)
+
     def _keep_for_resuming(
         self,
         network: nn.Module,
@@ -392,17 +460,10 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         generator: torch.Generator,
         settings: TrainingSettings,
     ) -> None:
-        """Keep targets, X̄ and optimiser only where training may go on.
-
-        X̄ holds rows of the training set: a model that is only to predict must not
-        carry them about.
-        """
-        for name in _RESUMABLE:
-            self.__dict__.pop(name, None)
-        if settings.incremental or self.warm_start:
-            self._optimiser_rates = settings.group_rates()
-            self._optimiser_state = state_to_numpy(optimiser_state)
-            self._optimiser_name = self.solver
-            self._optimiser_anneals = settings.schedule == "annealed"
-            self._generator_state = state_to_numpy(generator.get_state())
-            self._keep_network(network)
+        """Keep targets, X̄ and optimiser, only where training may go on."""
+        self._optimiser_rates = settings.group_rates()
+        self._optimiser_state = state_to_numpy(optimiser_state)
+        self._optimiser_name = self.solver
+        self._optimiser_anneals = settings.schedule == "annealed"
+        self._generator_state = state_to_numpy(generator.get_state())
+        self._keep_network(network)

@@ -176,7 +176,9 @@ default={default}
     "early_stopping": """bool or "auto", default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
     the best epoch.  ``"auto"`` does so for tables of at least 200 rows, judging by the
-    squared error of the predictions, if `learning_rate_init` is ``"auto"`` too.""",
+    squared error of the predictions, if `learning_rate_init` is ``"auto"`` too; if all
+    rows are learnt at once, those held out are learnt as well in a few last epochs.
+    With True they stay unseen.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`.""",
     "beta_1": """float, default={default}

@@ -29,7 +29,8 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch, penalties included.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
+        Record of all epochs; the latter two are None without `early_stopping`, and end
+        before the epochs in which the rows held out are learnt.
     best_validation_score_ : float or None
         The best validation score.
     module_ : torch.nn.Module

@@ -15,11 +15,13 @@ __all__ = [
     "auto_fixed_sequences",
     "auto_image_lam",
     "auto_lam",
+    "auto_last_epochs",
     "auto_patience",
     "auto_rate",
     "auto_recurrent_lam",
     "auto_recurrent_rate",
     "auto_tuned_rate",
+    "last_epochs",
 ]
 
 MOST_AT_ONCE = 10_000
@@ -143,6 +145,19 @@ def auto_epochs(n_samples: int, max_iter: int, of_numbers: bool = False) -> int:
     if auto_early_stopping(n_samples):
         return max_iter
     return min(max_iter, (20 + n_samples // 8) * (2 if of_numbers else 1))
+
+
+def last_epochs(max_iter: int) -> int:
+    """Epochs to keep for the rows that were held out: a fifth."""
+    return max_iter // 5
+
+
+def auto_last_epochs(best_epoch: int, left: int) -> int:
+    """Epochs of all rows, once it is known how many are good: 10 + a half of these.
+
+    They begin where those without the rows held out were best, and so are few.
+    """
+    return min(left, 10 + best_epoch // 2)
 
 
 def auto_patience(n_steps: int, tuned: bool = False) -> int:

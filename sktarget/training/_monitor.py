@@ -48,6 +48,11 @@ class TrainingLog:
     n_samples_seen: int = 0
 
     @property
+    def best_epoch(self) -> int:
+        """How many epochs came before the last one with progress; at least 1."""
+        return max(1, len(self.loss_curve) - self.no_improvement)
+
+    @property
     def best_loss(self) -> float:
         """The smallest finite training loss."""
         return min((x for x in self.loss_curve if math.isfinite(x)), default=math.inf)
@@ -99,6 +104,12 @@ class Monitor(Callback):
         Epochs at whose end the ``"annealed"`` schedule has come down to zero.
     stops_by_error : bool, default=False
         Whether the error on the validation set decides, not the score.
+    keeps_best : bool, default=False
+        Whether to end with the state of the smallest training loss, should the last
+        loss be a larger one.
+    validates_first : bool, default=False
+        Whether the validation set is evaluated before the step of an epoch, not after
+        it.
 
     Attributes
     ----------
@@ -120,8 +131,12 @@ class Monitor(Callback):
         remedy: str,
         max_iter: int,
         stops_by_error: bool = False,
+        keeps_best: bool = False,
+        validates_first: bool = False,
     ) -> None:
         self.log = log
+        self.keeps_best = keeps_best
+        self.validates_first = validates_first
         self.max_iter = max_iter
         self.stops_by_error = stops_by_error
         # Of the epochs in the log, those of earlier fits.
@@ -149,7 +164,7 @@ class Monitor(Callback):
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Keep the state to which the loss of this epoch will belong."""
-        if not self.has_validation:
+        if not self.has_validation or self.validates_first:
             self.begin.take(net.module_)
         if self.learning_rate == "annealed":
             done = (len(self.log.loss_curve) - self.already) / self.max_iter
@@ -188,7 +203,9 @@ class Monitor(Callback):
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Go back to the best state, if there is a validation set or need to."""
-        if self.has_validation and self.has_best:
+        losses = self.log.loss_curve
+        is_worse = self.keeps_best and losses[-1:] > [self.best_loss]
+        if self.has_best and (self.has_validation or is_worse):
             self.best.restore(net.module_)
         elif self.reason != "diverged" and not _is_usable(net):
             self._diverged(net, f"after epoch {len(self.log.loss_curve)}")
@@ -221,7 +238,10 @@ class Monitor(Callback):
         improved = merit >= self.best_merit + self.tol
         if merit > self.best_merit or not self.has_best:
             self.best_merit = max(merit, self.best_merit)
-            self.best.take(net.module_)
+            if self.validates_first:
+                self.best, self.begin = self.begin, self.best
+            else:
+                self.best.take(net.module_)
             self.has_best = True
         return bool(improved)
 
@@ -242,7 +262,7 @@ class Monitor(Callback):
         groups = net.optimizer_.param_groups
         rate = groups[-1]["lr"]
         if self.learning_rate != "adaptive" or rate <= 1e-6:
-            self.reason = message
+            self.reason = "no progress"
             if self.verbose:
                 print(message + " Stopping.")
             return

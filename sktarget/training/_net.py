@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from sktarget.training._monitor import (
 )
 from sktarget.training._optimisers import CentredRMSprop
 
-__all__ = ["TrainingNet", "TrainingSettings", "train"]
+__all__ = ["Ending", "TrainingNet", "TrainingSettings", "train"]
 
 # Solvers that can follow no schedule, or more than the annealed one.
 _SCHEDULES: dict[str, set[str]] = {
@@ -61,6 +61,8 @@ class TrainingSettings:
         Whether mini-batches are drawn anew every epoch.
     max_iter : int
         Epochs, or iterations of ``"lbfgs"``.
+    reserved : int
+        How many of these are left for afterwards.
     max_fun : int
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
@@ -102,6 +104,7 @@ class TrainingSettings:
     epsilon: float = 1e-8
     alpha: float = 0.0
     max_fun: int = 15000
+    reserved: int = 0
     incremental: bool = False
     warns_at_end: bool = True
     callbacks: Sequence[Any] = field(default=())
@@ -112,6 +115,34 @@ class TrainingSettings:
     def group_rates(self) -> list[float]:
         """List the step sizes of the optimiser's groups of parameters."""
         return [*self.rates.values(), self.learning_rate_init]
+
+    def for_last(self, epochs: int) -> TrainingSettings:
+        """Give the settings for some last epochs, with steps half as large.
+
+        Parameters
+        ----------
+        epochs : int
+            Their number.
+
+        Returns
+        -------
+        TrainingSettings
+            These, for a run of its own that nobody looks at.
+        """
+        return replace(
+            self,
+            learning_rate_init=self.learning_rate_init / 2,
+            rates={name: rate / 2 for name, rate in self.rates.items()},
+            max_iter=epochs,
+            n_iter_no_change=math.inf,
+            callbacks=(),
+            warns_at_end=False,
+        )
+
+    @property
+    def epochs(self) -> int:
+        """How many there are to run at most."""
+        return self.max_iter - self.reserved
 
     @property
     def schedule(self) -> str:
@@ -144,6 +175,23 @@ class TrainingSettings:
             "eps": self.epsilon,
             "fused": True,
         }
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run has ended.
+
+    Attributes
+    ----------
+    optimiser_state : dict
+        To continue from.
+    is_natural : bool
+        Whether training stopped by itself or has run all epochs; neither diverged nor
+        was stopped by anyone.
+    """
+
+    optimiser_state: dict[str, Any]
+    is_natural: bool
 
 
 class TrainingNet(NeuralNet):
@@ -195,6 +243,9 @@ class TrainingNet(NeuralNet):
         self.error = error
         self.unit = unit
         self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
+        # What is evaluated together with a step that takes all rows, and the outputs.
+        self.evaluated_first: Tensor | None = None
+        self.outputs_before: Tensor | None = None
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
     @property
@@ -227,16 +278,23 @@ class TrainingNet(NeuralNet):
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         if not isinstance(self.module_, TargetSpace):
             return self.module_(x), self.ordinary_weights
-        sums, weights = self.module_.forward_with_weights(x)
+        if self.evaluated_first is None:
+            sums, weights = self.module_.forward_with_weights(x)
+        else:
+            sums, weights, self.outputs_before = self.module_.forward_and_evaluate(
+                x, self.evaluated_first
+            )
         return sums, weights + self.ordinary_weights
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Loss and outputs of validation rows."""
         x, y = batch
-        if self.module_.training:
-            self.module_.eval()
+        sums = self.outputs_before
         with torch.no_grad():
-            sums = self.module_(x)
+            if sums is None:
+                if self.module_.training:
+                    self.module_.eval()
+                sums = self.module_(x)
             return {"loss": self.loss(sums, y, batch.weight), "y_pred": sums}
 
     def run_single_epoch(
@@ -306,7 +364,8 @@ def train(
     net_class: Callable[..., TrainingNet] = TrainingNet,
     checkpoint: Checkpoint | None = None,
     error: Loss | None = None,
-) -> dict[str, Any]:
+    goes_on: bool = False,
+) -> Ending:
     """Train a network in place.
 
     Parameters
@@ -336,11 +395,15 @@ def train(
         Keeps every epoch in a file, and goes on from there.
     error : callable, optional
         Like `loss`; decides on the validation set in place of the score.
+    goes_on : bool, default=False
+        Whether later calls are to go on exactly from where this one ends.  Otherwise
+        steps that take all rows at once, whose losses are those of states, end with
+        the state of the smallest one.
 
     Returns
     -------
-    dict
-        State of the optimiser, to continue from.
+    Ending
+        State of the optimiser, and whether the run was left to itself.
 
     Raises
     ------
@@ -352,6 +415,16 @@ def train(
     ConvergenceWarning
         If training diverged later, or `max_iter` was reached without convergence.
     """
+    takes_all = settings.batch_size >= len(data)
+    # What user's callbacks score is the state after the step, and so is the score that
+    # they see beside the loss, unless the error is all that matters.
+    validates_first = (
+        error is not None
+        and validation is not None
+        and takes_all
+        and isinstance(module, TargetSpace)
+        and not module.train().is_random
+    )
     monitor = Monitor(
         log,
         tol=settings.tol,
@@ -362,8 +435,10 @@ def train(
         has_validation=validation is not None,
         describe=settings.describe,
         remedy=settings.remedy,
-        max_iter=settings.max_iter,
+        max_iter=settings.epochs,
         stops_by_error=error is not None,
+        keeps_best=takes_all and not goes_on,
+        validates_first=validates_first,
     )
     kind, arguments = settings.optimiser()
     net = net_class(
@@ -376,7 +451,7 @@ def train(
         alpha=settings.alpha,
         generator=generator if settings.shuffle else None,
         batch_size=settings.batch_size,
-        max_epochs=settings.max_iter,
+        max_epochs=settings.epochs,
         optimizer=kind,
         optimizer__param_groups=[
             (pattern, {"lr": rate}) for pattern, rate in settings.rates.items()
@@ -391,6 +466,8 @@ def train(
         _make_contiguous(module)
     net.initialize()
     monitor.rates = [group["lr"] for group in net.optimizer_.param_groups]
+    if validation is not None and validates_first:
+        ((net.evaluated_first, _),) = net.get_iterator(validation)
     already = len(log.loss_curve)
     if checkpoint is not None:
         optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
@@ -398,23 +475,23 @@ def train(
         net.optimizer_.load_state_dict(optimiser_state)
         _lay_out_as_parameters(net.optimizer_)
     net.notify("on_train_begin", X=data, y=None)
-    interrupted = False
-    to_go = settings.max_iter - (len(log.loss_curve) - already)
+    interrupted, stopped = False, False
+    to_go = settings.epochs - (len(log.loss_curve) - already)
     try:
         net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
     except StopTraining:
         pass
     except KeyboardInterrupt:
         # A skorch callback that wants to stop raises the same.
-        interrupted = not settings.callbacks
+        interrupted, stopped = not settings.callbacks, True
     else:
         monitor.reason = monitor.reason or "max_iter"
     net.notify("on_train_end", X=data, y=None)
     _warn_of_the_end(
         monitor.reason, interrupted, settings, len(log.loss_curve) - already
     )
-    state: dict[str, Any] = net.optimizer_.state_dict()
-    return state
+    is_natural = not stopped and monitor.reason in ("max_iter", "no progress")
+    return Ending(net.optimizer_.state_dict(), is_natural)
 
 
 def _make_contiguous(module: nn.Module) -> None:

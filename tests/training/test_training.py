@@ -91,12 +91,13 @@ class Course:
         self,
         losses: Iterable[float],
         scores: Iterable[float] | None = None,
+        goes_on: bool = False,
         **changes: Any,
     ) -> None:
         self.log, self.module = TrainingLog(), Counter()
         data = TensorData(torch.zeros(ROWS, 1), torch.zeros(ROWS, 1))
         given = None if scores is None else iter(scores)
-        train(
+        self.ending = train(
             self.module,
             data,
             None if given is None else data,
@@ -105,6 +106,7 @@ class Course:
             score=lambda *_: next(given),
             log=self.log,
             generator=None,
+            goes_on=goes_on,
         )
 
     @property
@@ -199,6 +201,46 @@ def test_best_score_is_restored() -> None:
     assert course.number == pytest.approx(-3 * 0.5)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("losses", "changes", "steps"),
+    [
+        ([4, 2, 1, 3], {}, 2),
+        ([4, 2, 1, 1], {}, 4),  # No worse than the best: one step further than that.
+        ([4, 3, 2, 1], {}, 4),
+        ([4, 2, 1, 3], {"goes_on": True}, 4),
+        ([4, 4, 2, 2, 1, 1, 3, 3], {"batch_size": ROWS // 2}, 8),
+    ],
+)
+def test_steps_of_all_rows_end_with_the_smallest_loss(
+    losses: list[float], changes: dict[str, Any], steps: int
+) -> None:
+    course = Course(losses, max_iter=4, **changes)
+    assert len(course.log.loss_curve) == 4
+    assert course.number == pytest.approx(-0.5 * steps)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("losses", "is_natural"),
+    [([3, 2, 1], True), ([1, 2, 2, 2], True), ([1, 2, math.nan], False)],
+)
+def test_runs_know_whether_they_were_left_to_themselves(
+    losses: list[float], is_natural: bool
+) -> None:
+    course = Course(losses, max_iter=len(losses))
+    assert course.ending.is_natural == is_natural
+
+
+class Ends(Callback):  # type: ignore[misc]
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_runs_that_a_callback_ends_were_not() -> None:
+    assert not Course([3, 2, 1], callbacks=[Ends()]).ending.is_natural
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_divergence_restores_the_best_state(value: float) -> None:
     message = r"not finite in epoch 4 \(lam=0.5, learning_rate_init=7\)"
@@ -257,7 +299,7 @@ def run(
     data: TensorData = DATA,
     **changes: Any,
 ) -> dict[str, Any]:
-    return train(
+    ending = train(
         module,
         data,
         None,
@@ -267,7 +309,9 @@ def run(
         log=TrainingLog() if log is None else log,
         generator=generator or torch.Generator().manual_seed(0),
         optimiser_state=state,
+        goes_on=True,
     )
+    return ending.optimiser_state
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
