@@ -393,7 +393,7 @@ def main() -> None:
     depths = [1, 4] if options.quick else DEPTHS
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "defaults": lambda: study_defaults(tables, splits),
-        "depth": lambda: study_depth(small, min(2, splits), depths),
+        "depth": lambda: study_depth(small, splits, depths),
         "rules": lambda: study_rules(small, min(2, splits)),
         "course": lambda: study_course(small, ["digits", "phoneme"]),
     }

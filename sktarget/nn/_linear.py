@@ -6,12 +6,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget.nn._layers import TargetLayer, register
+from sktarget.nn._pass import Phase
 from sktarget.nn._solve import DenseOperator, NarrowOperator
 
 __all__ = ["TargetLinear"]
 
-# Up to this width, where a Gramian is one product, the ones are written out.
-_NARROW = 95
+# Up to this width, where a Gramian is one product, the ones are written out; but not
+# for inputs of more numbers than this, where the copy costs more than it saves.
+_NARROW, _MANY = 95, 1 << 16
 
 
 @register(nn.Linear)
@@ -35,12 +37,17 @@ class TargetLinear(TargetLayer):
         self.weight = layer.weight.detach().clone()
         self.bias = None if layer.bias is None else layer.bias.detach().clone()
         self._has_bias = layer.bias is not None
-        narrow = self._has_bias and layer.in_features <= _NARROW
-        self._operator = NarrowOperator() if narrow else DenseOperator(self._has_bias)
+        self._operator = DenseOperator(self._has_bias)
 
     @property
     def operator(self) -> DenseOperator:
         return self._operator
+
+    def take_targets(self, sums: Tensor, phase: Phase) -> None:
+        super().take_targets(sums, phase)
+        n_numbers = self.n_rows * self.in_features
+        if self._has_bias and self.in_features <= _NARROW and n_numbers <= _MANY:
+            self._operator = NarrowOperator()
 
     def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         if self._has_bias:

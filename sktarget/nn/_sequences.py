@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 __all__ = ["Packing", "last_steps", "real_rows", "reverse", "shift"]
@@ -59,7 +60,26 @@ class Packing:
 
 def shift(states: Tensor) -> Tensor:
     """Delay states (n, time, features) by one step, zeros first."""
-    return F.pad(states[:, :-1], (0, 0, 1, 0))
+    delayed: Tensor = _Shift.apply(states)  # type: ignore[no-untyped-call]
+    return delayed
+
+
+class _Shift(torch.autograd.Function):
+    """Padding of a slice would write all zeros first, there and back."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor) -> Tensor:
+        delayed = torch.empty_like(states)
+        delayed[:, 0] = 0
+        delayed[:, 1:] = states[:, :-1]
+        return delayed
+
+    @staticmethod
+    def backward(ctx: Any, d_delayed: Tensor) -> Tensor:
+        d_states = torch.empty_like(d_delayed)
+        d_states[:, -1] = 0
+        d_states[:, :-1] = d_delayed[:, 1:]
+        return d_states
 
 
 def reverse(padded: Tensor, lengths: Tensor | None) -> Tensor:

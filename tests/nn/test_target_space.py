@@ -149,6 +149,23 @@ def test_axes_between_rows_and_features_are_rows(untangling: str) -> None:
         assert_all_close([a.reshape(b.shape)], [b], 1e-10)
 
 
+@pytest.mark.parametrize("n_rows", [50, 1000])
+def test_rows_may_be_many(n_rows: int) -> None:
+    """Narrow layers treat biases in another way where there are many rows."""
+    layer = nn.Linear(90, 2, dtype=torch.float64)
+    net = TargetSpace(layer, normal(n_rows, 90), lam=0.5)
+    move_targets(net)
+    (targets,) = net.parameters()
+    _, (weights,) = net.forward_with_weights(net.fixed_batch)
+    rows = torch.cat([torch.ones(n_rows, 1), net.fixed_batch], 1).double()
+    gram = rows.T @ rows + 0.5 * torch.eye(91, dtype=torch.float64)
+    expected = torch.linalg.solve(gram, rows.T @ targets)
+    assert_all_close([weights], [expected[1:]], 1e-10)
+    (found,) = torch.autograd.grad(weights.square().sum(), targets)
+    wanted = rows @ torch.linalg.solve(gram, torch.cat([0 * expected[:1], 2 * weights]))
+    assert_all_close([found], [wanted], 1e-10)
+
+
 def test_penalties_reach_the_targets() -> None:
     net = TargetSpace(perceptron(), normal(20, 3), 0.1)
     _, weights = net.forward_with_weights(normal(6, 3))
