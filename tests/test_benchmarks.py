@@ -37,6 +37,12 @@ def test_unknown_part_is_named(suite: ModuleType) -> None:
         suite.run_parts(suite.PARTS, None, ["dance"])
 
 
+def test_tables_of_the_study_show_its_results(suite: ModuleType) -> None:
+    tables = importlib.import_module("defaults_tables")
+    found = json.loads((FOLDER / "defaults.json").read_text("utf-8"))
+    assert tables.as_markdown(found) == (FOLDER / "defaults.md").read_text("utf-8")
+
+
 def test_tables_show_the_results_that_are_kept(suite: ModuleType) -> None:
     content = json.loads((FOLDER / "results.json").read_text("utf-8"))
     assert suite.tables(content) == (FOLDER / "tables.md").read_text("utf-8")

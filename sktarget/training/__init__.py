@@ -5,13 +5,15 @@ from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, TensorData, as_inputs, rows_at_a_time
 from sktarget.training._losses import LOSSES, QUADRATIC_ERRORS, Loss, over_steps
 from sktarget.training._monitor import DivergenceError, TrainingLog
-from sktarget.training._net import TrainingNet, TrainingSettings, train
+from sktarget.training._net import TrainingNet
+from sktarget.training._settings import TrainingSettings
 from sktarget.training._state import (
     describe_value,
     digest,
     state_to_numpy,
     state_to_torch,
 )
+from sktarget.training._train import Ending, train
 
 __all__ = [
     "LOSSES",
@@ -19,6 +21,7 @@ __all__ = [
     "Batch",
     "Checkpoint",
     "DivergenceError",
+    "Ending",
     "EpochContext",
     "Loss",
     "TensorData",

@@ -1,0 +1,122 @@
+"""The tables of the documentation, from what ``study_defaults.py`` has found.
+
+    python examples/benchmarks/defaults_tables.py
+
+writes ``defaults.md`` from ``defaults.json``, both beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+from study_defaults import CHOOSE, REPORT
+
+HERE = Path(__file__).parent
+Runs = dict[str, dict[str, list[float]]]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread(runs: Runs, method: str) -> str:
+    """Give mean and deviation of a method's scores; nothing where it did not run."""
+    if method not in runs:
+        return ""
+    scores = runs[method]["scores"]
+    return f"{np.mean(scores):.3f} ± {np.std(scores):.3f}"
+
+
+def means_and_ranks(
+    found: dict[str, Runs], labels: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give mean scores, one row a table, and mean ranks of what is compared."""
+    means = np.array(
+        [[np.mean(r[m]["scores"]) for m in labels] for r in found.values()]
+    )
+    return means, np.mean([rankdata(-row) for row in means], axis=0)
+
+
+def of_halves(found: dict[str, Runs]) -> str:
+    """Compare the estimators as they come, over the halves of the tables."""
+    rows = []
+    for title, half in (("chose", CHOOSE), ("report", REPORT)):
+        for kind, names in half.items():
+            runs = {name: found[name] for name in names if name in found}
+            labels = list(next(iter(runs.values())))
+            means, ranks = means_and_ranks(runs, labels)
+            measure = "accuracy" if kind == "classes" else "$R^2$"
+            for j, label in enumerate(labels):
+                gap = max(0.0, np.max(means[:, labels.index("MLP")] - means[:, j]))
+                times = [np.median(run[label]["seconds"]) for run in runs.values()]
+                rows.append(
+                    [
+                        "" if j else f"{title}, {measure}",
+                        label,
+                        f"{ranks[j]:.2f}",
+                        f"{means[:, j].mean():.3f}",
+                        "" if label == "MLP" else f"{gap:.3f}",
+                        f"{np.mean(times):.1f}",
+                    ]
+                )
+    head = ["tables that", "", "mean rank", "mean score", "most behind", "seconds"]
+    return table(head, rows)
+
+
+def table_by_table(found: dict[str, Runs]) -> str:
+    """Compare the estimators as they come."""
+    methods = ["target space", "MLP", "MLP, y scaled", "weight space"]
+    rows = [[name, *(spread(runs, m) for m in methods)] for name, runs in found.items()]
+    return table(["", *methods], rows)
+
+
+def by_depth(found: dict[str, dict[str, Runs]]) -> str:
+    """Compare target space with the best of weight space, depth by depth."""
+    rows = []
+    for depth in next(iter(found.values())):
+        for name, by_layers in found.items():
+            runs = by_layers[depth]
+            best = max(
+                (m for m in runs if m != "target space"),
+                key=lambda m: float(np.mean(runs[m]["scores"])),
+            )
+            rows.append(
+                [depth, name, spread(runs, "target space"), spread(runs, best), best]
+            )
+    return table(["layers", "", "target space", "best of weight space", "which"], rows)
+
+
+def single_rules(found: dict[str, Runs]) -> str:
+    """Compare the defaults with one of them replaced."""
+    labels = list(next(iter(found.values())))
+    means, ranks = means_and_ranks(found, labels)
+    rows = [
+        [label, f"{means[:, j].mean():.3f}", f"{ranks[j]:.1f}"]
+        for j, label in enumerate(labels)
+    ]
+    return table(["", "mean score", "mean rank"], rows)
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+    """Write all tables, each behind a comment that names it."""
+    parts = {
+        "halves": of_halves(found["defaults"]),
+        "tables": table_by_table(found["defaults"]),
+        "depth": by_depth(found["depth"]),
+        "rules": single_rules(found["rules"]),
+    }
+    return "\n".join(
+        f"<!-- {name} -->\n\n{text}\n\n<!-- end of {name} -->\n"
+        for name, text in parts.items()
+    )
+
+
+if __name__ == "__main__":
+    results = json.loads((HERE / "defaults.json").read_text())
+    (HERE / "defaults.md").write_text(as_markdown(results))

@@ -1,0 +1,157 @@
+"""How to train, in the terms of the estimators' parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from sktarget.training._optimisers import CentredRMSprop
+
+__all__ = ["TrainingSettings"]
+
+# Solvers that can follow no schedule, or more than the annealed one.
+_SCHEDULES: dict[str, set[str]] = {
+    "lbfgs": set(),
+    "sgd": {"annealed", "invscaling", "adaptive"},
+}
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train, in the terms of the estimators' parameters.
+
+    Attributes
+    ----------
+    solver : {"adam", "sgd", "lbfgs", "rmsprop_centered"}
+        Optimiser.
+    learning_rate_init, learning_rate, power_t
+        Step size and its schedule; ``"annealed"`` for all solvers but ``"lbfgs"``, the
+        others for ``"sgd"``.
+    momentum, nesterovs_momentum, beta_1, beta_2, epsilon
+        Of the optimiser.
+    alpha : float
+        Weight decay on the weights, biases, embeddings and norms left out.
+    batch_size : int
+        Rows of a mini-batch.
+    shuffle : bool
+        Whether mini-batches are drawn anew every epoch.
+    max_iter : int
+        Epochs, or iterations of ``"lbfgs"``.
+    reserved : int
+        How many of these are left for afterwards.
+    max_fun : int
+        Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
+    tol, n_iter_no_change
+        Stopping rule.
+    verbose : bool
+        Print the progress.
+    callbacks : sequence
+        The user's skorch callbacks.
+    describe : str
+        The settings to name when training diverges.
+    incremental : bool
+        Whether this is one step of many.
+    warns_at_end : bool
+        Whether `max_iter` epochs without convergence are worth a warning.
+    remedy : str
+        What to do when training diverges.
+    unit : float
+        Of the outputs of a regression; the loss is reported as it is.
+    rates : mapping of str to float
+        Step sizes of the parameters whose names match a pattern, where these are not
+        `learning_rate_init`.
+    """
+
+    solver: str
+    learning_rate_init: float
+    batch_size: int
+    shuffle: bool
+    max_iter: int
+    tol: float
+    n_iter_no_change: float
+    verbose: bool
+    describe: str
+    learning_rate: str = "constant"
+    power_t: float = 0.5
+    momentum: float = 0.0
+    nesterovs_momentum: bool = True
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    alpha: float = 0.0
+    max_fun: int = 15000
+    reserved: int = 0
+    incremental: bool = False
+    warns_at_end: bool = True
+    callbacks: Sequence[Any] = field(default=())
+    remedy: str = "Lower learning_rate_init, or standardise X"
+    unit: float = 1.0
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    def group_rates(self) -> list[float]:
+        """List the step sizes of the optimiser's groups of parameters."""
+        return [*self.rates.values(), self.learning_rate_init]
+
+    def for_last(self, epochs: int) -> TrainingSettings:
+        """Give the settings for some last epochs, with steps half as large.
+
+        Parameters
+        ----------
+        epochs : int
+            Their number.
+
+        Returns
+        -------
+        TrainingSettings
+            These, for a run of its own that nobody looks at.
+        """
+        return replace(
+            self,
+            learning_rate_init=self.learning_rate_init / 2,
+            rates={name: rate / 2 for name, rate in self.rates.items()},
+            max_iter=epochs,
+            n_iter_no_change=math.inf,
+            callbacks=(),
+            warns_at_end=False,
+        )
+
+    @property
+    def epochs(self) -> int:
+        """How many there are to run at most."""
+        return self.max_iter - self.reserved
+
+    @property
+    def schedule(self) -> str:
+        """What becomes of the step size, of what the solver can do."""
+        able = _SCHEDULES.get(self.solver, {"annealed"})
+        return self.learning_rate if self.learning_rate in able else "constant"
+
+    def optimiser(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """Give the class and the arguments of the optimiser."""
+        if self.solver == "lbfgs":
+            return torch.optim.LBFGS, {
+                "lr": 1.0,
+                "max_iter": 1,
+                "max_eval": self.max_fun,
+                "history_size": 10,
+                "line_search_fn": "strong_wolfe",
+            }
+        if self.solver == "rmsprop_centered":
+            return CentredRMSprop, {"lr": self.learning_rate_init}
+        if self.solver == "sgd":
+            return torch.optim.SGD, {
+                "lr": self.learning_rate_init,
+                "momentum": self.momentum,
+                "nesterov": self.nesterovs_momentum and self.momentum > 0,
+                "fused": True,
+            }
+        return torch.optim.Adam, {
+            "lr": self.learning_rate_init,
+            "betas": (self.beta_1, self.beta_2),
+            "eps": self.epsilon,
+            "fused": True,
+        }

@@ -1,0 +1,243 @@
+"""One run of training, from settings and data to a trained network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.helper import predefined_split
+from torch import Tensor, nn
+
+from sktarget.nn import TargetSpace
+from sktarget.training._bridge import EpochContext
+from sktarget.training._checkpoint import Checkpoint
+from sktarget.training._data import TensorData
+from sktarget.training._losses import Loss
+from sktarget.training._monitor import (
+    Monitor,
+    Stopper,
+    StopTraining,
+    TrainingLog,
+)
+from sktarget.training._net import Score, TrainingNet
+from sktarget.training._settings import TrainingSettings
+
+__all__ = ["Ending", "train"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run has ended.
+
+    Attributes
+    ----------
+    optimiser_state : dict
+        To continue from.
+    is_natural : bool
+        Whether training stopped by itself or has run all epochs; neither diverged nor
+        was stopped by anyone.
+    """
+
+    optimiser_state: dict[str, Any]
+    is_natural: bool
+
+
+def train(
+    module: nn.Module,
+    data: TensorData,
+    validation: TensorData | None,
+    settings: TrainingSettings,
+    *,
+    loss: Loss,
+    score: Score,
+    log: TrainingLog,
+    generator: torch.Generator | None,
+    optimiser_state: dict[str, Any] | None = None,
+    decode: Callable[[Tensor], Any] | None = None,
+    bridge: EpochContext | None = None,
+    net_class: Callable[..., TrainingNet] = TrainingNet,
+    checkpoint: Checkpoint | None = None,
+    error: Loss | None = None,
+    goes_on: bool = False,
+) -> Ending:
+    """Train a network in place.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, on the device of `data`.
+    data, validation : TensorData
+        Training set, and what early stopping scores.
+    settings : TrainingSettings
+        How to train.
+    loss, score : callable
+        See :class:`TrainingNet`.
+    log : TrainingLog
+        Continued in place.
+    generator : torch.Generator or None
+        Shuffles the mini-batches.
+    optimiser_state : dict, optional
+        State to continue from.
+    decode : callable, optional
+        See :class:`TrainingNet`.
+    bridge : EpochContext, optional
+        Reports every epoch to scikit-learn's callbacks.
+    net_class : callable
+        Makes the net, which says how a mini-batch is learnt from: :class:`TrainingNet`,
+        by the gradient of the loss, or a class derived from it.
+    checkpoint : Checkpoint, optional
+        Keeps every epoch in a file, and goes on from there.
+    error : callable, optional
+        Like `loss`; decides on the validation set in place of the score.
+    goes_on : bool, default=False
+        Whether later calls are to go on exactly from where this one ends.  Otherwise
+        steps that take all rows at once, whose losses are those of states, end with
+        the state of the smallest one.
+
+    Returns
+    -------
+    Ending
+        State of the optimiser, and whether the run was left to itself.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss is not finite in the very first epoch.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If training diverged later, or `max_iter` was reached without convergence.
+    """
+    takes_all = settings.batch_size >= len(data)
+    # What user's callbacks score is the state after the step, and so is the score that
+    # they see beside the loss, unless the error is all that matters.
+    validates_first = (
+        error is not None
+        and validation is not None
+        and takes_all
+        and isinstance(module, TargetSpace)
+        and not module.train().is_random
+    )
+    monitor = Monitor(
+        log,
+        tol=settings.tol,
+        n_iter_no_change=settings.n_iter_no_change,
+        learning_rate=settings.schedule,
+        power_t=settings.power_t,
+        verbose=settings.verbose,
+        has_validation=validation is not None,
+        describe=settings.describe,
+        remedy=settings.remedy,
+        max_iter=settings.epochs,
+        stops_by_error=error is not None,
+        keeps_best=takes_all and not goes_on,
+        validates_first=validates_first,
+    )
+    kind, arguments = settings.optimiser()
+    net = net_class(
+        module,
+        loss=loss,
+        score=score,
+        decode=decode,
+        error=error,
+        unit=settings.unit,
+        alpha=settings.alpha,
+        generator=generator if settings.shuffle else None,
+        batch_size=settings.batch_size,
+        max_epochs=settings.epochs,
+        optimizer=kind,
+        optimizer__param_groups=[
+            (pattern, {"lr": rate}) for pattern, rate in settings.rates.items()
+        ],
+        **{f"optimizer__{name}": value for name, value in arguments.items()},
+        train_split=None if validation is None else predefined_split(validation),
+        callbacks=_in_order(monitor, settings.callbacks, bridge, checkpoint),
+        device=None,
+        verbose=0,
+    )
+    if settings.solver == "lbfgs":
+        _make_contiguous(module)
+    net.initialize()
+    monitor.rates = [group["lr"] for group in net.optimizer_.param_groups]
+    if validation is not None and validates_first:
+        ((net.evaluated_first, _),) = net.get_iterator(validation)
+    already = len(log.loss_curve)
+    if checkpoint is not None:
+        optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
+    if optimiser_state is not None:
+        net.optimizer_.load_state_dict(optimiser_state)
+        _lay_out_as_parameters(net.optimizer_)
+    net.notify("on_train_begin", X=data, y=None)
+    interrupted, stopped = False, False
+    to_go = settings.epochs - (len(log.loss_curve) - already)
+    try:
+        net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
+    except StopTraining:
+        pass
+    except KeyboardInterrupt:
+        # A skorch callback that wants to stop raises the same.
+        interrupted, stopped = not settings.callbacks, True
+    else:
+        monitor.reason = monitor.reason or "max_iter"
+    net.notify("on_train_end", X=data, y=None)
+    _warn_of_the_end(
+        monitor.reason, interrupted, settings, len(log.loss_curve) - already
+    )
+    is_natural = not stopped and monitor.reason in ("max_iter", "no progress")
+    return Ending(net.optimizer_.state_dict(), is_natural)
+
+
+def _make_contiguous(module: nn.Module) -> None:
+    # L-BFGS takes gradients, which have the layout of their parameters, for vectors.
+    for parameter in module.parameters():
+        parameter.data = parameter.data.contiguous()
+
+
+def _lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:
+    # Fused optimisers read the memory of parameter and state side by side.
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _in_order(
+    monitor: Monitor,
+    callbacks: Sequence[Any],
+    bridge: EpochContext | None,
+    checkpoint: Checkpoint | None,
+) -> list[Any]:
+    # The monitor records the epoch that the others may look at; the stopper ends the
+    # run only when all have seen it.
+    # Contexts of scikit-learn's are closed before a user's callback may interrupt.
+    first: list[Any] = [("monitor", monitor)]
+    if bridge is not None:
+        bridge.monitor = monitor
+        first.append(("bridge", bridge))
+    last: list[Any] = [("stopper", Stopper(monitor))]
+    if checkpoint is not None:
+        last.insert(0, ("checkpoint", checkpoint))
+    return [*first, *callbacks, *last]
+
+
+def _warn_of_the_end(
+    reason: str | None, interrupted: bool, settings: TrainingSettings, epochs: int
+) -> None:
+    if interrupted:
+        warnings.warn(
+            f"Training was interrupted after {epochs} epochs; the state so far is "
+            "kept.",
+            stacklevel=3,
+        )
+    elif reason == "max_iter" and settings.warns_at_end and not settings.incremental:
+        warnings.warn(
+            f"Maximum iterations ({settings.max_iter}) reached and the optimization "
+            "hasn't converged yet.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
