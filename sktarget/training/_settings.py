@@ -124,6 +124,29 @@ class TrainingSettings:
         """How many there are to run at most."""
         return self.max_iter - self.reserved
 
+    def of_net(self) -> dict[str, Any]:
+        """Give what a :class:`TrainingNet` needs of these settings.
+
+        Returns
+        -------
+        dict
+            Arguments by name, some of them skorch's own.
+        """
+        kind, arguments = self.optimiser()
+        return {
+            "unit": self.unit,
+            "alpha": self.alpha,
+            "batch_size": self.batch_size,
+            "max_epochs": self.epochs,
+            "device": None,  # The network is where it is to be.
+            "verbose": 0,
+            "optimizer": kind,
+            "optimizer__param_groups": [
+                (pattern, {"lr": rate}) for pattern, rate in self.rates.items()
+            ],
+            **{f"optimizer__{name}": value for name, value in arguments.items()},
+        }
+
     @property
     def schedule(self) -> str:
         """What becomes of the step size, of what the solver can do."""

@@ -37,13 +37,18 @@ class Ending:
     ----------
     optimiser_state : dict
         To continue from.
-    is_natural : bool
-        Whether training stopped by itself or has run all epochs; neither diverged nor
-        was stopped by anyone.
+    reason : str
+        ``"no progress"``, ``"max_iter"``, ``"interrupted"``, ``"diverged"``, or that a
+        callback asked for it.
     """
 
     optimiser_state: dict[str, Any]
-    is_natural: bool
+    reason: str | None
+
+    @property
+    def is_natural(self) -> bool:
+        """Whether the run was left to itself, and went well."""
+        return self.reason in ("no progress", "max_iter")
 
 
 def train(
@@ -101,7 +106,7 @@ def train(
     Returns
     -------
     Ending
-        State of the optimiser, and whether the run was left to itself.
+        State of the optimiser, and why the run has ended.
 
     Raises
     ------
@@ -113,13 +118,12 @@ def train(
     ConvergenceWarning
         If training diverged later, or `max_iter` was reached without convergence.
     """
-    takes_all = settings.batch_size >= len(data)
-    # What user's callbacks score is the state after the step, and so is the score that
-    # they see beside the loss, unless the error is all that matters.
     validates_first = (
-        error is not None
-        and validation is not None
-        and takes_all
+        validation is not None
+        # Callbacks of the user's score the state after a step.  Beside such a score
+        # they are to see that of the same state, unless the error is what matters.
+        and error is not None
+        and settings.batch_size >= len(data)
         and isinstance(module, TargetSpace)
         and not module.train().is_random
     )
@@ -135,34 +139,22 @@ def train(
         remedy=settings.remedy,
         max_iter=settings.epochs,
         stops_by_error=error is not None,
-        keeps_best=takes_all and not goes_on,
+        keeps_best=settings.batch_size >= len(data) and not goes_on,
         validates_first=validates_first,
     )
-    kind, arguments = settings.optimiser()
+    if settings.solver == "lbfgs":
+        _make_contiguous(module)
     net = net_class(
         module,
         loss=loss,
         score=score,
         decode=decode,
         error=error,
-        unit=settings.unit,
-        alpha=settings.alpha,
         generator=generator if settings.shuffle else None,
-        batch_size=settings.batch_size,
-        max_epochs=settings.epochs,
-        optimizer=kind,
-        optimizer__param_groups=[
-            (pattern, {"lr": rate}) for pattern, rate in settings.rates.items()
-        ],
-        **{f"optimizer__{name}": value for name, value in arguments.items()},
         train_split=None if validation is None else predefined_split(validation),
         callbacks=_in_order(monitor, settings.callbacks, bridge, checkpoint),
-        device=None,
-        verbose=0,
-    )
-    if settings.solver == "lbfgs":
-        _make_contiguous(module)
-    net.initialize()
+        **settings.of_net(),
+    ).initialize()
     monitor.rates = [group["lr"] for group in net.optimizer_.param_groups]
     if validation is not None and validates_first:
         ((net.evaluated_first, _),) = net.get_iterator(validation)
@@ -173,7 +165,6 @@ def train(
         net.optimizer_.load_state_dict(optimiser_state)
         _lay_out_as_parameters(net.optimizer_)
     net.notify("on_train_begin", X=data, y=None)
-    interrupted, stopped = False, False
     to_go = settings.epochs - (len(log.loss_curve) - already)
     try:
         net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
@@ -181,15 +172,13 @@ def train(
         pass
     except KeyboardInterrupt:
         # A skorch callback that wants to stop raises the same.
-        interrupted, stopped = not settings.callbacks, True
+        by_callback = bool(settings.callbacks)
+        monitor.reason = "a callback asked to stop" if by_callback else "interrupted"
     else:
         monitor.reason = monitor.reason or "max_iter"
     net.notify("on_train_end", X=data, y=None)
-    _warn_of_the_end(
-        monitor.reason, interrupted, settings, len(log.loss_curve) - already
-    )
-    is_natural = not stopped and monitor.reason in ("max_iter", "no progress")
-    return Ending(net.optimizer_.state_dict(), is_natural)
+    _warn_of_the_end(monitor.reason, settings, len(log.loss_curve) - already)
+    return Ending(net.optimizer_.state_dict(), monitor.reason)
 
 
 def _make_contiguous(module: nn.Module) -> None:
@@ -226,9 +215,9 @@ def _in_order(
 
 
 def _warn_of_the_end(
-    reason: str | None, interrupted: bool, settings: TrainingSettings, epochs: int
+    reason: str | None, settings: TrainingSettings, epochs: int
 ) -> None:
-    if interrupted:
+    if reason == "interrupted":
         warnings.warn(
             f"Training was interrupted after {epochs} epochs; the state so far is "
             "kept.",
