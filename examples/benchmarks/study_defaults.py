@@ -20,7 +20,8 @@ are imputed, scaled and encoded on the training part, for all methods alike.
 
     python examples/benchmarks/study_defaults.py [--data DIR] [--quick] [--json FILE]
 
-``defaults.json`` beside this file holds the results that the documentation shows.
+``defaults.json`` beside this file holds the results that the documentation shows, in
+the tables that ``defaults_tables.py`` makes of them.
 """
 
 from __future__ import annotations
@@ -401,7 +402,8 @@ def main() -> None:
         found[name] = parts[name]()
         if options.json is not None:
             options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(rounded(found), indent=1) + "\n")
+            text = json.dumps(rounded(found), separators=(",", ":"))
+            options.json.write_text(text + "\n")
     if "defaults" in found:
         print(summarise(found["defaults"]))
 
