@@ -200,13 +200,13 @@ class BaseTargetSpace(NetworkEstimator):
             and can_hold_out(rows, self.validation_fraction)
         )
 
-    def _takes_up_held_out(self, rows: TrainingRows) -> bool:
+    def _learns_held_out(self, rows: TrainingRows) -> bool:
         # Who asks for early stopping may want rows that the network has not seen.
         automatic = self.early_stopping == "auto"
         return automatic and self._takes_all(rows) and self._schedule() == "annealed"
 
-    def _go_over_to(
-        self, rows: TrainingRows, network: nn.Module, seed: int
+    def _start_from(
+        self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
         module = ordinary_module(network).cpu()
         return self._to_targets(module, rows, seed, keep_weights=True).train()

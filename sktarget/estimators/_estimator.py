@@ -7,7 +7,6 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import numpy as np
@@ -22,6 +21,7 @@ from sktarget.estimators import _rules
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
 from sktarget.estimators._fitted import FittedNetwork
 from sktarget.estimators._forks import serial_in_forks
+from sktarget.estimators._last_epochs import learn_all, reserve
 from sktarget.estimators._network import (
     build_module,
     ordinary_module,
@@ -194,14 +194,14 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         """Say whether rows are set aside to stop by."""
         return bool(self.early_stopping)
 
-    def _takes_up_held_out(self, rows: TrainingRows) -> bool:
-        """Say whether the rows held out are learnt in the end."""
+    def _learns_held_out(self, rows: TrainingRows) -> bool:
+        """Say whether, of all these rows, those held out are learnt in the end."""
         return False
 
-    def _go_over_to(
-        self, rows: TrainingRows, network: nn.Module, seed: int
+    def _start_from(
+        self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
-        """Make a network with all rows as X̄ that starts where another has ended."""
+        """Make a network with X̄ of these rows that starts where another has ended."""
         raise NotImplementedError
 
     def _stopping_error(self) -> Loss | None:
@@ -273,8 +273,8 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
                 # The very tensor of X̄, so that one pass can serve both.
                 data.x = network.fixed_batch  # type: ignore[assignment]
             finish = None
-            if held_out is not None and self._takes_up_held_out(all_rows):
-                finish = functools.partial(self._finish, all_rows, seed, device)
+            if held_out is not None and self._learns_held_out(all_rows):
+                finish = functools.partial(learn_all, self, all_rows, seed, device)
             self._train(
                 network,
                 data,
@@ -328,7 +328,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             log.no_improvement = 0
         settings = self._settings(len(data), incremental)
         if finish is not None:
-            settings = replace(settings, reserved=_rules.last_epochs(settings.max_iter))
+            settings = reserve(settings)
 
         def fitted() -> dict[str, Any]:
             return self._fitted_attributes(network, log, len(log.loss_curve) - already)
@@ -368,39 +368,6 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             context.call_on_fit_task_end(
                 estimator=self, **task, reconstruction_attributes=dict
             )
-
-    def _finish(
-        self,
-        rows: TrainingRows,
-        seed: int,
-        device: torch.device,
-        network: nn.Module,
-        log: TrainingLog,
-        settings: TrainingSettings,
-    ) -> nn.Module:
-        """Take up the rows that were held out, in a few epochs of all rows."""
-        epochs = _rules.auto_last_epochs(
-            log.best_epoch, settings.max_iter - len(log.loss_curve)
-        )
-        rows = self._arrange(rows, seed)
-        network = self._go_over_to(rows, network, seed).to(device)
-        seed_dropout(network, seed, device)
-        data = rows.to_tensors(device, torch_dtype(rows.dtype))
-        data.x = network.fixed_batch  # type: ignore[assignment]
-        rest = TrainingLog()
-        train(
-            network,
-            data,
-            None,
-            self._settings(len(data), False).for_last(epochs),
-            loss=self._loss_function(),
-            score=self._score_sums,
-            log=rest,
-            generator=None,
-        )
-        log.loss_curve += rest.loss_curve
-        log.n_samples_seen += rest.n_samples_seen
-        return network
 
     # -- fitted state ----------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from sktarget import (
     TargetSpaceSequenceClassifier,
     _archive,
 )
+from sktarget.estimators import _rules
 from tests.estimators.support import (
     ALL_EPOCHS,
     Dies,
@@ -114,6 +115,30 @@ def test_images_and_sequences_go_on(what: str, solver: str, tmp_path: Path) -> N
     np.testing.assert_array_equal(
         estimator.predict_proba(X), undisturbed.predict_proba(X)
     )
+
+
+@for_both
+def test_last_epochs_begin_anew(
+    kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written while rows that were held out are learnt in the end."""
+    X, y = class_data(2, 300)
+    path = tmp_path / "run"
+    undisturbed = fit_quietly(kind((6,), max_iter=40, random_state=0), X, y)
+    estimator = kind((6,), max_iter=40, random_state=0, checkpoint=path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_rules, "auto_last_epochs", _die)
+        with pytest.raises(MemoryError):
+            fit_quietly(estimator, X, y)
+    assert epochs_in(path) == len(undisturbed.validation_scores_)
+    fit_quietly(estimator, X, y)
+    assert estimator.loss_curve_ == undisturbed.loss_curve_
+    assert estimator.n_iter_ > len(estimator.validation_scores_)
+    assert_same_weights(estimator, undisturbed)
+
+
+def _die(*_: Any) -> int:
+    raise MemoryError
 
 
 @for_both

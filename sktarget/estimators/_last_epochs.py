@@ -1,0 +1,91 @@
+"""The last epochs of a fit, in which rows that were held out are learnt as well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from sktarget.estimators import _rules
+from sktarget.estimators._network import seed_dropout, torch_dtype
+from sktarget.estimators._preparation import TrainingRows
+from sktarget.training import TrainingLog, TrainingSettings, train
+
+if TYPE_CHECKING:
+    from sktarget.estimators._estimator import NetworkEstimator
+
+__all__ = ["learn_all", "reserve"]
+
+
+def reserve(settings: TrainingSettings) -> TrainingSettings:
+    """Leave epochs for the end.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Of the whole fit.
+
+    Returns
+    -------
+    TrainingSettings
+        Those for the part that stops by the rows held out.
+    """
+    return replace(settings, reserved=_rules.last_epochs(settings.max_iter))
+
+
+def learn_all(
+    estimator: NetworkEstimator,
+    rows: TrainingRows,
+    seed: int,
+    device: torch.device,
+    network: nn.Module,
+    log: TrainingLog,
+    settings: TrainingSettings,
+) -> nn.Module:
+    """Go over to all rows, from the best state without those held out.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        Says how to train.
+    rows : TrainingRows
+        All rows, those held out among them.
+    seed : int
+        Decides their order, and what is dropped out.
+    device : torch.device
+        Where to train.
+    network : nn.Module
+        The network in its best state.
+    log : TrainingLog
+        Of the epochs so far; those to come are added.
+    settings : TrainingSettings
+        Of the epochs so far.
+
+    Returns
+    -------
+    nn.Module
+        Another network, trained further.
+    """
+    left = settings.max_iter - len(log.loss_curve)
+    epochs = _rules.auto_last_epochs(log.best_epoch, left)
+    rows = estimator._arrange(rows, seed)
+    network = estimator._start_from(network, rows, seed).to(device)
+    seed_dropout(network, seed, device)
+    data = rows.to_tensors(device, torch_dtype(rows.dtype))
+    data.x = network.fixed_batch  # type: ignore[assignment]
+    last = TrainingLog()
+    train(
+        network,
+        data,
+        None,
+        estimator._settings(len(data), False).for_last(epochs),
+        loss=estimator._loss_function(),
+        score=estimator._score_sums,
+        log=last,
+        generator=None,
+    )
+    log.loss_curve += last.loss_curve
+    log.n_samples_seen += last.n_samples_seen
+    return network
