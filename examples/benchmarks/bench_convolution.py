@@ -8,6 +8,7 @@ pooling after every second, and two dense layers.  Both spaces keep their channe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -27,7 +28,11 @@ def paper_network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), *dense)
 
 
-def problem(n_fixed: int, n_batch: int, lam: float = 0.1) -> Problem:
+# What estimators take for images, 2 √max(rows, columns); the paper has 0.1.
+BY_DEFAULT = (560.0, 560.0, 280.0, 280.0, 140.0, 140.0, 48.0, 22.6)
+
+
+def problem(n_fixed: int, n_batch: int, lam: float | Sequence[float] = 0.1) -> Problem:
     torch.manual_seed(0)
     x, y = torch.rand(n_batch, 1, 28, 28), torch.randint(10, (n_batch,))
     network, fixed = paper_network(), torch.rand(n_fixed, 1, 28, 28)
@@ -44,6 +49,7 @@ def channels_last(n_fixed: int, n_batch: int) -> Problem:
 
 CASES: Problems = {
     "MNIST network": partial(problem, 100, 100),
+    "MNIST network, λ by default": partial(problem, 100, 100, BY_DEFAULT),
     "MNIST network, channels last in both": partial(channels_last, 100, 100),
     "MNIST network, n_b = 500": partial(problem, 100, 500),
     "MNIST network, n̄_b = 400": partial(problem, 400, 100),

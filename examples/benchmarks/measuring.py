@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ class Problem:
     fixed: Tensor
     x: Tensor
     y: Tensor
-    lam: float
+    lam: float | Sequence[float]
     floor: float | None = None
     about: Row = field(default_factory=dict)
 
