@@ -70,12 +70,14 @@ def learn_all(
     """
     left = settings.max_iter - len(log.loss_curve)
     epochs = _rules.auto_last_epochs(log.best_epoch, left)
+    if settings.verbose:
+        print(f"Going on with all {len(rows)} rows, those held out among them.")
     rows = estimator._arrange(rows, seed)
     network = estimator._start_from(network, rows, seed).to(device)
     seed_dropout(network, seed, device)
     data = rows.to_tensors(device, torch_dtype(rows.dtype))
     data.x = network.fixed_batch  # type: ignore[assignment]
-    last = TrainingLog()
+    last = TrainingLog(epochs_before=len(log.loss_curve))
     train(
         network,
         data,

@@ -39,6 +39,8 @@ class TrainingLog:
         Epochs in a row without progress.
     n_samples_seen : int
         Rows shown to the network so far, the t of the ``invscaling`` schedule.
+    epochs_before : int
+        How many epochs another log holds that this one goes on from.
     """
 
     loss_curve: list[float] = field(default_factory=list)
@@ -46,6 +48,7 @@ class TrainingLog:
     validation_scores: list[float] = field(default_factory=list)
     no_improvement: int = 0
     n_samples_seen: int = 0
+    epochs_before: int = 0
 
     @property
     def best_epoch(self) -> int:
@@ -183,7 +186,8 @@ class Monitor(Callback):
         self.log.loss_curve.append(loss)
         self.log.n_samples_seen += len(dataset_train)
         if self.verbose:
-            print(f"Iteration {len(self.log.loss_curve)}, loss = {loss:.8f}")
+            number = self.log.epochs_before + len(self.log.loss_curve)
+            print(f"Iteration {number}, loss = {loss:.8f}")
         if self.has_validation:
             improved = self._judge_score(net, record)
         else:

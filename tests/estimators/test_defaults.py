@@ -281,6 +281,18 @@ def test_rows_held_out_are_learnt_in_the_end(kind: type) -> None:
     assert errors[0] < errors[1]
 
 
+@for_both
+def test_iterations_are_counted_through(
+    kind: type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    estimator = kind(random_state=0, max_iter=20, verbose=True)
+    fit_quietly(estimator, *noisy(kind))
+    lines = capsys.readouterr().out.splitlines()
+    numbers = [int(li.split()[1][:-1]) for li in lines if li.startswith("Iteration")]
+    assert numbers == list(range(1, 21))
+    assert lines[-5] == "Going on with all 400 rows, those held out among them."
+
+
 class StopsAfter(Callback):
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
