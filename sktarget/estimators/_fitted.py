@@ -74,6 +74,9 @@ class FittedNetwork(BaseEstimator, ABC):
     def module_(self) -> nn.Module:
         """The fitted network as an ordinary torch module, on the CPU."""
         check_is_fitted(self, "n_iter_")
+        return self._module()
+
+    def _module(self) -> nn.Module:
         # A dict, so that predicting leaves the attributes themselves as they are.
         module: nn.Module | None = self._module_cache.get("module")
         if module is None:
@@ -128,10 +131,12 @@ class FittedNetwork(BaseEstimator, ABC):
 
     def _run(self, X: Array) -> Array:
         """Run the fitted network on validated inputs."""
-        module = self.module_
+        module = self._module()
         x, dtype = as_tensor(X), torch_dtype(self._dtype)
+        n_rows = rows_at_a_time(x)
         with torch.inference_mode(), serial_in_forks():
-            parts = torch.split(x, rows_at_a_time(x))
+            # For a single row, every call counts.
+            parts = [x] if len(x) <= n_rows else torch.split(x, n_rows)
             sums = [module(as_inputs(part, dtype)).numpy() for part in parts]
         stacked = sums[0] if len(sums) == 1 else np.concatenate(sums)
         if not np.isfinite(stacked).all():
