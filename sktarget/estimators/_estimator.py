@@ -427,7 +427,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         generator: torch.Generator,
         settings: TrainingSettings,
     ) -> None:
-        """Keep targets, X̄ and optimiser, only where training may go on."""
+        """Keep targets, X̄ and the state of the optimiser, for training to go on."""
         self._optimiser_rates = settings.group_rates()
         self._optimiser_state = state_to_numpy(optimiser_state)
         self._optimiser_name = self.solver

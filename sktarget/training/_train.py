@@ -166,19 +166,30 @@ def train(
         _lay_out_as_parameters(net.optimizer_)
     net.notify("on_train_begin", X=data, y=None)
     to_go = settings.epochs - (len(log.loss_curve) - already)
+    _run_epochs(net, monitor, data, to_go, has_callbacks=bool(settings.callbacks))
+    net.notify("on_train_end", X=data, y=None)
+    _warn_of_the_end(monitor.reason, settings, len(log.loss_curve) - already)
+    return Ending(net.optimizer_.state_dict(), monitor.reason)
+
+
+def _run_epochs(
+    net: TrainingNet,
+    monitor: Monitor,
+    data: TensorData,
+    to_go: int,
+    *,
+    has_callbacks: bool,
+) -> None:
+    """Train until something ends it, and note in the monitor what that was."""
     try:
         net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
     except StopTraining:
         pass
     except KeyboardInterrupt:
         # A skorch callback that wants to stop raises the same.
-        by_callback = bool(settings.callbacks)
-        monitor.reason = "a callback asked to stop" if by_callback else "interrupted"
+        monitor.reason = "a callback asked to stop" if has_callbacks else "interrupted"
     else:
         monitor.reason = monitor.reason or "max_iter"
-    net.notify("on_train_end", X=data, y=None)
-    _warn_of_the_end(monitor.reason, settings, len(log.loss_curve) - already)
-    return Ending(net.optimizer_.state_dict(), monitor.reason)
 
 
 def _make_contiguous(module: nn.Module) -> None:
