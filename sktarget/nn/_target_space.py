@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sktarget.nn import _initialisation
 from sktarget.nn._layers import TargetMap
+from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._replacement import copy_with, replace_layer, replace_layers
 
@@ -144,6 +145,7 @@ class TargetSpace(nn.Module):
                 "fixed_batch must be floating point and have at least one row, got "
                 f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
             )
+        keep_freed_memory()
         self.untangling = untangling
         self.register_buffer("fixed_batch", fixed_batch.detach())
         self.module, self._layers = replace_layers(module, 0.0)
