@@ -21,18 +21,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.nn._scan import linear_scan
 
-__all__ = ["Cell", "States", "cell_of", "run_kernel"]
+__all__ = ["Cell", "SimpleCell", "States", "cell_of"]
 
-# Steps of packed sequences to run at a time.
-_BLOCK = 16
 # Sums of an LSTM to form at a time on the CPU: its kernel keeps several numbers for
 # each, and memory of tens of megabytes is taken from the system anew at every call.
 _WORKSPACE = 1 << 20
@@ -112,25 +109,50 @@ class Cell(ABC):
 
 
 @dataclass(frozen=True)
-class TanhCell(Cell):
-    """The cell of ``nn.RNN`` with tanh."""
+class SimpleCell(Cell):
+    """A cell of ``nn.RNN``: an activation of its one block of sums."""
 
     n_blocks = 1
+
+    @abstractmethod
+    def activate_(self, sums: Tensor) -> Tensor:
+        """Apply the activation in place."""
+
+    @abstractmethod
+    def slope(self, h: Tensor) -> Tensor:
+        """Give the derivative of the activation where its value is h."""
+
+
+@dataclass(frozen=True)
+class TanhCell(SimpleCell):
+    """The cell of ``nn.RNN`` with tanh."""
+
     kernel = staticmethod(torch.rnn_tanh)
 
     def states(self, sums: Tensor) -> States:
         return (sums.tanh(),)
 
+    def activate_(self, sums: Tensor) -> Tensor:
+        return sums.tanh_()
+
+    def slope(self, h: Tensor) -> Tensor:
+        return torch.addcmul(h.new_ones(()), h, h, value=-1)
+
 
 @dataclass(frozen=True)
-class ReluCell(Cell):
+class ReluCell(SimpleCell):
     """The cell of ``nn.RNN`` with the rectifier."""
 
-    n_blocks = 1
     kernel = staticmethod(torch.rnn_relu)
 
     def states(self, sums: Tensor) -> States:
         return (sums.relu(),)
+
+    def activate_(self, sums: Tensor) -> Tensor:
+        return sums.relu_()
+
+    def slope(self, h: Tensor) -> Tensor:
+        return (h > 0).to(h.dtype)
 
 
 @dataclass(frozen=True)
@@ -233,89 +255,3 @@ def cell_of(layer: nn.RNNBase, n_inputs: int) -> Cell:
         "GRU": GRUCell,
     }
     return cells[layer.mode](n_inputs, layer.hidden_size, layer.bias)
-
-
-def run_kernel(
-    cell: Cell,
-    inputs: Tensor | PackedSequence,
-    flat: list[Tensor],
-    n_layers: int,
-    dropout: float,
-    training: bool,
-    bidirectional: bool,
-) -> tuple[Tensor | PackedSequence, States]:
-    """Run one of torch's fused recurrent kernels from zero states.
-
-    Parameters
-    ----------
-    cell : Cell
-        Decides which one.
-    inputs : Tensor of shape (n, time, features) or PackedSequence
-        The batch.
-    flat : list of Tensor
-        Weights of all layers and directions, in torch's order.
-    n_layers : int
-        Number of layers.
-    dropout : float
-        Probability of dropout between layers.
-    training : bool
-        Whether dropout is active.
-    bidirectional : bool
-        Whether there are two directions.
-
-    Returns
-    -------
-    outputs : Tensor of shape (n, time, directions * hidden) or PackedSequence
-        As the inputs came.
-    last : tuple of Tensor of shape (layers * directions, n, hidden)
-        The last h, and of an LSTM the last c.
-    """
-    options = cell.bias, n_layers, dropout, training, bidirectional
-    n_states = n_layers * (1 + bidirectional)
-    if not isinstance(inputs, PackedSequence):
-        parts = []
-        for rows in torch.split(inputs, cell.rows_at_a_time(inputs)):
-            start = rows.new_zeros(n_states, len(rows), cell.n_hidden)
-            parts.append(cell.kernel(rows, cell.start(start), flat, *options, True))
-        if len(parts) == 1:
-            return parts[0][0], parts[0][1:]
-        whole, *ends = zip(*parts, strict=True)
-        return torch.cat(whole), tuple(torch.cat(states, 1) for states in ends)
-    data, sizes, _, back = inputs
-    start = data.new_zeros(n_states, int(sizes[0]), cell.n_hidden)
-    if n_states == 1 and not data.is_cuda:
-        outputs, last = _run_in_blocks(cell, data, sizes, start, flat, options)
-    else:
-        outputs, *last = cell.kernel(data, sizes, cell.start(start), flat, *options)
-    if back is not None:
-        last = [state.index_select(1, back) for state in last]
-    return inputs._replace(data=outputs), tuple(last)
-
-
-def _run_in_blocks(
-    cell: Cell,
-    data: Tensor,
-    sizes: Tensor,
-    start: Tensor,
-    flat: list[Tensor],
-    options: tuple[Any, ...],
-) -> tuple[Tensor, list[Tensor]]:
-    """Run packed sequences some steps at a time, handing the states on.
-
-    On the way back torch's packed kernel fills a gradient of the size of all its data
-    at every step, which takes a time quadratic in the steps.
-    """
-    begin = cell.start(start)
-    states = begin if isinstance(begin, list) else [begin]
-    blocks = torch.split(sizes, _BLOCK)
-    outputs, ended = [], []
-    rows = torch.split(data, [int(block.sum()) for block in blocks])
-    for block, part in zip(blocks, rows, strict=True):
-        n_active = int(block[0])
-        ended.append([state[:, n_active:] for state in states])
-        active = [state[:, :n_active] for state in states]
-        begin = active if len(active) > 1 else active[0]
-        out, *states = cell.kernel(part, block, begin, flat, *options)
-        outputs.append(out)
-    parts = [states, *reversed(ended)]
-    return torch.cat(outputs), [torch.cat(kind, 1) for kind in zip(*parts, strict=True)]

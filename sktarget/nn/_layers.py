@@ -9,14 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError, SolvePlan
+from sktarget.nn._operators import DesignOperator
 from sktarget.nn._pass import Pass, Phase, Stage
 from sktarget.nn._right_inverse import right_inverse
-from sktarget.nn._solve import (
-    DesignOperator,
-    Solution,
-    factorise_design,
-    solve_and_apply,
-)
+from sktarget.nn._solve import Solution, factorise_design, solve_and_apply
 
 __all__ = ["StandIn", "TargetLayer", "TargetMap", "register", "target_layer_for"]
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget.nn._layers import TargetLayer, register
+from sktarget.nn._operators import DenseOperator, NarrowOperator
 from sktarget.nn._pass import Phase
-from sktarget.nn._solve import DenseOperator, NarrowOperator
 
 __all__ = ["TargetLinear"]
 

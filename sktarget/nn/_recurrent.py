@@ -11,11 +11,14 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.linalg import FactorisationError
-from sktarget.nn._cells import Cell, States, cell_of, run_kernel
+from sktarget.nn._cells import Cell, SimpleCell, States, cell_of
+from sktarget.nn._elman import run_steps
+from sktarget.nn._kernels import run_kernel
 from sktarget.nn._layers import StandIn, TargetMap, register
+from sktarget.nn._operators import DenseOperator
 from sktarget.nn._pass import NotOneBatch, Pass, Phase
 from sktarget.nn._sequences import Packing, last_steps, real_rows, reverse, shift
-from sktarget.nn._solve import DenseOperator, solve_only
+from sktarget.nn._solve import solve_only
 
 __all__ = ["TargetDirection", "TargetRecurrent"]
 
@@ -103,7 +106,7 @@ class TargetRecurrent(StandIn):
 
     Layer by layer and direction by direction it solves one ridge regression over all
     steps of X̄, the context being estimated from the targets; then the layer runs for
-    real (line 10 of Alg. 5), in torch's fused kernel, and its true outputs go on.
+    real (line 10 of Alg. 5), and its true outputs go on.
 
     Parameters
     ----------
@@ -251,19 +254,13 @@ class TargetRecurrent(StandIn):
         directions: list[TargetDirection],
         matrices: list[Tensor],
     ) -> tuple[Sequences, States]:
-        """Run torch's fused kernel, of one layer or of the whole stack."""
-        pairs = list(zip(directions, matrices, strict=True))
-        flat = [w for d, matrix in pairs for w in d.cell.from_matrix(matrix)]
-        n_layers = len(pairs) // (1 + self.bidirectional)
-        return run_kernel(
-            directions[0].cell,
-            inputs,
-            flat,
-            n_layers,
-            self.dropout,
-            self.training,
-            self.bidirectional,
-        )
+        """Run one layer or the whole stack for real."""
+        cells = [d.cell for d in directions]
+        options = self.dropout if self.training else 0.0, self.bidirectional
+        simple = [cell for cell in cells if isinstance(cell, SimpleCell)]
+        if simple and inputs[0].device.type == "cpu":
+            return run_steps(simple, matrices, inputs, *options)
+        return run_kernel(cells, matrices, inputs, *options)
 
     # -- realisation -----------------------------------------------------------------
 

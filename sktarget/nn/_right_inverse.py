@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sktarget.linalg import FactorisationError, factorise
-from sktarget.nn._solve import DesignOperator
+from sktarget.nn._operators import DesignOperator
 
 __all__ = ["right_inverse"]
 

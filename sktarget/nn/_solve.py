@@ -1,50 +1,27 @@
 """The autograd node that solves a layer for its weights and applies them (Alg. 3).
 
-One node serves every kind of target layer.  What a layer does with its inputs is
-described by a :class:`DesignOperator`: the matrix ``A`` whose rows are
-``[1, inputs]``, given only through the products that the method needs, so that a
-convolution need never build its patch matrix.
+One node serves every kind of target layer: a :class:`DesignOperator` describes what
+the layer does with its inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from sktarget.linalg import (
-    RidgeFactor,
-    SolvePlan,
-    factorise,
-    gramian,
-    plan_solve,
-    prefers_dual,
-)
+from sktarget.linalg import RidgeFactor, SolvePlan, factorise, plan_solve
+from sktarget.nn._operators import DesignOperator
 
-__all__ = [
-    "DenseOperator",
-    "DesignOperator",
-    "NarrowOperator",
-    "Solution",
-    "solve_and_apply",
-    "solve_only",
-]
-
-# Where products of fewer columns take longer, if the left factor has more numbers.
-_FEW, _MANY = 16, 1 << 13
+__all__ = ["Solution", "factorise_design", "solve_and_apply", "solve_only"]
 
 
 # Small networks live by the number of calls, each of a microsecond or two whether or
 # not it does anything.  So what would change nothing is not called.
-def _as_matrix(x: Tensor) -> Tensor:
-    return x if x.ndim == 2 else x.flatten(0, -2)
-
-
 def _head(rows: Tensor, n: int) -> Tensor:
     return rows if n == rows.shape[0] else rows[:n]
 
@@ -55,148 +32,6 @@ def _in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _in_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x if x.shape == shape else x.reshape(shape)
-
-
-def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Form ``left @ right + bias``.
-
-    BLAS may take several times as long for a product of 2 to 15 columns, such as the
-    outputs of a classifier, as for that of the transposes.
-    """
-    n, m = left.shape[0], right.shape[1]
-    if 1 < m < _FEW < n and left.numel() > _MANY:
-        if bias is None:
-            return torch.mm(right.T, left.T).T.contiguous()
-        return torch.addmm(bias[:, None], right.T, left.T).T.contiguous()
-    return left @ right if bias is None else torch.addmm(bias, left, right)
-
-
-class DesignOperator(Protocol):
-    """Products with the design matrix A of a layer.
-
-    `rows` is whatever stands for A (for a dense layer A itself), with the patterns
-    along its first axis, X̄ first; sums have one row for each of its rows or patterns.
-    """
-
-    def empty_inputs(self, rows: Tensor) -> Tensor:
-        """Make room for a gradient of the inputs that `rows` came from."""
-
-    def rows(self, inputs: Tensor) -> Tensor:
-        """Turn the inputs of the layer into what stands for A."""
-
-    def sums(self, outputs: Tensor) -> Tensor:
-        """Bring targets, or a gradient of the outputs, into the shape of AW."""
-
-    def is_dual(self, rows: Tensor) -> bool:
-        """Tell whether the dual system is to be factorised."""
-
-    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
-        """Form the lower triangle of AᵀA, or of AAᵀ in the dual form."""
-
-    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
-        """Form (AAᵀ + λI)⁻¹S, in the shape of S."""
-
-    def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """Form AW, in the shape of the layer's output."""
-
-    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
-        """Form AᵀS, of shape (columns, outputs)."""
-
-    def adjoint(
-        self,
-        sums: Tensor,
-        weights: Tensor,
-        rows: Tensor,
-        out: Tensor,
-        add: bool = False,
-    ) -> None:
-        """Write, or add, SWᵀ into `out`, leaving out its column for the ones."""
-
-
-@dataclass(frozen=True)
-class DenseOperator:
-    """The design matrix of a dense layer: its inputs, behind a column of ones.
-
-    Attributes
-    ----------
-    bias : bool
-        Whether there is a column of ones.
-    """
-
-    bias: bool
-
-    def rows(self, inputs: Tensor) -> Tensor:
-        return _as_matrix(inputs)
-
-    def empty_inputs(self, rows: Tensor) -> Tensor:
-        return torch.empty_like(rows)
-
-    def sums(self, outputs: Tensor) -> Tensor:
-        return _as_matrix(outputs)
-
-    def is_dual(self, rows: Tensor) -> bool:
-        return prefers_dual(rows.shape[0], rows.shape[1] + self.bias)
-
-    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
-        if not self.is_dual(rows):
-            return gramian(rows, dtype, ones=self.bias)
-        gram = gramian(rows.T, dtype)
-        return gram.add_(1) if self.bias else gram
-
-    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
-        return factor.solve(sums)
-
-    def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
-        if self.bias:
-            return _product(rows, weights[1:], weights[0])
-        return _product(rows, weights)
-
-    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
-        product = _product(rows.T, sums)
-        if not self.bias:
-            return product
-        return torch.cat([sums.sum(0, keepdim=True), product])
-
-    def adjoint(
-        self,
-        sums: Tensor,
-        weights: Tensor,
-        rows: Tensor,
-        out: Tensor,
-        add: bool = False,
-    ) -> None:
-        transposed = (weights[1:] if self.bias else weights).T
-        if add:
-            out.addmm_(sums, transposed)
-        else:
-            torch.mm(sums, transposed, out=out)
-
-
-@dataclass(frozen=True)
-class NarrowOperator(DenseOperator):
-    """The design matrix of a narrow dense layer, with the ones written out.
-
-    Where a product takes microseconds, a column of ones costs less than the second
-    operation that would stand for it beside each product.
-    """
-
-    bias: bool = False
-
-    def rows(self, inputs: Tensor) -> Tensor:
-        return _as_matrix(F.pad(inputs, (1, 0), value=1.0))
-
-    def empty_inputs(self, rows: Tensor) -> Tensor:
-        return rows.new_empty(rows.shape[0], rows.shape[1] - 1)
-
-    def adjoint(
-        self,
-        sums: Tensor,
-        weights: Tensor,
-        rows: Tensor,
-        out: Tensor,
-        add: bool = False,
-    ) -> None:
-        super().adjoint(sums, weights[1:], rows, out, add)
 
 
 @dataclass(frozen=True)
@@ -284,8 +119,7 @@ class _SolveAndApply(torch.autograd.Function):
         operator: DesignOperator,
         solution_of: Callable[[Tensor], Solution],
         optimistic: bool,
-        weights_only: bool,
-    ) -> tuple[Tensor | None, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         rows = operator.rows(inputs)
         n = targets.shape[0] * (rows.shape[0] // inputs.shape[0])
         solution = solution_of(_head(rows, n))
@@ -301,15 +135,14 @@ class _SolveAndApply(torch.autograd.Function):
         else:
             weights = solution.factor.solve(operator.correlate(fixed, t))
             sums = operator.apply(rows, weights)
-            left = torch.sub(t, _head(sums, n), out=sums if weights_only else None)
+            left = t - _head(sums, n)
         if optimistic:
             sums[:n] = t
         ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
         ctx.shapes = inputs.shape, targets.shape, inputs.dtype
         ctx.save_for_backward(rows, weights, left)
         ctx.set_materialize_grads(False)
-        weights = _in_dtype(weights, inputs.dtype)
-        return None if weights_only else _in_dtype(sums, inputs.dtype), weights
+        return _in_dtype(sums, inputs.dtype), _in_dtype(weights, inputs.dtype)
 
     @staticmethod
     @once_differentiable
@@ -356,7 +189,54 @@ class _SolveAndApply(torch.autograd.Function):
         if ctx.optimistic and d_sums is not None:
             d_targets = d_targets + _head(d_sums, n)
         d_targets = _in_dtype(_in_shape(d_targets, target_shape), dtype)
-        return d_inputs, d_targets, None, None, None, None
+        return d_inputs, d_targets, None, None, None
+
+
+class _Solve(torch.autograd.Function):
+    """W alone, from (A, T): the layer is run in another way.
+
+    In the primal form, without T − AW: ∂L/∂A = TYᵀ − A(WYᵀ + YWᵀ), a product with A
+    less each way.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        targets: Tensor,
+        operator: DesignOperator,
+        solution_of: Callable[[Tensor], Solution],
+    ) -> Tensor:
+        solution = solution_of(rows)
+        ctx.operator, ctx.solution, ctx.dtype = operator, solution, rows.dtype
+        rows, left = (_in_dtype(x, solution.plan.work_dtype) for x in (rows, targets))
+        if solution.dual:
+            left = operator.solve_dual(solution.factor, left)
+        weights = operator.correlate(rows, left)
+        if not solution.dual:
+            weights = solution.factor.solve(weights)
+        ctx.save_for_backward(rows, weights, left)
+        return _in_dtype(weights, ctx.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weights, left = ctx.saved_tensors
+        operator, solution = ctx.operator, ctx.solution
+        d = _in_dtype(d_weights, rows.dtype)
+        d_targets, right = _pull_back(operator, solution, rows, d)
+        d_rows = None
+        if ctx.needs_input_grad[0]:
+            d_rows = operator.empty_inputs(rows)
+            operator.adjoint(left, right, rows, out=d_rows)
+            if solution.dual:
+                operator.adjoint(d_targets, -weights, rows, out=d_rows, add=True)
+            else:
+                twice = weights @ right.T
+                both = -(twice + twice.T)
+                operator.adjoint(rows, both, rows, out=d_rows, add=True)
+            d_rows = _in_dtype(d_rows, ctx.dtype)
+        return d_rows, _in_dtype(d_targets, ctx.dtype), None, None
 
 
 def solve_and_apply(
@@ -395,14 +275,14 @@ def solve_and_apply(
     Algs. 2 and 3.  Second derivatives are not offered.
     """
     sums, weights = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
-        inputs, targets, operator, solution_of, optimistic, False
+        inputs, targets, operator, solution_of, optimistic
     )
     # A view made within the node could not be changed in place, as nn.ReLU may do.
     return _in_shape(sums, (inputs.shape[0], *targets.shape[1:])), weights
 
 
 def solve_only(
-    inputs: Tensor,
+    rows: Tensor,
     targets: Tensor,
     operator: DesignOperator,
     solution_of: Callable[[Tensor], Solution],
@@ -411,9 +291,11 @@ def solve_only(
 
     Parameters
     ----------
-    inputs : Tensor of shape (n̄_b, ...)
-        Inputs of the layer on X̄.
-    targets, operator, solution_of
+    rows : Tensor of shape (rows, columns)
+        The design matrix on X̄.
+    targets : Tensor of shape (rows, outputs)
+        Targets T of the sums.
+    operator, solution_of
         As for :func:`solve_and_apply`.
 
     Returns
@@ -421,7 +303,7 @@ def solve_only(
     Tensor of shape (columns, outputs)
         The weights W; differentiable.
     """
-    weights: Tensor = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
-        inputs, targets, operator, solution_of, False, True
-    )[1]
+    weights: Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
+        rows, targets, operator, solution_of
+    )
     return weights

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from sktarget.nn import TargetSpace, _cells
+from sktarget.nn import TargetSpace, _kernels
 from sktarget.nn._sequences import Packing
 from tests.nn.recurrent_networks import batch, every_kind, leaves, recurrent
 
@@ -38,7 +38,7 @@ def test_blocks_of_steps_are_one_run(
     fixed, x = batch(8, 50, 2), batch(8, 50, 2)
     found = []
     for block in (16, 1, 1000):
-        monkeypatch.setattr(_cells, "_BLOCK", block)
+        monkeypatch.setattr(_kernels, "_BLOCK", block)
         net = TargetSpace(module, fixed, 0.1)
         outputs = net(x)
         sum(out.square().sum() for out in outputs).backward()

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sktarget.nn import TargetSpace
-from sktarget.nn._solve import DenseOperator, factorise_design, solve_and_apply
+from sktarget.nn._operators import DenseOperator
+from sktarget.nn._solve import factorise_design, solve_and_apply
 from tests import reference
 from tests.helpers import (
     ACTIVATIONS,

@@ -1,0 +1,161 @@
+"""Simple recurrent layers (Elman's), step by step on the CPU.
+
+Torch has no fused kernel for them there.  It runs them as one operation after the
+other, and on the way back forms and adds up a gradient of the weights at every step.
+Here a step is one product and one activation, both in place, and all steps share one
+product for the gradient of the weights: half the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from sktarget.nn._cells import SimpleCell
+
+__all__ = ["run_steps"]
+
+
+def run_steps(
+    cells: Sequence[SimpleCell],
+    matrices: Sequence[Tensor],
+    inputs: Tensor | PackedSequence,
+    dropout: float,
+    bidirectional: bool,
+) -> tuple[Tensor | PackedSequence, tuple[Tensor]]:
+    """Run a stack of simple recurrent layers from zero states.
+
+    Parameters
+    ----------
+    cells : sequence of SimpleCell
+        One for each layer and direction, in torch's order.
+    matrices : sequence of Tensor of shape (rows, hidden)
+        W of each: the bias if there is one, then inputs, then hidden units.
+    inputs : Tensor of shape (n, time, features) or PackedSequence
+        The batch.
+    dropout : float
+        Probability of dropout between layers; 0 outside training.
+    bidirectional : bool
+        Whether every other cell runs backwards in time.
+
+    Returns
+    -------
+    outputs : Tensor of shape (n, time, directions * hidden) or PackedSequence
+        As the inputs came.
+    last : tuple of one Tensor of shape (layers * directions, n, hidden)
+        The last h.
+    """
+    if isinstance(inputs, PackedSequence):
+        rows, sizes = inputs.data, inputs.batch_sizes.tolist()
+    else:
+        n, n_steps = inputs.shape[:2]
+        rows, sizes = inputs.transpose(0, 1).flatten(0, 1), [n] * n_steps
+    pairs, last = list(zip(cells, matrices, strict=True)), []
+    width = 1 + bidirectional
+    for start in range(0, len(pairs), width):
+        if start > 0:
+            rows = F.dropout(rows, dropout)
+        outputs = []
+        for k, (cell, matrix) in enumerate(pairs[start : start + width]):
+            outputs.append(_run(cell, matrix, rows, sizes, reverse=k == 1))
+            last.append(_last(outputs[-1], sizes, reverse=k == 1))
+        rows = torch.cat(outputs, dim=1) if bidirectional else outputs[0]
+    ends = torch.stack(last)
+    if not isinstance(inputs, PackedSequence):
+        return rows.view(n_steps, n, -1).transpose(0, 1), (ends,)
+    if inputs.unsorted_indices is not None:
+        ends = ends.index_select(1, inputs.unsorted_indices)
+    return inputs._replace(data=rows), (ends,)
+
+
+def _run(
+    cell: SimpleCell, matrix: Tensor, rows: Tensor, sizes: list[int], *, reverse: bool
+) -> Tensor:
+    """Run one direction of one layer; `sizes` tells the rows of every step."""
+    start = int(cell.bias)
+    inward, context = matrix[start:].tensor_split((cell.n_inputs,))
+    sums = torch.addmm(matrix[0], rows, inward) if cell.bias else rows @ inward
+    outputs: Tensor = _Steps.apply(sums, context, cell, sizes, reverse)  # type: ignore[no-untyped-call]
+    return outputs
+
+
+def _last(outputs: Tensor, sizes: list[int], *, reverse: bool) -> Tensor:
+    """Take the last state of every sequence, the longest sequence first."""
+    if reverse:
+        return outputs[: sizes[0]]
+    if sizes[0] == sizes[-1]:
+        return outputs[-sizes[0] :]
+    parts, following = torch.split(outputs, sizes), [*sizes[1:], 0]
+    ended = [part[n:] for part, n in zip(parts, following, strict=True)]
+    return torch.cat(ended[::-1])
+
+
+class _Steps(torch.autograd.Function):
+    """``h(t) = g(s(t) + h(t − 1) W)`` for all steps, in the place of their sums s.
+
+    With δ(t) = ∂L/∂(sum of step t): ``δ(t) = g′ (∂h(t) + δ(t + 1) Wᵀ)``, and
+    ``∂W = Σ h(t − 1)ᵀ δ(t)``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        sums: Tensor,
+        weight: Tensor,
+        cell: SimpleCell,
+        sizes: list[int],
+        reverse: bool,
+    ) -> Tensor:
+        steps = _in_order(sums, sizes, reverse)
+        cell.activate_(steps[0])
+        for before, now in pairwise(steps):
+            n = min(len(before), len(now))
+            _head(now, n).addmm_(_head(before, n), weight)
+            cell.activate_(now)
+        ctx.mark_dirty(sums)
+        ctx.save_for_backward(sums, weight)
+        ctx.cell, ctx.sizes, ctx.reverse = cell, sizes, reverse
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        h, weight = ctx.saved_tensors
+        delta = ctx.cell.slope(h)
+        steps = _in_order(delta, ctx.sizes, ctx.reverse)[::-1]
+        gradients = _in_order(d_outputs, ctx.sizes, ctx.reverse)[::-1]
+        back = weight.T
+        steps[0].mul_(gradients[0])
+        for (after, now), gradient in zip(pairwise(steps), gradients[1:], strict=True):
+            n = min(len(after), len(now))
+            _head(now, n).mul_(torch.addmm(_head(gradient, n), _head(after, n), back))
+            if n < len(now):
+                now[n:].mul_(gradient[n:])
+        earlier, later = (delta, h) if ctx.reverse else (h, delta)
+        product = _followed(earlier, ctx.sizes).T @ later[ctx.sizes[0] :]
+        return delta, product.T if ctx.reverse else product, None, None, None
+
+
+def _in_order(rows: Tensor, sizes: list[int], reverse: bool) -> tuple[Tensor, ...]:
+    """Split rows into steps, in the order of running."""
+    steps = torch.split(rows, sizes)
+    return steps[::-1] if reverse else steps
+
+
+def _head(rows: Tensor, n: int) -> Tensor:
+    return rows if n == len(rows) else rows[:n]
+
+
+def _followed(rows: Tensor, sizes: list[int]) -> Tensor:
+    """Leave out the rows with which sequences end: one for each row from step 1 on."""
+    if sizes[0] == sizes[-1]:
+        return rows[: len(rows) - sizes[0]]
+    steps = torch.split(rows, sizes)
+    return torch.cat([step[:n] for step, n in zip(steps, sizes[1:], strict=False)])

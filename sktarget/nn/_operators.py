@@ -1,0 +1,168 @@
+"""Design matrices: what a layer does with its inputs.
+
+A :class:`DesignOperator` stands for the matrix ``A`` whose rows are ``[1, inputs]``.
+It is given only through the products that the method needs, so that a convolution need
+never build its patch matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sktarget.linalg import RidgeFactor, gramian, prefers_dual
+
+__all__ = ["DenseOperator", "DesignOperator", "NarrowOperator"]
+
+# Where products of fewer columns take longer, if the left factor has more numbers.
+_FEW, _MANY = 16, 1 << 13
+
+
+def _as_matrix(x: Tensor) -> Tensor:
+    return x if x.ndim == 2 else x.flatten(0, -2)
+
+
+def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Form ``left @ right + bias``.
+
+    BLAS may take several times as long for a product of 2 to 15 columns, such as the
+    outputs of a classifier, as for that of the transposes.
+    """
+    n, m = left.shape[0], right.shape[1]
+    if 1 < m < _FEW < n and left.numel() > _MANY:
+        if bias is None:
+            return torch.mm(right.T, left.T).T.contiguous()
+        return torch.addmm(bias[:, None], right.T, left.T).T.contiguous()
+    return left @ right if bias is None else torch.addmm(bias, left, right)
+
+
+class DesignOperator(Protocol):
+    """Products with the design matrix A of a layer.
+
+    `rows` is whatever stands for A (for a dense layer A itself), with the patterns
+    along its first axis, X̄ first; sums have one row for each of its rows or patterns.
+    """
+
+    def empty_inputs(self, rows: Tensor) -> Tensor:
+        """Make room for a gradient of the inputs that `rows` came from."""
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        """Turn the inputs of the layer into what stands for A."""
+
+    def sums(self, outputs: Tensor) -> Tensor:
+        """Bring targets, or a gradient of the outputs, into the shape of AW."""
+
+    def is_dual(self, rows: Tensor) -> bool:
+        """Tell whether the dual system is to be factorised."""
+
+    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """Form the lower triangle of AᵀA, or of AAᵀ in the dual form."""
+
+    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
+        """Form (AAᵀ + λI)⁻¹S, in the shape of S."""
+
+    def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """Form AW, in the shape of the layer's output."""
+
+    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+        """Form AᵀS, of shape (columns, outputs)."""
+
+    def adjoint(
+        self,
+        sums: Tensor,
+        weights: Tensor,
+        rows: Tensor,
+        out: Tensor,
+        add: bool = False,
+    ) -> None:
+        """Write, or add, SWᵀ into `out`, leaving out its column for the ones."""
+
+
+@dataclass(frozen=True)
+class DenseOperator:
+    """The design matrix of a dense layer: its inputs, behind a column of ones.
+
+    Attributes
+    ----------
+    bias : bool
+        Whether there is a column of ones.
+    """
+
+    bias: bool
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        return _as_matrix(inputs)
+
+    def empty_inputs(self, rows: Tensor) -> Tensor:
+        return torch.empty_like(rows)
+
+    def sums(self, outputs: Tensor) -> Tensor:
+        return _as_matrix(outputs)
+
+    def is_dual(self, rows: Tensor) -> bool:
+        return prefers_dual(rows.shape[0], rows.shape[1] + self.bias)
+
+    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        if not self.is_dual(rows):
+            return gramian(rows, dtype, ones=self.bias)
+        gram = gramian(rows.T, dtype)
+        return gram.add_(1) if self.bias else gram
+
+    def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
+        return factor.solve(sums)
+
+    def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
+        if self.bias:
+            return _product(rows, weights[1:], weights[0])
+        return _product(rows, weights)
+
+    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+        product = _product(rows.T, sums)
+        if not self.bias:
+            return product
+        return torch.cat([sums.sum(0, keepdim=True), product])
+
+    def adjoint(
+        self,
+        sums: Tensor,
+        weights: Tensor,
+        rows: Tensor,
+        out: Tensor,
+        add: bool = False,
+    ) -> None:
+        transposed = (weights[1:] if self.bias else weights).T
+        if add:
+            out.addmm_(sums, transposed)
+        else:
+            torch.mm(sums, transposed, out=out)
+
+
+@dataclass(frozen=True)
+class NarrowOperator(DenseOperator):
+    """The design matrix of a narrow dense layer, with the ones written out.
+
+    Where a product takes microseconds, a column of ones costs less than the second
+    operation that would stand for it beside each product.
+    """
+
+    bias: bool = False
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        return _as_matrix(F.pad(inputs, (1, 0), value=1.0))
+
+    def empty_inputs(self, rows: Tensor) -> Tensor:
+        return rows.new_empty(rows.shape[0], rows.shape[1] - 1)
+
+    def adjoint(
+        self,
+        sums: Tensor,
+        weights: Tensor,
+        rows: Tensor,
+        out: Tensor,
+        add: bool = False,
+    ) -> None:
+        super().adjoint(sums, weights[1:], rows, out, add)
