@@ -26,6 +26,8 @@ from sktarget import TargetSpaceSequenceClassifier
 from sktarget.preprocessing import TokenSequencer
 
 N_WORDS, N_STEPS = 5000, 500
+# As the word lists of the paper: single letters count, apostrophes belong to words.
+WORD = r"(?u)\b\w[\w']*\b"
 METHODS: dict[str, dict[str, Any]] = {
     "target space": {},
     "weight space": {"parameterization": "weights"},
@@ -79,7 +81,7 @@ def build(method: str, lam: float | str, rate: float, seed: int) -> Pipeline:
         "random_state": seed,
     }
     return make_pipeline(
-        TokenSequencer(N_WORDS, N_STEPS),
+        TokenSequencer(N_WORDS, N_STEPS, token_pattern=WORD),
         TargetSpaceSequenceClassifier(**(settings | METHODS[method])),
     )
 

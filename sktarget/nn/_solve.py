@@ -195,8 +195,8 @@ class _SolveAndApply(torch.autograd.Function):
 class _Solve(torch.autograd.Function):
     """W alone, from (A, T): the layer is run in another way.
 
-    In the primal form, without T − AW: ∂L/∂A = TYᵀ − A(WYᵀ + YWᵀ), a product with A
-    less each way.
+    In the primal form ∂L/∂A = TYᵀ − A(WYᵀ + YWᵀ): T − AW is never formed, and one
+    product with A gives this and ∂L/∂T = AY.
     """
 
     @staticmethod
@@ -204,17 +204,16 @@ class _Solve(torch.autograd.Function):
         ctx: Any,
         rows: Tensor,
         targets: Tensor,
-        operator: DesignOperator,
         solution_of: Callable[[Tensor], Solution],
     ) -> Tensor:
         solution = solution_of(rows)
-        ctx.operator, ctx.solution, ctx.dtype = operator, solution, rows.dtype
+        ctx.solution, ctx.dtype = solution, rows.dtype
         rows, left = (_in_dtype(x, solution.plan.work_dtype) for x in (rows, targets))
         if solution.dual:
-            left = operator.solve_dual(solution.factor, left)
-        weights = operator.correlate(rows, left)
-        if not solution.dual:
-            weights = solution.factor.solve(weights)
+            left = solution.factor.solve(left)
+            weights = rows.T @ left
+        else:
+            weights = solution.factor.solve(rows.T @ left)
         ctx.save_for_backward(rows, weights, left)
         return _in_dtype(weights, ctx.dtype)
 
@@ -222,21 +221,17 @@ class _Solve(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor | None, ...]:
         rows, weights, left = ctx.saved_tensors
-        operator, solution = ctx.operator, ctx.solution
-        d = _in_dtype(d_weights, rows.dtype)
-        d_targets, right = _pull_back(operator, solution, rows, d)
-        d_rows = None
-        if ctx.needs_input_grad[0]:
-            d_rows = operator.empty_inputs(rows)
-            operator.adjoint(left, right, rows, out=d_rows)
-            if solution.dual:
-                operator.adjoint(d_targets, -weights, rows, out=d_rows, add=True)
-            else:
-                twice = weights @ right.T
-                both = -(twice + twice.T)
-                operator.adjoint(rows, both, rows, out=d_rows, add=True)
-            d_rows = _in_dtype(d_rows, ctx.dtype)
-        return d_rows, _in_dtype(d_targets, ctx.dtype), None, None
+        factor, d = ctx.solution.factor, _in_dtype(d_weights, rows.dtype)
+        if ctx.solution.dual:
+            d_targets = factor.solve(rows @ d)
+            through, right = d_targets @ weights.T, d - rows.T @ d_targets
+        else:
+            right = factor.solve(d)
+            both = weights @ right.T
+            products = rows @ torch.cat([right, both + both.T], dim=1)
+            d_targets, through = products.tensor_split((right.shape[1],), dim=1)
+        d_rows = torch.addmm(through, left, right.T, beta=-1)
+        return _in_dtype(d_rows, ctx.dtype), _in_dtype(d_targets, ctx.dtype), None
 
 
 def solve_and_apply(
@@ -282,21 +277,18 @@ def solve_and_apply(
 
 
 def solve_only(
-    rows: Tensor,
-    targets: Tensor,
-    operator: DesignOperator,
-    solution_of: Callable[[Tensor], Solution],
+    rows: Tensor, targets: Tensor, solution_of: Callable[[Tensor], Solution]
 ) -> Tensor:
     """Solve for the weights that meet the targets; leave it to others to apply them.
 
     Parameters
     ----------
     rows : Tensor of shape (rows, columns)
-        The design matrix on X̄.
+        The design matrix A on X̄.
     targets : Tensor of shape (rows, outputs)
         Targets T of the sums.
-    operator, solution_of
-        As for :func:`solve_and_apply`.
+    solution_of : callable
+        Gives the factor for A.
 
     Returns
     -------
@@ -304,6 +296,6 @@ def solve_only(
         The weights W; differentiable.
     """
     weights: Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
-        rows, targets, operator, solution_of
+        rows, targets, solution_of
     )
     return weights
