@@ -147,7 +147,7 @@ def allocate_(layer: nn.Module) -> None:
         The layer, changed in place.
     """
     for name, parameter in list(layer.named_parameters(recurse=False)):
-        empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+        empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
         setattr(layer, name, nn.Parameter(empty))
 
 

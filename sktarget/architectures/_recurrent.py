@@ -222,7 +222,7 @@ def _embedding(
     n_ids: int, width: int, generator: torch.Generator | None, dtype: torch.dtype | None
 ) -> nn.Embedding:
     """Make an embedding of normal numbers (Sec. 5.4), zeros for padding."""
-    weight = torch.empty(n_ids, width, dtype=dtype)
+    weight = torch.empty(n_ids, width, dtype=dtype, device="cpu")
     nn.init.normal_(weight, std=_EMBEDDING_DEVIATION, generator=generator)
     weight[0] = 0
     return nn.Embedding(n_ids, width, padding_idx=0, _weight=weight)

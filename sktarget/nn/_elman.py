@@ -69,7 +69,9 @@ def run_steps(
         rows = torch.cat(outputs, dim=1) if bidirectional else outputs[0]
     ends = torch.stack(last)
     if not isinstance(inputs, PackedSequence):
-        return rows.view(n_steps, n, -1).transpose(0, 1), (ends,)
+        # A copy, as torch's own: what goes out may be changed in place.
+        in_time = rows.view(n_steps, n, -1).transpose(0, 1)
+        return in_time.clone(memory_format=torch.contiguous_format), (ends,)
     if inputs.unsorted_indices is not None:
         ends = ends.index_select(1, inputs.unsorted_indices)
     return inputs._replace(data=rows), (ends,)

@@ -121,6 +121,16 @@ class StandIn(nn.Module):
         """Make the ordinary layer with the cached weights as its parameters."""
         raise NotImplementedError
 
+    def check_pass(self, current: Pass | None) -> None:
+        """Refuse to run where no gradient would reach the targets."""
+        if current is None and self.training and torch.is_grad_enabled():
+            raise RuntimeError(
+                "a layer in target space ran in training mode, but not within a pass "
+                "of its TargetSpace, so that nothing would be learnt: call the "
+                "TargetSpace, not its module. Checkpointing of a part of the module "
+                "runs that part again on the way back: checkpoint the whole or nothing"
+            )
+
     def use_plain_layout(self) -> bool:
         """Return outputs laid out as torch's own are; tell if that is a change."""
         return False
@@ -164,10 +174,14 @@ class TargetLayer(TargetMap, StandIn):
         """Give the layer itself."""
         return {self.name: self}
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the layer's sums: by a solve within a pass, else by cached weights."""
-        current = self.stage.current
+        inputs, current = input, self.stage.current
+        if torch.is_autocast_enabled(inputs.device.type):
+            with torch.autocast(inputs.device.type, enabled=False):
+                return self.forward(inputs.to(self.weight.dtype))
         if current is None:
+            self.check_pass(current)
             return self.apply_weights(inputs, self.weight, self.bias)
         current.enter(self.name)
         if current.phase is Phase.RECORD:

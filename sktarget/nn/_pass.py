@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from torch import Tensor
 
@@ -31,7 +32,7 @@ class Pass:
     ----------
     phase : Phase
         What the layers do.
-    inputs : Tensor
+    inputs : Tensor or other
         What the module was called with: X̄, X, or X̄ on top of X.
     optimistic : bool
         Whether OCU is in force.
@@ -44,14 +45,14 @@ class Pass:
     """
 
     phase: Phase
-    inputs: Tensor
+    inputs: Any
     optimistic: bool = False
     exact: bool = False
     weights: dict[str, Tensor] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._version = self.inputs._version
+        self._version = _version(self.inputs)
 
     def enter(self, name: str) -> None:
         """Note that a layer runs; a second time in one pass is an error."""
@@ -66,10 +67,11 @@ class Pass:
         """Tell whether a layer's inputs are the module's own, maybe reshaped."""
         own = self.inputs
         return (
-            inputs.data_ptr() == own.data_ptr()
+            isinstance(own, Tensor)
+            and inputs.data_ptr() == own.data_ptr()
             and inputs.numel() == own.numel()
             and inputs.dtype == own.dtype
-            and own._version == self._version
+            and _version(own) == self._version
             and inputs.is_contiguous()
             and own.is_contiguous()
         )
@@ -88,3 +90,9 @@ class Stage:
 
     def __reduce__(self) -> tuple[type[Stage], tuple[()]]:
         return Stage, ()
+
+
+def _version(inputs: Any) -> int | None:
+    """Count the changes in place, which are not counted in inference mode."""
+    counts = isinstance(inputs, Tensor) and not inputs.is_inference()
+    return inputs._version if counts else None

@@ -148,24 +148,32 @@ class TargetRecurrent(StandIn):
     # -- running ---------------------------------------------------------------------
 
     def forward(
-        self, inputs: Sequences, hx: Any = None
+        self, input: Sequences, hx: Any = None
     ) -> tuple[Sequences, Tensor | States]:
         """Run as the ordinary module does: outputs of all steps, and last states.
 
         A second call within a pass applies the weights that the first one solved for.
         """
-        if hx is not None:
+        device = input[0].device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.forward(input.to(self._directions()[0].weight.dtype), hx)
+        states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        if any(bool(state.any()) for state in states):
             raise ValueError(
                 "a recurrent layer in target space starts from zero: no initial state "
-                "belongs to X̄, so none can be given"
+                "belongs to X̄. Leave it out, or give zeros"
             )
-        time_first = isinstance(inputs, Tensor) and not self.batch_first
+        inputs, time_first = input, isinstance(input, Tensor) and not self.batch_first
         if isinstance(inputs, Tensor):
             inputs = _checked(inputs.transpose(0, 1) if time_first else inputs)
         outputs, states = self._dispatch(inputs)
         if time_first and isinstance(outputs, Tensor):
             outputs = outputs.transpose(0, 1)
         return outputs, states if len(states) > 1 else states[0]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: for modules that ask their recurrent layers to do so."""
 
     def _dispatch(self, inputs: Sequences) -> tuple[Sequences, States]:
         """Apply weights where there are any; solve for them where there are none."""
@@ -176,6 +184,7 @@ class TargetRecurrent(StandIn):
                 inputs, directions, [current.weights[d.name] for d in directions]
             )
         if current is None or first in current.order:
+            self.check_pass(current)
             return self._run(inputs, directions, [d.weight for d in directions])
         if current.phase is Phase.RECORD:
             self.stacks = self.batch_first and isinstance(inputs, Tensor)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sktarget.nn._layers import StandIn, TargetMap, target_layer_for
 
-__all__ = ["copy_with", "ordinary_weights", "replace_layer", "replace_layers"]
+__all__ = [
+    "copy_with",
+    "ordinary_weights",
+    "replace_layer",
+    "replace_layers",
+    "take_after",
+]
 
 # Layers that have weights of their own by design, learnt by the ordinary gradient.
 _KEEPS_ITS_WEIGHTS = (
@@ -25,6 +33,18 @@ _KEEPS_ITS_WEIGHTS = (
 )
 
 
+# What torch keeps hooks in, on the way forward and back.
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+)
+
+
 def replace_layers(
     module: nn.Module, lam: float
 ) -> tuple[nn.Module, dict[str, StandIn]]:
@@ -35,22 +55,71 @@ def replace_layers(
     layers: dict[str, StandIn] = {}
     substitutes: dict[nn.Module, nn.Module] = {}
     kept: list[str] = []
+    owners = Counter(
+        parameter
+        for child in module.modules()
+        for parameter in child.parameters(recurse=False)
+    )
     for name, child in list(module.named_modules()):
         own = list(child.parameters(recurse=False))
+        if any(is_lazy(p) for p in own):
+            raise ValueError(
+                f"layer {name or 'itself'!r} ({type(child).__name__}) has no weights "
+                "yet: run the module once, on the fixed batch for one"
+            )
+        if _computes_weights(child):
+            raise ValueError(
+                f"a hook of layer {name or 'itself'!r} ({type(child).__name__}) "
+                "computes its weights, by pruning or normalising: make them "
+                "permanent first (torch.nn.utils.prune.remove, remove_weight_norm, "
+                "remove_spectral_norm), or use torch.nn.utils.parametrizations"
+            )
         if not own or not any(p.requires_grad for p in own):
             continue
-        layer = target_layer_for(child, name, lam)
+        layer, reason = None, "which no target layer can stand in for"
+        if any(owners[p] > 1 for p in own):
+            reason = "which shares weights"
+        elif not all(p.requires_grad for p in own):
+            reason = "frozen in part"
+        else:
+            layer = target_layer_for(child, name, lam)
         if layer is not None:
+            take_after(layer, child)
             layers[name] = substitutes[child] = layer
         elif max(p.ndim for p in own) > 1 and not isinstance(child, _KEEPS_ITS_WEIGHTS):
-            kept.append(f"{name or 'the module itself'} ({type(child).__name__})")
+            kept.append(
+                f"{name or 'the module itself'} ({type(child).__name__}, {reason})"
+            )
     if kept:
         warnings.warn(
-            "no target layer is registered for the kind of these modules, so they "
-            f"keep their weights and learn in weight space: {', '.join(kept)}",
+            "these modules cannot be learnt by targets, so they keep their weights "
+            f"and learn in weight space: {', '.join(kept)}",
             stacklevel=3,
         )
     return copy_with(module, substitutes), layers
+
+
+def _computes_weights(layer: nn.Module) -> bool:
+    """Tell whether hooks such as those of pruning make a weight of other numbers."""
+    return any(name.endswith(("_orig", "_g")) for name in layer._parameters)
+
+
+def take_after(new: nn.Module, old: nn.Module) -> None:
+    """Let a layer take over hooks, and the attributes that describe its likes.
+
+    Parameters
+    ----------
+    new : nn.Module
+        The layer, changed in place.
+    old : nn.Module
+        The layer whose place it takes.
+    """
+    for name in _HOOKS:
+        getattr(new, name).update(getattr(old, name))
+    new._is_full_backward_hook = old._is_full_backward_hook
+    for name in getattr(old, "__constants__", ()):
+        if not hasattr(new, name) and hasattr(old, name):
+            setattr(new, name, getattr(old, name))
 
 
 def copy_with(

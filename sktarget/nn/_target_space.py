@@ -10,13 +10,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 
 from sktarget.nn import _initialisation
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
-from sktarget.nn._replacement import copy_with, replace_layer, replace_layers
+from sktarget.nn._replacement import (
+    copy_with,
+    replace_layer,
+    replace_layers,
+    take_after,
+)
 
 __all__ = ["TargetSpace"]
 
@@ -159,7 +165,8 @@ class TargetSpace(nn.Module):
         self.lam = lam
         if keep_weights:
             self._record(exact=True)
-        self._dropouts = [m for m in self.module.modules() if isinstance(m, _DropoutNd)]
+        modules = list(self.module.modules())
+        self._dropouts = [m for m in modules if isinstance(m, _DropoutNd)]
         self._batch_key: Any = None
         self._realised_key: Any = None
         self.train(module.training)
@@ -286,12 +293,12 @@ class TargetSpace(nn.Module):
 
     # -- passes ----------------------------------------------------------------------
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor | PackedSequence) -> Any:
         """Run the network on a batch.
 
         Parameters
         ----------
-        x : Tensor of shape (n_b, ...)
+        x : Tensor of shape (n_b, ...), or PackedSequence
             The batch X.  Passing X̄ itself (the same storage) saves half of the work.
 
         Returns
@@ -365,13 +372,15 @@ class TargetSpace(nn.Module):
             if name in matrices
         ]
 
-    def _solve_and_run(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         """Solve on X̄, run on X; give the outputs for X and the matrices by name."""
         self._renew_cache_keys()
         # A step may follow, and fused optimisers do not raise the tensors' versions.
         if self._realised_key is not None:
             self._realised_key = None
         fixed = self.fixed_batch
+        if not isinstance(x, Tensor):
+            return self._solve_then_run(x)
         if _same_storage(x, fixed) and not self._rows_differ():
             with self._running(Phase.SOLVE, x) as run:
                 outputs = self.module(x)
@@ -389,11 +398,16 @@ class TargetSpace(nn.Module):
                 return self._solve_and_run(x)
             outputs = tree_map(lambda out: _tail(out, len(fixed)), outputs)
         else:
-            with self._running(Phase.SOLVE, fixed) as solved:
-                self.module(fixed)
-            with self._running(Phase.APPLY, x) as run:
-                run.weights = solved.weights
-                outputs = self.module(x)
+            return self._solve_then_run(x)
+        return outputs, run.weights
+
+    def _solve_then_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
+        """Run X̄ and then, with the weights found, what may be of another shape."""
+        with self._running(Phase.SOLVE, self.fixed_batch) as solved:
+            self.module(self.fixed_batch)
+        with self._running(Phase.APPLY, x) as run:
+            run.weights = solved.weights
+            outputs = self.module(x)
         return outputs, run.weights
 
     def _rows_differ(self) -> bool:
@@ -413,7 +427,7 @@ class TargetSpace(nn.Module):
 
     @contextmanager
     def _running(
-        self, phase: Phase, inputs: Tensor, *, exact: bool = False
+        self, phase: Phase, inputs: Any, *, exact: bool = False
     ) -> Iterator[Pass]:
         optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
         run = Pass(phase, inputs, optimistic=optimistic, exact=exact)
@@ -427,10 +441,17 @@ class TargetSpace(nn.Module):
     def _as_in_evaluation(self) -> Iterator[None]:
         """Switch dropout and batch statistics off for a pass."""
         modes = [(m, m.training) for m in self.module.modules()]
+        hooks = []
+        if any(isinstance(m, nn.TransformerEncoderLayer) for m, _ in modes):
+            # In evaluation torch reads the weights of its linear layers and never
+            # calls them, unless these have hooks.
+            hooks = [m.register_forward_hook(_pass_on) for m in self._layers.values()]
         self.module.eval()
         try:
             yield
         finally:
+            for hook in hooks:
+                hook.remove()
             for module, mode in modes:
                 module.training = mode
 
@@ -466,10 +487,12 @@ class TargetSpace(nn.Module):
         """
         if self._realised_key != self._key():
             self._refresh()
-        ordinary: dict[nn.Module, nn.Module] = {
-            layer: layer.realise() for layer in self._layers.values()
-        }
-        return copy_with(self.module, ordinary).eval()
+        ordinary: dict[nn.Module, nn.Module] = {}
+        with torch.inference_mode(False):  # The module may be trained further.
+            for layer in self._layers.values():
+                ordinary[layer] = layer.realise()
+                take_after(ordinary[layer], layer)
+            return copy_with(self.module, ordinary).eval()
 
     def _refresh(self) -> None:
         """Solve once on X̄ and keep the weights."""
@@ -531,15 +554,19 @@ class TargetSpace(nn.Module):
 def _read_lam(lam: float | Sequence[float]) -> Tensor:
     """Check λ, and give it as a tensor without axes, or with one."""
     try:
-        lams = torch.as_tensor(lam, dtype=torch.float64)
+        lams = torch.as_tensor(lam, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
-        lams = torch.tensor(torch.nan)
+        lams = torch.tensor(torch.nan, device="cpu")
     if lams.ndim > 1 or not ((lams >= 0) & lams.isfinite()).all():
         raise ValueError(
             f"lam must be finite and at least 0, got {lam!r}: give one number, or one "
             "for each target layer"
         )
     return lams
+
+
+def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:
+    """Do nothing: a hook that is there to be seen."""
 
 
 def _same_storage(x: Tensor, fixed: Tensor) -> bool:

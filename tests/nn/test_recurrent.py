@@ -248,7 +248,7 @@ def test_errors() -> None:
 
 def test_lstm_with_projections_keeps_its_weights() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 4, proj_size=3)).double()
-    with pytest.warns(UserWarning, match=r"1 \(LSTM\)"):
+    with pytest.warns(UserWarning, match=r"1 \(LSTM, "):
         net = TargetSpace(module, batch(6, 7, 2))
     assert list(net.target_layers()) == ["0"]
 

@@ -85,7 +85,7 @@ def test_unregistered_layer_is_named_once() -> None:
     with pytest.warns(UserWarning, match="keep their weights") as record:
         net = TargetSpace(Pair().double(), normal(10, 3))
     assert len(record) == 1
-    assert "pair (Bilinear)" in str(record[0].message)
+    assert "pair (Bilinear, " in str(record[0].message)
     assert record[0].filename == __file__
     net(normal(4, 3)).sum().backward()
     assert net.module.pair.weight.grad.any()
