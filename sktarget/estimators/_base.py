@@ -38,7 +38,6 @@ from sktarget.estimators._start import (
     mean_labels,
     moments_of_labels,
     output_layer,
-    scale_outputs_,
     standardise_inputs_,
 )
 from sktarget.nn import TargetSpace
@@ -239,12 +238,14 @@ class BaseTargetSpace(NetworkEstimator):
         module = self._build(self._architecture, dtype, generator)
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
-        self._output_scale = ("", 1.0)
-        if self._loss == "squared_error" and self._starts_from_labels:
+        self._origin, self._output_scale = None, ("", 1.0)
+        if self._loss == "squared_error" and self.module is None:
             name, layer = output_layer(module)
-            mean, unit = moments_of_labels(rows)
-            scale_outputs_(layer, mean, unit)
-            self._output_scale = (f"*{name}.*", unit)
+            self._origin, unit = moments_of_labels(rows)
+            if self._starts_from_labels:
+                with torch.no_grad():
+                    layer.weight.mul_(unit)
+                self._output_scale = (f"*{name}.*", unit)
         if self.parameterization == "weights":
             return module
         if self._starts_from_labels and self._reads_table:
@@ -341,7 +342,9 @@ class BaseTargetSpace(NetworkEstimator):
         if place is not None and self._starts_from_labels and self._reads_table:
             outputs = list(network.target_layers().values())[-1]
             means = mean_labels(rows, place, len(fixed), self.n_outputs_)
-            start = aim_at_labels(self._loss, means, outputs.lam / len(fixed))
+            if self._origin is not None:
+                means -= self._origin
+            start = aim_at_labels(self._loss, means)
             with torch.no_grad():
                 outputs.targets.copy_(as_tensor(start))
         return network
@@ -450,11 +453,13 @@ class BaseTargetSpace(NetworkEstimator):
             max_fun=self.max_fun,
             tol=self.tol * unit**2,
             unit=unit,
+            origin=None if self._origin is None else as_tensor(self._origin),
             rates=rates,
             n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),
             describe=", ".join(described),
-            remedy="Lower learning_rate_init, raise lam, or standardise X",
+            remedy="Lower learning_rate_init, raise lam, or standardise X"
+            + (" and y" if self._loss == "squared_error" else ""),
             incremental=incremental,
             # A course that is meant to be shorter ends as planned.
             warns_at_end=epochs == self.max_iter,

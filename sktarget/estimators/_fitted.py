@@ -38,6 +38,8 @@ class FittedNetwork(BaseEstimator, ABC):
     _module_state: dict[str, Array]
     _module_cache: dict[str, nn.Module]
     _weight_names: list[str]
+    # The mean of y in regression: the network learns what differs from it.
+    _origin: Array | None = None
 
     @abstractmethod
     def _build(
@@ -55,7 +57,7 @@ class FittedNetwork(BaseEstimator, ABC):
     # -- fitted state ----------------------------------------------------------------
 
     def _rebuild(self) -> nn.Module:
-        """Build the ordinary module with the fitted weights, on the CPU."""
+        """Build the ordinary module with the weights as learnt, on the CPU."""
         custom = "module" in self._architecture
         with seeded_globally(custom, 0, torch.device("cpu")):
             module = self._build(
@@ -63,6 +65,15 @@ class FittedNetwork(BaseEstimator, ABC):
             )
         module.load_state_dict(state_to_torch(self._module_state))
         return module.eval()
+
+    def _rebuild_to_predict(self) -> nn.Module:
+        """Build the module that gives y itself: its last biases carry the mean of y."""
+        module = self._rebuild()
+        if self._origin is not None:
+            last: Any = module.get_submodule(self._weight_names[-1])
+            with torch.no_grad():
+                last.bias += as_tensor(self._origin)
+        return module
 
     @property
     def _dtype(self) -> Any:
@@ -81,7 +92,7 @@ class FittedNetwork(BaseEstimator, ABC):
         module: nn.Module | None = self._module_cache.get("module")
         if module is None:
             # Of several threads that come first at once, all get the module of one.
-            module = self._module_cache.setdefault("module", self._rebuild())
+            module = self._module_cache.setdefault("module", self._rebuild_to_predict())
         return module
 
     @property
@@ -101,7 +112,10 @@ class FittedNetwork(BaseEstimator, ABC):
         """Biases of each layer that has them, of shape (n_out,)."""
         check_is_fitted(self, "n_iter_")
         keys = [_key(name, "bias") for name in self._weight_names]
-        return [self._module_state[key] for key in keys if key in self._module_state]
+        biases = [self._module_state[key] for key in keys if key in self._module_state]
+        if self._origin is not None:
+            biases[-1] = biases[-1] + self._origin
+        return biases
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the torch module out: it is rebuilt from arrays on demand."""

@@ -18,7 +18,6 @@ __all__ = [
     "mean_labels",
     "moments_of_labels",
     "output_layer",
-    "scale_outputs_",
     "standardise_inputs_",
 ]
 
@@ -61,7 +60,7 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
     return means
 
 
-def aim_at_labels(loss: str, means: Array, ridge: float = 0.0) -> Array:
+def aim_at_labels(loss: str, means: Array) -> Array:
     """Give the sums that outputs are to start from.
 
     Parameters
@@ -70,9 +69,6 @@ def aim_at_labels(loss: str, means: Array, ridge: float = 0.0) -> Array:
         What is minimised.
     means : ndarray of shape (n̄_b, n_outputs)
         Means of the labels, see :func:`mean_labels`.
-    ridge : float, default=0.0
-        λ / n̄_b, by which the ridge will shrink the mean of the outputs: in regression
-        that is made up for.
 
     Returns
     -------
@@ -88,7 +84,7 @@ def aim_at_labels(loss: str, means: Array, ridge: float = 0.0) -> Array:
            [ 0.,  0.]])
     """
     if loss == "squared_error":
-        return np.asarray(means + ridge * means.mean(axis=0))
+        return means
     guess = 1 / means.shape[1] if loss == "cross_entropy" else 0.5
     return _CONFIDENCE * (means - guess)
 
@@ -104,14 +100,15 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, float]:
     Returns
     -------
     mean : ndarray of shape (n_outputs,)
-        The means.
+        The means, in the dtype of y; 0 where they cannot be computed with.
     unit : float
         The power of ten next to the deviation, averaged over outputs as a variance; 1
         where the outputs do not vary, or more than can be computed with.
     """
     weight = None if rows.weight is None else relative_weights(rows.weight)[0]
-    mean: Array = np.average(rows.y, axis=0, weights=weight)
     with np.errstate(all="ignore"):
+        mean = np.average(rows.y.astype(np.float64), axis=0, weights=weight)
+        mean = np.where(np.isfinite(mean), mean, 0.0).astype(rows.y.dtype)
         squares = np.average((rows.y - mean) ** 2, axis=0, weights=weight)
         unit = 10.0 ** np.round(np.log10(np.sqrt(squares.mean())))
     limits = np.finfo(rows.dtype)
@@ -122,23 +119,6 @@ def output_layer(module: nn.Module) -> tuple[str, Any]:
     """Find the last weighted layer of a network of this package, and its name."""
     layers = [(n, m) for n, m in module.named_modules() if isinstance(m, WEIGHTED)]
     return layers[-1]
-
-
-def scale_outputs_(layer: Any, mean: Array, unit: float) -> None:
-    """Bring the outputs of a layer into the units of y.
-
-    Parameters
-    ----------
-    layer : nn.Linear
-        The last layer, changed in place.
-    mean : ndarray of shape (n_outputs,)
-        Its new biases.
-    unit : float
-        What its weights are multiplied by.
-    """
-    with torch.no_grad():
-        layer.weight.mul_(unit)
-        layer.bias.copy_(as_tensor(mean))
 
 
 def standardise_inputs_(layer: Any, rows: TrainingRows) -> None:

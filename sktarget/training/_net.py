@@ -43,6 +43,8 @@ class TrainingNet(NeuralNet):
     unit : float, default=1.0
         Of the outputs: its square is taken out of the loss before the gradient, of
         which optimisers expect to be of order 1.
+    origin : Tensor of shape (n_outputs,), optional
+        Added to the outputs of the module before anything is made of them.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
@@ -58,6 +60,7 @@ class TrainingNet(NeuralNet):
         decode: Callable[[Tensor], Any] | None = None,
         error: Loss | None = None,
         unit: float = 1.0,
+        origin: Tensor | None = None,
         **kwargs: Any,
     ) -> None:
         self.loss = loss
@@ -69,6 +72,9 @@ class TrainingNet(NeuralNet):
         self.decode = decode
         self.error = error
         self.unit = unit
+        self.origin = origin
+        if origin is not None:
+            self.origin = origin.to(next(module.parameters()).device)
         self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
         # What is evaluated together with a step that takes all rows, and the outputs.
         self.evaluated_first: Tensor | None = None
@@ -104,14 +110,18 @@ class TrainingNet(NeuralNet):
 
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         if not isinstance(self.module_, TargetSpace):
-            return self.module_(x), self.ordinary_weights
+            return self._outputs(self.module_(x)), self.ordinary_weights
         if self.evaluated_first is None:
             sums, weights = self.module_.forward_with_weights(x)
         else:
-            sums, weights, self.outputs_before = self.module_.forward_and_evaluate(
+            sums, weights, before = self.module_.forward_and_evaluate(
                 x, self.evaluated_first
             )
-        return sums, weights + self.ordinary_weights
+            self.outputs_before = self._outputs(before)
+        return self._outputs(sums), weights + self.ordinary_weights
+
+    def _outputs(self, sums: Tensor) -> Tensor:
+        return sums if self.origin is None else sums + self.origin
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Loss and outputs of validation rows."""
@@ -121,7 +131,7 @@ class TrainingNet(NeuralNet):
             if sums is None:
                 if self.module_.training:
                     self.module_.eval()
-                sums = self.module_(x)
+                sums = self._outputs(self.module_(x))
             return {"loss": self.loss(sums, y, batch.weight), "y_pred": sums}
 
     def run_single_epoch(
@@ -169,7 +179,8 @@ class TrainingNet(NeuralNet):
             self.module_.eval()
         parts = torch.split(X.x, rows_at_a_time(X.x))
         with torch.no_grad():
-            stacked = torch.cat([self.module_(X.inputs(part)) for part in parts])
+            found = [self._outputs(self.module_(X.inputs(part))) for part in parts]
+        stacked = torch.cat(found)
         if self.decode is None:
             return stacked.numpy(force=True)
         return self.decode(stacked)

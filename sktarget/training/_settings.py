@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sktarget.training._optimisers import CentredRMSprop
 
@@ -61,6 +62,8 @@ class TrainingSettings:
         What to do when training diverges.
     unit : float
         Of the outputs of a regression; the loss is reported as it is.
+    origin : Tensor of shape (n_outputs,), optional
+        What the network's outputs are measured from: they are y less this.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.
@@ -90,6 +93,7 @@ class TrainingSettings:
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
     unit: float = 1.0
+    origin: Tensor | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def group_rates(self) -> list[float]:
@@ -135,6 +139,7 @@ class TrainingSettings:
         kind, arguments = self.optimiser()
         return {
             "unit": self.unit,
+            "origin": self.origin,
             "alpha": self.alpha,
             "batch_size": self.batch_size,
             "max_epochs": self.epochs,

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
@@ -74,9 +75,56 @@ def test_numbers_start_from_themselves(n_outputs: int | None) -> None:
     estimator = TargetSpaceRegressor(**AT_THE_START, fixed_batch_size=40)
     fit_quietly(estimator, X, 50 * y - 7)
     truth = (50 * y - 7)[rows_of(X, estimator.fixed_batch_)].reshape(40, -1)
-    # The ridge takes its share of the mean back.
-    ridge = estimator.lam_ / 40 * truth.mean(axis=0)
-    np.testing.assert_allclose(estimator.targets_[-1], truth + ridge, rtol=1e-12)
+    np.testing.assert_allclose(
+        estimator.targets_[-1], truth - (50 * y - 7).mean(axis=0), rtol=1e-12
+    )
+
+
+OFFSETS: list[dict[str, Any]] = [
+    {},
+    {"parameterization": "weights"},
+    {"solver": "lbfgs"},
+    {"hidden_layer_sizes": (10,) * 5},
+    {"learning_rate_init": 0.01, "batch_size": 20},
+    {"early_stopping": True, "alpha": 0.1},
+]
+
+
+@pytest.mark.parametrize("settings", OFFSETS, ids=str)
+@pytest.mark.parametrize("n_outputs", [None, 2])
+def test_where_numbers_lie_does_not_matter(
+    settings: dict[str, Any], n_outputs: int | None
+) -> None:
+    X, y = curve_data(n_outputs)
+    near, far = (
+        fit_quietly(
+            TargetSpaceRegressor(max_iter=20, random_state=0, **settings), X, y + offset
+        )
+        for offset in (0, 2**20)
+    )
+    np.testing.assert_allclose(far.predict(X) - 2**20, near.predict(X), atol=1e-5)
+    np.testing.assert_allclose(far.intercepts_[-1] - 2**20, near.intercepts_[-1], 1e-4)
+    with torch.no_grad():
+        sums = far.module_(torch.from_numpy(X)).numpy()
+    np.testing.assert_array_equal(sums.reshape(y.shape), far.predict(X))
+
+
+def test_training_goes_on_far_from_zero() -> None:
+    X, y = curve_data(None)
+    settings: dict[str, Any] = {"learning_rate_init": 0.01, "random_state": 0}
+    whole = TargetSpaceRegressor(**settings, max_iter=20, tol=0)
+    parts = TargetSpaceRegressor(**settings, max_iter=10, tol=0, warm_start=True)
+    fit_quietly(whole, X, y + 1e6)
+    fit_quietly(fit_quietly(parts, X, y + 1e6), X, y + 1e6)
+    np.testing.assert_array_equal(parts.predict(X), whole.predict(X))
+
+
+def test_constant_numbers_are_met() -> None:
+    X, _ = curve_data(None)
+    constant = fit_quietly(
+        TargetSpaceRegressor(random_state=0), X, np.full(len(X), 5e9)
+    )
+    np.testing.assert_allclose(constant.predict(X), 5e9, rtol=1e-12)
 
 
 def test_labels_of_several_kinds_start_from_indicators() -> None:
