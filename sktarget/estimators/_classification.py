@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
-from sktarget.estimators._preparation import TrainingRows, multiply_weights
+from sktarget.estimators._preparation import TrainingRows, as_dense, multiply_weights
 from sktarget.training import TensorData
 
 __all__ = ["NetworkClassifier"]
@@ -94,7 +93,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        X, y = self._validate(X, y, reset=first, multi_output=True)
+        X, y = self._validate(X, as_dense(y), reset=first, multi_output=True)
         check_classification_targets(y)
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
@@ -118,7 +117,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
         if self.class_weight is not None:
-            of_classes = compute_sample_weight(self.class_weight, y)
+            of_classes = self._weigh_classes(y)
             weight = multiply_weights(weight, of_classes)
         return weight
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import compute_sample_weight
 from torch.nn import functional as F
 
 from sktarget.estimators._forks import serial_in_forks
@@ -25,6 +27,7 @@ class ClassLabels:
     at half the rate and needs more epochs.
     """
 
+    class_weight: Any
     classes_: Array
     n_outputs_: int
     out_activation_: str
@@ -35,10 +38,11 @@ class ClassLabels:
         if first:
             self.classes_ = present if classes is None else np.unique(classes)
             if len(self.classes_) < 2:
+                named = "y must hold" if classes is None else "classes must name"
                 raise ValueError(
-                    "y must hold at least two classes, but without the rows that "
-                    "sample_weight or class_weight set to zero it holds 1 class: "
-                    f"{self.classes_.tolist()}"
+                    f"{named} at least two classes, got {self.classes_.tolist()}; what "
+                    "sample_weight or class_weight sets to zero does not count, nor "
+                    "does -1 as the label of a step"
                 )
             self._set_loss("cross_entropy", len(self.classes_))
         elif classes is not None and set(np.unique(classes)) != set(self.classes_):
@@ -53,6 +57,23 @@ class ClassLabels:
                 f"classes of the first fit, {self.classes_.tolist()}: name all classes "
                 "in the first call of partial_fit, or set warm_start=False"
             )
+
+    def _weigh_classes(self, y: Array) -> Array:
+        """Give every label the weight of its class, by `class_weight`."""
+        if isinstance(self.class_weight, dict):
+            if y.ndim > 1:
+                raise ValueError(
+                    "class_weight must be 'balanced' or None where y holds indicators "
+                    f"of several labels, got {self.class_weight!r}: use sample_weight"
+                )
+            for label, weight in self.class_weight.items():
+                if not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
+                    raise ValueError(
+                        "class_weight must be finite and at least 0, got "
+                        f"{weight!r} for class {label!r}"
+                    )
+        weights: Array = compute_sample_weight(self.class_weight, y)
+        return weights
 
     def _set_loss(self, loss: str, n_outputs: int) -> None:
         self._loss = loss

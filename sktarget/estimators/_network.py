@@ -122,6 +122,11 @@ def build_module(
             layers = [ConvLayer(*layer) for layer in architecture["conv_layers"]]
             architecture = {**architecture, "conv_layers": layers}
         return kind(**architecture, generator=generator, dtype=dtype)
+    if isinstance(make, nn.Module):
+        raise TypeError(
+            f"module must make a network, got one ({type(make).__name__}): pass a "
+            "function of (n_features, n_outputs) that returns it"
+        )
     module = make(architecture["n_inputs"], architecture["n_outputs"])
     if not isinstance(module, nn.Module):
         raise TypeError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array
 
@@ -19,6 +20,7 @@ from sktarget.training import TensorData, as_inputs
 
 __all__ = [
     "TrainingRows",
+    "as_dense",
     "can_hold_out",
     "choose_fixed_batch",
     "hidden_sizes",
@@ -159,6 +161,11 @@ def multiply_weights(sample_weight: Array, class_weight: Array) -> Array:
             "Scale sample_weight down"
         )
     return weight
+
+
+def as_dense(y: Any) -> Any:
+    """Write out labels that came as a sparse matrix; leave others as they are."""
+    return y.toarray() if sparse.issparse(y) else y
 
 
 def hidden_sizes(sizes: Any, name: str = "hidden_layer_sizes") -> tuple[int, ...]:

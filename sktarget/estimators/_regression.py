@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
-from sktarget.estimators._preparation import TrainingRows
+from sktarget.estimators._preparation import TrainingRows, as_dense
 from sktarget.training import TensorData
 
 __all__ = ["NetworkRegressor"]
@@ -83,7 +83,9 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        X, y = self._validate(X, y, reset=first, multi_output=True, y_numeric=True)
+        X, y = self._validate(
+            X, as_dense(y), reset=first, multi_output=True, y_numeric=True
+        )
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(

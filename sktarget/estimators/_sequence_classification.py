@@ -10,7 +10,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
-from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -173,7 +172,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         check_consistent_length(values, y)
         check_classification_targets(y)
         if self.class_weight is not None:
-            of_classes = compute_sample_weight(self.class_weight, y)
+            of_classes = self._weigh_classes(y)
             of_rows = np.ones(len(y)) if weight is None else weight
             weight = multiply_weights(of_rows, of_classes)
         present = np.unique(y if weight is None else y[weight > 0])
@@ -191,7 +190,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             step_weight = np.zeros(counts.shape)
             step_weight[counts] = 1.0
             if self.class_weight is not None:
-                step_weight[counts] = compute_sample_weight(self.class_weight, labels)
+                step_weight[counts] = self._weigh_classes(labels)
             if weight is not None:
                 step_weight = multiply_weights(weight[:, None], step_weight)
             labels = labels[step_weight[counts] > 0]

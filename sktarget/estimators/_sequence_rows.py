@@ -128,10 +128,13 @@ def _join(y: Any, sequences: Sequences) -> Array:
                 "array of shape (n, time) or a list of arrays of shape (t_i,); item "
                 f"{i} has shape {row.shape}"
             )
-        if len(row) not in (size, width):
+        # Of a list, sequences have the lengths that they come in.
+        # Those of a list are not padded.
+        padded = size if sequences.sizes is not None else width
+        if len(row) not in (size, padded):
             raise ValueError(
                 f"y has {len(row)} labels for sequence {i}, but X has {size} steps "
-                f"there{'' if size == width else f' ({width} with padding)'}"
+                f"there{'' if size == padded else f' ({padded} with padding)'}"
             )
         parts.append(row[: sequences.lengths[i]])
     return np.concatenate(parts)

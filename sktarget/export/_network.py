@@ -89,7 +89,7 @@ def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
     check(estimator)
     kind = torch.float32 if dtype == "float32" else torch.float64
     module = copy.deepcopy(estimator.module_).to(kind)
-    example = _example(estimator, kind)
+    example = _example(estimator, kind).cpu()
     served = _AsGiven(module, estimator).eval()
     axes = {INPUT: {0: "n"}, SUMS: {0: "n"}}
     if "cell" in estimator._architecture:

@@ -167,6 +167,9 @@ def test_parameter(kind: type, name: str, value: Any, match: str, fitted: bool) 
 def test_module_that_makes_none() -> None:
     estimator = TargetSpaceClassifier(**SMALL, module=_returns_number)
     assert_refused(estimator, *class_data(), "module.*nn.Module.*int", TypeError)
+    estimator.set_params(module=nn.Linear(3, 3))
+    made = r"module must make a network, got one \(Linear\)"
+    assert_refused(estimator, *class_data(), made, TypeError)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +177,9 @@ def test_module_that_makes_none() -> None:
     [
         ("heavy", "'class_weight'.*'balanced'.*Got 'heavy'"),
         ([1, 2], "'class_weight'"),
-        ({0: -1.0}, "class_weight"),
-        ({0: np.nan}, "class_weight"),
+        ({0: -1.0}, r"class_weight must be finite.*got -1.0 for class 0"),
+        ({0: np.nan}, "class_weight must be finite.*got nan for class 0"),
+        ({0: "a"}, "class_weight must be finite.*got 'a' for class 0"),
         ({7: 1.0}, "class_weight"),
     ],
 )
@@ -183,6 +187,12 @@ def test_class_weight(value: Any, match: str) -> None:
     estimator = fit_quietly(TargetSpaceClassifier(**SMALL), *class_data())
     estimator.set_params(class_weight=value)
     assert_refused(estimator, *class_data(), match)
+
+
+def test_class_weight_of_several_labels() -> None:
+    X, y = label_data()
+    estimator = TargetSpaceClassifier(**SMALL, class_weight={0: 1, 1: 2})
+    assert_refused(estimator, X, y, "class_weight must be 'balanced' or None")
 
 
 def spoil(a: Array, value: float) -> Array:
@@ -267,11 +277,16 @@ def test_one_class(early_stopping: bool) -> None:
     X, y = class_data()
     estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
     estimator.set_params(early_stopping=early_stopping)
-    assert_refused(estimator, X, np.zeros(90, int), "two classes.*1 class.*0")
+    assert_refused(
+        estimator, X, np.zeros(90, int), r"y must hold.*two classes, got \[0\]"
+    )
     weight = (y == 1).astype(float)
     assert_refused(
         estimator, X, y, "two classes.*sample_weight.*zero", sample_weight=weight
     )
+    fresh = TargetSpaceClassifier(**SMALL)
+    named = "classes must name at least two classes"
+    assert_refused(fresh, X, y, named, method="partial_fit", classes=[1])
 
 
 def test_y_that_is_no_class() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.sparse import csr_array
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
 
@@ -97,6 +98,14 @@ def test_multilabel() -> None:
     # Each label is learnt, not only the most frequent outcome.
     most_frequent = np.maximum(y.mean(axis=0), 1 - y.mean(axis=0))
     assert ((estimator.predict(X) == y).mean(axis=0) > most_frequent + 0.1).all()
+
+
+def test_sparse_labels_are_written_out() -> None:
+    X, y = label_data()
+    settings: dict[str, Any] = {"max_iter": 5, "random_state": 0}
+    dense = fit_quietly(TargetSpaceClassifier((5,), **settings), X, y)
+    sparse = fit_quietly(TargetSpaceClassifier((5,), **settings), X, csr_array(y))
+    np.testing.assert_array_equal(sparse.predict_proba(X), dense.predict_proba(X))
 
 
 def test_column_of_labels_warns() -> None:

@@ -145,9 +145,10 @@ STEP_CASES: dict[str, tuple[Any, Any, str]] = {
     "fewer steps": (X, STEPS[:, :8], "8 labels for sequence 0, but X has 9 steps"),
     "more steps": (X, np.pad(STEPS, ((0, 0), (0, 1))), "10 labels .* 9 steps"),
     "other lengths": (as_list(X), label_lists()[::-1], "5 labels for sequence 0"),
+    "list with padding": (as_list(X), list(STEPS), "9 labels for sequence"),
     "three axes": (X, STEPS[..., None], "label for every step"),
     "all marked": (X, np.full_like(STEPS, -1), "no label of y counts"),
-    "one class": (X, np.where(STEPS == 0, -1, 1), "1 class"),
+    "one class": (X, np.where(STEPS == 0, -1, 1), r"classes, got \[1\].*-1"),
     "real numbers": (X, STEPS + 0.5, "Unknown label type"),
     "fewer lists": (as_list(X), label_lists()[:9], "inconsistent numbers of samples"),
 }
@@ -162,7 +163,7 @@ def test_labels_of_steps(case: str) -> None:
 def test_labels_of_sequences() -> None:
     assert_refused({}, X, STEPS, r"\(40, 9\).*return_sequences=True")
     assert_refused({}, X, None, "requires y")
-    assert_refused({}, X, Y * 0, "1 class")
+    assert_refused({}, X, Y * 0, r"classes, got \[")
     assert_refused({}, X, Y + 0.5, "Unknown label type")
 
 

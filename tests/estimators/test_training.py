@@ -334,3 +334,16 @@ def test_prints_like_the_mlp(kind: type, capsys: pytest.CaptureFixture[str]) -> 
     )
     fit_quietly(kind(**SMALL), X, y)
     assert capsys.readouterr().out == ""
+
+
+@for_both
+@for_both_spaces
+def test_where_torch_puts_tensors_by_default_does_not_matter(
+    kind: type, parameterization: str
+) -> None:
+    settings: dict[str, Any] = {**SMALL, "device": "cpu"}
+    settings["parameterization"] = parameterization
+    X, y = problem(kind)
+    with torch.device("meta"):
+        elsewhere = fit_quietly(kind(**settings), X, y)
+    assert_same_weights(elsewhere, fit_quietly(kind(**settings), X, y))
