@@ -39,6 +39,7 @@ from sktarget.estimators._start import (
     moments_of_labels,
     output_layer,
     standardise_inputs_,
+    targets_of_origin,
 )
 from sktarget.nn import TargetSpace
 from sktarget.training import QUADRATIC_ERRORS, Loss, TrainingSettings, as_inputs
@@ -406,7 +407,8 @@ class BaseTargetSpace(NetworkEstimator):
         self.lam_ = network.lam
         with torch.no_grad():
             layers = network.target_layers().values()
-            for layer, kept in zip(layers, self.targets_, strict=True):
+            targets = [*self.targets_[:-1], self._last_targets]
+            for layer, kept in zip(layers, targets, strict=True):
                 layer.targets.copy_(as_tensor(kept))
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed)
         return network
@@ -490,6 +492,10 @@ class BaseTargetSpace(NetworkEstimator):
         if isinstance(network, TargetSpace):
             layers = network.target_layers().values()
             self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
+            self._last_targets = self.targets_[-1]
+            if self._origin is not None:
+                more = targets_of_origin(network, self._origin)
+                self.targets_[-1] = self._last_targets + more
             self.fixed_batch_ = state_to_numpy(network.fixed_batch)
 
 

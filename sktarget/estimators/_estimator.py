@@ -57,7 +57,13 @@ R = TypeVar("R")
 Self_ = TypeVar("Self_", bound="NetworkEstimator")
 
 # Attributes that exist only while training can go on.
-_RESUMABLE = ("targets_", "fixed_batch_", "_optimiser_state", "_generator_state")
+_RESUMABLE = (
+    "targets_",
+    "fixed_batch_",
+    "_last_targets",
+    "_optimiser_state",
+    "_generator_state",
+)
 
 
 def keeps_fitted_state(

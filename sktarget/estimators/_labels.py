@@ -40,9 +40,9 @@ class ClassLabels:
             if len(self.classes_) < 2:
                 named = "y must hold" if classes is None else "classes must name"
                 raise ValueError(
-                    f"{named} at least two classes, got {self.classes_.tolist()}; what "
-                    "sample_weight or class_weight sets to zero does not count, nor "
-                    "does -1 as the label of a step"
+                    f"{named} at least two classes, got 1 class: "
+                    f"{self.classes_.tolist()}; what sample_weight or class_weight "
+                    "sets to zero does not count, nor does -1 as the label of a step"
                 )
             self._set_loss("cross_entropy", len(self.classes_))
         elif classes is not None and set(np.unique(classes)) != set(self.classes_):

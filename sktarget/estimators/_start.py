@@ -11,6 +11,7 @@ from torch import nn
 
 from sktarget.estimators._network import WEIGHTED, as_tensor
 from sktarget.estimators._preparation import TrainingRows, relative_weights
+from sktarget.nn import TargetSpace
 from sktarget.nn._fixed_batch import column_moments
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "moments_of_labels",
     "output_layer",
     "standardise_inputs_",
+    "targets_of_origin",
 ]
 
 Array = NDArray[Any]
@@ -113,6 +115,41 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, float]:
         unit = 10.0 ** np.round(np.log10(np.sqrt(squares.mean())))
     limits = np.finfo(rows.dtype)
     return mean, float(unit) if limits.tiny < unit < limits.max else 1.0
+
+
+def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
+    """Give what the targets of the outputs lack for their biases to carry the origin.
+
+    Outputs that are learnt from an origin on have targets T and weights W.  Those
+    that y itself needs are W with `origin` more in the row of biases, and with the
+    inputs A of the layer on X̄, behind ones, T + (1 + λ A (AᵀA)⁺ e₀) originᵀ leads
+    there, if A has full column rank.
+
+    Parameters
+    ----------
+    network : TargetSpace
+        The network, its last layer a dense one.
+    origin : ndarray of shape (n_outputs,)
+        What is added behind the network.
+
+    Returns
+    -------
+    ndarray of shape (n̄_b, n_outputs)
+        What to add to the targets of the last layer.
+    """
+    last = list(network.target_layers().values())[-1]
+    seen: list[torch.Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    was_training = network.training
+    network.train().eval()  # which solves on X̄
+    hook.remove()
+    network.train(was_training)
+    rows = seen[0].detach().double().cpu()
+    rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
+    first = torch.linalg.pinv(rows.T @ rows, hermitian=True)[:, 0]
+    share = 1 + last.lam * (rows @ first).numpy()
+    more: Array = share[:, None] * origin
+    return more.astype(origin.dtype)
 
 
 def output_layer(module: nn.Module) -> tuple[str, Any]:

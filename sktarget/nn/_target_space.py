@@ -44,8 +44,9 @@ class TargetSpace(nn.Module):
         ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``, ``nn.RNN``, ``nn.LSTM``,
         ``nn.GRU``) are replaced by target layers, everything else stays as it is and
         learns in weight space.  Control flow, shortcuts and several outputs are free;
-        the order in which the layers run on X̄ is the cascade.  Frozen layers
-        (``requires_grad=False``) are left alone.
+        the order in which the layers run on X̄ is the cascade.  Layers with a frozen
+        parameter (``requires_grad=False``), or one that they share, are left alone.
+        Hooks of layers replaced go along.
     fixed_batch : Tensor of shape (n̄_b, ...)
         X̄, the inputs on which the targets are defined, in the layout in which the
         module takes them.  It never changes during training.  At least as many rows as
@@ -72,16 +73,18 @@ class TargetSpace(nn.Module):
     ValueError
         If `lam` is negative or not finite, or not one number a target layer,
         `untangling` unknown, `fixed_batch` empty or not floating point, or if no layer
-        of `module` can be learnt by targets.
+        of `module` can be learnt by targets, one has no weights yet (lazy layers) or
+        weights that a hook computes.
     RuntimeError
         If a layer runs twice in one pass; the message names it.  (A recurrent layer
-        may: it then applies the weights that its first run was solved for.)
+        may: it then applies the weights that its first run was solved for.)  If a
+        layer runs in training mode outside of a pass, as in checkpointing of a part.
 
     Warns
     -----
     UserWarning
-        If layers of unregistered kinds keep their weights, once, naming them; and
-        likewise for layers that do not run on X̄.
+        If layers of unregistered kinds, partly frozen ones or ones that share weights
+        keep these, once, naming them; and likewise for layers that do not run on X̄.
 
     Notes
     -----

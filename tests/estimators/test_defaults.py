@@ -76,7 +76,7 @@ def test_numbers_start_from_themselves(n_outputs: int | None) -> None:
     fit_quietly(estimator, X, 50 * y - 7)
     truth = (50 * y - 7)[rows_of(X, estimator.fixed_batch_)].reshape(40, -1)
     np.testing.assert_allclose(
-        estimator.targets_[-1], truth - (50 * y - 7).mean(axis=0), rtol=1e-12
+        estimator._last_targets, truth - (50 * y - 7).mean(axis=0), rtol=1e-12
     )
 
 

@@ -373,7 +373,7 @@ def test_penalty_counts_what_no_solve_gives(space: str) -> None:
     plain = seeded(Mixed())
     net = plain
     if space == "targets":
-        with pytest.warns(UserWarning, match=r"keep their weights.*both \(Bilinear\)"):
+        with pytest.warns(UserWarning, match=r"keep their weights.*both \(Bilinear, "):
             net = TargetSpace(plain, DATA.x, 1e-6)
     weights = plain.first.weight, plain.both.weight
     penalty = sum(w.square().sum().item() for w in weights)
