@@ -128,7 +128,6 @@ def _join(y: Any, sequences: Sequences) -> Array:
                 "array of shape (n, time) or a list of arrays of shape (t_i,); item "
                 f"{i} has shape {row.shape}"
             )
-        # Of a list, sequences have the lengths that they come in.
         # Those of a list are not padded.
         padded = size if sequences.sizes is not None else width
         if len(row) not in (size, padded):

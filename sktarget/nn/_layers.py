@@ -14,7 +14,14 @@ from sktarget.nn._pass import Pass, Phase, Stage
 from sktarget.nn._right_inverse import right_inverse
 from sktarget.nn._solve import Solution, factorise_design, solve_and_apply
 
-__all__ = ["StandIn", "TargetLayer", "TargetMap", "register", "target_layer_for"]
+__all__ = [
+    "StandIn",
+    "TargetLayer",
+    "TargetMap",
+    "is_registered",
+    "register",
+    "target_layer_for",
+]
 
 
 class TargetMap(nn.Module):
@@ -263,6 +270,11 @@ def register(
         return cls
 
     return decorate
+
+
+def is_registered(layer: nn.Module) -> bool:
+    """Tell whether there are target layers for the kind of a layer."""
+    return type(layer) in _registry
 
 
 def target_layer_for(layer: nn.Module, name: str, lam: float) -> StandIn | None:

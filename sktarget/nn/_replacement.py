@@ -11,7 +11,12 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from sktarget.nn._layers import StandIn, TargetMap, target_layer_for
+from sktarget.nn._layers import (
+    StandIn,
+    TargetMap,
+    is_registered,
+    target_layer_for,
+)
 
 __all__ = [
     "copy_with",
@@ -67,7 +72,7 @@ def replace_layers(
                 f"layer {name or 'itself'!r} ({type(child).__name__}) has no weights "
                 "yet: run the module once, on the fixed batch for one"
             )
-        if _computes_weights(child):
+        if is_registered(child) and _computes_weights(child):
             raise ValueError(
                 f"a hook of layer {name or 'itself'!r} ({type(child).__name__}) "
                 "computes its weights, by pruning or normalising: make them "
