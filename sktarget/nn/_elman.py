@@ -32,25 +32,7 @@ def run_steps(
 ) -> tuple[Tensor | PackedSequence, tuple[Tensor]]:
     """Run a stack of simple recurrent layers from zero states.
 
-    Parameters
-    ----------
-    cells : sequence of SimpleCell
-        One for each layer and direction, in torch's order.
-    matrices : sequence of Tensor of shape (rows, hidden)
-        W of each: the bias if there is one, then inputs, then hidden units.
-    inputs : Tensor of shape (n, time, features) or PackedSequence
-        The batch.
-    dropout : float
-        Probability of dropout between layers; 0 outside training.
-    bidirectional : bool
-        Whether every other cell runs backwards in time.
-
-    Returns
-    -------
-    outputs : Tensor of shape (n, time, directions * hidden) or PackedSequence
-        As the inputs came.
-    last : tuple of one Tensor of shape (layers * directions, n, hidden)
-        The last h.
+    As :func:`~sktarget.nn._kernels.run_kernel` does, with the same arguments.
     """
     if isinstance(inputs, PackedSequence):
         rows, sizes = inputs.data, inputs.batch_sizes.tolist()

@@ -128,9 +128,9 @@ class StandIn(nn.Module):
         """Make the ordinary layer with the cached weights as its parameters."""
         raise NotImplementedError
 
-    def check_pass(self, current: Pass | None) -> None:
-        """Refuse to run where no gradient would reach the targets."""
-        if current is None and self.training and torch.is_grad_enabled():
+    def refuse_to_learn_nothing(self) -> None:
+        """Refuse to run outside of a pass where gradients are to reach the targets."""
+        if self.training and torch.is_grad_enabled():
             raise RuntimeError(
                 "a layer in target space ran in training mode, but not within a pass "
                 "of its TargetSpace, so that nothing would be learnt: call the "
@@ -188,7 +188,7 @@ class TargetLayer(TargetMap, StandIn):
             with torch.autocast(inputs.device.type, enabled=False):
                 return self.forward(inputs.to(self.weight.dtype))
         if current is None:
-            self.check_pass(current)
+            self.refuse_to_learn_nothing()
             return self.apply_weights(inputs, self.weight, self.bias)
         current.enter(self.name)
         if current.phase is Phase.RECORD:

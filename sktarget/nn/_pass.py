@@ -52,7 +52,9 @@ class Pass:
     order: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._version = _version(self.inputs)
+        # What was made in inference mode does not count its changes in place.
+        counts = isinstance(self.inputs, Tensor) and not self.inputs.is_inference()
+        self._version = self.inputs._version if counts else None
 
     def enter(self, name: str) -> None:
         """Note that a layer runs; a second time in one pass is an error."""
@@ -67,11 +69,11 @@ class Pass:
         """Tell whether a layer's inputs are the module's own, maybe reshaped."""
         own = self.inputs
         return (
-            isinstance(own, Tensor)
+            self._version is not None
             and inputs.data_ptr() == own.data_ptr()
             and inputs.numel() == own.numel()
             and inputs.dtype == own.dtype
-            and _version(own) == self._version
+            and own._version == self._version
             and inputs.is_contiguous()
             and own.is_contiguous()
         )
@@ -90,9 +92,3 @@ class Stage:
 
     def __reduce__(self) -> tuple[type[Stage], tuple[()]]:
         return Stage, ()
-
-
-def _version(inputs: Any) -> int | None:
-    """Count the changes in place, which are not counted in inference mode."""
-    counts = isinstance(inputs, Tensor) and not inputs.is_inference()
-    return inputs._version if counts else None

@@ -89,7 +89,9 @@ class TargetDirection(TargetMap):
 
     def _ridge(self, rows: Tensor, targets: Tensor) -> Tensor:
         operator = DenseOperator(bias=False)  # The cell has written out the ones.
-        return solve_only(rows, targets, lambda fixed: self.factorise(operator, fixed))
+        return solve_only(
+            rows, targets, operator, lambda fixed: self.factorise(operator, fixed)
+        )
 
 
 def _has_no_projection(layer: nn.RNNBase) -> bool:
@@ -183,8 +185,9 @@ class TargetRecurrent(StandIn):
             return self._run(
                 inputs, directions, [current.weights[d.name] for d in directions]
             )
+        if current is None:
+            self.refuse_to_learn_nothing()
         if current is None or first in current.order:
-            self.check_pass(current)
             return self._run(inputs, directions, [d.weight for d in directions])
         if current.phase is Phase.RECORD:
             self.stacks = self.batch_first and isinstance(inputs, Tensor)

@@ -88,6 +88,19 @@ def factorise_design(
     return Solution(factorise(gram, plan.ridge), operator.is_dual(rows), plan)
 
 
+def _find_weights(
+    operator: DesignOperator, solution: Solution, rows: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return W, and what correlates with A to it or its right side.
+
+    That is (AAᵀ + λI)⁻¹T in the dual form, and T itself in the primal one.
+    """
+    if solution.dual:
+        left = operator.solve_dual(solution.factor, t)
+        return operator.correlate(rows, left), left
+    return solution.factor.solve(operator.correlate(rows, t)), t
+
+
 def _pull_back(
     operator: DesignOperator, solution: Solution, rows: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -126,15 +139,11 @@ class _SolveAndApply(torch.autograd.Function):
         rows = _in_dtype(rows, solution.plan.work_dtype)
         fixed = _head(rows, n)
         t = operator.sums(_in_dtype(targets, rows.dtype))
-        if solution.dual:
-            # T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing is ever
-            # divided by λ.
-            left = operator.solve_dual(solution.factor, t)
-            weights = operator.correlate(fixed, left)
-            sums = operator.apply(rows, weights)
-        else:
-            weights = solution.factor.solve(operator.correlate(fixed, t))
-            sums = operator.apply(rows, weights)
+        weights, left = _find_weights(operator, solution, fixed, t)
+        sums = operator.apply(rows, weights)
+        # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing
+        # is ever divided by λ.
+        if not solution.dual:
             left = t - _head(sums, n)
         if optimistic:
             sums[:n] = t
@@ -195,8 +204,7 @@ class _SolveAndApply(torch.autograd.Function):
 class _Solve(torch.autograd.Function):
     """W alone, from (A, T): the layer is run in another way.
 
-    In the primal form ∂L/∂A = TYᵀ − A(WYᵀ + YWᵀ): T − AW is never formed, and one
-    product with A gives this and ∂L/∂T = AY.
+    In the primal form ∂L/∂A = TYᵀ − A(WYᵀ + YWᵀ), so that T − AW is never formed.
     """
 
     @staticmethod
@@ -204,16 +212,13 @@ class _Solve(torch.autograd.Function):
         ctx: Any,
         rows: Tensor,
         targets: Tensor,
+        operator: DesignOperator,
         solution_of: Callable[[Tensor], Solution],
     ) -> Tensor:
         solution = solution_of(rows)
-        ctx.solution, ctx.dtype = solution, rows.dtype
-        rows, left = (_in_dtype(x, solution.plan.work_dtype) for x in (rows, targets))
-        if solution.dual:
-            left = solution.factor.solve(left)
-            weights = rows.T @ left
-        else:
-            weights = solution.factor.solve(rows.T @ left)
+        ctx.operator, ctx.solution, ctx.dtype = operator, solution, rows.dtype
+        rows, t = (_in_dtype(x, solution.plan.work_dtype) for x in (rows, targets))
+        weights, left = _find_weights(operator, solution, rows, t)
         ctx.save_for_backward(rows, weights, left)
         return _in_dtype(weights, ctx.dtype)
 
@@ -221,17 +226,15 @@ class _Solve(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor | None, ...]:
         rows, weights, left = ctx.saved_tensors
-        factor, d = ctx.solution.factor, _in_dtype(d_weights, rows.dtype)
+        d = _in_dtype(d_weights, rows.dtype)
+        d_targets, right = _pull_back(ctx.operator, ctx.solution, rows, d)
         if ctx.solution.dual:
-            d_targets = factor.solve(rows @ d)
-            through, right = d_targets @ weights.T, d - rows.T @ d_targets
+            through = d_targets @ weights.T
         else:
-            right = factor.solve(d)
             both = weights @ right.T
-            products = rows @ torch.cat([right, both + both.T], dim=1)
-            d_targets, through = products.tensor_split((right.shape[1],), dim=1)
-        d_rows = torch.addmm(through, left, right.T, beta=-1)
-        return _in_dtype(d_rows, ctx.dtype), _in_dtype(d_targets, ctx.dtype), None
+            through = rows @ (both + both.T)
+        d_rows = through.addmm_(left, right.T, beta=-1)
+        return _in_dtype(d_rows, ctx.dtype), _in_dtype(d_targets, ctx.dtype), None, None
 
 
 def solve_and_apply(
@@ -277,18 +280,21 @@ def solve_and_apply(
 
 
 def solve_only(
-    rows: Tensor, targets: Tensor, solution_of: Callable[[Tensor], Solution]
+    rows: Tensor,
+    targets: Tensor,
+    operator: DesignOperator,
+    solution_of: Callable[[Tensor], Solution],
 ) -> Tensor:
     """Solve for the weights that meet the targets; leave it to others to apply them.
 
     Parameters
     ----------
     rows : Tensor of shape (rows, columns)
-        The design matrix A on X̄.
+        The design matrix A on X̄, written out.
     targets : Tensor of shape (rows, outputs)
         Targets T of the sums.
-    solution_of : callable
-        Gives the factor for A.
+    operator, solution_of
+        As for :func:`solve_and_apply`.
 
     Returns
     -------
@@ -296,6 +302,6 @@ def solve_only(
         The weights W; differentiable.
     """
     weights: Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
-        rows, targets, solution_of
+        rows, targets, operator, solution_of
     )
     return weights

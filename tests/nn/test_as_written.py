@@ -181,6 +181,16 @@ def test_inference_mode() -> None:
     realised(x).sum().backward()  # can be trained further
 
 
+def test_inputs_changed_in_place_in_inference_mode() -> None:
+    module = nn.Sequential(nn.Threshold(0.0, 0.5, inplace=True), nn.Linear(3, 2))
+    net = TargetSpace(module, torch.randn(20, 3), lam=0.1)
+    x = torch.randn(4, 3)
+    trained = net(x.clone()).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x.clone()), trained)
+        assert net.module[1]._first is None  # no factor of what is not X̄ itself
+
+
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_part_of_the_module_cannot_run_by_itself() -> None:
     net = TargetSpace(dense(), torch.randn(20, 3))
