@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from functools import cache
-
-import torch
 
 __all__ = ["keep_freed_memory"]
 
-# The largest block after which glibc's malloc still moves its thresholds is 32 MiB.
-_BLOCK = 31 << 20
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_LARGEST_BLOCK = 32 << 20  # more is not allowed
+_MOST_KEPT = 256 << 20
+
+_SETTINGS_OF_MALLOC = (
+    "GLIBC_TUNABLES",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+)
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Teach malloc that blocks of megabytes come and go.
+    """Have malloc keep up to 256 MiB that were freed.
 
     For large blocks glibc's malloc asks the system, and what is freed at the top of
     its heap it gives back: then every iteration pays anew for pages that the system
-    first has to fill with zeros, up to a quarter of its time.  Malloc learns: once a
-    block of some size has been freed, blocks up to that size stay in the heap, with
-    twice as much of it kept.  Most programs get there by themselves, with the first
-    large array that they drop.  Here one is dropped on purpose, never written to, which
-    takes microseconds and no memory.  Elsewhere than with glibc nothing happens.
+    first has to fill with zeros, up to a quarter of its time.  Blocks of up to 32 MiB
+    now come from the heap, of which 256 MiB may lie idle.  Who set malloc up by the
+    environment is not overruled, and elsewhere than with glibc nothing happens.
     """
-    torch.empty(_BLOCK, dtype=torch.uint8, device="cpu")
+    if sys.platform != "linux" or any(s in os.environ for s in _SETTINGS_OF_MALLOC):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
