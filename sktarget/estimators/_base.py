@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from sktarget.estimators import _rules
-from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._images import (
     as_rows,
     parse_conv_layers,
@@ -29,7 +29,6 @@ from sktarget.estimators._network import (
 from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._preparation import (
     TrainingRows,
-    can_hold_out,
     choose_fixed_batch,
     hidden_sizes,
 )
@@ -42,21 +41,17 @@ from sktarget.estimators._start import (
     targets_of_origin,
 )
 from sktarget.nn import TargetSpace
-from sktarget.training import QUADRATIC_ERRORS, Loss, TrainingSettings, as_inputs
+from sktarget.training import as_inputs
 
 __all__ = ["BaseTargetSpace"]
 
 Array = NDArray[Any]
 
 
-class BaseTargetSpace(NetworkEstimator):
+class BaseTargetSpace(TrainingCourse):
     """Base of all estimators in target space."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
-    # Whether X is a table, unless it holds images.
-    _takes_tables = True
-    # Names of the last layer's parameters, and the unit of the outputs.
-    _output_scale: tuple[str, float] = ("", 1.0)
 
     def __init__(
         self,
@@ -173,61 +168,11 @@ class BaseTargetSpace(NetworkEstimator):
             return checked.reshape(-1, *shape)
         return checked[0].reshape(-1, *shape), *checked[1:]
 
-    @property
-    def _reads_table(self) -> bool:
-        """Whether X is a table, not images or sequences."""
-        return self._takes_tables and self._images is None
-
-    @property
-    def _tuned(self) -> bool:
-        """Whether step size, batches, schedule and stopping are chosen together."""
-        return (
-            self._reads_table
-            and self.learning_rate_init == "auto"
-            and self.tol > 0
-            and self.solver == "adam"
-            and self.parameterization == "targets"
-            and not self._incremental
-        )
-
-    def _holds_out(self, rows: TrainingRows) -> bool:
-        if self.early_stopping != "auto":
-            return bool(self.early_stopping)
-        return (
-            self._tuned
-            and not self.warm_start
-            and _rules.auto_early_stopping(len(rows))
-            and can_hold_out(rows, self.validation_fraction)
-        )
-
-    def _learns_held_out(self, rows: TrainingRows) -> bool:
-        # Who asks for early stopping may want rows that the network has not seen.
-        automatic = self.early_stopping == "auto"
-        return automatic and self._takes_all(rows) and self._schedule() == "annealed"
-
     def _start_from(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
         module = ordinary_module(network).cpu()
         return self._to_targets(module, rows, seed, keep_weights=True).train()
-
-    def _stopping_error(self) -> Loss | None:
-        automatic = self.early_stopping == "auto"
-        return QUADRATIC_ERRORS[self._loss] if automatic else None
-
-    def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
-        """Merge repeated rows where one pass is to serve X̄ and X."""
-        return rows.distinct(seed) if self._takes_all(rows) else rows
-
-    def _takes_all(self, rows: TrainingRows) -> bool:
-        """Whether all rows are X̄ and batch at once, by their number."""
-        return (
-            self._tuned
-            and isinstance(self.fixed_batch, str)
-            and (self.fixed_batch, self.fixed_batch_size) == ("sample", "auto")
-            and self.batch_size == "auto"
-            and len(rows) <= _rules.MOST_AT_ONCE
-        )
 
     def _start(
         self, rows: TrainingRows, generator: torch.Generator, seed: int
@@ -375,14 +320,6 @@ class BaseTargetSpace(NetworkEstimator):
             return _rules.auto_lam(len(network.fixed_batch), len(layers))
         return [_rules.auto_image_lam(la.n_rows, la.n_columns) for la in layers]
 
-    def _auto_rate(self) -> float:
-        if self._tuned:
-            return _rules.auto_tuned_rate(
-                1 + len(hidden_sizes(self.hidden_layer_sizes))
-            )
-        images = self._images is not None
-        return _rules.auto_rate(self.solver, self.parameterization, images)
-
     def _kept_fixed_batch(self) -> Array:
         """Give X̄ of the last fit as the network takes it."""
         fixed: Array = self.fixed_batch_
@@ -412,81 +349,6 @@ class BaseTargetSpace(NetworkEstimator):
                 layer.targets.copy_(as_tensor(kept))
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed)
         return network
-
-    def _without_single_rows(self, n_samples: int, batch_size: int) -> int:
-        """Leave no mini-batch with a single row, whose statistics would be nothing."""
-        while self.batch_size == "auto" and n_samples % batch_size == 1:
-            batch_size -= 1
-        if batch_size < 2 or n_samples % batch_size == 1:
-            raise ValueError(
-                f"batch_norm=True needs at least two rows in every mini-batch, but "
-                f"{n_samples} rows in mini-batches of batch_size={self.batch_size!r} "
-                "leave one alone: give another batch_size, or more rows"
-            )
-        return batch_size
-
-    def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
-        rate = self.learning_rate_init
-        if rate == "auto":
-            rate = self._auto_rate()
-        described = [f"learning_rate_init={rate:g}"]
-        if self.parameterization == "targets":
-            lams = np.atleast_1d(self.lam_)
-            described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
-        epochs = self._epochs(n_samples, incremental)
-        name, unit = self._output_scale
-        rates = {}
-        if unit != 1 and self.solver != "lbfgs":  # which finds its steps itself
-            rates[name] = float(rate) * unit ** (2 if self.solver == "sgd" else 1)
-        return TrainingSettings(
-            solver=self.solver,
-            learning_rate_init=float(rate),
-            learning_rate=self._schedule(),
-            power_t=self.power_t,
-            momentum=self.momentum,
-            nesterovs_momentum=bool(self.nesterovs_momentum),
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-            alpha=self.alpha,
-            batch_size=self._batch_rows(n_samples),
-            shuffle=bool(self.shuffle),
-            max_iter=epochs,
-            max_fun=self.max_fun,
-            tol=self.tol * unit**2,
-            unit=unit,
-            origin=None if self._origin is None else as_tensor(self._origin),
-            rates=rates,
-            n_iter_no_change=self._patience(n_samples),
-            verbose=bool(self.verbose),
-            describe=", ".join(described),
-            remedy="Lower learning_rate_init, raise lam, or standardise X"
-            + (" and y" if self._loss == "squared_error" else ""),
-            incremental=incremental,
-            # A course that is meant to be shorter ends as planned.
-            warns_at_end=epochs == self.max_iter,
-            callbacks=tuple(self.callbacks or ()),
-        )
-
-    def _batch_rows(self, n_samples: int) -> int:
-        whole = self.solver == "lbfgs"
-        batch_size = n_samples if whole else super()._batch_rows(n_samples)
-        if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
-            return self._without_single_rows(n_samples, batch_size)
-        return batch_size
-
-    def _epochs(self, n_samples: int, incremental: bool) -> int:
-        if incremental:
-            return 1
-        if not self._tuned or self._schedule() != "annealed":
-            return self.max_iter
-        of_numbers = self._loss == "squared_error"
-        return _rules.auto_epochs(n_samples, self.max_iter, of_numbers)
-
-    def _schedule(self) -> str:
-        if self.learning_rate != "auto":
-            return self.learning_rate
-        return "annealed" if self._tuned else "constant"
 
     def _keep_network(self, network: nn.Module) -> None:
         if isinstance(network, TargetSpace):

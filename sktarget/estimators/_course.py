@@ -1,0 +1,184 @@
+"""How a network in target space is trained: batches, steps, and when to stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sktarget.estimators import _rules
+from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._network import as_tensor
+from sktarget.estimators._preparation import TrainingRows, can_hold_out, hidden_sizes
+from sktarget.training import QUADRATIC_ERRORS, Loss, TrainingSettings
+
+__all__ = ["TrainingCourse"]
+
+
+class TrainingCourse(NetworkEstimator):
+    """An estimator whose parameters say how to train.
+
+    What is ``"auto"`` among them is decided here, by the rules.
+    """
+
+    hidden_layer_sizes: Any
+    parameterization: str
+    fixed_batch_size: Any
+    fixed_batch: Any
+    batch_norm: bool
+    lam_: Any
+    alpha: float
+    learning_rate: str
+    learning_rate_init: float | str
+    power_t: float
+    shuffle: bool
+    tol: float
+    verbose: bool | int
+    momentum: float
+    nesterovs_momentum: bool
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    max_fun: int
+
+    # Whether rows come a batch at a time, from calls of partial_fit.
+    _incremental = False
+    # The shape of an image, if X holds images.
+    _images: tuple[int, int, int] | None = None
+    # Whether X is a table, unless it holds images.
+    _takes_tables = True
+    # Names of the last layer's parameters, and the unit of the outputs.
+    _output_scale: tuple[str, float] = ("", 1.0)
+
+    @property
+    def _reads_table(self) -> bool:
+        """Whether X is a table, not images or sequences."""
+        return self._takes_tables and self._images is None
+
+    @property
+    def _tuned(self) -> bool:
+        """Whether step size, batches, schedule and stopping are chosen together."""
+        return (
+            self._reads_table
+            and self.learning_rate_init == "auto"
+            and self.tol > 0
+            and self.solver == "adam"
+            and self.parameterization == "targets"
+            and not self._incremental
+        )
+
+    def _takes_all(self, rows: TrainingRows) -> bool:
+        """Whether all rows are X̄ and batch at once, by their number."""
+        return (
+            self._tuned
+            and isinstance(self.fixed_batch, str)
+            and (self.fixed_batch, self.fixed_batch_size) == ("sample", "auto")
+            and self.batch_size == "auto"
+            and len(rows) <= _rules.MOST_AT_ONCE
+        )
+
+    def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
+        """Merge repeated rows where one pass is to serve X̄ and X."""
+        return rows.distinct(seed) if self._takes_all(rows) else rows
+
+    def _batch_rows(self, n_samples: int) -> int:
+        whole = self.solver == "lbfgs"
+        batch_size = n_samples if whole else super()._batch_rows(n_samples)
+        if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
+            return self._without_single_rows(n_samples, batch_size)
+        return batch_size
+
+    def _without_single_rows(self, n_samples: int, batch_size: int) -> int:
+        """Leave no mini-batch with a single row, whose statistics would be nothing."""
+        while self.batch_size == "auto" and n_samples % batch_size == 1:
+            batch_size -= 1
+        if batch_size < 2 or n_samples % batch_size == 1:
+            raise ValueError(
+                f"batch_norm=True needs at least two rows in every mini-batch, but "
+                f"{n_samples} rows in mini-batches of batch_size={self.batch_size!r} "
+                "leave one alone: give another batch_size, or more rows"
+            )
+        return batch_size
+
+    def _epochs(self, n_samples: int, incremental: bool) -> int:
+        if incremental:
+            return 1
+        if not self._tuned or self._schedule() != "annealed":
+            return self.max_iter
+        of_numbers = self._loss == "squared_error"
+        return _rules.auto_epochs(n_samples, self.max_iter, of_numbers)
+
+    def _auto_rate(self) -> float:
+        if self._tuned:
+            return _rules.auto_tuned_rate(
+                1 + len(hidden_sizes(self.hidden_layer_sizes))
+            )
+        images = self._images is not None
+        return _rules.auto_rate(self.solver, self.parameterization, images)
+
+    def _schedule(self) -> str:
+        if self.learning_rate != "auto":
+            return self.learning_rate
+        return "annealed" if self._tuned else "constant"
+
+    def _holds_out(self, rows: TrainingRows) -> bool:
+        if self.early_stopping != "auto":
+            return bool(self.early_stopping)
+        return (
+            self._tuned
+            and not self.warm_start
+            and _rules.auto_early_stopping(len(rows))
+            and can_hold_out(rows, self.validation_fraction)
+        )
+
+    def _learns_held_out(self, rows: TrainingRows) -> bool:
+        # Who asks for early stopping may want rows that the network has not seen.
+        automatic = self.early_stopping == "auto"
+        return automatic and self._takes_all(rows) and self._schedule() == "annealed"
+
+    def _stopping_error(self) -> Loss | None:
+        automatic = self.early_stopping == "auto"
+        return QUADRATIC_ERRORS[self._loss] if automatic else None
+
+    def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
+        rate = self.learning_rate_init
+        if rate == "auto":
+            rate = self._auto_rate()
+        described = [f"learning_rate_init={rate:g}"]
+        if self.parameterization == "targets":
+            lams = np.atleast_1d(self.lam_)
+            described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
+        epochs = self._epochs(n_samples, incremental)
+        name, unit = self._output_scale
+        rates = {}
+        if unit != 1 and self.solver != "lbfgs":  # which finds its steps itself
+            rates[name] = float(rate) * unit ** (2 if self.solver == "sgd" else 1)
+        return TrainingSettings(
+            solver=self.solver,
+            learning_rate_init=float(rate),
+            learning_rate=self._schedule(),
+            power_t=self.power_t,
+            momentum=self.momentum,
+            nesterovs_momentum=bool(self.nesterovs_momentum),
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            alpha=self.alpha,
+            batch_size=self._batch_rows(n_samples),
+            shuffle=bool(self.shuffle),
+            max_iter=epochs,
+            max_fun=self.max_fun,
+            tol=self.tol * unit**2,
+            unit=unit,
+            origin=None if self._origin is None else as_tensor(self._origin),
+            rates=rates,
+            n_iter_no_change=self._patience(n_samples),
+            verbose=bool(self.verbose),
+            describe=", ".join(described),
+            remedy="Lower learning_rate_init, raise lam, or standardise X"
+            + (" and y" if self._loss == "squared_error" else ""),
+            incremental=incremental,
+            # A course that is meant to be shorter ends as planned.
+            warns_at_end=epochs == self.max_iter,
+            callbacks=tuple(self.callbacks or ()),
+        )
