@@ -23,6 +23,7 @@ from sktarget.estimators._network import (
     WEIGHTED,
     as_tensor,
     ordinary_module,
+    settle,
     state_to_numpy,
     torch_dtype,
 )
@@ -171,6 +172,7 @@ class BaseTargetSpace(TrainingCourse):
     def _start_from(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
+        settle(network)
         module = ordinary_module(network).cpu()
         return self._to_targets(module, rows, seed, keep_weights=True).train()
 

@@ -28,6 +28,7 @@ from sktarget.estimators._network import (
     resolve_device,
     seed_dropout,
     seeded_globally,
+    settle,
     state_to_numpy,
     state_to_torch,
     torch_dtype,
@@ -364,6 +365,8 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         )
         if finish is not None and settings.reserved and ending.is_natural:
             network = finish(network, log, settings)
+        if not incremental:
+            settle(network)
         self.__dict__.update(fitted())
         self._forget_how_to_resume()
         if goes_on:

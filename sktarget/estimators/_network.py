@@ -31,6 +31,7 @@ __all__ = [
     "resolve_device",
     "seed_dropout",
     "seeded_globally",
+    "settle",
     "state_to_numpy",
     "state_to_torch",
     "torch_dtype",
@@ -178,6 +179,18 @@ def ordinary_module(network: nn.Module) -> nn.Module:
     """
     realise = getattr(network, "realise", None)
     return network if realise is None else realise()
+
+
+def settle(network: nn.Module) -> None:
+    """Choose the weights that a fit ends with: where they are drawn, their mean.
+
+    Parameters
+    ----------
+    network : nn.Module
+        As for :func:`ordinary_module`, at the end of its training.
+    """
+    if isinstance(network, TargetSpace):
+        network.average_weights()
 
 
 def weight_names(network: nn.Module) -> list[str]:

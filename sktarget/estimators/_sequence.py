@@ -74,7 +74,8 @@ default={default}
     layers.""",
     dropout="""float, default={default}
     Probability of dropping an output of a recurrent or exit layer in training; drawn
-    independently for X̄ and for the mini-batch.""",
+    independently for X̄ and for the mini-batch.  `fit` ends with the mean of the
+    weights over 20 draws.""",
     batch_norm="""bool, default={default}
     Normalise the sums of hidden exit layers; only with
     ``parameterization="weights"``.""",

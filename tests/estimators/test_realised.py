@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget import TargetSpaceClassifier
@@ -281,3 +282,28 @@ def test_dropout_is_drawn_by_random_state(
     assert_same_weights(a, b)
     assert weights_differ(a, fit_quietly(kind(**settings), X, y))
     np.testing.assert_array_equal(a.predict(X), a.predict(X))
+
+
+@for_both
+def test_weights_with_dropout_are_means_over_its_draws(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"dropout": 0.3, "warm_start": False}
+    seen: dict[str, Any] = {}
+
+    class Look(Callback):
+        def on_train_end(self, net: Any, **kwargs: Any) -> None:
+            network = net.module_
+            mode = network.training
+            seen["clean"] = [w.T.numpy() for w in _weights(network.eval().realise())]
+            network.train(mode)
+
+    estimator = fit_quietly(kind(**settings, callbacks=[Look()]), X, y)
+    first, *others = zip(estimator.coefs_, seen["clean"], strict=True)
+    np.testing.assert_allclose(*first, rtol=0, atol=1e-12)  # nothing dropped before
+    for mean, clean in others:
+        distance = np.linalg.norm(mean - clean) / np.linalg.norm(clean)
+        assert 1e-3 < distance < 1
+
+
+def _weights(network: nn.Module) -> list[torch.Tensor]:
+    return [m.weight.detach() for m in network.modules() if isinstance(m, nn.Linear)]

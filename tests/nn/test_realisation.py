@@ -102,6 +102,59 @@ def test_dropout_is_random_in_training_alone() -> None:
     assert not network().is_random
 
 
+def dropping(*, seed: int = 0) -> TargetSpace:
+    """A network that drops hidden units, and cannot meet its targets."""
+    layers = list(perceptron(seed=seed))
+    net = TargetSpace(nn.Sequential(*layers[:-1], nn.Dropout(0.4), layers[-1]), X, 0.1)
+    move_targets(net)
+    return net
+
+
+def realised(net: TargetSpace) -> list[Tensor]:
+    return [p.detach() for p in net.realise().parameters()]
+
+
+def test_weights_are_averaged_over_draws_of_dropout() -> None:
+    net = dropping()
+    clean = realised(net)
+    single = []
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        for _ in range(3):
+            net.train().average_weights(1)
+            single.append(realised(net))
+        torch.manual_seed(5)
+        net.train().average_weights(3)
+    assert not net.training
+    mean = [torch.stack(parts).mean(0) for parts in zip(*single, strict=True)]
+    assert_all_close(realised(net), mean, 1e-14)
+    # Nothing is dropped before the last layer.
+    assert_all_close(realised(net)[:-2], clean[:-2], 1e-14)
+    assert (mean[-2] - clean[-2]).norm() > 1e-3
+
+
+def test_averaged_weights_hold_until_the_network_is_trained_further() -> None:
+    net = dropping()
+    net.average_weights()
+    kept = realised(net)
+    assert_all_close(realised(copy.deepcopy(net)), kept, 0)
+    assert_all_close([net.eval()(PROBE)], [net.realise()(PROBE)], 1e-12)
+    assert_all_close(realised(net), kept, 0)
+    step(net)
+    again = dropping()
+    again.load_state_dict(net.state_dict())
+    assert_all_close(realised(net), realised(again), 0)
+
+
+def test_without_dropout_one_solve_is_enough(count: Callable[[], int]) -> None:
+    net, same = network(), network()
+    expected = realised(same)
+    count()
+    net.average_weights()
+    assert count() <= 2
+    assert_all_close(realised(net), expected, 0)
+
+
 def test_evaluation_never_solves(forbid_solves: Callable[[], None]) -> None:
     net = network().eval()
     with torch.no_grad():
