@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from sktarget.architectures import (
     RecurrentNetwork,
     SeededDropout,
 )
+from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training import state_to_numpy, state_to_torch
 
@@ -190,7 +191,9 @@ def settle(network: nn.Module) -> None:
         As for :func:`ordinary_module`, at the end of its training.
     """
     if isinstance(network, TargetSpace):
-        network.average_weights()
+        # A draw that cannot be solved for is no reason to lose the fit.
+        with suppress(FactorisationError):
+            network.average_weights()
 
 
 def weight_names(network: nn.Module) -> list[str]:

@@ -9,6 +9,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget import TargetSpaceClassifier
+from sktarget.linalg import FactorisationError
+from sktarget.nn import TargetSpace
 from tests.estimators.support import (
     ALL_EPOCHS,
     assert_same_weights,
@@ -307,3 +309,21 @@ def test_weights_with_dropout_are_means_over_its_draws(kind: type) -> None:
 
 def _weights(network: nn.Module) -> list[torch.Tensor]:
     return [m.weight.detach() for m in network.modules() if isinstance(m, nn.Linear)]
+
+
+def test_draws_without_a_solution_do_not_lose_the_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = problem(TargetSpaceClassifier)
+    settings = SMALL | {"dropout": 0.3}
+    original = TargetSpace.average_weights
+
+    def fail(network: TargetSpace) -> None:
+        network.eval()
+        raise FactorisationError("too few rows")
+
+    monkeypatch.setattr(TargetSpace, "average_weights", fail)
+    clean = fit_quietly(TargetSpaceClassifier(**settings), X, y)
+    monkeypatch.setattr(TargetSpace, "average_weights", original)
+    assert weights_differ(clean, fit_quietly(TargetSpaceClassifier(**settings), X, y))
+    np.testing.assert_allclose(clean.coefs_[-1], reference_weights(clean)[-1][1:])
