@@ -23,7 +23,6 @@ from sktarget.estimators._network import (
     WEIGHTED,
     as_tensor,
     ordinary_module,
-    settle,
     state_to_numpy,
     torch_dtype,
 )
@@ -172,7 +171,7 @@ class BaseTargetSpace(TrainingCourse):
     def _start_from(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
-        settle(network)
+        self._settle(network)
         module = ordinary_module(network).cpu()
         return self._to_targets(module, rows, seed, keep_weights=True).train()
 

@@ -232,6 +232,13 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             return _rules.auto_patience(steps, self._tuned)
         return float(self.n_iter_no_change)
 
+    def _settle(self, network: nn.Module) -> None:
+        """Choose the weights that a fit ends with."""
+        # A mean over draws shrinks sums: that moves numbers, and hardly the order of
+        # classes.
+        if self._loss != "squared_error":
+            settle(network)
+
     def _loss_function(self) -> Loss:
         return LOSSES[self._loss]
 
@@ -366,7 +373,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         if finish is not None and settings.reserved and ending.is_natural:
             network = finish(network, log, settings)
         if not incremental:
-            settle(network)
+            self._settle(network)
         self.__dict__.update(fitted())
         self._forget_how_to_resume()
         if goes_on:

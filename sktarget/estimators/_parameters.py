@@ -120,8 +120,8 @@ default={default}
     the dense layers.""",
     "dropout": """float, default={default}
     Probability of dropping an output of a hidden dense layer, or of every second
-    convolution, in training; drawn independently for X̄ and for the mini-batch.  `fit`
-    ends with the mean of the weights over 20 draws.""",
+    convolution, in training; drawn independently for X̄ and for the mini-batch.
+    Classifiers end a `fit` with the mean of the weights over 20 draws.""",
     "batch_norm": """bool, default={default}
     Normalise the hidden layers' sums; only with ``parameterization="weights"``.""",
     "conv_layers": """sequence of (kernel, channels, pool) or None, default={default}
