@@ -510,6 +510,11 @@ class TargetSpace(nn.Module):
         n_draws : int, default=20
             Passes over X̄ to take the mean of.  Without dropout one is enough.
 
+        Raises
+        ------
+        ValueError
+            If `n_draws` is not positive.
+
         Examples
         --------
         >>> import torch
@@ -519,6 +524,8 @@ class TargetSpace(nn.Module):
         >>> net(torch.randn(4, 3)).shape
         torch.Size([4, 1])
         """
+        if n_draws < 1:
+            raise ValueError(f"n_draws must be at least 1, got {n_draws!r}")
         self.eval()
         if self._realised_key != self._key():
             self._refresh()

@@ -146,6 +146,13 @@ def test_averaged_weights_hold_until_the_network_is_trained_further() -> None:
     assert_all_close(realised(net), realised(again), 0)
 
 
+def test_a_mean_needs_draws() -> None:
+    net = dropping()
+    with pytest.raises(ValueError, match="n_draws must be at least 1, got 0"):
+        net.average_weights(0)
+    assert net.training
+
+
 def test_without_dropout_one_solve_is_enough(count: Callable[[], int]) -> None:
     net, same = network(), network()
     expected = realised(same)
