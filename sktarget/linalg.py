@@ -36,8 +36,8 @@ __all__ = [
 
 # Block by block, only the lower triangle of a Gramian is formed, which saves up to
 # half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns,
-# and below two blocks one product is as fast.
-_BLOCK = 48
+# and below two blocks, or on fewer numbers than these, one product is as fast.
+_BLOCK, _FEW = 48, 1 << 15
 # Up to this order one triangular solve inverts a triangle, and products treat it as
 # a full matrix; above it, two halves do, and stripes leave out most of the zeros.
 _TRIANGLE = 192
@@ -179,7 +179,9 @@ def gramian(
     rows = rows if dtype is None else rows.to(dtype)
     n, k = rows.shape
     if not ones:
-        return rows.T @ rows if k < 2 * _BLOCK else _fill(rows.new_empty(k, k), rows)
+        if _is_one_product(rows):
+            return rows.T @ rows
+        return _fill(rows.new_empty(k, k), rows)
     out = rows.new_empty(k + 1, k + 1)
     out[0, 0] = n
     torch.sum(rows, 0, out=out[1:, 0])
@@ -187,10 +189,14 @@ def gramian(
     return out
 
 
+def _is_one_product(rows: Tensor) -> bool:
+    return rows.shape[1] < 2 * _BLOCK or rows.numel() < _FEW
+
+
 def _fill(out: Tensor, rows: Tensor) -> Tensor:
-    k = rows.shape[1]
-    if k < 2 * _BLOCK:
+    if _is_one_product(rows):
         return torch.mm(rows.T, rows, out=out)
+    k = rows.shape[1]
     for start in range(0, k, _BLOCK):
         stop = min(start + _BLOCK, k)
         torch.mm(rows[:, start:].T, rows[:, start:stop], out=out[start:, start:stop])
@@ -236,12 +242,15 @@ class RidgeFactor:
         fast as triangular solves.  The errors stay those of the solves, up to
         ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` would square that.
         """
-        wide = right.to(self.lower.dtype)
+        dtype, wanted = self.lower.dtype, right.dtype
+        wide = right if wanted == dtype else right.to(dtype)
         k, m = right.shape[-2:]
         if 2 * m >= k or k <= _SMALL:
             inverse: Tensor = self.inverse_lower
-            return _left_transposed(inverse, _left(inverse, wide)).to(right.dtype)
-        return torch.cholesky_solve(wide, self.lower).to(right.dtype)
+            z = _left_transposed(inverse, _left(inverse, wide))
+        else:
+            z = torch.cholesky_solve(wide, self.lower)
+        return z if wanted == dtype else z.to(wanted)
 
     def check(self) -> None:
         """Raise if the factorisation failed; on a GPU this waits for the device.
