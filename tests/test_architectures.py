@@ -9,6 +9,7 @@ from torch import nn
 from sktarget.architectures import (
     ACTIVATIONS,
     DenseNetwork,
+    RecurrentNetwork,
     SeededDropout,
     initialise_,
 )
@@ -46,6 +47,48 @@ def test_dense_network_is_that_of_the_reference(
     x = normal(7, 3)
     expected = reference.forward(network, weights, x.numpy()).sums[-1]
     assert_all_close([net(x)], [expected], 1e-12)
+    with torch.inference_mode():
+        assert_all_close([net(x)], [expected], 1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_tanh_in_inference_mode() -> None:
+    net = DenseNetwork(3, (5,), 2, "tanh")
+    x = normal(4, 3).float()
+    expected = net(x).detach()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        assert_all_close([compiled(x)], [expected], 1e-6)
+        # What was traced must not hold on to the sums of one batch.
+        traced = torch.jit.trace(net, torch.zeros(4, 3))
+        assert_all_close([net(x), traced(x)], [expected] * 2, 1e-6)
+        half = net.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert_all_close([half.float()], [expected], 0.05)
+
+
+def test_tanh_within_vmap_and_with_hooks() -> None:
+    net = DenseNetwork(3, (5,), 2, "tanh")
+    x, seen = normal(4, 3).float(), []
+    expected = net(x).detach()
+    net.activation.register_forward_hook(lambda *args: seen.append(args[-1]))
+    with torch.inference_mode():
+        assert_all_close([net(x)], [expected], 1e-6)
+        assert len(seen) == 1
+        net.activation._forward_hooks.clear()
+        assert_all_close([torch.func.vmap(net)(x)], [expected], 1e-6)
+        graph = torch.fx.symbolic_trace(net)
+        assert_all_close([graph(x)], [expected], 1e-6)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match=r"activation must be one of .*, got 'swish'"):
+        DenseNetwork(3, (5,), 2, "swish")
+    with pytest.raises(ValueError, match=r"cell must be one of 'rnn', .*, got 'x'"):
+        RecurrentNetwork(3, (5,), (), 2, cell="x", activation="tanh")
+    settings = {"cell": "gru", "activation": "tanh", "vocabulary_size": 9}
+    with pytest.raises(ValueError, match="needs an embedding_dim, got None"):
+        RecurrentNetwork(3, (5,), (), 2, **settings)
 
 
 def test_kinds_of_modules() -> None:

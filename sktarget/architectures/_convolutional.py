@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sktarget.architectures._dense import (
-    ACTIVATIONS,
     DenseNetwork,
     SeededDropout,
     allocate_,
     initialise_,
+    make_activation,
 )
 
 __all__ = ["ConvLayer", "ConvolutionalNetwork", "map_sizes"]
@@ -153,7 +153,7 @@ class ConvolutionalNetwork(nn.Module):
             if layer.pool > 1:
                 # Activations rise, so their maximum is that of the sums, for less work.
                 parts.append(nn.MaxPool2d(layer.pool))
-            parts.append(ACTIVATIONS[activation]())
+            parts.append(make_activation(activation))
             if dropout > 0 and number % 2 == 0:
                 parts.append(SeededDropout(dropout, generator))
             blocks.append(nn.Sequential(*parts))

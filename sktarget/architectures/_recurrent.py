@@ -93,11 +93,15 @@ class RecurrentNetwork(nn.Module):
         self.bidirectional = bidirectional
         self.embedding: nn.Embedding | None = None
         if vocabulary_size is not None:
-            assert embedding_dim is not None
+            if embedding_dim is None:
+                raise ValueError("vocabulary_size needs an embedding_dim, got None")
             self.embedding = _embedding(
                 vocabulary_size, embedding_dim, generator, dtype
             )
             n_inputs = embedding_dim
+        if cell not in CELLS:
+            known = ", ".join(map(repr, CELLS))
+            raise ValueError(f"cell must be one of {known}, got {cell!r}")
         options: dict[str, Any] = {"nonlinearity": activation} if cell == "rnn" else {}
         directions = 1 + bidirectional
         self.recurrent = nn.ModuleList()

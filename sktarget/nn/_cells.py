@@ -55,7 +55,6 @@ class Cell(ABC):
     n_inputs: int
     n_hidden: int
     bias: bool
-    n_blocks: ClassVar[int]
     kernel: ClassVar[Callable[..., States]]
 
     @abstractmethod
@@ -112,8 +111,6 @@ class Cell(ABC):
 class SimpleCell(Cell):
     """A cell of ``nn.RNN``: an activation of its one block of sums."""
 
-    n_blocks = 1
-
     @abstractmethod
     def activate_(self, sums: Tensor) -> Tensor:
         """Apply the activation in place."""
@@ -159,7 +156,6 @@ class ReluCell(SimpleCell):
 class LSTMCell(Cell):
     """The cell of ``nn.LSTM``."""
 
-    n_blocks = 4
     kernel = staticmethod(torch.lstm)
 
     def start(self, zeros: Tensor) -> Tensor | list[Tensor]:
@@ -180,7 +176,6 @@ class LSTMCell(Cell):
 class GRUCell(Cell):
     """The cell of ``nn.GRU``; its sums are r, z, u and v."""
 
-    n_blocks = 4
     kernel = staticmethod(torch.gru)
 
     def states(self, sums: Tensor) -> States:

@@ -110,9 +110,9 @@ class ConvOperator:
 
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
         kernel, bias = self.to_kernel(weights)
-        return self._convolve(rows, kernel, bias)
+        return self.convolve(rows, kernel, bias)
 
-    def _convolve(self, rows: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    def convolve(self, rows: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         w = self.window
         out: Tensor = torch.convolution(
             rows,
@@ -196,14 +196,10 @@ class TargetConv(TargetLayer):
         The layer to stand in for; its weights start the targets.
     name : str
         Path of the layer in the wrapped module.
-    lam : float
-        λ of the solve.
     """
 
-    def __init__(
-        self, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, name: str, lam: float
-    ) -> None:
-        super().__init__(name, lam)
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, name: str) -> None:
+        super().__init__(name, has_bias=layer.bias is not None)
         self._kind = type(layer)
         self._arguments: dict[str, Any] = {
             key: getattr(layer, key)
@@ -228,7 +224,7 @@ class TargetConv(TargetLayer):
             padding,
             tuple(layer.dilation),
         )
-        self._operator = ConvOperator(window, layer.groups, layer.bias is not None)
+        self._operator = ConvOperator(window, layer.groups, self.has_bias)
 
     @property
     def operator(self) -> ConvOperator:
@@ -238,8 +234,9 @@ class TargetConv(TargetLayer):
     def n_rows(self) -> int:
         return self.targets[:, 0].numel()
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the layer's sums, after padding that a convolution cannot do."""
+        inputs = input
         n_axes = len(self._operator.window.kernel) + 2
         if inputs.ndim != n_axes:
             raise ValueError(
@@ -271,13 +268,10 @@ class TargetConv(TargetLayer):
     def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         return self._operator.to_kernel(matrix)
 
-    def without_bias(self, matrix: Tensor) -> Tensor:
-        return matrix[..., int(self._operator.bias) :, :]
-
     def apply_weights(
         self, inputs: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
-        return self._operator._convolve(self._operator.rows(inputs), weight, bias)
+        return self._operator.convolve(self._operator.rows(inputs), weight, bias)
 
     def realise(self) -> nn.Module:
         layer = self._kind(**self._arguments, bias=self.bias is not None, device="meta")

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.nn._cells import SimpleCell
+from sktarget.nn._operators import head
 
 __all__ = ["run_steps"]
 
@@ -101,7 +102,7 @@ class _Steps(torch.autograd.Function):
         cell.activate_(steps[0])
         for before, now in pairwise(steps):
             n = min(len(before), len(now))
-            _head(now, n).addmm_(_head(before, n), weight)
+            head(now, n).addmm_(head(before, n), weight)
             cell.activate_(now)
         ctx.mark_dirty(sums)
         ctx.save_for_backward(sums, weight)
@@ -119,7 +120,7 @@ class _Steps(torch.autograd.Function):
         steps[0].mul_(gradients[0])
         for (after, now), gradient in zip(pairwise(steps), gradients[1:], strict=True):
             n = min(len(after), len(now))
-            _head(now, n).mul_(torch.addmm(_head(gradient, n), _head(after, n), back))
+            head(now, n).mul_(torch.addmm(head(gradient, n), head(after, n), back))
             if n < len(now):
                 now[n:].mul_(gradient[n:])
         earlier, later = (delta, h) if ctx.reverse else (h, delta)
@@ -131,10 +132,6 @@ def _in_order(rows: Tensor, sizes: list[int], reverse: bool) -> tuple[Tensor, ..
     """Split rows into steps, in the order of running."""
     steps = torch.split(rows, sizes)
     return steps[::-1] if reverse else steps
-
-
-def _head(rows: Tensor, n: int) -> Tensor:
-    return rows if n == len(rows) else rows[:n]
 
 
 def _followed(rows: Tensor, sizes: list[int]) -> Tensor:

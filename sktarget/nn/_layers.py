@@ -31,6 +31,11 @@ class TargetMap(nn.Module):
     ----------
     name : str
         Path of the map in the wrapped module, for messages.
+    has_bias : bool
+        Whether row 0 of its matrix W holds biases.
+
+    Attributes
+    ----------
     lam : float
         λ of the solve.
     """
@@ -39,10 +44,11 @@ class TargetMap(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, name: str, lam: float) -> None:
+    def __init__(self, name: str, has_bias: bool) -> None:
         super().__init__()
         self.name = name
-        self.lam = lam
+        self.has_bias = has_bias
+        self.lam = 0.0
         self.register_buffer("weight", None, persistent=False)
         self.register_buffer("bias", None, persistent=False)
         self.stage = Stage()
@@ -56,19 +62,19 @@ class TargetMap(nn.Module):
 
     @property
     def n_columns(self) -> int:
-        """The columns of the solve, as the present weights have them."""
+        """The columns of the solve without that of the ones, going by the weights."""
         return self.weight.numel() * self.n_rows // self.targets.numel()
 
     def without_bias(self, matrix: Tensor) -> Tensor:
         """Leave the row of biases out of the matrix W."""
-        raise NotImplementedError
+        return matrix[..., int(self.has_bias) :, :]
 
     def keep(self, matrix: Tensor) -> None:
         """Cache the weights to apply outside of passes."""
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Drop the cached factor: X̄ or λ has changed."""
+        """Drop the cached factor: X̄ has changed."""
         self._first = None
 
     def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
@@ -154,8 +160,8 @@ class TargetLayer(TargetMap, StandIn):
     ----------
     name : str
         Path of the layer in the wrapped module, for messages.
-    lam : float
-        λ of the solve.
+    has_bias : bool
+        Whether it has biases.
     """
 
     # -- what a kind of layer defines ------------------------------------------------
@@ -242,7 +248,7 @@ class TargetLayer(TargetMap, StandIn):
 
 
 _S = TypeVar("_S", bound=StandIn)
-_Make = Callable[[Any, str, float], StandIn]
+_Make = Callable[[Any, str], StandIn]
 _registry: dict[type[nn.Module], tuple[_Make, Callable[[Any], bool]]] = {}
 
 
@@ -262,7 +268,7 @@ def register(
     Returns
     -------
     callable
-        Class decorator; the class is called with (layer, name, lam).
+        Class decorator; the class is called with (layer, name).
     """
 
     def decorate(cls: type[_S]) -> type[_S]:
@@ -277,7 +283,7 @@ def is_registered(layer: nn.Module) -> bool:
     return type(layer) in _registry
 
 
-def target_layer_for(layer: nn.Module, name: str, lam: float) -> StandIn | None:
+def target_layer_for(layer: nn.Module, name: str) -> StandIn | None:
     """Make the target layer for an ordinary one, or None if its kind has none.
 
     Parameters
@@ -286,8 +292,6 @@ def target_layer_for(layer: nn.Module, name: str, lam: float) -> StandIn | None:
         The ordinary layer.
     name : str
         Its path in the wrapped module.
-    lam : float
-        λ of the solve.
 
     Returns
     -------
@@ -297,4 +301,4 @@ def target_layer_for(layer: nn.Module, name: str, lam: float) -> StandIn | None:
     make, accepts = _registry.get(type(layer), (None, None))
     if make is None or accepts is None or not accepts(layer):
         return None
-    return make(layer, name, lam)
+    return make(layer, name)

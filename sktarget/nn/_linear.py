@@ -26,18 +26,15 @@ class TargetLinear(TargetLayer):
         The layer to stand in for; its weights start the targets.
     name : str
         Path of the layer in the wrapped module.
-    lam : float
-        λ of the solve.
     """
 
-    def __init__(self, layer: nn.Linear, name: str, lam: float) -> None:
-        super().__init__(name, lam)
+    def __init__(self, layer: nn.Linear, name: str) -> None:
+        super().__init__(name, has_bias=layer.bias is not None)
         self.in_features = layer.in_features
         self.out_features = layer.out_features
         self.weight = layer.weight.detach().clone()
         self.bias = None if layer.bias is None else layer.bias.detach().clone()
-        self._has_bias = layer.bias is not None
-        self._operator = DenseOperator(self._has_bias)
+        self._operator = DenseOperator(self.has_bias)
 
     @property
     def operator(self) -> DenseOperator:
@@ -46,16 +43,13 @@ class TargetLinear(TargetLayer):
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
         super().take_targets(sums, phase)
         n_numbers = self.n_rows * self.in_features
-        if self._has_bias and self.in_features <= _NARROW and n_numbers <= _MANY:
+        if self.has_bias and self.in_features <= _NARROW and n_numbers <= _MANY:
             self._operator = NarrowOperator()
 
     def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self._has_bias:
+        if self.has_bias:
             return matrix[1:].T, matrix[0]
         return matrix.T, None
-
-    def without_bias(self, matrix: Tensor) -> Tensor:
-        return matrix[1:] if self._has_bias else matrix
 
     def apply_weights(
         self, inputs: Tensor, weight: Tensor, bias: Tensor | None

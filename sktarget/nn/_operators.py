@@ -16,10 +16,15 @@ from torch.nn import functional as F
 
 from sktarget.linalg import RidgeFactor, gramian, prefers_dual
 
-__all__ = ["DenseOperator", "DesignOperator", "NarrowOperator"]
+__all__ = ["DenseOperator", "DesignOperator", "NarrowOperator", "head"]
 
 # Where products of fewer columns take longer, if the left factor has more numbers.
 _FEW, _MANY = 16, 1 << 13
+
+
+def head(rows: Tensor, n: int) -> Tensor:
+    """Take the first n rows, without a call where these are all."""
+    return rows if n == rows.shape[0] else rows[:n]
 
 
 def _as_matrix(x: Tensor) -> Tensor:

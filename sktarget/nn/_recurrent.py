@@ -38,14 +38,12 @@ class TargetDirection(TargetMap):
         Whether it runs backwards in time.
     name : str
         Path in the wrapped module, for messages.
-    lam : float
-        λ of the solve.
     """
 
     def __init__(
-        self, cell: Cell, flat: Sequence[Tensor], reverse: bool, name: str, lam: float
+        self, cell: Cell, flat: Sequence[Tensor], reverse: bool, name: str
     ) -> None:
-        super().__init__(name, lam)
+        super().__init__(name, has_bias=cell.bias)
         self.cell = cell
         self.reverse = reverse
         self.keep(cell.to_matrix([part.detach() for part in flat]))
@@ -53,9 +51,6 @@ class TargetDirection(TargetMap):
     def keep(self, matrix: Tensor) -> None:
         """Cache W, the bias in its row 0."""
         self.weight = matrix
-
-    def without_bias(self, matrix: Tensor) -> Tensor:
-        return matrix[1:] if self.cell.bias else matrix
 
     def solve(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, States]:
         """Solve for W on X̄, the context estimated from the targets (Eq. 21).
@@ -114,11 +109,9 @@ class TargetRecurrent(StandIn):
         The module to stand in for; its weights start the targets.
     name : str
         Path of the module in the wrapped one.
-    lam : float
-        λ of the solves.
     """
 
-    def __init__(self, layer: nn.RNNBase, name: str, lam: float) -> None:
+    def __init__(self, layer: nn.RNNBase, name: str) -> None:
         super().__init__()
         self.batch_first, self.dropout = layer.batch_first, layer.dropout
         self.num_layers, self.bidirectional = layer.num_layers, layer.bidirectional
@@ -131,9 +124,7 @@ class TargetRecurrent(StandIn):
             part = f"l{level}_reverse" if backwards else f"l{level}"
             path = f"{name}.{part}" if name else part
             self._paths.append(path)
-            self.add_module(
-                part, TargetDirection(cell, flat, bool(backwards), path, lam)
-            )
+            self.add_module(part, TargetDirection(cell, flat, bool(backwards), path))
 
     @property
     def is_random(self) -> bool:  # type: ignore[override]

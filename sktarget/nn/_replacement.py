@@ -20,10 +20,10 @@ from sktarget.nn._layers import (
 
 __all__ = [
     "copy_with",
+    "inherit",
     "ordinary_weights",
     "replace_layer",
     "replace_layers",
-    "take_after",
 ]
 
 # Layers that have weights of their own by design, learnt by the ordinary gradient.
@@ -50,9 +50,7 @@ _HOOKS = (
 )
 
 
-def replace_layers(
-    module: nn.Module, lam: float
-) -> tuple[nn.Module, dict[str, StandIn]]:
+def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
     """Copy a module, with target layers in the place of registered ones.
 
     Returns the copy and the layers that stand in, by name.
@@ -66,19 +64,8 @@ def replace_layers(
         for parameter in child.parameters(recurse=False)
     )
     for name, child in list(module.named_modules()):
+        _refuse_without_weights(name, child)
         own = list(child.parameters(recurse=False))
-        if any(is_lazy(p) for p in own):
-            raise ValueError(
-                f"layer {name or 'itself'!r} ({type(child).__name__}) has no weights "
-                "yet: run the module once, on the fixed batch for one"
-            )
-        if is_registered(child) and _computes_weights(child):
-            raise ValueError(
-                f"a hook of layer {name or 'itself'!r} ({type(child).__name__}) "
-                "computes its weights, by pruning or normalising: make them "
-                "permanent first (torch.nn.utils.prune.remove, remove_weight_norm, "
-                "remove_spectral_norm), or use torch.nn.utils.parametrizations"
-            )
         if not own or not any(p.requires_grad for p in own):
             continue
         layer, reason = None, "which no target layer can stand in for"
@@ -87,9 +74,9 @@ def replace_layers(
         elif not all(p.requires_grad for p in own):
             reason = "frozen in part"
         else:
-            layer = target_layer_for(child, name, lam)
+            layer = target_layer_for(child, name)
         if layer is not None:
-            take_after(layer, child)
+            inherit(layer, child)
             layers[name] = substitutes[child] = layer
         elif max(p.ndim for p in own) > 1 and not isinstance(child, _KEEPS_ITS_WEIGHTS):
             kept.append(
@@ -104,13 +91,29 @@ def replace_layers(
     return copy_with(module, substitutes), layers
 
 
+def _refuse_without_weights(name: str, layer: nn.Module) -> None:
+    """Refuse a layer that has no weights yet, or none of its own."""
+    if any(is_lazy(p) for p in layer.parameters(recurse=False)):
+        raise ValueError(
+            f"layer {name or 'itself'!r} ({type(layer).__name__}) has no weights "
+            "yet: run the module once, on the fixed batch for one"
+        )
+    if is_registered(layer) and _computes_weights(layer):
+        raise ValueError(
+            f"a hook of layer {name or 'itself'!r} ({type(layer).__name__}) "
+            "computes its weights, by pruning or normalising: make them "
+            "permanent first (torch.nn.utils.prune.remove, remove_weight_norm, "
+            "remove_spectral_norm), or use torch.nn.utils.parametrizations"
+        )
+
+
 def _computes_weights(layer: nn.Module) -> bool:
     """Tell whether hooks such as those of pruning make a weight of other numbers."""
     return any(name.endswith(("_orig", "_g")) for name in layer._parameters)
 
 
-def take_after(new: nn.Module, old: nn.Module) -> None:
-    """Let a layer take over hooks, and the attributes that describe its likes.
+def inherit(new: nn.Module, old: nn.Module) -> None:
+    """Let a layer inherit hooks, and the attributes that describe layers of its kind.
 
     Parameters
     ----------

@@ -15,17 +15,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sktarget.linalg import RidgeFactor, SolvePlan, factorise, plan_solve
-from sktarget.nn._operators import DesignOperator
+from sktarget.nn._operators import DesignOperator, head
 
 __all__ = ["Solution", "factorise_design", "solve_and_apply", "solve_only"]
 
 
 # Small networks live by the number of calls, each of a microsecond or two whether or
 # not it does anything.  So what would change nothing is not called.
-def _head(rows: Tensor, n: int) -> Tensor:
-    return rows if n == rows.shape[0] else rows[:n]
-
-
 def _in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.dtype == dtype else x.to(dtype)
 
@@ -116,6 +112,32 @@ def _pull_back(
     return operator.apply(rows, y), y
 
 
+def _gradient_of_inputs(
+    operator: DesignOperator,
+    saved: tuple[Tensor, Tensor, Tensor],
+    d_sums: Tensor | None,
+    d_targets: Tensor,
+    right: Tensor,
+    optimistic: bool,
+) -> Tensor:
+    """Return ∂L/∂A: dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ."""
+    rows, weights, left = saved
+    n = left.shape[0]
+    # The rows of X̄ and of X into one tensor, without copying either.
+    d_inputs = operator.empty_inputs(rows)
+    fixed, on_fixed = head(rows, n), head(d_inputs, n)
+    if d_sums is None or optimistic:
+        operator.adjoint(d_targets, -weights, fixed, out=on_fixed)
+    else:
+        operator.adjoint(head(d_sums, n) - d_targets, weights, fixed, out=on_fixed)
+    operator.adjoint(left, right, fixed, out=on_fixed, add=True)
+    if d_sums is None:
+        d_inputs[n:] = 0
+    elif rows.shape[0] > n:
+        operator.adjoint(d_sums[n:], weights, rows[n:], out=d_inputs[n:])
+    return d_inputs
+
+
 class _SolveAndApply(torch.autograd.Function):
     """Forward: W from (A, T) on the rows of X̄; S = AW on all rows.
 
@@ -135,16 +157,16 @@ class _SolveAndApply(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         rows = operator.rows(inputs)
         n = targets.shape[0] * (rows.shape[0] // inputs.shape[0])
-        solution = solution_of(_head(rows, n))
+        solution = solution_of(head(rows, n))
         rows = _in_dtype(rows, solution.plan.work_dtype)
-        fixed = _head(rows, n)
+        fixed = head(rows, n)
         t = operator.sums(_in_dtype(targets, rows.dtype))
         weights, left = _find_weights(operator, solution, fixed, t)
         sums = operator.apply(rows, weights)
         # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing
         # is ever divided by λ.
         if not solution.dual:
-            left = t - _head(sums, n)
+            left = t - head(sums, n)
         if optimistic:
             sums[:n] = t
         ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
@@ -158,11 +180,11 @@ class _SolveAndApply(torch.autograd.Function):
     def backward(
         ctx: Any, d_sums: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        rows, weights, left = ctx.saved_tensors
+        rows, weights, left = saved = ctx.saved_tensors
         operator, solution = ctx.operator, ctx.solution
         in_shape, target_shape, dtype = ctx.shapes
         n, n_rows = left.shape[0], rows.shape[0]
-        fixed = _head(rows, n)
+        fixed = head(rows, n)
         if d_sums is not None:
             d_sums = _in_dtype(operator.sums(d_sums), rows.dtype)
 
@@ -181,22 +203,12 @@ class _SolveAndApply(torch.autograd.Function):
 
         d_inputs = None
         if ctx.needs_input_grad[0]:
-            # The rows of X̄ and of X into one tensor, without copying either.
-            d_inputs = operator.empty_inputs(rows)
-            on_fixed = _head(d_inputs, n)
-            if d_sums is None or ctx.optimistic:
-                operator.adjoint(d_targets, -weights, fixed, out=on_fixed)
-            else:
-                through = _head(d_sums, n) - d_targets
-                operator.adjoint(through, weights, fixed, out=on_fixed)
-            operator.adjoint(left, right, fixed, out=on_fixed, add=True)
-            if d_sums is None:
-                d_inputs[n:] = 0
-            elif n_rows > n:
-                operator.adjoint(d_sums[n:], weights, rows[n:], out=d_inputs[n:])
+            d_inputs = _gradient_of_inputs(
+                operator, saved, d_sums, d_targets, right, ctx.optimistic
+            )
             d_inputs = _in_dtype(_in_shape(d_inputs, in_shape), dtype)
         if ctx.optimistic and d_sums is not None:
-            d_targets = d_targets + _head(d_sums, n)
+            d_targets = d_targets + head(d_sums, n)
         d_targets = _in_dtype(_in_shape(d_targets, target_shape), dtype)
         return d_inputs, d_targets, None, None, None
 
@@ -275,7 +287,8 @@ def solve_and_apply(
     sums, weights = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
         inputs, targets, operator, solution_of, optimistic
     )
-    # A view made within the node could not be changed in place, as nn.ReLU may do.
+    # A view made within the node could not be changed in place, as
+    # nn.ReLU(inplace=True) does.
     return _in_shape(sums, (inputs.shape[0], *targets.shape[1:])), weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._replacement import (
     copy_with,
+    inherit,
     replace_layer,
     replace_layers,
-    take_after,
 )
 
 __all__ = ["TargetSpace"]
@@ -99,6 +100,10 @@ class TargetSpace(nn.Module):
     solved.  They are refreshed by :meth:`eval` and by the first evaluation after the
     targets have moved.
 
+    X̄ and the batch share one pass where they are the same tensor, unless something is
+    drawn at random in it.  What draws is known to be ``nn.Dropout`` and its kin, and
+    the dropout of recurrent modules: write ``nn.Dropout(p)``, not ``F.dropout``.
+
     ``torch.nn.utils.parametrize`` cannot express this: there a weight is a function
     of parameters alone, here it depends on the layers that ran before it.
 
@@ -145,8 +150,6 @@ class TargetSpace(nn.Module):
     ) -> None:
         super().__init__()
         _read_lam(lam)
-        if untangling not in ("scu", "ocu"):
-            raise ValueError(f"untangling must be 'scu' or 'ocu', got {untangling!r}")
         if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
             raise ValueError("fixed_batch must be a tensor of at least two axes")
         if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
@@ -154,10 +157,10 @@ class TargetSpace(nn.Module):
                 "fixed_batch must be floating point and have at least one row, got "
                 f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
             )
-        keep_freed_memory()
         self.untangling = untangling
+        keep_freed_memory()
         self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = replace_layers(module, 0.0)
+        self.module, self._layers = replace_layers(module)
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
@@ -192,6 +195,17 @@ class TargetSpace(nn.Module):
         own = lams.expand(len(self._maps)).tolist()
         for layer, value in zip(self._maps.values(), own, strict=True):
             layer.lam = value
+
+    @property
+    def untangling(self) -> str:
+        """``"scu"`` or ``"ocu"``; it may be changed."""
+        return self._untangling
+
+    @untangling.setter
+    def untangling(self, untangling: str) -> None:
+        if untangling not in ("scu", "ocu"):
+            raise ValueError(f"untangling must be 'scu' or 'ocu', got {untangling!r}")
+        self._untangling = untangling
 
     # -- targets ---------------------------------------------------------------------
 
@@ -266,7 +280,14 @@ class TargetSpace(nn.Module):
         -------
         TargetSpace
             The network itself.
+
+        Raises
+        ------
+        ValueError
+            If `scale` is not a positive number.
         """
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale must be positive and finite, got {scale!r}")
         self._renew_cache_keys()
         for layer in self._maps.values():
             _initialisation.truncated_normal_(layer.targets, scale, generator)
@@ -494,7 +515,7 @@ class TargetSpace(nn.Module):
         with torch.inference_mode(False):  # The module may be trained further.
             for layer in self._layers.values():
                 ordinary[layer] = layer.realise()
-                take_after(ordinary[layer], layer)
+                inherit(ordinary[layer], layer)
             return copy_with(self.module, ordinary).eval()
 
     def average_weights(self, n_draws: int = 20) -> None:

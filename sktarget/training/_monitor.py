@@ -13,8 +13,9 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from sktarget.linalg import FactorisationError
+from sktarget.nn import TargetSpace
 
-__all__ = ["DivergenceError", "Monitor", "Stopper", "TrainingLog"]
+__all__ = ["DivergenceError", "Monitor", "StopTraining", "Stopper", "TrainingLog"]
 
 
 class StopTraining(KeyboardInterrupt):
@@ -83,8 +84,15 @@ class _Snapshot:
 
 
 def _state(module: torch.nn.Module) -> list[Tensor]:
-    # Running statistics belong to the state; X̄ and cached weights follow from the rest.
-    buffers = [b for b in module.buffers() if b.ndim <= 1]
+    # Running statistics belong to the state; cached weights, which are not persistent,
+    # follow from the rest, and X̄ stays as it is.
+    buffers = [
+        buffer
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+        if name not in part._non_persistent_buffers_set
+        and not isinstance(part, TargetSpace)
+    ]
     return [*module.parameters(), *buffers]
 
 

@@ -201,6 +201,20 @@ def test_unbatched_maps_are_refused() -> None:
         TargetSpace(nn.Sequential(nn.Conv2d(3, 2, 3)), torch.rand(3, 8, 8))
 
 
+def test_maps_may_be_given_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.conv(input=x)
+            return out
+
+    x = torch.randn(5, 1, 6, 6)
+    assert TargetSpace(Named(), x)(x).shape == (5, 2, 4, 4)
+
+
 @pytest.mark.parametrize(
     ("layer", "extents", "match"),
     [

@@ -36,6 +36,12 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_scale_must_be_positive(scale: float) -> None:
+    with pytest.raises(ValueError, match=f"positive and finite, got {scale}"):
+        TargetSpace(nn.Linear(3, 2), torch.zeros(5, 3)).reset_targets(scale)
+
+
 def test_drawn_targets_are_truncated_normal() -> None:
     module = nn.Linear(3, 200).double()
     net = TargetSpace(module, normal(100, 3)).reset_targets(

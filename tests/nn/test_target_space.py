@@ -260,6 +260,8 @@ def test_bad_fixed_batch(fixed: Any, message: str) -> None:
 
 def test_bad_untangling() -> None:
     with pytest.raises(ValueError, match="untangling must be 'scu' or 'ocu', got 'x'"):
+        TargetSpace(nn.Linear(2, 1), torch.zeros(4, 2)).untangling = "x"
+    with pytest.raises(ValueError, match="untangling must be 'scu' or 'ocu', got 'x'"):
         TargetSpace(perceptron(), normal(4, 3), untangling="x")
 
 

@@ -22,6 +22,7 @@ from sktarget.training import (
     TrainingSettings,
     train,
 )
+from sktarget.training._monitor import _Snapshot
 from tests.helpers import assert_all_close, normal, perceptron, seeded
 
 ROWS = 20
@@ -230,6 +231,25 @@ def test_runs_know_whether_they_were_left_to_themselves(
 ) -> None:
     course = Course(losses, max_iter=len(losses))
     assert course.ending.is_natural == is_natural
+
+
+def test_the_best_state_has_persistent_buffers_of_any_shape() -> None:
+    module = nn.BatchNorm1d(2)
+    module.register_buffer("seen", torch.zeros(1, 1))
+    module.register_buffer("cache", torch.zeros(3), persistent=False)
+    kept = _Snapshot.of(module)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor += 1
+    kept.restore(module)
+    assert module.running_mean.sum() == module.seen == module.bias.sum() == 0
+    assert module.cache.sum() == 3
+
+
+def test_the_best_state_leaves_the_fixed_batch_out() -> None:
+    net = TargetSpace(nn.Linear(2, 1), torch.zeros(4, 2))
+    shapes = [t.shape for t in _Snapshot.of(net).tensors]
+    assert shapes == [p.shape for p in net.parameters()]
 
 
 class Ends(Callback):  # type: ignore[misc]
