@@ -138,16 +138,15 @@ class BaseTargetSpace(TrainingCourse):
         self.callbacks = callbacks
         self.checkpoint = checkpoint
 
-    def _check_parameters(self, incremental: bool) -> None:
-        super()._check_parameters(incremental)
-        self._incremental = incremental
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
         hidden_sizes(self.hidden_layer_sizes)
         if self.batch_norm and self.parameterization == "targets":
             raise ValueError(
                 "batch_norm=True goes with parameterization='weights' only: targets "
                 "fix the statistics that it normalises"
             )
-        if incremental and self.solver == "lbfgs":
+        if self._incremental and self.solver == "lbfgs":
             raise ValueError(
                 "partial_fit needs mini-batches, which solver='lbfgs' does not take: "
                 "use solver='adam' or solver='sgd'"

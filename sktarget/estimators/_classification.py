@@ -103,14 +103,12 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             )
         if kind != "multilabel-indicator":
             y = column_or_1d(y, warn=True)
-        weight = self._row_weights(X, y, sample_weight, classes)
+        weight = self._row_weights(X, y, sample_weight)
         if kind == "multilabel-indicator":
             return self._multilabel_rows(X, y, weight, first)
         return self._class_rows(X, y, weight, first, classes)
 
-    def _row_weights(
-        self, X: Array, y: Array, sample_weight: Any, classes: Any
-    ) -> Array | None:
+    def _row_weights(self, X: Array, y: Array, sample_weight: Any) -> Array | None:
         if sample_weight is None and self.class_weight is None:
             return None
         weight: Array = _check_sample_weight(
@@ -134,7 +132,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
                 f"y has {y.shape[1]} labels, but the estimator was fitted with "
                 f"{self.n_outputs_} {kind}: set warm_start=False or clone the estimator"
             )
-        rows = _non_empty(TrainingRows(X, y, weight))
+        rows = TrainingRows(X, y, weight)
         rows.y = rows.y.astype(rows.dtype)
         return rows
 
@@ -151,7 +149,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
                 "clone the estimator"
             )
         self._learn_classes(present, first, classes)
-        rows = _non_empty(TrainingRows(X, y, weight))
+        rows = TrainingRows(X, y, weight)
         rows.classes = rows.y = self._encode(rows.y)
         return rows
 
@@ -236,9 +234,3 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _non_empty(rows: TrainingRows) -> TrainingRows:
-    if len(rows) == 0:
-        raise ValueError("sample_weight is zero for every row")
-    return rows

@@ -41,8 +41,6 @@ class TrainingCourse(NetworkEstimator):
     epsilon: float
     max_fun: int
 
-    # Whether rows come a batch at a time, from calls of partial_fit.
-    _incremental = False
     # The shape of an image, if X holds images.
     _images: tuple[int, int, int] | None = None
     # Whether X is a table, unless it holds images.
@@ -100,8 +98,8 @@ class TrainingCourse(NetworkEstimator):
             )
         return batch_size
 
-    def _epochs(self, n_samples: int, incremental: bool) -> int:
-        if incremental:
+    def _epochs(self, n_samples: int) -> int:
+        if self._incremental:
             return 1
         if not self._tuned or self._schedule() != "annealed":
             return self.max_iter
@@ -132,7 +130,7 @@ class TrainingCourse(NetworkEstimator):
         )
 
     def _learns_held_out(self, rows: TrainingRows) -> bool:
-        # Who asks for early stopping may want rows that the network has not seen.
+        # Users who ask for early stopping may want rows that the network has not seen.
         automatic = self.early_stopping == "auto"
         return automatic and self._takes_all(rows) and self._schedule() == "annealed"
 
@@ -140,7 +138,7 @@ class TrainingCourse(NetworkEstimator):
         automatic = self.early_stopping == "auto"
         return QUADRATIC_ERRORS[self._loss] if automatic else None
 
-    def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
+    def _settings(self, n_samples: int) -> TrainingSettings:
         rate = self.learning_rate_init
         if rate == "auto":
             rate = self._auto_rate()
@@ -148,10 +146,10 @@ class TrainingCourse(NetworkEstimator):
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
             described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
-        epochs = self._epochs(n_samples, incremental)
+        epochs = self._epochs(n_samples)
         name, unit = self._output_scale
         rates = {}
-        if unit != 1 and self.solver != "lbfgs":  # which finds its steps itself
+        if unit != 1 and self.solver != "lbfgs":  # L-BFGS finds its own step size
             rates[name] = float(rate) * unit ** (2 if self.solver == "sgd" else 1)
         return TrainingSettings(
             solver=self.solver,
@@ -177,8 +175,7 @@ class TrainingCourse(NetworkEstimator):
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X"
             + (" and y" if self._loss == "squared_error" else ""),
-            incremental=incremental,
-            # A course that is meant to be shorter ends as planned.
-            warns_at_end=epochs == self.max_iter,
+            # A single step, and a course meant to be shorter, end as planned.
+            warns_at_end=epochs == self.max_iter and not self._incremental,
             callbacks=tuple(self.callbacks or ()),
         )

@@ -117,6 +117,8 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
     # What only some kinds have: networks of the user's own, X̄ of all rows.
     module: Any = None
     _fixed_batch_is_all = False
+    # Whether rows come a batch at a time, from calls of partial_fit.
+    _incremental = False
     # How a mini-batch is learnt from.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
@@ -137,7 +139,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         """Make the network to train out of the fitted ordinary module."""
 
     @abstractmethod
-    def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
+    def _settings(self, n_samples: int) -> TrainingSettings:
         """Turn the parameters into settings of the training loop."""
 
     @abstractmethod
@@ -171,7 +173,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
 
     # -- what a kind of estimator may define in another way --------------------------
 
-    def _check_parameters(self, incremental: bool) -> None:
+    def _check_parameters(self) -> None:
         """Check what the constraints on single parameters cannot."""
         for callback in self.callbacks or ():
             part = callback[1] if isinstance(callback, tuple) else callback
@@ -180,7 +182,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
                     "callbacks must be instances of skorch.callbacks.Callback, or "
                     f"pairs of a name and one, got {callback!r}"
                 )
-        if incremental and self.early_stopping is True:
+        if self._incremental and self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True")
 
     def _build(
@@ -254,7 +256,8 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         classes: Any = None,
     ) -> Self:
         resumes = hasattr(self, "_module_state") and (incremental or self.warm_start)
-        self._check_parameters(incremental)
+        self._incremental = incremental
+        self._check_parameters()
         device = resolve_device(self.device)
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
         random = check_random_state(self.random_state)
@@ -296,7 +299,6 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
                 log,
                 generator,
                 checkpoint,
-                incremental=incremental,
                 finish=finish,
                 task={"X": X, "y": y, "metadata": {"sample_weight": sample_weight}},
             )
@@ -332,15 +334,15 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         generator: torch.Generator,
         checkpoint: Checkpoint | None,
         *,
-        incremental: bool,
         finish: Callable[[nn.Module, TrainingLog, TrainingSettings], nn.Module] | None,
         task: dict[str, Any],
     ) -> None:
         already = len(log.loss_curve)
+        incremental = self._incremental
         goes_on = incremental or self.warm_start
         if not incremental:
             log.no_improvement = 0
-        settings = self._settings(len(data), incremental)
+        settings = self._settings(len(data))
         if finish is not None:
             settings = reserve(settings)
 

@@ -141,7 +141,7 @@ class FittedNetwork(BaseEstimator, ABC):
     def _sums(self, X: Any) -> Array:
         """Give the outputs of the network, (n, n_outputs), before any softmax."""
         check_is_fitted(self, "n_iter_")
-        return self._run(self._check_features(X))
+        return self._run(self._validate(X, reset=False))
 
     def _run(self, X: Array) -> Array:
         """Run the fitted network on validated inputs."""
@@ -160,11 +160,6 @@ class FittedNetwork(BaseEstimator, ABC):
                 "learning_rate_init"
             )
         return stacked
-
-    def _check_features(self, X: Any) -> Array:
-        """Validate the inputs of ``predict``."""
-        checked: Array = self._validate(X, reset=False)
-        return checked
 
 
 def _key(name: str, kind: str) -> str:

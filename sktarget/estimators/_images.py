@@ -12,7 +12,6 @@ from sktarget.architectures import ConvLayer, map_sizes
 
 __all__ = [
     "as_rows",
-    "n_axes",
     "parse_conv_layers",
     "parse_image_shape",
     "shape_of_images",

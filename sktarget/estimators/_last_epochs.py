@@ -82,7 +82,7 @@ def learn_all(
         network,
         data,
         None,
-        estimator._settings(len(data), False).for_last(epochs),
+        estimator._settings(len(data)).for_last(epochs),
         loss=estimator._loss_function(),
         score=estimator._score_sums,
         log=last,

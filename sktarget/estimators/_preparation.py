@@ -1,4 +1,4 @@
-"""Steps between validated data and training: X̄, validation rows, settings."""
+"""Steps between validated data and training: rows, their weights, X̄, widths."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ class TrainingRows:
     def __post_init__(self) -> None:
         if self.weight is not None and (self.weight == 0).any():
             self._take(np.flatnonzero(self.weight))
+            if len(self) == 0:
+                raise ValueError("sample_weight is zero for every row")
 
     def _take(self, index: Array) -> None:
         self.X, self.y = self.X[index], self.y[index]

@@ -108,8 +108,6 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
                 f"y has {rows.y.shape[1]} outputs, but the estimator was fitted with "
                 f"{self.n_outputs_}"
             )
-        if len(rows) == 0:
-            raise ValueError("sample_weight is zero for every row")
         return rows
 
     def _decode(self, sums: Array) -> Array:

@@ -291,8 +291,8 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         self.fixed_sequence_length = fixed_sequence_length
         self.class_weight = class_weight
 
-    def _check_parameters(self, incremental: bool) -> None:
-        super()._check_parameters(incremental)
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
         if self.cell == "rnn" and self._activation() not in ("tanh", "relu"):
             raise ValueError(
                 f"activation={self.activation!r} is none that cell='rnn' can have: use "

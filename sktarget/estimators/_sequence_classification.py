@@ -114,8 +114,8 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def _check_parameters(self, incremental: bool) -> None:
-        super()._check_parameters(incremental)
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
         sizes = hidden_sizes(self.recurrent_layer_sizes, "recurrent_layer_sizes")
         if not sizes:
             raise ValueError(

@@ -101,14 +101,15 @@ class PropagationEstimator(NetworkEstimator):
     def _propagation_settings(
         self,
         n_samples: int,
-        incremental: bool,
         describe: list[str],
         rates: dict[str, float] | None = None,
     ) -> TrainingSettings:
         """Make settings; `describe` names what may be at fault when training fails."""
         rate = self.learning_rate_init
         if rate == "auto":
-            full_batch = n_samples <= self._batch_rows(n_samples) and not incremental
+            full_batch = (
+                n_samples <= self._batch_rows(n_samples) and not self._incremental
+            )
             rate = 0.01 if full_batch else _AUTO_RATES[self.solver]
         named = {"learning_rate_init": rate}
         named |= {name: getattr(self, name) for name in describe}
@@ -118,13 +119,13 @@ class PropagationEstimator(NetworkEstimator):
             momentum=self.momentum,
             batch_size=self._batch_rows(n_samples),
             shuffle=bool(self.shuffle),
-            max_iter=1 if incremental else self.max_iter,
+            max_iter=1 if self._incremental else self.max_iter,
             tol=self.tol,
             n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),
             describe=", ".join(f"{k}={value:g}" for k, value in named.items()),
             remedy=self._remedy,
-            incremental=incremental,
+            warns_at_end=not self._incremental,
             callbacks=tuple(self.callbacks or ()),
             rates=rates or {},
         )

@@ -113,8 +113,8 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
             noise_decay=self.noise_decay,
         )
 
-    def _check_parameters(self, incremental: bool) -> None:
-        super()._check_parameters(incremental)
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
         n_hidden = len(hidden_sizes(self.hidden_layer_sizes))
         if self.top_target == "penultimate":
             self._warn_of_one_layer(n_hidden)
@@ -177,10 +177,9 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
             seed=seed,
         )
 
-    def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
+    def _settings(self, n_samples: int) -> TrainingSettings:
         return self._propagation_settings(
             n_samples,
-            incremental,
             describe=["feedback_learning_rate_init", "target_lr"],
             rates={"feedback.*": float(self.feedback_learning_rate_init)},
         )

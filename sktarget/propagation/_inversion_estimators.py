@@ -90,9 +90,9 @@ class InversionEstimator(PropagationEstimator):
             activation=self.activation,
         )
 
-    def _settings(self, n_samples: int, incremental: bool) -> TrainingSettings:
+    def _settings(self, n_samples: int) -> TrainingSettings:
         return self._propagation_settings(
-            n_samples, incremental, describe=["target_lr", "ridge", "clip"]
+            n_samples, describe=["target_lr", "ridge", "clip"]
         )
 
     def _fitted_attributes(
@@ -239,8 +239,8 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
         self.callbacks = callbacks
         self.checkpoint = checkpoint
 
-    def _check_parameters(self, incremental: bool) -> None:
-        super()._check_parameters(incremental)
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
         self._warn_of_one_layer(len(hidden_sizes(self.hidden_layer_sizes)))
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:

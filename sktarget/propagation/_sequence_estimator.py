@@ -188,8 +188,8 @@ class RegularizedInversionSequenceClassifier(
         self.callbacks = callbacks
         self.checkpoint = checkpoint
 
-    def _check_parameters(self, incremental: bool) -> None:
-        super()._check_parameters(incremental)
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
         sizes = hidden_sizes(self.recurrent_layer_sizes, "recurrent_layer_sizes")
         if len(sizes) > 1:
             raise ValueError(

@@ -32,7 +32,7 @@ __all__ = ["Checkpoint"]
 
 _KIND = "checkpoint"
 _FILE = "checkpoint.npz"  # within a folder
-# What is described by numbers that tell nobody anything.
+# Known by a digest alone: a message cannot show what changed in them.
 _DIGESTS = {"training set", "state before fit"}
 
 

@@ -54,14 +54,13 @@ class TrainingSettings:
         The user's skorch callbacks.
     describe : str
         The settings to name when training diverges.
-    incremental : bool
-        Whether this is one step of many.
     warns_at_end : bool
         Whether `max_iter` epochs without convergence are worth a warning.
     remedy : str
         What to do when training diverges.
     unit : float
-        Of the outputs of a regression; the loss is reported as it is.
+        Scale of the outputs of a regression.  Gradients are computed in this unit; the
+        loss reported is not rescaled.
     origin : Tensor of shape (n_outputs,), optional
         What the network's outputs are measured from: they are y less this.
     rates : mapping of str to float
@@ -88,7 +87,6 @@ class TrainingSettings:
     alpha: float = 0.0
     max_fun: int = 15000
     reserved: int = 0
-    incremental: bool = False
     warns_at_end: bool = True
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
@@ -143,7 +141,7 @@ class TrainingSettings:
             "alpha": self.alpha,
             "batch_size": self.batch_size,
             "max_epochs": self.epochs,
-            "device": None,  # The network is where it is to be.
+            "device": None,  # skorch must not move the network.
             "verbose": 0,
             "optimizer": kind,
             "optimizer__param_groups": [

@@ -234,7 +234,7 @@ def _warn_of_the_end(
             "kept.",
             stacklevel=3,
         )
-    elif reason == "max_iter" and settings.warns_at_end and not settings.incremental:
+    elif reason == "max_iter" and settings.warns_at_end:
         warnings.warn(
             f"Maximum iterations ({settings.max_iter}) reached and the optimization "
             "hasn't converged yet.",

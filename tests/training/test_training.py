@@ -139,7 +139,7 @@ def test_training_ends_without_progress(
 def test_reaching_max_iter_warns() -> None:
     with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(3\) reached"):
         assert len(Course([3, 2, 1], max_iter=3).log.loss_curve) == 3
-    incremental = Course([3], max_iter=1, incremental=True)  # Warnings are errors.
+    incremental = Course([3], max_iter=1, warns_at_end=False)  # Warnings are errors.
     assert incremental.log.loss_curve == [3]
 
 
