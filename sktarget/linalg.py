@@ -27,6 +27,7 @@ __all__ = [
     "FactorisationError",
     "RidgeFactor",
     "SolvePlan",
+    "at_least_float32",
     "factorise",
     "gramian",
     "plan_solve",
@@ -93,7 +94,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     lam : float
         λ ≥ 0.
     dtype : torch.dtype
-        Arithmetic of the inputs, ``torch.float32`` or ``torch.float64``.
+        Arithmetic of the inputs.
 
     Returns
     -------
@@ -123,9 +124,30 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     eps = torch.finfo(dtype).eps
     return SolvePlan(
         ridge=max(lam, floor * tau, torch.finfo(dtype).tiny),
-        gram_dtype=dtype if lam >= 8 * eps * tau else torch.float64,
+        gram_dtype=at_least_float32(dtype) if lam >= 8 * eps * tau else torch.float64,
         work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
     )
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Give the arithmetic to factorise in for inputs of a dtype: LAPACK has no half.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        A floating dtype.
+
+    Returns
+    -------
+    torch.dtype
+        The same, or float32 for a narrower one.
+
+    Examples
+    --------
+    >>> at_least_float32(torch.bfloat16)
+    torch.float32
+    """
+    return torch.promote_types(dtype, torch.float32)
 
 
 def prefers_dual(n_rows: int, n_columns: int) -> bool:

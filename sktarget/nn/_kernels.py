@@ -50,7 +50,9 @@ def run_kernel(
     pairs = zip(cells, matrices, strict=True)
     flat = [w for own, matrix in pairs for w in own.from_matrix(matrix)]
     n_layers = n_states // (1 + bidirectional)
-    options = cell.bias, n_layers, dropout, dropout > 0, bidirectional
+    # Without dropout it makes no difference, but cuDNN's way back wants it to be so.
+    training = dropout > 0 or torch.is_grad_enabled()
+    options = cell.bias, n_layers, dropout, training, bidirectional
     if not isinstance(inputs, PackedSequence):
         parts = []
         for rows in torch.split(inputs, cell.rows_at_a_time(inputs)):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError, SolvePlan
 from sktarget.nn._operators import DesignOperator
-from sktarget.nn._pass import Pass, Phase, Stage
+from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._right_inverse import right_inverse
 from sktarget.nn._solve import Solution, factorise_design, solve_and_apply
+from sktarget.nn._stacking import starts_as
 
 __all__ = [
     "StandIn",
@@ -91,6 +92,11 @@ class TargetMap(nn.Module):
         else:
             with torch.no_grad():
                 self.targets.copy_(sums)
+
+    def compare(self, sums: Tensor) -> None:
+        """See to it that the first sums are those that were taken as targets."""
+        if not starts_as(sums, self.targets):
+            raise NotOneBatch
 
     def explained(self, error: FactorisationError) -> FactorisationError:
         """Say which map it was where a factorisation failed, and what to do."""
@@ -192,17 +198,21 @@ class TargetLayer(TargetMap, StandIn):
         inputs, current = input, self.stage.current
         if torch.is_autocast_enabled(inputs.device.type):
             with torch.autocast(inputs.device.type, enabled=False):
-                return self.forward(inputs.to(self.weight.dtype))
+                # Not a subclass's, which has done its part already.
+                return TargetLayer.forward(self, inputs.to(self.weight.dtype))
         if current is None:
             self.refuse_to_learn_nothing()
             return self.apply_weights(inputs, self.weight, self.bias)
         current.enter(self.name)
         if current.phase is Phase.RECORD:
             return self._record(inputs, current)
+        if current.phase is Phase.COMPARE:
+            sums = self.apply_weights(inputs, self.weight, self.bias)
+            self.compare(sums)
+            return sums
         if current.phase is Phase.APPLY:
-            return self.apply_weights(
-                inputs, *self.from_matrix(current.weights[self.name])
-            )
+            matrix = current.weights_of(self.name)
+            return self.apply_weights(inputs, *self.from_matrix(matrix))
         try:
             sums, matrix = solve_and_apply(
                 inputs,

@@ -22,6 +22,7 @@ class Phase(Enum):
     PROJECT = "solve, and take the sums met as the new targets"
     SOLVE = "solve on the first rows, apply to all"
     APPLY = "apply the weights that this very pass solved before"
+    COMPARE = "apply the own weights, and compare the sums on X̄ with the targets"
 
 
 @dataclass
@@ -56,6 +57,17 @@ class Pass:
         counts = isinstance(self.inputs, Tensor) and not self.inputs.is_inference()
         self._version = self.inputs._version if counts else None
 
+    def weights_of(self, name: str) -> Tensor:
+        """Give the weights that a layer has solved for; an error if it has not."""
+        if name not in self.weights:
+            raise RuntimeError(
+                f"layer {name!r} runs on the batch, but has not run on the fixed batch "
+                "in this pass, and so has no weights: in training a module must take "
+                "the same layers for both. Freeze the layer (requires_grad=False) if "
+                "it is to be left out at times"
+            )
+        return self.weights[name]
+
     def enter(self, name: str) -> None:
         """Note that a layer runs; a second time in one pass is an error."""
         if name in self.order:
@@ -64,6 +76,10 @@ class Pass:
                 "serve two places of the cascade. Give each place a layer of its own."
             )
         self.order.append(name)
+
+    def has_changed_inputs(self) -> bool:
+        """Tell whether the module has worked in place on what it was called with."""
+        return self._version is not None and self.inputs._version != self._version
 
     def is_unchanged(self, inputs: Tensor) -> bool:
         """Tell whether a layer's inputs are the module's own, maybe reshaped."""

@@ -147,15 +147,15 @@ class TargetRecurrent(StandIn):
 
         A second call within a pass applies the weights that the first one solved for.
         """
-        device = input[0].device.type
+        device = input.data.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self.forward(input.to(self._directions()[0].weight.dtype), hx)
         states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
-        if any(bool(state.any()) for state in states):
+        if any(state.requires_grad or bool(state.any()) for state in states):
             raise ValueError(
                 "a recurrent layer in target space starts from zero: no initial state "
-                "belongs to X̄. Leave it out, or give zeros"
+                "belongs to X̄, and none is learnt. Leave it out, or give zeros"
             )
         inputs, time_first = input, isinstance(input, Tensor) and not self.batch_first
         if isinstance(inputs, Tensor):
@@ -180,6 +180,8 @@ class TargetRecurrent(StandIn):
             self.refuse_to_learn_nothing()
         if current is None or first in current.order:
             return self._run(inputs, directions, [d.weight for d in directions])
+        if current.phase is Phase.APPLY:
+            current.weights_of(first)
         if current.phase is Phase.RECORD:
             self.stacks = self.batch_first and isinstance(inputs, Tensor)
         return self._cascade(inputs, current)
@@ -187,7 +189,8 @@ class TargetRecurrent(StandIn):
     def _cascade(self, inputs: Sequences, current: Pass) -> tuple[Sequences, States]:
         """Solve for and run one layer after the other."""
         packing, directions = Packing(inputs), self._directions()
-        if current.phase is Phase.SOLVE and packing.stacks_on(directions[0].targets):
+        one_batch = current.phase in (Phase.SOLVE, Phase.COMPARE)
+        if one_batch and packing.stacks_on(directions[0].targets):
             raise NotOneBatch
         x, last = packing.pad(inputs), []
         width = 1 + self.bidirectional
@@ -204,14 +207,15 @@ class TargetRecurrent(StandIn):
     ) -> tuple[Tensor, States]:
         """Solve for the directions of a layer on the rows of X̄; run it on all rows."""
         lengths = packing.lengths
-        if current.phase is Phase.RECORD:
+        solves = current.phase in (Phase.SOLVE, Phase.PROJECT)
+        if not solves:
             matrices, estimates = [d.weight for d in layer], []
         else:
             solved = [d.solve(x[: len(d.targets)], lengths) for d in layer]
             matrices, estimates = map(list, zip(*solved, strict=True))
         for d, matrix in zip(layer, matrices, strict=True):
             current.enter(d.name)
-            if current.phase is not Phase.RECORD:
+            if solves:
                 current.weights[d.name] = matrix
         if current.optimistic and current.phase is Phase.SOLVE:
             return self._optimistic(layer, x, lengths, matrices, estimates)
@@ -221,7 +225,11 @@ class TargetRecurrent(StandIn):
             for d, own, matrix in zip(
                 layer, h.chunk(len(layer), -1), matrices, strict=True
             ):
-                d.take_targets(d.sums(x, own, matrix, lengths), current.phase)
+                sums = d.sums(x, own, matrix, lengths)
+                if current.phase is Phase.COMPARE:
+                    d.compare(sums)
+                else:
+                    d.take_targets(sums, current.phase)
         return h, last
 
     def _optimistic(

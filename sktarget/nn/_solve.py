@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sktarget.linalg import RidgeFactor, SolvePlan, factorise, plan_solve
+from sktarget.linalg import (
+    RidgeFactor,
+    SolvePlan,
+    at_least_float32,
+    factorise,
+    plan_solve,
+)
 from sktarget.nn._operators import DesignOperator, head
 
 __all__ = ["Solution", "factorise_design", "solve_and_apply", "solve_only"]
@@ -74,7 +80,7 @@ def factorise_design(
         The factor and the arithmetic to use with it.
     """
     narrow = rows.device.type == "cpu" and rows.dtype != torch.float64
-    guess = rows.dtype if last is None else last.gram_dtype
+    guess = at_least_float32(rows.dtype) if last is None else last.gram_dtype
     gram = operator.gramian(rows, guess if narrow else torch.float64)
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
     plan = plan_solve(trace, lam, rows.dtype)

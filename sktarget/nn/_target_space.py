@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves, tree_map
 
 from sktarget.nn import _initialisation
+from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
@@ -24,8 +24,13 @@ from sktarget.nn._replacement import (
     replace_layer,
     replace_layers,
 )
+from sktarget.nn._stacking import has_rows, same_memory, starts_as, without_first
 
 __all__ = ["TargetSpace"]
+
+
+# Modules that drop something out in training.
+_DROPOUTS = (_DropoutNd, nn.MultiheadAttention)
 
 
 class TargetSpace(nn.Module):
@@ -102,7 +107,12 @@ class TargetSpace(nn.Module):
 
     X̄ and the batch share one pass where they are the same tensor, unless something is
     drawn at random in it.  What draws is known to be ``nn.Dropout`` and its kin, and
-    the dropout of recurrent modules: write ``nn.Dropout(p)``, not ``F.dropout``.
+    the dropout of attention and of recurrent modules: write ``nn.Dropout(p)``, not
+    ``F.dropout``.  Otherwise they run as one batch, X̄ on top, if the module treats
+    every row by itself, which a trial at the start tells; if it does not, one by one.
+
+    The targets of convolutions are laid out channels last.  Optimisers that take views
+    of gradients, such as ``torch.optim.LBFGS``, need ``p.data = p.data.contiguous()``.
 
     ``torch.nn.utils.parametrize`` cannot express this: there a weight is a function
     of parameters alone, here it depends on the layers that ran before it.
@@ -164,6 +174,10 @@ class TargetSpace(nn.Module):
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
+        modules = list(self.module.modules())
+        self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
+        # Dropout in place, which comes first, would otherwise drop X̄ itself.
+        self._works_in_place = any(getattr(m, "inplace", False) for m in modules)
         self._stage = Stage()
         for target_map in self._maps.values():
             target_map.stage = self._stage
@@ -171,10 +185,8 @@ class TargetSpace(nn.Module):
         self.lam = lam
         if keep_weights:
             self._record(exact=True)
-        modules = list(self.module.modules())
-        self._dropouts = [m for m in modules if isinstance(m, _DropoutNd)]
-        self._batch_key: Any = None
-        self._realised_key: Any = None
+        self._factored: Fingerprint | None = None
+        self._realised: tuple[Any, str, Fingerprint] | None = None
         self.train(module.training)
 
     @property
@@ -241,8 +253,31 @@ class TargetSpace(nn.Module):
                 "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) runs on the "
                 "fixed batch"
             )
-        self._stacks = all(layer.stacks for layer in self._layers.values())
-        self._stacks &= _has_rows(outputs, len(self.fixed_batch))
+        self._stacks = self._may_stack(outputs)
+
+    def _may_stack(self, outputs: Any) -> bool:
+        """Tell whether X̄ runs as it does alone with other rows below.
+
+        It does not if the module mixes rows, or lays them along another axis.
+        """
+        fixed = self.fixed_batch
+        if not all(layer.stacks for layer in self._layers.values()):
+            return False
+        stacked = torch.cat([fixed, fixed[: (len(fixed) + 1) // 2]])
+        try:
+            with (
+                torch.no_grad(),
+                self._as_in_evaluation(),
+                self._running(Phase.COMPARE, stacked),
+            ):
+                both = self.module(stacked)
+        except Exception:  # Whatever a module makes of another number of rows.
+            return False
+        return (
+            has_rows(outputs, len(fixed))
+            and has_rows(both, len(stacked))
+            and starts_as(both, outputs)
+        )
 
     def _record(self, *, exact: bool = False) -> tuple[Pass, Any]:
         """Run the own weights on X̄; the layers take their sums as targets.
@@ -252,10 +287,15 @@ class TargetSpace(nn.Module):
         with (
             torch.no_grad(),
             self._as_in_evaluation(),
-            self._running(Phase.RECORD, self.fixed_batch, exact=exact) as run,
+            self._running(Phase.RECORD, self.fixed_batch.clone(), exact=exact) as run,
         ):
-            outputs = self.module(self.fixed_batch)
+            outputs = self.module(run.inputs)
+            self._works_in_place |= run.has_changed_inputs()
         return run, outputs
+
+    def _own_fixed_batch(self) -> Tensor:
+        """Give X̄ for a pass to run on: a copy if that could change it."""
+        return self.fixed_batch.clone() if self._works_in_place else self.fixed_batch
 
     def reset_targets(
         self,
@@ -288,17 +328,17 @@ class TargetSpace(nn.Module):
         """
         if not 0 < scale < math.inf:
             raise ValueError(f"scale must be positive and finite, got {scale!r}")
-        self._renew_cache_keys()
+        self._renew_factors()
         for layer in self._maps.values():
             _initialisation.truncated_normal_(layer.targets, scale, generator)
         if project:
             with (
                 torch.no_grad(),
                 self._as_in_evaluation(),
-                self._running(Phase.PROJECT, self.fixed_batch),
+                self._running(Phase.PROJECT, self._own_fixed_batch()) as run,
             ):
-                self.module(self.fixed_batch)
-        self._realised_key = None
+                self.module(run.inputs)
+        self._realised = None
         if not self.training:
             self._refresh()
         return self
@@ -332,7 +372,7 @@ class TargetSpace(nn.Module):
         """
         if self.training:
             return self._solve_and_run(x)[0]
-        if self._realised_key != self._key():
+        if not self._is_realised():
             self._refresh()
         return self.module(x)
 
@@ -362,8 +402,9 @@ class TargetSpace(nn.Module):
     ) -> tuple[Any, list[Tensor], Any]:
         """Run in training mode, and on other rows as evaluation at this point would.
 
-        The weights are solved for only once.  With dropout, which takes part in the
-        solves of training, the outputs for the other rows are not those of evaluation.
+        The weights are solved for only once.  With dropout or batch statistics, which
+        take part in the solves of training, the outputs for the other rows are not
+        those of evaluation.
 
         Parameters
         ----------
@@ -398,37 +439,36 @@ class TargetSpace(nn.Module):
 
     def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         """Solve on X̄, run on X; give the outputs for X and the matrices by name."""
-        self._renew_cache_keys()
+        self._renew_factors()
         # A step may follow, and fused optimisers do not raise the tensors' versions.
-        if self._realised_key is not None:
-            self._realised_key = None
+        self._realised = None
         fixed = self.fixed_batch
         if not isinstance(x, Tensor):
             return self._solve_then_run(x)
-        if _same_storage(x, fixed) and not self._rows_differ():
+        if same_memory(x, fixed) and not self._rows_differ():
+            x = x.clone() if self._works_in_place else x
             with self._running(Phase.SOLVE, x) as run:
                 outputs = self.module(x)
-        elif self._stacks and x.shape[1:] == fixed.shape[1:]:
-            stacked = torch.cat([fixed, x])
+            return outputs, run.weights
+        if self._stacks and x.shape[1:] == fixed.shape[1:] and x.dtype == fixed.dtype:
             try:
-                with self._running(Phase.SOLVE, stacked) as run:
-                    outputs = self.module(stacked)
-                # One row a pattern of X̄ may have been a coincidence.
-                if not _has_rows(outputs, len(stacked)):
-                    self._stacks = False
-            except NotOneBatch:
+                return self._run_stacked(x)
+            except NotOneBatch:  # That it looked so was a coincidence.
                 self._stacks = False
-            if not self._stacks:
-                return self._solve_and_run(x)
-            outputs = tree_map(lambda out: _tail(out, len(fixed)), outputs)
-        else:
-            return self._solve_then_run(x)
-        return outputs, run.weights
+        return self._solve_then_run(x)
+
+    def _run_stacked(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
+        """Run X̄ and X as one batch, X̄ on top."""
+        with self._running(Phase.SOLVE, torch.cat([self.fixed_batch, x])) as run:
+            outputs = self.module(run.inputs)
+        if not has_rows(outputs, len(run.inputs)):
+            raise NotOneBatch
+        return without_first(outputs, len(self.fixed_batch)), run.weights
 
     def _solve_then_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         """Run X̄ and then, with the weights found, what may be of another shape."""
-        with self._running(Phase.SOLVE, self.fixed_batch) as solved:
-            self.module(self.fixed_batch)
+        with self._running(Phase.SOLVE, self._own_fixed_batch()) as solved:
+            self.module(solved.inputs)
         with self._running(Phase.APPLY, x) as run:
             run.weights = solved.weights
             outputs = self.module(x)
@@ -446,7 +486,8 @@ class TargetSpace(nn.Module):
     def is_random(self) -> bool:
         """Whether anything is dropped out of a pass in the present mode."""
         return any(layer.is_random for layer in self._layers.values()) or any(
-            m.training and m.p > 0 for m in self._dropouts
+            m.training and (m.p if isinstance(m, _DropoutNd) else m.dropout) > 0
+            for m in self._dropouts
         )
 
     @contextmanager
@@ -466,6 +507,10 @@ class TargetSpace(nn.Module):
         """Switch dropout and batch statistics off for a pass."""
         modes = [(m, m.training) for m in self.module.modules()]
         hooks = []
+        encoders = [m for m, _ in modes if isinstance(m, nn.TransformerEncoder)]
+        nested = [encoder.use_nested_tensor for encoder in encoders]
+        for encoder in encoders:
+            encoder.use_nested_tensor = False  # Targets are tensors of one shape.
         if any(isinstance(m, nn.TransformerEncoderLayer) for m, _ in modes):
             # In evaluation torch reads the weights of its linear layers and never
             # calls them, unless these have hooks.
@@ -476,6 +521,8 @@ class TargetSpace(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
+            for encoder, value in zip(encoders, nested, strict=True):
+                encoder.use_nested_tensor = value
             for module, mode in modes:
                 module.training = mode
 
@@ -509,7 +556,7 @@ class TargetSpace(nn.Module):
             A copy of the network given, with ordinary layers and parameters: no
             targets, no X̄, no trace of this package.  In evaluation mode.
         """
-        if self._realised_key != self._key():
+        if not self._is_realised():
             self._refresh()
         ordinary: dict[nn.Module, nn.Module] = {}
         with torch.inference_mode(False):  # The module may be trained further.
@@ -524,7 +571,8 @@ class TargetSpace(nn.Module):
         In training every pass solves on what dropout leaves of X̄.  Evaluation solves
         on all of it, and so arrives at weights that training has never tried; the mean
         over some draws is closer to what was learnt.  It holds, for :meth:`realise`
-        too, until the network is trained further; a ``state_dict`` does not have it.
+        too, until targets, X̄ or buffers change or the network goes back to training
+        mode; a ``state_dict`` does not have it.
 
         Parameters
         ----------
@@ -548,7 +596,7 @@ class TargetSpace(nn.Module):
         if n_draws < 1:
             raise ValueError(f"n_draws must be at least 1, got {n_draws!r}")
         self.eval()
-        if self._realised_key != self._key():
+        if not self._is_realised():
             self._refresh()
         with self._solving_alone():
             for module in (*self._dropouts, *self._layers.values()):
@@ -564,15 +612,15 @@ class TargetSpace(nn.Module):
 
     def _refresh(self) -> None:
         """Solve once on X̄ and keep the weights."""
-        self._renew_cache_keys()
+        self._renew_factors()
         with self._solving_alone():
             for name, matrix in self._solve_on_fixed_batch().items():
                 self._maps[name].keep(matrix)
-        self._realised_key = self._key()
+        self._note_realised()
 
     def _solve_on_fixed_batch(self) -> dict[str, Tensor]:
-        with self._running(Phase.SOLVE, self.fixed_batch) as run:
-            self.module(self.fixed_batch)
+        with self._running(Phase.SOLVE, self._own_fixed_batch()) as run:
+            self.module(run.inputs)
         return run.weights
 
     @contextmanager
@@ -581,15 +629,32 @@ class TargetSpace(nn.Module):
         with torch.inference_mode(False), torch.no_grad(), self._as_in_evaluation():
             yield
 
-    def _key(self) -> tuple[Any, ...]:
-        """Identify the present state of everything that the weights depend on."""
-        tensors = [self.fixed_batch, *self.module.parameters()]
-        return self.lam, self.untangling, [(t.data_ptr(), t._version) for t in tensors]
+    def _is_realised(self) -> bool:
+        """Tell whether the cached weights are those of the present targets."""
+        return (
+            self._realised is not None
+            and self._realised[:2] == (self.lam, self.untangling)
+            and self._realised[2].matches(self._sources())
+        )
 
-    def _renew_cache_keys(self) -> None:
-        key = (self.fixed_batch.data_ptr(), self.fixed_batch._version)
-        if key != self._batch_key:
-            self._batch_key = key
+    def _note_realised(self) -> None:
+        state = Fingerprint(self._sources())
+        self._realised = (self.lam, self.untangling, state)
+
+    def _sources(self) -> list[Tensor]:
+        """List all tensors that the weights depend on."""
+        buffers = [
+            buffer
+            for part in self.module.modules()
+            if not isinstance(part, TargetMap)
+            for buffer in part.buffers(recurse=False)
+        ]
+        return [self.fixed_batch, *self.module.parameters(), *buffers]
+
+    def _renew_factors(self) -> None:
+        """Drop the factors cached for another X̄."""
+        if self._factored is None or not self._factored.matches([self.fixed_batch]):
+            self._factored = Fingerprint([self.fixed_batch])
             for layer in self._maps.values():
                 layer.forget()
 
@@ -605,14 +670,15 @@ class TargetSpace(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Keys identify tensors by address: a copy needs keys of its own."""
-        fresh = self._realised_key == self._key()
-        return {**self.__dict__, "_batch_key": None, "_realised_key": fresh}
+        """Leave out what identifies tensors: those of a copy are others."""
+        return {**self.__dict__, "_factored": None, "_realised": self._is_realised()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore, and trust the cached weights if they were up to date."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._realised_key = self._key() if state["_realised_key"] else None
+        self._realised = None
+        if state["_realised"]:
+            self._note_realised()
 
     def extra_repr(self) -> str:
         """Show X̄, λ and the untangling."""
@@ -640,24 +706,3 @@ def _read_lam(lam: float | Sequence[float]) -> Tensor:
 
 def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:
     """Do nothing: a hook that is there to be seen."""
-
-
-def _same_storage(x: Tensor, fixed: Tensor) -> bool:
-    return x is fixed or (
-        x.data_ptr() == fixed.data_ptr()
-        and x.shape == fixed.shape
-        and x.stride() == fixed.stride()
-        and x.dtype == fixed.dtype
-    )
-
-
-def _has_rows(outputs: Any, n: int) -> bool:
-    """Tell whether all that a module gave out has `n` rows, one a pattern."""
-    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
-    return all(leaf.ndim > 0 and len(leaf) == n for leaf in tensors)
-
-
-def _tail(output: Any, n_fixed: int) -> Any:
-    """Leave the rows of X̄ out of an output of the module; keep what has no rows."""
-    has_rows = isinstance(output, Tensor) and output.ndim > 0
-    return output[n_fixed:] if has_rows else output

@@ -88,6 +88,8 @@ class CentredRMSprop(torch.optim.Optimizer):
         torch._foreach_addcmul_(square, grads, grads, value=1 - group["rho"])
         scale = torch._foreach_add(square, group["eps"])
         torch._foreach_addcmul_(scale, mean, mean, value=-1)
+        # Rounding may take all of a variance that has become small.
+        torch._foreach_clamp_min_(scale, group["eps"])
         torch._foreach_sqrt_(scale)
         torch._foreach_mul_(update, group["momentum"])
         torch._foreach_addcdiv_(update, grads, scale, value=-group["lr"])

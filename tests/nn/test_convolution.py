@@ -201,6 +201,16 @@ def test_unbatched_maps_are_refused() -> None:
         TargetSpace(nn.Sequential(nn.Conv2d(3, 2, 3)), torch.rand(3, 8, 8))
 
 
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+def test_padding_under_autocast(mode: str) -> None:
+    layer = nn.Conv2d(2, 3, 3, padding=1, padding_mode=mode)
+    net, x = TargetSpace(layer, torch.randn(20, 2, 6, 6)), torch.randn(4, 2, 6, 6)
+    for training in (True, False):
+        expected = net.train(training)(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(net(x), expected)
+
+
 def test_maps_may_be_given_by_name() -> None:
     class Named(nn.Module):
         def __init__(self) -> None:

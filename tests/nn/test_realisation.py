@@ -432,3 +432,62 @@ def test_change_of_arithmetic() -> None:
     double.sum().backward()
     assert {g.dtype for g in gradients(net)} == {torch.float64}
     assert_all_close([net.eval()(PROBE), net.realise()(PROBE)], [double, double], 1e-12)
+
+
+def test_weights_follow_tensors_swapped_in_and_buffers() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+            self.register_buffer("scale", torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.layer(x * self.scale)
+            return out
+
+    net, x = TargetSpace(Scaled(), torch.randn(20, 4)).eval(), torch.randn(5, 4)
+    own = {name: p.detach() for name, p in net.named_parameters()}
+    once = net(x)
+    for factor in range(1, 7):  # New tensors, maybe in the memory of the last ones.
+        scaled = {name: factor * p for name, p in own.items()}
+        found = torch.func.functional_call(net, scaled, (x,))
+        assert_all_close([found], [factor * once], 1e-5)
+    net.module.scale *= 3
+    assert_all_close([net(x)], [net.realise()(x)], 1e-6)
+
+
+def test_attention_drops_out() -> None:
+    class Attentive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+            self.attention = nn.MultiheadAttention(4, 2, dropout=0.5, batch_first=True)
+            self.outer = nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.inner(x)
+            out: Tensor = self.outer(self.attention(x, x, x)[0])
+            return out
+
+    with pytest.warns(UserWarning, match="attention"):
+        net = TargetSpace(Attentive(), torch.randn(20, 3, 4)).train()
+    assert net.is_random
+    assert not net.eval().is_random
+
+
+def test_masks_of_encoders_do_not_nest_targets() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+            self.encoder, self.outer = nn.TransformerEncoder(layer, 1), nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mask = x[..., 0] < -1
+            out: Tensor = self.outer(self.encoder(x, src_key_padding_mask=mask))
+            return out
+
+    with pytest.warns(UserWarning, match="attn"):
+        net = TargetSpace(Encoder(), torch.randn(20, 3, 4)).train()
+    net(torch.randn(6, 3, 4)).sum().backward()
+    assert net.module.encoder.use_nested_tensor

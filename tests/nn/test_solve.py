@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget.nn import TargetSpace
@@ -297,3 +297,12 @@ def test_products_of_few_columns(n: int, m: int, bias: bool) -> None:
     assert not applied._is_view()  # which could not be changed in place
     torch.testing.assert_close(applied, explicit @ weights)
     torch.testing.assert_close(operator.correlate(rows, sums), explicit.T @ sums)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lam", [1.0, 1e4])
+def test_half_precision(dtype: torch.dtype, lam: float) -> None:
+    module, x = nn.Linear(4, 3), torch.randn(50, 4)
+    expected = TargetSpace(module, x, lam).realise()(x)
+    net = TargetSpace(module.to(dtype), x.to(dtype), lam)
+    assert_all_close([net.realise()(x.to(dtype)).float()], [expected], 0.05)

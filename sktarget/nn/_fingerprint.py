@@ -1,0 +1,49 @@
+"""Which tensors, in which state: what says whether something cached still holds."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+
+from torch import Tensor
+
+__all__ = ["Fingerprint"]
+
+
+class Fingerprint:
+    """The identity and the state of some tensors at a time.
+
+    What is written behind torch's back, through ``tensor.data``, memory shared with
+    NumPy or by fused optimisers, goes unnoticed.
+
+    Parameters
+    ----------
+    tensors : iterable of Tensor
+        The tensors; they are not kept alive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.zeros(3)
+    >>> then = Fingerprint([x])
+    >>> then.matches([x])
+    True
+    >>> then.matches([x.add_(1)]), then.matches([torch.zeros(3)])
+    (False, False)
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self._parts = [(weakref.ref(t), *_state(t)) for t in tensors]
+
+    def matches(self, tensors: Iterable[Tensor]) -> bool:
+        """Tell whether these are the same tensors, unchanged."""
+        now = list(tensors)
+        return len(now) == len(self._parts) and all(
+            part[0]() is t and part[1:] == _state(t)
+            for part, t in zip(self._parts, now, strict=True)
+        )
+
+
+def _state(t: Tensor) -> tuple[int, int]:
+    # What was made in inference mode does not count its changes in place.
+    return t.data_ptr(), 0 if t.is_inference() else t._version

@@ -1,0 +1,72 @@
+"""X̄ and X as one batch, X̄ on top: whether they may be, and telling them apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+__all__ = ["has_rows", "same_memory", "starts_as", "without_first"]
+
+
+def same_memory(x: Tensor, fixed: Tensor) -> bool:
+    """Tell whether two tensors are one, or views of one that show the same."""
+    return x is fixed or (
+        x.data_ptr() == fixed.data_ptr()
+        and x.shape == fixed.shape
+        and x.stride() == fixed.stride()
+        and x.dtype == fixed.dtype
+    )
+
+
+def has_rows(outputs: Any, n: int) -> bool:
+    """Tell whether all that a module gave out are tensors of `n` rows."""
+    leaves = [leaf for leaf in tree_leaves(outputs) if leaf is not None]
+    return len(leaves) > 0 and all(
+        isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == n for leaf in leaves
+    )
+
+
+def without_first(outputs: Any, n: int) -> Any:
+    """Leave the first rows out of all tensors that a module gave out."""
+    return tree_map(lambda out: out[n:] if isinstance(out, Tensor) else out, outputs)
+
+
+def starts_as(outputs: Any, alone: Any) -> bool:
+    """Tell whether first rows are what they are without others below, but for rounding.
+
+    Parameters
+    ----------
+    outputs : Tensor, or what a module returns
+        Values for some rows, and for others below them.
+    alone : Tensor, or what a module returns
+        Values for the former.
+
+    Returns
+    -------
+    bool
+        Whether they agree, up to the root of the machine epsilon.
+
+    Examples
+    --------
+    >>> starts_as(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 2.0]))
+    True
+    >>> starts_as(torch.tensor([1.0, 5.0, 2.0]), torch.tensor([1.0, 2.0]))
+    False
+    """
+    return all(
+        _agree(rows[: len(own)], own)
+        for rows, own in zip(tree_leaves(outputs), tree_leaves(alone), strict=True)
+        if own is not None
+    )
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    if not b.is_floating_point() or b.numel() == 0:
+        return bool(torch.equal(a, b))
+    error = float(torch.finfo(b.dtype).eps) ** 0.5
+    return bool(((a - b).abs() <= error * b.abs().max()).all())

@@ -1,0 +1,156 @@
+"""X̄ and X run as one batch only where that changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sktarget.nn import TargetSpace
+
+
+class Siamese(nn.Module):
+    """Lays the two halves of all patterns below each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 3), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.inner(torch.cat([x[:, 0], x[:, 1]])).tanh().chunk(2)
+        out: Tensor = self.outer((a - b).abs())
+        return out
+
+
+class Around(nn.Module):
+    """Does something before a layer and something after it."""
+
+    def __init__(
+        self, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Any]
+    ) -> None:
+        super().__init__()
+        self.layer, self.before, self.after = nn.Linear(4, 3), before, after
+
+    def forward(self, x: Tensor) -> Any:
+        return self.after(self.layer(self.before(x)))
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+def rows_last(x: Tensor) -> Tensor:
+    return x.transpose(0, 1)
+
+
+MIXING = [
+    Siamese(),
+    Around(rows_last, rows_last),
+    Around(lambda x: x - x.mean(0), same),
+    Around(same, lambda out: out.softmax(0)),
+    nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0),  # takes the second axis for rows
+]
+
+
+@pytest.mark.filterwarnings("ignore:these modules cannot be learnt by targets")
+@pytest.mark.parametrize("module", MIXING)
+def test_modules_that_mix_rows(module: nn.Module) -> None:
+    net = TargetSpace(module, torch.randn(40, 2, 4)).train()
+    x = torch.randn(6, 2, 4)
+    learnt = net(x)
+    torch.testing.assert_close(learnt, net.eval()(x))
+    torch.testing.assert_close(learnt, net.realise()(x))
+
+
+@pytest.mark.filterwarnings("ignore:these modules cannot be learnt by targets")
+@pytest.mark.parametrize("module", MIXING)
+def test_gradients_of_modules_that_mix_rows(module: nn.Module) -> None:
+    net = TargetSpace(module, torch.randn(5, 2, 4)).double().train()
+    x = torch.randn(3, 2, 4, dtype=torch.float64)
+    targets = [layer.targets for layer in net.target_layers().values()]
+
+    def loss(*_: Tensor) -> Tensor:
+        out: Tensor = net(x).square().sum()
+        return out
+
+    assert torch.autograd.gradcheck(loss, targets)
+
+
+def test_modules_that_treat_rows_alike_run_once() -> None:
+    seen: list[int] = []
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    net = TargetSpace(module, torch.randn(10, 4)).train()
+    net.module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    net(torch.randn(6, 4))
+    assert seen == [16]
+
+
+@dataclass
+class Answer:
+    sums: Tensor
+
+
+def test_outputs_that_hide_their_rows() -> None:
+    net = TargetSpace(Around(same, Answer), torch.randn(10, 4)).train()
+    assert net(torch.randn(6, 4)).sums.shape == (6, 3)
+
+
+def test_batches_of_another_dtype_are_not_converted() -> None:
+    net = TargetSpace(nn.Linear(4, 3), torch.randn(10, 4)).train()
+    with pytest.raises(RuntimeError, match="dtype"):
+        net(torch.randn(6, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "first", [nn.LeakyReLU(0.2, inplace=True), nn.Dropout(0.5, inplace=True)]
+)
+def test_modules_that_begin_in_place_leave_the_fixed_batch_alone(
+    first: nn.Module,
+) -> None:
+    x = torch.randn(20, 4)
+    before = x.clone()
+    net = TargetSpace(nn.Sequential(first, nn.Linear(4, 2)), x)
+    net.reset_targets()
+    net.train()(net.fixed_batch)
+    net.average_weights()
+    net.eval().realise()
+    assert torch.equal(x, before)
+    assert torch.equal(net.fixed_batch, before)
+
+
+def test_modules_of_the_users_that_begin_in_place() -> None:
+    x = torch.randn(20, 4)
+    before = x.clone()
+    net = TargetSpace(Around(lambda x: x.mul_(2), same), x).train()
+    net(net.fixed_batch)
+    net.eval()
+    assert torch.equal(x, before)
+
+
+class Skipping(nn.Module):
+    """Leaves a layer out in training."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.first, self.layer = nn.Linear(4, 4), layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.training:
+            return x
+        out: Any = self.layer(x)
+        return out[0] if isinstance(out, tuple) else out
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(4, 4), nn.GRU(4, 4, batch_first=True)], ids=["dense", "gru"]
+)
+def test_layers_that_run_on_the_batch_alone(layer: nn.Module) -> None:
+    net = TargetSpace(Skipping(layer), torch.randn(9, 3, 4)).train()
+    before = [p.clone() for p in net.parameters()]
+    message = r"'layer.*has not run on the fixed batch"
+    with pytest.raises(RuntimeError, match=message):
+        net.forward_and_evaluate(net.fixed_batch, torch.randn(2, 3, 4))
+    assert all(map(torch.equal, before, net.parameters()))
