@@ -20,6 +20,8 @@ from sktarget.estimators._estimator import NetworkEstimator
 __all__ = ["load", "save"]
 
 _KIND = "estimator"
+# scikit-learn's callbacks and requests for metadata: objects that serve `fit` alone.
+_OF_FIT = ("_skl_callbacks", "_metadata_request")
 
 
 def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
@@ -28,7 +30,8 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
     The file is complete or is not there: it is written beside its place and moved.  It
     holds what a pickle would hold.  Parameters that are objects or code (`module`,
     `callbacks`, a generator as `random_state`) cannot be in it; :func:`load` asks for
-    them.
+    them.  What scikit-learn keeps for `fit` alone, its own callbacks and what
+    ``set_fit_request`` asks for, is left out.
 
     Parameters
     ----------
@@ -68,7 +71,7 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
             "pipelines and classes of your own use skops or joblib"
         )
     check_is_fitted(estimator, "n_iter_")
-    state = estimator.__getstate__()
+    state = {k: v for k, v in estimator.__getstate__().items() if k not in _OF_FIT}
     parameters = {name: state.pop(name) for name in estimator.get_params(deep=False)}
     for name, value in parameters.items():
         if isinstance(value, os.PathLike):

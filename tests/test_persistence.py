@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 import skops.io
 import torch
 from sklearn.exceptions import NotFittedError
@@ -331,3 +332,15 @@ def test_model_of_a_gpu_predicts_without_one(kind: type, tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
     found = np.load(tmp_path / "found.npy")
     np.testing.assert_array_equal(found, estimator.predict(X))
+
+
+def test_what_serves_fit_alone_is_left_out(tmp_path: Path) -> None:
+    X, y = class_data()
+    with sklearn.config_context(enable_metadata_routing=True):
+        estimator = TargetSpaceClassifier((4,), max_iter=3, random_state=0)
+        estimator.set_fit_request(sample_weight=True)
+        fit_quietly(estimator, X, y)
+    save(estimator, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert (again.predict_proba(X) == estimator.predict_proba(X)).all()
+    assert not hasattr(again, "_metadata_request")

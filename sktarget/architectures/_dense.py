@@ -84,6 +84,8 @@ class SeededDropout(nn.Dropout):
         """Drop inputs at random in training mode."""
         if not self.training or self.generator is None:
             return super().forward(x)
+        if self.p == 1:
+            return x * 0.0
         keep = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
         return x * keep.div_(1 - self.p)
 

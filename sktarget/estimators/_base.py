@@ -21,6 +21,7 @@ from sktarget.estimators._images import (
 )
 from sktarget.estimators._network import (
     WEIGHTED,
+    as_array,
     as_tensor,
     ordinary_module,
     state_to_numpy,
@@ -154,6 +155,7 @@ class BaseTargetSpace(TrainingCourse):
 
     def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
         """Validate; images, flattened or not, come out with four axes."""
+        X = as_array(X)
         if reset:
             self._images = shape_of_images(
                 X, self.conv_layers, self.image_shape, self.module is not None
@@ -299,6 +301,7 @@ class BaseTargetSpace(TrainingCourse):
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> tuple[Array, Array | None]:
         """Choose X̄, and say which of its rows each training row is."""
+        self._check_columns_of_fixed_batch()
         size = self.fixed_batch_size
         if self._takes_all(rows):
             size = None
@@ -313,6 +316,15 @@ class BaseTargetSpace(TrainingCourse):
         is_sample = isinstance(self.fixed_batch, str) and self.fixed_batch == "sample"
         self._fixed_batch_is_all = is_sample and size is None
         return fixed, place
+
+    def _check_columns_of_fixed_batch(self) -> None:
+        given = getattr(self.fixed_batch, "columns", None)
+        known = getattr(self, "feature_names_in_", None)
+        if given is not None and known is not None and list(given) != list(known):
+            raise ValueError(
+                f"fixed_batch has the columns {list(given)}, but X has {list(known)}: "
+                "give the same ones, in the same order"
+            )
 
     def _auto_lam(self, network: TargetSpace) -> float | Sequence[float]:
         layers = network.target_layers().values()

@@ -122,6 +122,11 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     def _multilabel_rows(
         self, X: Array, y: Array, weight: Array | None, first: bool
     ) -> TrainingRows:
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                "y has several columns, so that each is a label that a row has (1) or "
+                f"has not (0); got the values {np.unique(y)[:5].tolist()}"
+            )
         if first:
             self.classes_ = np.arange(y.shape[1])
             self._set_loss("logistic", y.shape[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from skorch.callbacks import LRScheduler
 
 from sktarget.estimators import _rules
 from sktarget.estimators._estimator import NetworkEstimator
@@ -117,7 +118,9 @@ class TrainingCourse(NetworkEstimator):
     def _schedule(self) -> str:
         if self.learning_rate != "auto":
             return self.learning_rate
-        return "annealed" if self._tuned else "constant"
+        # A schedule of the user's would be overruled.
+        own = any(isinstance(c, LRScheduler) for c in self.callbacks or ())
+        return "annealed" if self._tuned and not own else "constant"
 
     def _holds_out(self, rows: TrainingRows) -> bool:
         if self.early_stopping != "auto":

@@ -23,6 +23,7 @@ from sktarget.estimators._fitted import FittedNetwork
 from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._last_epochs import learn_all, reserve
 from sktarget.estimators._network import (
+    as_array,
     build_module,
     ordinary_module,
     resolve_device,
@@ -155,6 +156,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         **kwargs: Any,
     ) -> Any:
         """Validate X, or X and y, as scikit-learn does."""
+        X = as_array(X)
         return validate_data(self, X, *y, reset=reset, dtype=dtype, **kwargs)
 
     @abstractmethod
@@ -272,10 +274,14 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
             generator.set_state(state_to_torch(self._generator_state))
+        # What is dropped out in one call is not to be dropped out in the next again.
+        draws = _mixed(seed, self.t_) if resumes else seed
         with (
             _clear_errors(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
             serial_in_forks(),
-            seeded_globally(self.module is not None, seed, device),
+            seeded_globally(self.module is not None, draws, device),
         ):
             if resumes:
                 network, log = self._resume(rows, seed)
@@ -283,7 +289,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
                 rows = self._arrange(rows, seed)
                 network, log = self._start(rows, generator, seed), TrainingLog()
             network.to(device)
-            seed_dropout(network, seed, device)
+            seed_dropout(network, draws, device)
             dtype = torch_dtype(self._dtype if resumes else rows.dtype)
             data = rows.to_tensors(device, dtype)
             if self._fixed_batch_is_all:
@@ -452,3 +458,8 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         self._optimiser_anneals = settings.schedule == "annealed"
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)
+
+
+def _mixed(*seeds: int) -> int:
+    """Make one seed of several."""
+    return int(np.random.SeedSequence([int(s) for s in seeds]).generate_state(1)[0])

@@ -101,10 +101,12 @@ class FittedNetwork(BaseEstimator, ABC):
 
         Those of a convolution are the columns that its patches meet, n_in = channels ×
         height × width of the kernel, the channel the slowest:
-        ``coef.T.reshape(n_out, channels, height, width)`` is torch's kernel.
+        ``coef.T.reshape(n_out, channels, height, width)`` is torch's kernel.  The
+        recurrent layers of a `module` are left out.
         """
         check_is_fitted(self, "n_iter_")
-        kernels = (self._module_state[_key(n, "weight")] for n in self._weight_names)
+        keys = [_key(name, "weight") for name in self._weight_names]
+        kernels = (self._module_state[key] for key in keys if key in self._module_state)
         return [kernel.reshape(len(kernel), -1).T for kernel in kernels]
 
     @property

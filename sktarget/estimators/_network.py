@@ -26,6 +26,7 @@ from sktarget.training import state_to_numpy, state_to_torch
 
 __all__ = [
     "WEIGHTED",
+    "as_array",
     "as_tensor",
     "build_module",
     "ordinary_module",
@@ -78,9 +79,18 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def as_array(X: Any) -> Any:
+    """Give a tensor as an array of its dtype, which validation would not see."""
+    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+
+
 def as_tensor(array: Array) -> torch.Tensor:
     """Share memory with an array, or copy it where it is read-only or strided."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W", "A"]))
+    array = np.require(array, requirements=["C", "W", "A"])
+    # NumPy takes axes of at most one number for contiguous, whatever their stride.
+    return torch.from_numpy(
+        array.copy() if min(array.strides, default=0) < 0 else array
+    )
 
 
 @lru_cache(maxsize=8)

@@ -144,9 +144,14 @@ def _is_ignored(labels: Array) -> Array:
     if labels.dtype.kind in "if":
         return np.asarray((labels == -1) | np.isnan(labels))
     if labels.dtype.kind == "O":
-        marks = [x is None or x != x or (_is_number(x) and x == -1) for x in labels]
+        marks = [_is_missing(x) or (_is_number(x) and x == -1) for x in labels]
         return np.array(marks, dtype=bool)
     return np.zeros(len(labels), dtype=bool)
+
+
+def _is_missing(x: Any) -> bool:
+    same = x == x  # Neither is NaN the same as itself, nor does pandas' NA know.
+    return x is None or not isinstance(same, bool | np.bool_) or not same
 
 
 def _is_number(x: Any) -> bool:

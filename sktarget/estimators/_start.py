@@ -11,6 +11,7 @@ from torch import nn
 
 from sktarget.estimators._network import WEIGHTED, as_tensor
 from sktarget.estimators._preparation import TrainingRows, relative_weights
+from sktarget.linalg import ridge_solve
 from sktarget.nn import TargetSpace
 from sktarget.nn._fixed_batch import column_moments
 
@@ -111,7 +112,8 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, float]:
     with np.errstate(all="ignore"):
         mean = np.average(rows.y.astype(np.float64), axis=0, weights=weight)
         mean = np.where(np.isfinite(mean), mean, 0.0).astype(rows.y.dtype)
-        squares = np.average((rows.y - mean) ** 2, axis=0, weights=weight)
+        offset = rows.y.astype(np.float64) - mean
+        squares = np.average(offset**2, axis=0, weights=weight)
         unit = 10.0 ** np.round(np.log10(np.sqrt(squares.mean())))
     limits = np.finfo(rows.dtype)
     return mean, float(unit) if limits.tiny < unit < limits.max else 1.0
@@ -122,7 +124,7 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
 
     Outputs that are learnt from an origin on have targets T and weights W.  Those
     that y itself needs are W with `origin` more in the row of biases, and with the
-    inputs A of the layer on X̄, behind ones, T + (1 + λ A (AᵀA)⁺ e₀) originᵀ leads
+    inputs A of the layer on X̄, behind ones, T + (1 + λ (Aᵀ)⁺ e₀) originᵀ leads
     there, if A has full column rank.
 
     Parameters
@@ -146,9 +148,9 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     network.train(was_training)
     rows = seen[0].detach().double().cpu()
     rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
-    first = torch.linalg.pinv(rows.T @ rows, hermitian=True)[:, 0]
-    share = 1 + last.lam * (rows @ first).numpy()
-    more: Array = share[:, None] * origin
+    ones = torch.eye(rows.shape[1], 1, dtype=rows.dtype)  # e₀
+    share = 1 + last.lam * ridge_solve(rows.T, ones, lam=0.0).numpy()
+    more: Array = share * origin
     return more.astype(origin.dtype)
 
 

@@ -148,8 +148,9 @@ class TrainingNet(NeuralNet):
         total: Any = 0.0
         outputs = []
         for batch in iterator:
-            self.history.new_batch()  # where callbacks of a batch leave their records
+            # Which begins a batch in the history, where callbacks leave their records.
             self.notify("on_batch_begin", batch=batch, training=training)
+            self.history.record_batch(f"{prefix}_batch_size", len(batch[0]))
             try:
                 step = step_fn(batch, **fit_params)
             except FactorisationError as error:

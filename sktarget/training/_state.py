@@ -76,15 +76,20 @@ def describe_value(value: Any) -> str:
     """
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, np.ndarray):
-        return f"an array ({digest(value)})"
-    if isinstance(value, list | tuple):
+    if hasattr(value, "__array__") and not isinstance(value, type):
+        return f"an array ({digest(_of_numbers(np.asarray(value)))})"
+    if isinstance(value, list | tuple | range):
         return f"({', '.join(map(describe_value, value))})"
     if isinstance(value, dict):
         return str({describe_value(k): describe_value(v) for k, v in value.items()})
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
     return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _of_numbers(array: NDArray[Any]) -> NDArray[Any]:
+    # The memory of objects holds addresses, which tell nothing.
+    return array.astype(str) if array.dtype.kind == "O" else array
 
 
 def digest(*arrays: NDArray[Any]) -> str:

@@ -365,3 +365,21 @@ def test_warm_start_cannot_change_the_network(kind: type) -> None:
         estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
         estimator.set_params(**{name: value})
         assert_refused(estimator, X, y, f"{name}.*warm_start=False")
+
+
+@pytest.mark.parametrize("values", [(-1, 1), (1, 2), (0, 2)])
+def test_labels_in_columns_are_had_or_not(values: tuple[int, int]) -> None:
+    X, Y = label_data()
+    estimator = TargetSpaceClassifier(**SMALL, callbacks=[NoTraining()])
+    with pytest.raises(ValueError, match=r"has \(1\) or has not \(0\); got the values"):
+        estimator.fit(X, np.where(Y > 0, values[1], values[0]))
+
+
+@for_both
+def test_columns_of_the_fixed_batch_are_those_of_x(kind: type) -> None:
+    pandas = pytest.importorskip("pandas")
+    X, y = problem(kind)
+    frame = pandas.DataFrame(X).rename(columns=str)
+    mixed = frame[frame.columns[::-1]]
+    with pytest.raises(ValueError, match="fixed_batch has the columns"):
+        kind(**SMALL, fixed_batch=mixed, callbacks=[NoTraining()]).fit(frame, y)

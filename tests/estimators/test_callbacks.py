@@ -7,7 +7,13 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+)
 
 from sktarget import TargetSpaceClassifier
 from tests.estimators.support import (
@@ -237,3 +243,31 @@ def test_scoring_monitor(inside: str) -> None:
     assert len(rows) == (24 if inside == "search" else 6)
     if inside == "alone":
         assert rows[-1]["accuracy"] == estimator.score(X, y)
+
+
+def test_a_schedule_of_the_users_replaces_annealing() -> None:
+    X, y = class_data()
+    stands = LRScheduler("LambdaLR", lr_lambda=lambda _: 0.0)
+    estimator = TargetSpaceClassifier((4,), max_iter=8, random_state=0)
+    estimator.set_params(callbacks=[stands], early_stopping=False)
+    losses = fit_quietly(estimator, X, y).loss_curve_
+    assert max(losses) - min(losses) < 0.2 * losses[0]
+    fit_quietly(estimator.set_params(callbacks=None), X, y)
+    assert estimator.loss_curve_[-1] < min(losses)
+
+
+def test_scores_of_batches() -> None:
+    X, y = class_data()
+    scoring = BatchScoring("accuracy", on_train=True)
+    seen = []
+
+    class Reads(Callback):
+        def on_epoch_end(self, net: Any, **_: Any) -> None:
+            seen.append(net.history[-1]["accuracy"])
+
+    estimator = TargetSpaceClassifier(
+        **SMALL, batch_size=20, callbacks=[scoring, Reads()]
+    )
+    fit_quietly(estimator, X, y)
+    assert len(seen) == 6
+    assert 0 < seen[-1] <= 1

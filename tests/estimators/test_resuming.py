@@ -4,10 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from skorch.callbacks import Callback
+from torch import nn
 
 from sktarget import TargetSpaceClassifier
 from tests.estimators.support import (
     ALL_EPOCHS,
+    Array,
     SeesData,
     assert_same_weights,
     class_data,
@@ -286,3 +290,28 @@ def test_partial_fit_weighs_rows(kind: type) -> None:
     settings = SMALL | {"max_iter": 2, "batch_size": 90}
     fitted = fit_quietly(kind(**settings), X, y, sample_weight=weight)
     assert_same_weights(heavy, fitted)
+
+
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+def test_every_call_drops_out_something_else(parameterization: str) -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(
+        (8,),
+        dropout=0.5,
+        parameterization=parameterization,
+        random_state=0,
+    )
+    seen: list[Array] = []
+
+    class Looks(Callback):  # type: ignore[misc]
+        def on_train_begin(self, net: Any, **_: Any) -> None:
+            net.module_.train()
+            dropout = next(
+                m for m in net.module_.modules() if isinstance(m, nn.Dropout)
+            )
+            seen.append(dropout(torch.ones(64)).numpy() > 0)
+
+    estimator.set_params(callbacks=[Looks()])
+    for _ in range(5):
+        estimator.partial_fit(X, y, classes=np.unique(y))
+    assert len({tuple(mask) for mask in seen}) == 5

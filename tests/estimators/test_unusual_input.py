@@ -1,0 +1,125 @@
+"""Input that is legal, though few would think of it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceSequenceClassifier,
+)
+from sktarget.estimators._preparation import TrainingRows
+from sktarget.estimators._start import moments_of_labels
+from sktarget.propagation import (
+    DifferenceTargetPropagationClassifier,
+    RegularizedInversionClassifier,
+)
+from sktarget.training import describe_value
+from tests.estimators.support import (
+    assert_same_weights,
+    class_data,
+    curve_data,
+    fit_quietly,
+    for_both,
+    problem,
+)
+
+SMALL: dict[str, Any] = {"hidden_layer_sizes": (5,), "random_state": 0, "max_iter": 5}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        TargetSpaceClassifier,
+        DifferenceTargetPropagationClassifier,
+        RegularizedInversionClassifier,
+    ],
+)
+def test_arrays_read_backwards(kind: type) -> None:
+    X, y = class_data()
+    estimator = fit_quietly(kind(random_state=0, max_iter=3), X[::-1], y[::-1])
+    assert estimator.predict(X[::-1][:1]) == estimator.predict(X[-1:])
+    one_column = fit_quietly(kind(random_state=0, max_iter=3), X[:, :1][:, ::-1], y)
+    assert len(one_column.predict(X[:, :1][:, ::-1])) == len(X)
+
+
+@for_both
+def test_tensors_are_arrays(kind: type) -> None:
+    X, y = problem(kind)
+    X = X.astype(np.float32)
+    a, b = (fit_quietly(kind(**SMALL), x, y) for x in (X, torch.from_numpy(X)))
+    assert_same_weights(a, b)
+    assert b.coefs_[0].dtype == np.float32
+
+
+def test_bytes_in_tensors_are_images() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (60, 1, 6, 6), dtype=np.uint8)
+    y = (X.mean((1, 2, 3)) > 127).astype(int)
+    estimator = TargetSpaceClassifier(conv_layers=[(3, 2, 2)], **SMALL)
+    fit_quietly(estimator, X, y)
+    expected = estimator.predict_proba(X)
+    assert (estimator.predict_proba(torch.from_numpy(X)) == expected).all()
+
+
+@for_both
+def test_fits_in_inference_mode(kind: type) -> None:
+    X, y = problem(kind)
+    expected = fit_quietly(kind(**SMALL), X, y)
+    with torch.inference_mode():
+        assert_same_weights(fit_quietly(kind(**SMALL), X, y), expected)
+
+
+def test_pandas_mark_of_what_is_missing() -> None:
+    pandas = pytest.importorskip("pandas")
+    X = np.random.default_rng(0).normal(size=(30, 4))
+    labels = pandas.DataFrame(X > 0).astype("Int64").mask(X > 1)
+    known = np.where(X > 1, -1, X > 0)
+    settings = {"recurrent_layer_sizes": 3, "max_iter": 2, "random_state": 0}
+    a, b = (
+        fit_quietly(
+            TargetSpaceSequenceClassifier(return_sequences=True, **settings), X, y
+        )
+        for y in (labels, known)
+    )
+    assert a.loss_ == b.loss_
+
+
+def test_unit_of_tiny_outputs() -> None:
+    X, y = (a.astype(np.float32) for a in curve_data())
+    _, unit = moments_of_labels(TrainingRows(X, y[:, None]))
+    _, tiny = moments_of_labels(TrainingRows(X, y[:, None] * np.float32(1e-24)))
+    assert tiny == pytest.approx(1e-24 * unit)
+
+
+def test_recurrent_layers_of_a_module_have_no_coefs() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self, n_inputs: int, n_outputs: int) -> None:
+            super().__init__()
+            self.recurrent = nn.GRU(1, 4, batch_first=True)
+            self.exit = nn.Linear(4, n_outputs)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.exit(self.recurrent(x[..., None])[0][:, -1])
+            return out
+
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(module=Recurrent, max_iter=2, random_state=0)
+    fit_quietly(estimator, X, y)
+    assert [coef.shape for coef in estimator.coefs_] == [(4, 2)]
+    assert len(estimator.intercepts_) == 1
+
+
+def test_words_for_arrays_of_any_kind() -> None:
+    pandas = pytest.importorskip("pandas")
+    array = np.arange(6.0).reshape(3, 2)
+    for make in (np.asarray, pandas.DataFrame, torch.from_numpy):
+        assert describe_value(make(array)) == describe_value(make(array.copy()))
+        assert describe_value(make(array)) != describe_value(make(array + 1))
+    assert describe_value(range(3)) == "(0, 1, 2)"
+    assert describe_value(np.ndarray) == "ndarray"
+    names = np.array(["a", "b"], dtype=object)
+    assert describe_value(names) == describe_value(names.copy())
