@@ -1,14 +1,14 @@
 """Ridge least squares by Cholesky: factorise once, solve many times.
 
 Everything here is plain tensor arithmetic that knows nothing of networks.  For
-inputs ``A`` (one row a pattern) and targets ``T`` the ridge solution is
+inputs ``A`` (one row per pattern) and targets ``T`` the ridge solution is
 
     W = (AᵀA + λI)⁻¹ Aᵀ T          primal form, Eq. 7
       = Aᵀ (AAᵀ + λI)⁻¹ T          dual form (Woodbury), Eq. 23
 
 of Fairbank, Samothrakis and Citi, "Deep Learning in Target Space", JMLR 23
-(2022).  The primal matrix has one row a column of ``A``, the dual one has one
-row a row of ``A``; the smaller of the two is factorised.
+(2022).  The primal matrix has one row per column of ``A``, the dual one has one
+row per row of ``A``; the smaller of the two is factorised.
 
 Forming a Gramian squares the condition number, so with a small λ the arithmetic
 of ``A`` may not be wide enough.  :func:`plan_solve` chooses the narrowest

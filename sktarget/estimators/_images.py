@@ -108,7 +108,7 @@ def n_axes(X: Any) -> int:
 def shape_of_images(
     X: Any, conv_layers: Any, image_shape: Any, has_module: bool
 ) -> ImageShape | None:
-    """Find the shape of the images in X, or that X is a table.
+    """Return the shape of the images in X, or None if X is a table.
 
     Parameters
     ----------

@@ -107,8 +107,8 @@ default={default}
     optimistic cascade untangling (Eq. 8) hands on the targets.""",
     "target_init": """{"auto", "weights", "normal"}, default={default}
     Start from the targets that well-scaled random weights meet (Sec. 3.5), or from
-    truncated normal targets (Sec. 3.3).  ``"auto"`` is the former, but that the outputs
-    start from the labels of X̄, see :ref:`initial-targets`.""",
+    truncated normal targets (Sec. 3.3).  ``"auto"`` is the former, except that
+    the output layer starts from the labels of X̄, see :ref:`initial-targets`.""",
     "target_scale": """float, default={default}
     σ of the normal targets.""",
     "project_targets": """bool, default={default}
@@ -144,7 +144,8 @@ default={default}
     embeddings and norms left out), divided by the rows of the batch, is added to the
     loss.""",
     "batch_size": """int or "auto", default={default}
-    Rows of a mini-batch.""",
+    Rows of a mini-batch.  ``"auto"``, see :ref:`defaults`, is all rows of a table of up
+    to 10,000, or 2,000; beside a step size of one's own, and for images, 200.""",
     "learning_rate": """{"auto", "annealed", "constant", "invscaling", "adaptive"}, \
 default={default}
     Schedule of the step size: ``"annealed"`` lets it sink to zero along half a wave of
@@ -189,8 +190,9 @@ default={default}
     "epsilon": """float, default={default}
     Keeps the divisions of ``"adam"`` finite.""",
     "n_iter_no_change": """int or "auto", default={default}
-    Epochs without progress after which training stops.  ``"auto"`` is 10 epochs, and
-    where an epoch has few mini-batches, as many as make 200 steps.""",
+    Epochs without progress after which training stops; ``np.inf`` for never.
+    ``"auto"`` is 10 epochs, and where an epoch has few mini-batches, as many as make
+    200 steps (30 in the course for tables, see :ref:`defaults`).""",
     "max_fun": """int, default={default}
     Bound on the evaluations of the loss within one ``"lbfgs"`` iteration.""",
     "class_weight": """dict, "balanced" or None, default={default}

@@ -25,7 +25,7 @@ def open_checkpoint(
     *,
     resumes: bool,
 ) -> Checkpoint:
-    """Open the checkpoint of a fit, that of the same fit before it was killed if any.
+    """Open the checkpoint of a fit, resuming the same fit if it was killed.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def auto_activation(n_hidden: int) -> str:
 
 
 def auto_lam(n_fixed: int, n_layers: int) -> float:
-    """λ = 0.2 max(n̄_b, 320) / layers.
+    """λ = 0.2 max(n̄_b, 320) / max(2, layers).
 
     The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
     that many layers bear less of it; and with a small λ the solve on a handful of rows
@@ -101,7 +101,7 @@ def auto_recurrent_lam(n_rows: int) -> float:
 
 
 def auto_batch_size(n_samples: int, tuned: bool = False) -> int:
-    """Rows of a mini-batch: as in scikit-learn's MLP, or all where X̄ is all of them."""
+    """Rows of a mini-batch: as in scikit-learn's MLP, or where tuned all, or 2,000."""
     if tuned:
         return n_samples if n_samples <= MOST_AT_ONCE else 2000
     return min(200, n_samples)

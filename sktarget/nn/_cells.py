@@ -41,8 +41,8 @@ States = tuple[Tensor, ...]
 class Cell(ABC):
     """A kind of recurrent cell.
 
-    The matrix W of a cell has a row of biases if `bias`, then one row an input, then
-    one row a hidden unit; its columns are the blocks of sums.
+    The matrix W of a cell has a row of biases if `bias`, then one row per input, then
+    one row per hidden unit; its columns are the blocks of sums.
 
     Attributes
     ----------

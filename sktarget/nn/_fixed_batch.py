@@ -19,7 +19,7 @@ _SLICE = 1 << 22
 def draw_rows(
     X: Array, size: int, seed: int, weight: Floats | None = None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Choose distinct rows, each with probability by the total weight of its repeats.
+    """Draw distinct rows, weighted by the total weight of their copies.
 
     A seeded hash of its bytes gives every distinct row a uniform number u; the rows
     with the largest u^(1/w) are taken, w the weight summed over repeats.  So the draw

@@ -26,11 +26,10 @@ _SETTINGS_OF_MALLOC = (
 def keep_freed_memory() -> None:
     """Have malloc keep up to 256 MiB that were freed.
 
-    For large blocks glibc's malloc asks the system, and what is freed at the top of
-    its heap it gives back: then every iteration pays anew for pages that the system
-    first has to fill with zeros, up to a quarter of its time.  Blocks of up to 32 MiB
-    now come from the heap, of which 256 MiB may lie idle.  Who set malloc up by the
-    environment is not overruled, and elsewhere than with glibc nothing happens.
+    glibc's malloc maps large blocks anew and returns freed memory to the system, so
+    every iteration faults in and zeroes the same pages again, for up to a quarter of
+    its time.  Blocks of up to 32 MiB now come from the heap, of which 256 MiB may lie
+    idle.  Settings from the environment take precedence; without glibc nothing happens.
     """
     if sys.platform != "linux" or any(s in os.environ for s in _SETTINGS_OF_MALLOC):
         return

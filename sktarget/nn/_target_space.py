@@ -77,7 +77,7 @@ class TargetSpace(nn.Module):
     Raises
     ------
     ValueError
-        If `lam` is negative or not finite, or not one number a target layer,
+        If `lam` is negative or not finite, or not one number per target layer,
         `untangling` unknown, `fixed_batch` empty or not floating point, or if no layer
         of `module` can be learnt by targets, one has no weights yet (lazy layers) or
         weights that a hook computes.
@@ -191,7 +191,7 @@ class TargetSpace(nn.Module):
 
     @property
     def lam(self) -> float | tuple[float, ...]:
-        """The λ of the solves, one a layer where they differ; it may be changed."""
+        """The λ of the solves, one per layer where they differ; it may be changed."""
         lams = tuple(layer.lam for layer in self._maps.values())
         return lams[0] if len(set(lams)) == 1 else lams
 

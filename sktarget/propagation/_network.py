@@ -1,4 +1,4 @@
-"""The dense network that difference target propagation trains."""
+"""The dense network that difference target propagation and inversion train."""
 
 from __future__ import annotations
 

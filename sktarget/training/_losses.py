@@ -63,8 +63,8 @@ QUADRATIC_ERRORS: dict[str, Loss] = {
 }
 """Squared errors of the predictions by the names of the losses; of classes, Brier's.
 
-A few confident misses, which a longer training always brings, count for much in a
-cross-entropy, and for one each here.
+Longer training always adds a few confident mistakes.  Cross-entropy weighs them without
+bound, this error with a bounded penalty each.
 """
 
 

@@ -41,8 +41,8 @@ class TrainingNet(NeuralNet):
     error : callable, optional
         Like `loss`; recorded for the validation set too.
     unit : float, default=1.0
-        Of the outputs: its square is taken out of the loss before the gradient, of
-        which optimisers expect to be of order 1.
+        Scale of the outputs.  The loss is divided by its square before the backward
+        pass, so that gradients are of order 1, as optimisers expect.
     origin : Tensor of shape (n_outputs,), optional
         Added to the outputs of the module before anything is made of them.
     **kwargs

@@ -214,10 +214,10 @@ def _in_order(
 ) -> list[Any]:
     # The monitor records the epoch that the others may look at; the stopper ends the
     # run only when all have seen it.
-    # Contexts of scikit-learn's are closed before a user's callback may interrupt.
     first: list[Any] = [("monitor", monitor)]
     if bridge is not None:
         bridge.monitor = monitor
+        # scikit-learn's contexts are closed before a user's callback may interrupt.
         first.append(("bridge", bridge))
     last: list[Any] = [("stopper", Stopper(monitor))]
     if checkpoint is not None:
