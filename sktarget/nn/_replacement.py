@@ -86,7 +86,7 @@ def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
         warnings.warn(
             "these modules cannot be learnt by targets, so they keep their weights "
             f"and learn in weight space: {', '.join(kept)}",
-            stacklevel=3,
+            stacklevel=4,
         )
     return copy_with(module, substitutes), layers
 

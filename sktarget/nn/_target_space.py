@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.nn import _initialisation
+from sktarget.nn._cascade import Cascade
 from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
-from sktarget.nn._memory import keep_freed_memory
-from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
-from sktarget.nn._replacement import (
-    copy_with,
-    inherit,
-    replace_layer,
-    replace_layers,
-)
-from sktarget.nn._stacking import has_rows, same_memory, starts_as, without_first
+from sktarget.nn._pass import Phase
+from sktarget.nn._replacement import copy_with, inherit
 
 __all__ = ["TargetSpace"]
 
 
-# Modules that drop something out in training.
-_DROPOUTS = (_DropoutNd, nn.MultiheadAttention)
-
-
-class TargetSpace(nn.Module):
+class TargetSpace(Cascade):
     """A module whose linear maps solve for their weights on a fixed batch.
 
     The parameters of the network are, layer by layer, the *targets* T for the sums
@@ -147,8 +135,6 @@ class TargetSpace(nn.Module):
     )
     """
 
-    fixed_batch: Tensor
-
     def __init__(
         self,
         module: nn.Module,
@@ -158,34 +144,11 @@ class TargetSpace(nn.Module):
         *,
         keep_weights: bool = False,
     ) -> None:
-        super().__init__()
         _read_lam(lam)
-        if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
-            raise ValueError("fixed_batch must be a tensor of at least two axes")
-        if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
-            raise ValueError(
-                "fixed_batch must be floating point and have at least one row, got "
-                f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
-            )
-        self.untangling = untangling
-        keep_freed_memory()
-        self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = replace_layers(module)
-        self._maps: dict[str, TargetMap] = {}
-        for layer in self._layers.values():
-            self._maps.update(layer.target_maps())
-        modules = list(self.module.modules())
-        self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
-        # Dropout in place, which comes first, would otherwise drop X̄ itself.
-        self._works_in_place = any(getattr(m, "inplace", False) for m in modules)
-        self._stage = Stage()
-        for target_map in self._maps.values():
-            target_map.stage = self._stage
-        self._adopt_weights()
+        super().__init__(module, fixed_batch, untangling)
         self.lam = lam
         if keep_weights:
             self._record(exact=True)
-        self._factored: Fingerprint | None = None
         self._realised: tuple[Any, str, Fingerprint] | None = None
         self.train(module.training)
 
@@ -208,94 +171,7 @@ class TargetSpace(nn.Module):
         for layer, value in zip(self._maps.values(), own, strict=True):
             layer.lam = value
 
-    @property
-    def untangling(self) -> str:
-        """``"scu"`` or ``"ocu"``; it may be changed."""
-        return self._untangling
-
-    @untangling.setter
-    def untangling(self, untangling: str) -> None:
-        if untangling not in ("scu", "ocu"):
-            raise ValueError(f"untangling must be 'scu' or 'ocu', got {untangling!r}")
-        self._untangling = untangling
-
     # -- targets ---------------------------------------------------------------------
-
-    def _adopt_weights(self) -> None:
-        """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
-        try:
-            run, outputs = self._record()
-        except RuntimeError:
-            # The module may take views of maps, which depend on their layout.
-            changed = [layer.use_plain_layout() for layer in self._layers.values()]
-            if not any(changed):
-                raise
-            run, outputs = self._record()
-        idle = [
-            name
-            for name, layer in self._layers.items()
-            if not layer.target_maps().keys() & set(run.order)
-        ]
-        for name in idle:
-            self.module = replace_layer(
-                self.module, name, self._layers.pop(name).realise()
-            )
-        if idle:
-            warnings.warn(
-                f"layers {', '.join(map(repr, idle))} do not run on the fixed batch "
-                "and keep their weights",
-                stacklevel=3,
-            )
-        self._maps = {name: self._maps[name] for name in run.order}
-        if not self._maps:
-            raise ValueError(
-                "the module has no layer that can be learnt by targets: none of a "
-                "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) runs on the "
-                "fixed batch"
-            )
-        self._stacks = self._may_stack(outputs)
-
-    def _may_stack(self, outputs: Any) -> bool:
-        """Tell whether X̄ runs as it does alone with other rows below.
-
-        It does not if the module mixes rows, or lays them along another axis.
-        """
-        fixed = self.fixed_batch
-        if not all(layer.stacks for layer in self._layers.values()):
-            return False
-        stacked = torch.cat([fixed, fixed[: (len(fixed) + 1) // 2]])
-        try:
-            with (
-                torch.no_grad(),
-                self._as_in_evaluation(),
-                self._running(Phase.COMPARE, stacked),
-            ):
-                both = self.module(stacked)
-        except Exception:  # Whatever a module makes of another number of rows.
-            return False
-        return (
-            has_rows(outputs, len(fixed))
-            and has_rows(both, len(stacked))
-            and starts_as(both, outputs)
-        )
-
-    def _record(self, *, exact: bool = False) -> tuple[Pass, Any]:
-        """Run the own weights on X̄; the layers take their sums as targets.
-
-        Or, if `exact`, targets that lead back to these weights.
-        """
-        with (
-            torch.no_grad(),
-            self._as_in_evaluation(),
-            self._running(Phase.RECORD, self.fixed_batch.clone(), exact=exact) as run,
-        ):
-            outputs = self.module(run.inputs)
-            self._works_in_place |= run.has_changed_inputs()
-        return run, outputs
-
-    def _own_fixed_batch(self) -> Tensor:
-        """Give X̄ for a pass to run on: a copy if that could change it."""
-        return self.fixed_batch.clone() if self._works_in_place else self.fixed_batch
 
     def reset_targets(
         self,
@@ -430,101 +306,17 @@ class TargetSpace(nn.Module):
             evaluated = self.module(others)
         return outputs, self._without_biases(matrices), evaluated
 
+    def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
+        # A step may follow, and fused optimisers do not raise the tensors' versions.
+        self._realised = None
+        return super()._solve_and_run(x)
+
     def _without_biases(self, matrices: dict[str, Tensor]) -> list[Tensor]:
         return [
             layer.without_bias(matrices[name])
             for name, layer in self._maps.items()
             if name in matrices
         ]
-
-    def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Solve on X̄, run on X; give the outputs for X and the matrices by name."""
-        self._renew_factors()
-        # A step may follow, and fused optimisers do not raise the tensors' versions.
-        self._realised = None
-        fixed = self.fixed_batch
-        if not isinstance(x, Tensor):
-            return self._solve_then_run(x)
-        if same_memory(x, fixed) and not self._rows_differ():
-            x = x.clone() if self._works_in_place else x
-            with self._running(Phase.SOLVE, x) as run:
-                outputs = self.module(x)
-            return outputs, run.weights
-        if self._stacks and x.shape[1:] == fixed.shape[1:] and x.dtype == fixed.dtype:
-            try:
-                return self._run_stacked(x)
-            except NotOneBatch:  # That it looked so was a coincidence.
-                self._stacks = False
-        return self._solve_then_run(x)
-
-    def _run_stacked(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
-        """Run X̄ and X as one batch, X̄ on top."""
-        with self._running(Phase.SOLVE, torch.cat([self.fixed_batch, x])) as run:
-            outputs = self.module(run.inputs)
-        if not has_rows(outputs, len(run.inputs)):
-            raise NotOneBatch
-        return without_first(outputs, len(self.fixed_batch)), run.weights
-
-    def _solve_then_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Run X̄ and then, with the weights found, what may be of another shape."""
-        with self._running(Phase.SOLVE, self._own_fixed_batch()) as solved:
-            self.module(solved.inputs)
-        with self._running(Phase.APPLY, x) as run:
-            run.weights = solved.weights
-            outputs = self.module(x)
-        return outputs, run.weights
-
-    def _rows_differ(self) -> bool:
-        """Tell whether equal rows of X̄ and X take different ways through the network.
-
-        They do where X̄ is untangled optimistically, and with dropout, which is drawn
-        for each of the two independently.
-        """
-        return self.untangling == "ocu" or self.is_random
-
-    @property
-    def is_random(self) -> bool:
-        """Whether anything is dropped out of a pass in the present mode."""
-        return any(layer.is_random for layer in self._layers.values()) or any(
-            m.training and (m.p if isinstance(m, _DropoutNd) else m.dropout) > 0
-            for m in self._dropouts
-        )
-
-    @contextmanager
-    def _running(
-        self, phase: Phase, inputs: Any, *, exact: bool = False
-    ) -> Iterator[Pass]:
-        optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
-        run = Pass(phase, inputs, optimistic=optimistic, exact=exact)
-        self._stage.current = run
-        try:
-            yield run
-        finally:
-            self._stage.current = None
-
-    @contextmanager
-    def _as_in_evaluation(self) -> Iterator[None]:
-        """Switch dropout and batch statistics off for a pass."""
-        modes = [(m, m.training) for m in self.module.modules()]
-        hooks = []
-        encoders = [m for m, _ in modes if isinstance(m, nn.TransformerEncoder)]
-        nested = [encoder.use_nested_tensor for encoder in encoders]
-        for encoder in encoders:
-            encoder.use_nested_tensor = False  # Targets are tensors of one shape.
-        if any(isinstance(m, nn.TransformerEncoderLayer) for m, _ in modes):
-            # In evaluation torch reads the weights of its linear layers and never
-            # calls them, unless these have hooks.
-            hooks = [m.register_forward_hook(_pass_on) for m in self._layers.values()]
-        self.module.eval()
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            for encoder, value in zip(encoders, nested, strict=True):
-                encoder.use_nested_tensor = value
-            for module, mode in modes:
-                module.training = mode
 
     # -- realisation -----------------------------------------------------------------
 
@@ -618,11 +410,6 @@ class TargetSpace(nn.Module):
                 self._maps[name].keep(matrix)
         self._note_realised()
 
-    def _solve_on_fixed_batch(self) -> dict[str, Tensor]:
-        with self._running(Phase.SOLVE, self._own_fixed_batch()) as run:
-            self.module(run.inputs)
-        return run.weights
-
     @contextmanager
     def _solving_alone(self) -> Iterator[None]:
         """Solve for weights that are to outlive the caller's modes, without a graph."""
@@ -650,13 +437,6 @@ class TargetSpace(nn.Module):
             for buffer in part.buffers(recurse=False)
         ]
         return [self.fixed_batch, *self.module.parameters(), *buffers]
-
-    def _renew_factors(self) -> None:
-        """Drop the factors cached for another X̄."""
-        if self._factored is None or not self._factored.matches([self.fixed_batch]):
-            self._factored = Fingerprint([self.fixed_batch])
-            for layer in self._maps.values():
-                layer.forget()
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
@@ -702,7 +482,3 @@ def _read_lam(lam: float | Sequence[float]) -> Tensor:
             "for each target layer"
         )
     return lams
-
-
-def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:
-    """Do nothing: a hook that is there to be seen."""
