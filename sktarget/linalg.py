@@ -39,6 +39,9 @@ __all__ = [
 # half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns,
 # and below two blocks, or on fewer numbers than these, one product is as fast.
 _BLOCK, _FEW = 48, 1 << 15
+# Of fewer columns BLAS may sum the products one by one: on many rows of like numbers
+# the error is thousands of times the rounding of the sum.
+_FEW_COLUMNS, _MANY_ROWS = 12, 256
 # Up to this order one triangular solve inverts a triangle, and products treat it as
 # a full matrix; above it, two halves do, and stripes leave out most of the zeros.
 _TRIANGLE = 192
@@ -78,7 +81,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     With ``τ`` the trace of the Gramian, an upper bound of its largest eigenvalue,
     and ``ε`` the machine epsilon of `dtype`:
 
-    - Gramian and factor are formed in float64 unless ``λ ≥ 8ετ``, that is, unless
+    - Gramian and factor are formed in float64 unless ``λ ≥ 16ετ``, that is, unless
       the rounding of the Gramian stays well below λ;
     - all products are formed in float64 when ``√λ < 64ε√τ``: errors of ``AᵀT``
       reach ``AW`` enlarged by up to ``1 / 2√λ``;
@@ -124,7 +127,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     eps = torch.finfo(dtype).eps
     return SolvePlan(
         ridge=max(lam, floor * tau, torch.finfo(dtype).tiny),
-        gram_dtype=at_least_float32(dtype) if lam >= 8 * eps * tau else torch.float64,
+        gram_dtype=at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
         work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
     )
 
@@ -200,6 +203,8 @@ def gramian(
     """
     rows = rows if dtype is None else rows.to(dtype)
     n, k = rows.shape
+    if k < _FEW_COLUMNS and n > _MANY_ROWS and rows.dtype == torch.float32:
+        return gramian(rows, torch.float64, ones=ones).to(rows.dtype)
     if not ones:
         if _is_one_product(rows):
             return rows.T @ rows

@@ -190,9 +190,9 @@ def test_plan_has_three_regimes(dtype: torch.dtype) -> None:
     trace = torch.tensor(tau, dtype=dtype)
     floor = 16 * EPS[torch.float64] * tau
 
-    wide = plan_solve(trace, 9 * eps * tau, dtype)
+    wide = plan_solve(trace, 17 * eps * tau, dtype)
     assert (wide.gram_dtype, wide.work_dtype) == (dtype, dtype)
-    below = plan_solve(trace, 7 * eps * tau, dtype)
+    below = plan_solve(trace, 15 * eps * tau, dtype)
     assert (below.gram_dtype, below.work_dtype) == (torch.float64, dtype)
     tiny = plan_solve(trace, 0.9 * (64 * eps) ** 2 * tau, dtype)
     assert (tiny.gram_dtype, tiny.work_dtype) == (torch.float64, torch.float64)
@@ -224,6 +224,28 @@ def test_gramian_in_other_arithmetic() -> None:
     torch.testing.assert_close(
         gram.tril(), (explicit.T @ explicit).tril(), rtol=0, atol=1e-13
     )
+
+
+@pytest.mark.parametrize("n", [200, 1000, 30_000])
+@pytest.mark.parametrize("k", [1, 5, 11, 12, 40])
+@pytest.mark.parametrize("ones", [False, True])
+def test_rounding_of_a_gramian_stays_below_the_smallest_ridge(
+    n: int, k: int, ones: bool
+) -> None:
+    rows = torch.full((n, k), 0.1, dtype=torch.float32)  # All errors have one sign.
+    found, exact = (
+        torch.tril(gramian(rows, dtype, ones=ones).double())
+        for dtype in (torch.float32, torch.float64)
+    )
+    error = (found - exact) + (found - exact).tril(-1).T
+    eps, trace = torch.finfo(torch.float32).eps, exact.trace()
+    assert torch.linalg.eigvalsh(error).abs().max() < 16 * eps * trace
+
+
+def test_many_rows_of_few_like_columns_have_a_solution() -> None:
+    rows = torch.full((30_000, 4), 0.1, dtype=torch.float32)
+    tau = float(rows.square().sum())
+    ridge_solve(rows, torch.ones(30_000, 2), 17 * torch.finfo(rows.dtype).eps * tau)
 
 
 def test_factor_reads_the_lower_triangle_only() -> None:
