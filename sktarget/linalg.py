@@ -53,7 +53,15 @@ _FLOOR = 16.0
 
 
 class FactorisationError(RuntimeError):
-    """A regularised Gramian has no Cholesky factor: its inputs are not finite."""
+    """A regularised Gramian has no Cholesky factor: its inputs are not finite.
+
+    Examples
+    --------
+    >>> ridge_solve(torch.tensor([[torch.inf]]), torch.ones(1, 1), lam=1.0)
+    Traceback (most recent call last):
+    ...
+    sktarget.linalg.FactorisationError: the trace of the Gramian is inf
+    """
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,11 @@ class SolvePlan:
         Arithmetic of the Gramian and of its factor.
     work_dtype : torch.dtype
         Arithmetic of all other products.
+
+    Examples
+    --------
+    >>> plan_solve(torch.tensor(100.0), 0.0, torch.float32).work_dtype
+    torch.float64
     """
 
     ridge: float | Tensor
@@ -240,6 +253,14 @@ class RidgeFactor:
         Lower triangular factor.
     info : Tensor of shape () or (g,)
         Zero where the factorisation succeeded, as LAPACK reports it.
+
+    Examples
+    --------
+    >>> factor = factorise(torch.full((1, 1), 3.0), 1.0)
+    >>> factor.lower
+    tensor([[2.]])
+    >>> factor.solve(torch.tensor([[8.0]]))
+    tensor([[2.]])
     """
 
     lower: Tensor

@@ -116,6 +116,22 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
     -----
     UserWarning
         If another version of the package has written the file.
+
+    Examples
+    --------
+    A file that could not hold a parameter, here a callback, asks for it:
+
+    >>> import tempfile, numpy as np
+    >>> from skorch.callbacks import Callback
+    >>> from sktarget import TargetSpaceRegressor
+    >>> from sktarget.persistence import load, save
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> reg = TargetSpaceRegressor((5,), tol=0.1, callbacks=[Callback()])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(reg.fit(X, X[:, 0]), f"{folder}/model.npz")
+    ...     again = load(f"{folder}/model.npz", callbacks=None)
+    >>> again.predict(X).shape
+    (50,)
     """
     content = _archive.read(path, _KIND)
     missing = sorted(set(content["left_out"]) - parameters.keys())

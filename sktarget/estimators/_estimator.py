@@ -173,6 +173,10 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
     def _decode(self, sums: Array) -> Array:
         """Turn the outputs of the network into predictions."""
 
+    def _probabilities(self, sums: Array) -> Array:
+        """Turn the outputs of a classifier's network into probabilities."""
+        return sums
+
     # -- what a kind of estimator may define in another way --------------------------
 
     def _check_parameters(self) -> None:
@@ -373,6 +377,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             optimiser_state=self._kept_optimiser_state(already > 0, settings),
             net_class=self._training_net,
             decode=lambda sums: self._decode(sums.numpy(force=True)),
+            decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
             bridge=bridge,
             checkpoint=checkpoint,
             error=self._stopping_error(),

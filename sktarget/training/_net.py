@@ -38,6 +38,8 @@ class TrainingNet(NeuralNet):
         Shuffles the mini-batches.
     decode : callable, optional
         Turns sums into what :meth:`predict` returns, for callbacks that score.
+    decode_proba : callable, optional
+        Turns sums into what :meth:`predict_proba` returns, likewise.
     error : callable, optional
         Like `loss`; recorded for the validation set too.
     unit : float, default=1.0
@@ -58,6 +60,7 @@ class TrainingNet(NeuralNet):
         alpha: float,
         generator: torch.Generator | None,
         decode: Callable[[Tensor], Any] | None = None,
+        decode_proba: Callable[[Tensor], Any] | None = None,
         error: Loss | None = None,
         unit: float = 1.0,
         origin: Tensor | None = None,
@@ -70,6 +73,7 @@ class TrainingNet(NeuralNet):
         self.mean_weight = 1.0
         self.failure: str | None = None
         self.decode = decode
+        self.decode_proba = decode_proba
         self.error = error
         self.unit = unit
         self.origin = origin
@@ -173,6 +177,13 @@ class TrainingNet(NeuralNet):
 
     def predict(self, X: Any) -> Any:
         """Predict as the estimator will, for callbacks that score."""
+        return self._answer(X, self.decode)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Predict probabilities as the estimator will, for callbacks that score."""
+        return self._answer(X, self.decode_proba)
+
+    def _answer(self, X: Any, decode: Callable[[Tensor], Any] | None) -> Any:
         if not isinstance(X, TensorData):
             x = torch.as_tensor(X)
             X = TensorData(x, x)
@@ -182,6 +193,4 @@ class TrainingNet(NeuralNet):
         with torch.no_grad():
             found = [self._outputs(self.module_(X.inputs(part))) for part in parts]
         stacked = torch.cat(found)
-        if self.decode is None:
-            return stacked.numpy(force=True)
-        return self.decode(stacked)
+        return stacked.numpy(force=True) if decode is None else decode(stacked)

@@ -63,6 +63,7 @@ def train(
     generator: torch.Generator | None,
     optimiser_state: dict[str, Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
+    decode_proba: Callable[[Tensor], Any] | None = None,
     bridge: EpochContext | None = None,
     net_class: Callable[..., TrainingNet] = TrainingNet,
     checkpoint: Checkpoint | None = None,
@@ -87,7 +88,7 @@ def train(
         Shuffles the mini-batches.
     optimiser_state : dict, optional
         State to continue from.
-    decode : callable, optional
+    decode, decode_proba : callable, optional
         See :class:`TrainingNet`.
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
@@ -149,6 +150,7 @@ def train(
         loss=loss,
         score=score,
         decode=decode,
+        decode_proba=decode_proba,
         error=error,
         generator=generator if settings.shuffle else None,
         train_split=None if validation is None else predefined_split(validation),

@@ -121,6 +121,25 @@ def test_epoch_scoring(kind: type, caching: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("caching", [False, True])
+def test_scores_of_probabilities(caching: bool) -> None:
+    X, y = class_data()
+    keeps = Keeps()
+    scoring = EpochScoring(
+        "neg_log_loss", lower_is_better=False, use_caching=caching, name="score"
+    )
+    estimator = TargetSpaceClassifier(
+        **SMALL,
+        early_stopping=True,
+        validation_fraction=0.3,
+        callbacks=[scoring, keeps],
+    )
+    fit_quietly(estimator, X, y)
+    np.testing.assert_allclose(
+        keeps.history[:, "score"], np.negative(keeps.history[:, "valid_loss"]), 1e-6
+    )
+
+
 @for_both
 def test_early_stopping_of_skorch(kind: type) -> None:
     X, y = problem(kind)
