@@ -13,6 +13,7 @@ from torch import nn
 
 from sktarget.estimators import _rules
 from sktarget.estimators._course import TrainingCourse
+from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._images import (
     as_rows,
     parse_conv_layers,
@@ -24,15 +25,11 @@ from sktarget.estimators._network import (
     as_array,
     as_tensor,
     ordinary_module,
-    state_to_numpy,
     torch_dtype,
 )
 from sktarget.estimators._parameters import CONSTRAINTS
-from sktarget.estimators._preparation import (
-    TrainingRows,
-    choose_fixed_batch,
-    hidden_sizes,
-)
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._start import (
     aim_at_labels,
     mean_labels,
@@ -42,7 +39,7 @@ from sktarget.estimators._start import (
     targets_of_origin,
 )
 from sktarget.nn import TargetSpace
-from sktarget.training import as_inputs
+from sktarget.training import as_inputs, state_to_numpy
 
 __all__ = ["BaseTargetSpace"]
 
@@ -141,7 +138,7 @@ class BaseTargetSpace(TrainingCourse):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        hidden_sizes(self.hidden_layer_sizes)
+        parse_layer_sizes(self.hidden_layer_sizes)
         if self.batch_norm and self.parameterization == "targets":
             raise ValueError(
                 "batch_norm=True goes with parameterization='weights' only: targets "
@@ -220,7 +217,7 @@ class BaseTargetSpace(TrainingCourse):
             }
         return {
             **self._describe_inputs(X),
-            "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
+            "hidden_layer_sizes": parse_layer_sizes(self.hidden_layer_sizes),
             "n_outputs": self.n_outputs_,
             "activation": self._activation(),
             "shortcuts": bool(self.shortcuts),
@@ -231,7 +228,7 @@ class BaseTargetSpace(TrainingCourse):
     def _activation(self) -> str:
         if self.activation != "auto":
             return self.activation
-        return _rules.auto_activation(len(hidden_sizes(self.hidden_layer_sizes)))
+        return _rules.auto_activation(len(parse_layer_sizes(self.hidden_layer_sizes)))
 
     def _describe_inputs(self, X: Array) -> dict[str, Any]:
         if self.conv_layers is None:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
-from sktarget.estimators._preparation import TrainingRows, as_dense, multiply_weights
+from sktarget.estimators._rows import TrainingRows, as_dense, multiply_weights
 from sktarget.training import TensorData
 
 __all__ = ["NetworkClassifier"]

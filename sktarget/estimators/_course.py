@@ -9,8 +9,10 @@ from skorch.callbacks import LRScheduler
 
 from sktarget.estimators import _rules
 from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._holding_out import can_hold_out
 from sktarget.estimators._network import as_tensor
-from sktarget.estimators._preparation import TrainingRows, can_hold_out, hidden_sizes
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.training import QUADRATIC_ERRORS, Loss, TrainingSettings
 
 __all__ = ["TrainingCourse"]
@@ -83,7 +85,7 @@ class TrainingCourse(NetworkEstimator):
     def _batch_rows(self, n_samples: int) -> int:
         whole = self.solver == "lbfgs"
         batch_size = n_samples if whole else super()._batch_rows(n_samples)
-        if self.batch_norm and hidden_sizes(self.hidden_layer_sizes):
+        if self.batch_norm and parse_layer_sizes(self.hidden_layer_sizes):
             return self._without_single_rows(n_samples, batch_size)
         return batch_size
 
@@ -110,7 +112,7 @@ class TrainingCourse(NetworkEstimator):
     def _auto_rate(self) -> float:
         if self._tuned:
             return _rules.auto_tuned_rate(
-                1 + len(hidden_sizes(self.hidden_layer_sizes))
+                1 + len(parse_layer_sizes(self.hidden_layer_sizes))
             )
         images = self._images is not None
         return _rules.auto_rate(self.solver, self.parameterization, images)

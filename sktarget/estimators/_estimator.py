@@ -21,6 +21,7 @@ from sktarget.estimators import _rules
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
 from sktarget.estimators._fitted import FittedNetwork
 from sktarget.estimators._forks import serial_in_forks
+from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._last_epochs import learn_all, reserve
 from sktarget.estimators._network import (
     as_array,
@@ -30,13 +31,11 @@ from sktarget.estimators._network import (
     seed_dropout,
     seeded_globally,
     settle,
-    state_to_numpy,
-    state_to_torch,
     torch_dtype,
     weight_names,
 )
-from sktarget.estimators._preparation import TrainingRows, hold_out
 from sktarget.estimators._recovery import open_checkpoint
+from sktarget.estimators._rows import TrainingRows
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
     LOSSES,
@@ -48,6 +47,8 @@ from sktarget.training import (
     TrainingLog,
     TrainingNet,
     TrainingSettings,
+    state_to_numpy,
+    state_to_torch,
     train,
 )
 

@@ -18,10 +18,9 @@ from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._network import (
     as_tensor,
     seeded_globally,
-    state_to_torch,
     torch_dtype,
 )
-from sktarget.training import as_inputs, rows_at_a_time
+from sktarget.training import as_inputs, rows_at_a_time, state_to_torch
 
 __all__ = ["FittedNetwork"]
 

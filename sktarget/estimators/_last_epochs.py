@@ -10,7 +10,7 @@ from torch import nn
 
 from sktarget.estimators import _rules
 from sktarget.estimators._network import seed_dropout, torch_dtype
-from sktarget.estimators._preparation import TrainingRows
+from sktarget.estimators._rows import TrainingRows
 from sktarget.training import TrainingLog, TrainingSettings, train
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from sktarget.architectures import (
 )
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
-from sktarget.training import state_to_numpy, state_to_torch
 
 __all__ = [
     "WEIGHTED",
@@ -34,8 +33,6 @@ __all__ = [
     "seed_dropout",
     "seeded_globally",
     "settle",
-    "state_to_numpy",
-    "state_to_torch",
     "torch_dtype",
     "weight_names",
 ]

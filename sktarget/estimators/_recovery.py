@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sktarget.estimators._preparation import TrainingRows
+from sktarget.estimators._rows import TrainingRows
 from sktarget.training import Checkpoint, describe_value, digest
 
 if TYPE_CHECKING:

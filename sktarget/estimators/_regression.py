@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
-from sktarget.estimators._preparation import TrainingRows, as_dense
+from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.training import TensorData
 
 __all__ = ["NetworkRegressor"]

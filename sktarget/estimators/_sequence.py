@@ -20,11 +20,12 @@ from sktarget.estimators._parameters import (
     CONSTRAINTS,
     document_parameters,
 )
-from sktarget.estimators._preparation import TrainingRows, hidden_sizes
+from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
 from sktarget.estimators._sequence_rows import (
     choose_fixed_sequences,
 )
+from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.nn import TargetSpace
 
 __all__ = ["TargetSpaceSequenceClassifier"]
@@ -312,8 +313,8 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         embeds = self.vocabulary_size is not None
         return {
             "n_inputs": n_inputs,
-            "recurrent_layer_sizes": hidden_sizes(self.recurrent_layer_sizes),
-            "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
+            "recurrent_layer_sizes": parse_layer_sizes(self.recurrent_layer_sizes),
+            "hidden_layer_sizes": parse_layer_sizes(self.hidden_layer_sizes),
             "n_outputs": self.n_outputs_,
             "cell": self.cell,
             "activation": self._activation(),

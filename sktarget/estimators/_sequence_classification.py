@@ -22,13 +22,10 @@ from torch import nn
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
-from sktarget.estimators._preparation import (
-    TrainingRows,
-    hidden_sizes,
-    multiply_weights,
-)
+from sktarget.estimators._rows import TrainingRows, multiply_weights
 from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
 from sktarget.estimators._sequence_rows import SequenceRows, read_step_labels
+from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.nn._cells import cell_of
 from sktarget.training import LOSSES, Loss, TensorData, over_steps
 
@@ -116,7 +113,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        sizes = hidden_sizes(self.recurrent_layer_sizes, "recurrent_layer_sizes")
+        sizes = parse_layer_sizes(self.recurrent_layer_sizes, "recurrent_layer_sizes")
         if not sizes:
             raise ValueError(
                 "recurrent_layer_sizes must name at least one layer, got "

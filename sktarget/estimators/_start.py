@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sktarget.estimators._network import WEIGHTED, as_tensor
-from sktarget.estimators._preparation import TrainingRows, relative_weights
+from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.linalg import ridge_solve
 from sktarget.nn import TargetSpace
 from sktarget.nn._fixed_batch import column_moments

@@ -12,7 +12,7 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._parameters import CONSTRAINTS
-from sktarget.estimators._preparation import TrainingRows, relative_weights
+from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.training import TrainingSettings
 
 __all__ = [

@@ -12,14 +12,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from sktarget.estimators._network import as_tensor, state_to_numpy
-from sktarget.estimators._preparation import TrainingRows, hidden_sizes
+from sktarget.estimators._network import as_tensor
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.propagation._base import PropagationEstimator
 from sktarget.propagation._difference import DifferenceTargetNetwork, FeedbackMap
 from sktarget.propagation._difference_parameters import DIFFERENCE_CONSTRAINTS
 from sktarget.propagation._network import TransmittingNetwork
 from sktarget.propagation._training import FeedbackNet
-from sktarget.training import TrainingLog, TrainingNet, TrainingSettings
+from sktarget.training import TrainingLog, TrainingNet, TrainingSettings, state_to_numpy
 
 __all__ = ["BaseDifferenceTargetPropagation"]
 
@@ -115,7 +116,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        n_hidden = len(hidden_sizes(self.hidden_layer_sizes))
+        n_hidden = len(parse_layer_sizes(self.hidden_layer_sizes))
         if self.top_target == "penultimate":
             self._warn_of_one_layer(n_hidden)
 
@@ -123,7 +124,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         samples = self.transmission == "bernoulli"
         return {
             "n_inputs": X.shape[1],
-            "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
+            "hidden_layer_sizes": parse_layer_sizes(self.hidden_layer_sizes),
             "n_outputs": self.n_outputs_,
             "activation": "logistic" if samples else self.activation,
             "transmission": self.transmission,

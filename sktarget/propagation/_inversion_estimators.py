@@ -13,9 +13,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sktarget.estimators._classification import NetworkClassifier
-from sktarget.estimators._network import as_tensor, state_to_numpy
+from sktarget.estimators._network import as_tensor
 from sktarget.estimators._parameters import CLASS_WEIGHT, document_parameters
-from sktarget.estimators._preparation import TrainingRows, hidden_sizes
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.propagation._base import (
     SHARED_CONSTRAINTS,
     SHARED_DOCS,
@@ -26,7 +27,7 @@ from sktarget.propagation._dense_inversion import DenseInversionNetwork
 from sktarget.propagation._inversion import Inversion
 from sktarget.propagation._network import TransmittingNetwork
 from sktarget.propagation._training import LocalNet
-from sktarget.training import TrainingLog, TrainingSettings
+from sktarget.training import TrainingLog, TrainingSettings, state_to_numpy
 
 __all__ = [
     "INVERSION_CONSTRAINTS",
@@ -241,12 +242,12 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._warn_of_one_layer(len(hidden_sizes(self.hidden_layer_sizes)))
+        self._warn_of_one_layer(len(parse_layer_sizes(self.hidden_layer_sizes)))
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
         return {
             "n_inputs": X.shape[1],
-            "hidden_layer_sizes": hidden_sizes(self.hidden_layer_sizes),
+            "hidden_layer_sizes": parse_layer_sizes(self.hidden_layer_sizes),
             "n_outputs": self.n_outputs_,
             "activation": self.activation,
             "weight_init": self.weight_init,

@@ -14,8 +14,9 @@ from torch import nn
 from sktarget.architectures import RecurrentNetwork
 from sktarget.estimators._network import as_tensor
 from sktarget.estimators._parameters import CONSTRAINTS, document_parameters
-from sktarget.estimators._preparation import TrainingRows, hidden_sizes
+from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
+from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.propagation._base import mean_weight
 from sktarget.propagation._inversion_estimators import (
     INVERSION_CONSTRAINTS,
@@ -190,7 +191,7 @@ class RegularizedInversionSequenceClassifier(
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        sizes = hidden_sizes(self.recurrent_layer_sizes, "recurrent_layer_sizes")
+        sizes = parse_layer_sizes(self.recurrent_layer_sizes, "recurrent_layer_sizes")
         if len(sizes) > 1:
             raise ValueError(
                 "recurrent_layer_sizes must name a single layer, got "
@@ -200,7 +201,7 @@ class RegularizedInversionSequenceClassifier(
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
         return {
             "n_inputs": X.shape[2],
-            "recurrent_layer_sizes": hidden_sizes(self.recurrent_layer_sizes),
+            "recurrent_layer_sizes": parse_layer_sizes(self.recurrent_layer_sizes),
             "hidden_layer_sizes": (),
             "n_outputs": self.n_outputs_,
             "cell": "rnn",

@@ -11,7 +11,7 @@ from sktarget import (
     TargetSpaceClassifier,
     TargetSpaceSequenceClassifier,
 )
-from sktarget.estimators._preparation import TrainingRows
+from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._start import moments_of_labels
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,

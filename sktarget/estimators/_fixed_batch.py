@@ -1,0 +1,91 @@
+"""X̄ as the parameters of an estimator say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_array
+
+from sktarget.estimators._network import as_tensor
+from sktarget.estimators._rows import TrainingRows
+from sktarget.nn._fixed_batch import draw_rows, noise_batch
+from sktarget.training import as_inputs
+
+__all__ = ["choose_fixed_batch"]
+
+Array = NDArray[Any]
+
+
+def choose_fixed_batch(
+    rows: TrainingRows,
+    fixed_batch: Any,
+    size: int | None,
+    seed: int,
+) -> tuple[Array, Array | None]:
+    """Choose X̄ as the parameters `fixed_batch` and `fixed_batch_size` say.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Training rows.
+    fixed_batch : {"sample", "noise"} or array-like
+        Kind of X̄, or X̄ itself.
+    size : int or None
+        n̄_b, or None for all rows.
+    seed : int
+        Decides the draw.
+
+    Returns
+    -------
+    fixed : ndarray of shape (n̄_b, ...)
+        X̄ in the dtype of the arithmetic; the very array ``rows.X`` where all rows of a
+        table are taken.
+    place : ndarray of shape (n,) or None
+        Which row of X̄ each training row is, -1 for none; None where X̄ is no sample.
+
+    Raises
+    ------
+    ValueError
+        If a given X̄ has the wrong shape or is not finite, or `size` exceeds the data.
+    """
+    if not isinstance(fixed_batch, str):
+        return _given_batch(rows, fixed_batch), None
+    if fixed_batch == "noise":
+        n_noise = len(rows) if size is None else size
+        noise = noise_batch(rows.X, n_noise, seed, rows.weight)
+        in_range = rows.X.dtype.kind == "f"
+        return noise if in_range else noise / noise.dtype.type(255), None
+    if size is None:
+        return _as_floats(rows.X), np.arange(len(rows))
+    if size > len(rows):
+        raise ValueError(
+            f"fixed_batch_size={size} is larger than the number of training rows, "
+            f"{len(rows)}: use None for all of them, or fixed_batch='noise'."
+        )
+    drawn, place = draw_rows(rows.X, size, seed, rows.weight)
+    return _as_floats(rows.X[drawn]), place
+
+
+def _given_batch(rows: TrainingRows, fixed_batch: Any) -> Array:
+    """Validate an X̄ of the user's; images may be flattened, as in X."""
+    kinds = [rows.dtype, np.uint8] if rows.X.ndim == 4 else rows.dtype
+    try:
+        given = check_array(fixed_batch, dtype=kinds, allow_nd=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"fixed_batch cannot be used: {error}") from None
+    if given.shape[1:] == (math.prod(rows.X.shape[1:]),):
+        given = given.reshape(-1, *rows.X.shape[1:])
+    if given.shape[1:] != rows.X.shape[1:]:
+        raise ValueError(
+            f"fixed_batch has shape {given.shape}, but every row must have the "
+            f"shape of a row of X, {rows.X.shape[1:]}"
+        )
+    return np.array(_as_floats(given).astype(rows.dtype, copy=False))
+
+
+def _as_floats(X: Array) -> Array:
+    """Scale bytes; give other arrays back as they are."""
+    return X if X.dtype.kind == "f" else as_inputs(as_tensor(X)).numpy()

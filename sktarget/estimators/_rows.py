@@ -1,0 +1,158 @@
+"""Validated training rows, and their weights."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from sktarget.estimators._network import as_tensor
+from sktarget.nn._fixed_batch import draw_rows
+from sktarget.training import TensorData
+
+__all__ = ["TrainingRows", "as_dense", "multiply_weights", "relative_weights"]
+
+Array = NDArray[Any]
+
+
+@dataclass
+class TrainingRows:
+    """Validated training data, rows of weight zero left out.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_features) or (n, channels, height, width)
+        Inputs, float32 or float64; uint8 for images whose pixels are bytes.
+    y : ndarray of shape (n,) or (n, n_outputs)
+        Outputs as the loss wants them: class indices, or floats like `X`.
+    weight : ndarray of shape (n,) or None
+        Positive weights.
+    classes : ndarray of shape (n,) or None
+        Class indices to keep in proportion when validation rows are set aside.
+    """
+
+    X: Array
+    y: Array
+    weight: Array | None = None
+    classes: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and (self.weight == 0).any():
+            self._take(np.flatnonzero(self.weight))
+            if len(self) == 0:
+                raise ValueError("sample_weight is zero for every row")
+
+    def _take(self, index: Array) -> None:
+        self.X, self.y = self.X[index], self.y[index]
+        self.weight = None if self.weight is None else self.weight[index]
+        self.classes = None if self.classes is None else self.classes[index]
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the arithmetic; bytes are computed with in float32."""
+        return self.X.dtype if self.X.dtype.kind == "f" else np.dtype(np.float32)
+
+    def __getitem__(self, index: Array) -> TrainingRows:
+        picked = copy.copy(self)
+        picked._take(index)
+        return picked
+
+    def distinct(self, seed: int) -> TrainingRows:
+        """Merge repeated pairs (x, y) of a table, adding up their weights.
+
+        The order of what comes back depends neither on the order of the rows nor on
+        whether a row is repeated or weighted.
+
+        Parameters
+        ----------
+        seed : int
+            Decides the order.
+
+        Returns
+        -------
+        TrainingRows
+            Distinct pairs, of weights where there were any or a pair was repeated.
+        """
+        pairs = np.column_stack([self.X, self.y.reshape(len(self), -1)])
+        drawn, place = draw_rows(pairs, len(self), seed, self.weight)
+        merged = self[drawn]
+        if self.weight is not None or len(drawn) < len(self):
+            total = np.bincount(place, weights=self.weight).astype(np.float64)
+            merged.weight = np.minimum(total, np.finfo(np.float64).max)
+        return merged
+
+    def to_tensors(self, device: torch.device, dtype: torch.dtype) -> TensorData:
+        """Hand the rows to torch for a network of `dtype`; weights get the mean 1.
+
+        Images stay where and as they are, and go to the device batch by batch.
+        """
+        x, y = as_tensor(self.X), as_tensor(self.y).to(device)
+        x = x if x.ndim == 4 else x.to(device)
+        if self.weight is None:
+            return TensorData(x, y, device=device, dtype=dtype)
+        relative, mean = relative_weights(self.weight)
+        weight = as_tensor(relative.astype(self.dtype)).to(device)
+        return TensorData(x, y, weight, mean, device, dtype)
+
+
+def relative_weights(weight: Array) -> tuple[Array, float]:
+    """Divide weights by their mean, even where their sum overflows.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n, ...)
+        Weights of any size.
+
+    Returns
+    -------
+    relative : ndarray of shape (n, ...)
+        Weights of mean 1.
+    mean : float
+        What they were divided by.
+    """
+    # By a power of two, which rounds nothing: sums of huge weights would overflow.
+    exponent = np.frexp(weight.max())[1]
+    scaled = np.ldexp(weight, -exponent)
+    mean = scaled.mean()
+    return scaled / mean, float(np.ldexp(mean, exponent))
+
+
+def multiply_weights(sample_weight: Array, class_weight: Array) -> Array:
+    """Weigh rows by what they are given and by their classes.
+
+    Parameters
+    ----------
+    sample_weight, class_weight : ndarray
+        Weights, of shapes that go together.
+
+    Returns
+    -------
+    ndarray
+        The products.
+
+    Raises
+    ------
+    ValueError
+        If a product overflows.
+    """
+    with np.errstate(over="ignore"):
+        weight: Array = sample_weight * class_weight
+    if not np.isfinite(weight).all():
+        raise ValueError(
+            "sample_weight is too large for class_weight: their product overflows. "
+            "Scale sample_weight down"
+        )
+    return weight
+
+
+def as_dense(y: Any) -> Any:
+    """Write out labels that came as a sparse matrix; leave others as they are."""
+    return y.toarray() if sparse.issparse(y) else y
