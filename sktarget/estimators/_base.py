@@ -343,6 +343,7 @@ class BaseTargetSpace(TrainingCourse):
                 f"parameterization={self._space!r} to {self.parameterization!r}: set "
                 "warm_start=False or clone the estimator"
             )
+        self._check_outputs(module, rows)  # This also settles the kind of lazy layers.
         if self.parameterization == "weights":
             return module
         if not hasattr(self, "targets_"):

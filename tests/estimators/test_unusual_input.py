@@ -113,6 +113,32 @@ def test_recurrent_layers_of_a_module_have_no_coefs() -> None:
     assert len(estimator.intercepts_) == 1
 
 
+class Lazy(nn.Module):
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.LazyLinear(5), nn.LazyLinear(n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.outer(self.inner(x).tanh())
+        return out
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_lazy_layers_go_on(warm_start: bool) -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(
+        module=Lazy, max_iter=3, random_state=0, warm_start=warm_start
+    )
+    fit_quietly(estimator, X, y)
+    if warm_start:
+        fit_quietly(estimator, X, y)
+    else:
+        estimator.partial_fit(X, y)
+    assert [coef.shape for coef in estimator.coefs_] == [(X.shape[1], 5), (5, 2)]
+    assert len(estimator.targets_) == 2
+
+
 def test_words_for_arrays_of_any_kind() -> None:
     pandas = pytest.importorskip("pandas")
     array = np.arange(6.0).reshape(3, 2)
