@@ -38,7 +38,7 @@ __all__ = [
 # Block by block, only the lower triangle of a Gramian is formed, which saves up to
 # half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns,
 # and below two blocks, or on fewer numbers than these, one product is as fast.
-_BLOCK, _FEW = 48, 1 << 15
+_BLOCK, _FEW_NUMBERS = 48, 1 << 15
 # Of fewer columns BLAS may sum the products one by one: on many rows of like numbers
 # the error is thousands of times the rounding of the sum.
 _FEW_COLUMNS, _MANY_ROWS = 12, 256
@@ -95,7 +95,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     and ``ε`` the machine epsilon of `dtype`:
 
     - Gramian and factor are formed in float64 unless ``λ ≥ 16ετ``, that is, unless
-      the rounding of the Gramian stays well below λ;
+      the rounding of the Gramian stays below λ;
     - all products are formed in float64 when ``√λ < 64ε√τ``: errors of ``AᵀT``
       reach ``AW`` enlarged by up to ``1 / 2√λ``;
     - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank.
@@ -230,7 +230,7 @@ def gramian(
 
 
 def _is_one_product(rows: Tensor) -> bool:
-    return rows.shape[1] < 2 * _BLOCK or rows.numel() < _FEW
+    return rows.shape[1] < 2 * _BLOCK or rows.numel() < _FEW_NUMBERS
 
 
 def _fill(out: Tensor, rows: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ from sktarget.estimators._images import (
 )
 from sktarget.estimators._network import (
     WEIGHTED,
-    as_array,
     as_tensor,
     ordinary_module,
     torch_dtype,
@@ -152,7 +151,6 @@ class BaseTargetSpace(TrainingCourse):
 
     def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
         """Validate; images, flattened or not, come out with four axes."""
-        X = as_array(X)
         if reset:
             self._images = shape_of_images(
                 X, self.conv_layers, self.image_shape, self.module is not None

@@ -175,7 +175,7 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         """Turn the outputs of the network into predictions."""
 
     def _probabilities(self, sums: Array) -> Array:
-        """Turn the outputs of a classifier's network into probabilities."""
+        """Turn the outputs of the network into probabilities, where there are any."""
         return sums
 
     # -- what a kind of estimator may define in another way --------------------------

@@ -27,21 +27,8 @@ _DROPOUTS = (_DropoutNd, nn.MultiheadAttention)
 class Cascade(nn.Module):
     """A copy of a module whose layers solve for their weights as it runs on X̄.
 
-    Parameters
-    ----------
-    module : nn.Module
-        The network.
-    fixed_batch : Tensor of shape (n̄_b, ...)
-        X̄.
-    untangling : {"scu", "ocu"}
-        What the layers hand on for X̄.
-
-    Attributes
-    ----------
-    module : nn.Module
-        The copy that holds the target layers.
-    fixed_batch : Tensor
-        X̄, a buffer.
+    It is what :class:`~sktarget.nn.TargetSpace` consists of behind its interface, and
+    takes the parameters of the same names.
     """
 
     fixed_batch: Tensor
@@ -64,8 +51,9 @@ class Cascade(nn.Module):
             self._maps.update(layer.target_maps())
         modules = list(self.module.modules())
         self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
-        # Dropout in place, which comes first, would otherwise drop X̄ itself.
-        self._works_in_place = any(getattr(m, "inplace", False) for m in modules)
+        # Where dropout comes first, in place, it would drop X̄ itself.  What else works
+        # in place shows in the first pass.
+        self._works_in_place = any(getattr(m, "inplace", False) for m in self._dropouts)
         self._factored: Fingerprint | None = None
         self._stage = Stage()
         for target_map in self._maps.values():
@@ -191,12 +179,11 @@ class Cascade(nn.Module):
 
     def _solve_then_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         """Run X̄ and then, with the weights found, what may be of another shape."""
-        with self._running(Phase.SOLVE, self._own_fixed_batch()) as solved:
-            self.module(solved.inputs)
+        weights = self._solve_on_fixed_batch()
         with self._running(Phase.APPLY, x) as run:
-            run.weights = solved.weights
+            run.weights = weights
             outputs = self.module(x)
-        return outputs, run.weights
+        return outputs, weights
 
     def _rows_differ(self) -> bool:
         """Tell whether equal rows of X̄ and X take different ways through the network.

@@ -56,17 +56,17 @@ def starts_as(outputs: Any, alone: Any) -> bool:
     >>> starts_as(torch.tensor([1.0, 5.0, 2.0]), torch.tensor([1.0, 2.0]))
     False
     """
-    return all(
-        _agree(rows[: len(own)], own)
-        for rows, own in zip(tree_leaves(outputs), tree_leaves(alone), strict=True)
-        if own is not None
-    )
+    longer, own = tree_leaves(outputs), tree_leaves(alone)
+    return len(longer) == len(own) and all(map(_begins_with, longer, own))
 
 
-def _agree(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
+def _begins_with(rows: Any, own: Any) -> bool:
+    if rows is None or own is None:
+        return rows is own
+    first = rows[: len(own)]
+    if first.shape != own.shape:
         return False
-    if not b.is_floating_point() or b.numel() == 0:
-        return bool(torch.equal(a, b))
-    error = float(torch.finfo(b.dtype).eps) ** 0.5
-    return bool(((a - b).abs() <= error * b.abs().max()).all())
+    if not own.is_floating_point() or own.numel() == 0:
+        return bool(torch.equal(first, own))
+    error = float(torch.finfo(own.dtype).eps) ** 0.5
+    return bool(((first - own).abs() <= error * own.abs().max()).all())

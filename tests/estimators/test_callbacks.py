@@ -99,11 +99,8 @@ class Keeps(Callback):
         self.history = net.history
 
 
-@for_both
-@pytest.mark.parametrize("caching", [False, True])
-def test_epoch_scoring(kind: type, caching: bool) -> None:
-    X, y = problem(kind)
-    name = "accuracy" if kind is TargetSpaceClassifier else "r2"
+def scored(kind: type, name: str, caching: bool) -> tuple[Any, Any]:
+    """Fit with a scoring callback; give the estimator and the history."""
     keeps = Keeps()
     scoring = EpochScoring(name, lower_is_better=False, use_caching=caching)
     estimator = kind(
@@ -112,31 +109,27 @@ def test_epoch_scoring(kind: type, caching: bool) -> None:
         validation_fraction=0.3,
         callbacks=[scoring, keeps],
     )
-    fit_quietly(estimator, X, y)
+    return fit_quietly(estimator, *problem(kind)), keeps.history
+
+
+@for_both
+@pytest.mark.parametrize("caching", [False, True])
+def test_epoch_scoring(kind: type, caching: bool) -> None:
+    name = "accuracy" if kind is TargetSpaceClassifier else "r2"
+    estimator, history = scored(kind, name, caching)
     np.testing.assert_allclose(
-        keeps.history[:, name], estimator.validation_scores_, atol=1e-12
+        history[:, name], estimator.validation_scores_, atol=1e-12
     )
     np.testing.assert_allclose(
-        keeps.history[:, "valid_loss"], estimator.validation_loss_curve_
+        history[:, "valid_loss"], estimator.validation_loss_curve_
     )
 
 
 @pytest.mark.parametrize("caching", [False, True])
 def test_scores_of_probabilities(caching: bool) -> None:
-    X, y = class_data()
-    keeps = Keeps()
-    scoring = EpochScoring(
-        "neg_log_loss", lower_is_better=False, use_caching=caching, name="score"
-    )
-    estimator = TargetSpaceClassifier(
-        **SMALL,
-        early_stopping=True,
-        validation_fraction=0.3,
-        callbacks=[scoring, keeps],
-    )
-    fit_quietly(estimator, X, y)
+    _, history = scored(TargetSpaceClassifier, "neg_log_loss", caching)
     np.testing.assert_allclose(
-        keeps.history[:, "score"], np.negative(keeps.history[:, "valid_loss"]), 1e-6
+        history[:, "neg_log_loss"], np.negative(history[:, "valid_loss"]), 1e-6
     )
 
 

@@ -87,6 +87,25 @@ def test_modules_that_treat_rows_alike_run_once() -> None:
     assert seen == [16]
 
 
+def test_outputs_whose_number_follows_the_rows() -> None:
+    def pairs(out: Tensor) -> list[Tensor]:
+        return list(torch.cdist(out, out))  # n tensors of n numbers
+
+    net = TargetSpace(Around(same, pairs), torch.randn(10, 4)).train()
+    learnt = net(x := torch.randn(6, 4))
+    torch.testing.assert_close(learnt, net.eval()(x))
+
+
+def test_outputs_that_are_not_there() -> None:
+    net = TargetSpace(Around(same, lambda out: (out, None)), torch.randn(10, 4)).train()
+    seen: list[int] = []
+    net.module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    sums, nothing = net(torch.randn(6, 4))
+    assert sums.shape == (6, 3)
+    assert nothing is None
+    assert seen == [16]
+
+
 @dataclass
 class Answer:
     sums: Tensor
