@@ -76,6 +76,8 @@ class SolvePlan:
         Arithmetic of the Gramian and of its factor.
     work_dtype : torch.dtype
         Arithmetic of all other products.
+    explicit : bool
+        Whether the inverse may be formed, see :class:`RidgeFactor`.
 
     Examples
     --------
@@ -86,6 +88,7 @@ class SolvePlan:
     ridge: float | Tensor
     gram_dtype: torch.dtype
     work_dtype: torch.dtype
+    explicit: bool = False
 
 
 def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
@@ -98,7 +101,9 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
       the rounding of the Gramian stays below λ;
     - all products are formed in float64 when ``√λ < 64ε√τ``: errors of ``AᵀT``
       reach ``AW`` enlarged by up to ``1 / 2√λ``;
-    - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank.
+    - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank;
+    - the inverse of a Gramian in float64 serves narrower products where its error,
+      about ``ε₆₄ τ / λ``, is below ``ε / 16``.
 
     On a GPU the trace is not read back, because that would stall the device;
     Gramian and factor are then always formed in float64.
@@ -142,6 +147,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
         ridge=max(lam, floor * tau, torch.finfo(dtype).tiny),
         gram_dtype=at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
         work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
+        explicit=floor * tau <= lam * eps < 16 * eps**2 * tau,
     )
 
 
@@ -214,7 +220,7 @@ def gramian(
     tensor([[10.,  0.],
             [14., 20.]])
     """
-    rows = rows if dtype is None else rows.to(dtype)
+    rows = rows if dtype in (None, rows.dtype) else rows.to(dtype=dtype)
     n, k = rows.shape
     if k < _FEW_COLUMNS and n > _MANY_ROWS and rows.dtype == torch.float32:
         return gramian(rows, torch.float64, ones=ones).to(rows.dtype)
@@ -253,6 +259,8 @@ class RidgeFactor:
         Lower triangular factor.
     info : Tensor of shape () or (g,)
         Zero where the factorisation succeeded, as LAPACK reports it.
+    explicit : bool, default=False
+        Whether small systems may be solved by the inverse itself.
 
     Examples
     --------
@@ -265,6 +273,12 @@ class RidgeFactor:
 
     lower: Tensor
     info: Tensor
+    explicit: bool = False
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """(G + λI)⁻¹, formed once."""
+        return torch.cholesky_inverse(self.lower)
 
     @cached_property
     def inverse_lower(self) -> Tensor:
@@ -288,17 +302,20 @@ class RidgeFactor:
         -----
         With many right-hand sides ``Z = L⁻ᵀ(L⁻¹R)``: products run several times as
         fast as triangular solves.  The errors stay those of the solves, up to
-        ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` would square that.
+        ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` squares that, and is
+        for arithmetic that can spare it.
         """
         dtype, wanted = self.lower.dtype, right.dtype
-        wide = right if wanted == dtype else right.to(dtype)
+        wide = right if wanted == dtype else right.to(dtype=dtype)
         k, m = right.shape[-2:]
-        if 2 * m >= k or k <= _SMALL:
+        if self.explicit and k <= _SMALL:
+            z = self.inverse @ wide
+        elif 2 * m >= k or k <= _SMALL:
             inverse: Tensor = self.inverse_lower
             z = _left_transposed(inverse, _left(inverse, wide))
         else:
             z = torch.cholesky_solve(wide, self.lower)
-        return z if wanted == dtype else z.to(wanted)
+        return z if wanted == dtype else z.to(dtype=wanted)
 
     def check(self) -> None:
         """Raise if the factorisation failed; on a GPU this waits for the device.
@@ -354,7 +371,9 @@ def _left_transposed(lower: Tensor, right: Tensor) -> Tensor:
     return torch.cat(stripes, -2)
 
 
-def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
+def factorise(
+    gram: Tensor, ridge: float | Tensor, *, explicit: bool = False
+) -> RidgeFactor:
     """Factorise ``G + λI``, overwriting `gram`.
 
     Costs k³/3 multiplications.  The condition number is at most
@@ -366,6 +385,8 @@ def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
         The Gramian, or several; only its lower triangle is read.
     ridge : float or Tensor of shape ()
         λ > 0, as :func:`plan_solve` gives it.
+    explicit : bool, default=False
+        Whether small systems may be solved by the inverse itself, likewise.
 
     Returns
     -------
@@ -387,7 +408,7 @@ def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
     """
     gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
     lower, info = torch.linalg.cholesky_ex(gram)
-    factor = RidgeFactor(lower, info)
+    factor = RidgeFactor(lower, info, explicit)
     if gram.device.type == "cpu":
         factor.check()
     return factor
@@ -434,7 +455,9 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     plan = plan_solve(rows.square().sum(), lam, rows.dtype)
     a, t = rows.to(plan.work_dtype), targets.to(plan.work_dtype)
     if prefers_dual(*rows.shape):
-        factor = factorise(gramian(a.T, plan.gram_dtype), plan.ridge)
+        gram = gramian(a.T, plan.gram_dtype)
+        factor = factorise(gram, plan.ridge, explicit=plan.explicit)
         return (a.T @ factor.solve(t)).to(rows.dtype)
-    factor = factorise(gramian(a, plan.gram_dtype), plan.ridge)
+    gram = gramian(a, plan.gram_dtype)
+    factor = factorise(gram, plan.ridge, explicit=plan.explicit)
     return factor.solve(a.T @ t).to(rows.dtype)

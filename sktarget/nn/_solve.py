@@ -29,7 +29,7 @@ __all__ = ["Solution", "factorise_design", "solve_and_apply", "solve_only"]
 # Small networks live by the number of calls, each of a microsecond or two whether or
 # not it does anything.  So what would change nothing is not called.
 def _in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x if x.dtype == dtype else x.to(dtype)
+    return x if x.dtype == dtype else x.to(dtype=dtype)
 
 
 def _in_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -87,7 +87,8 @@ def factorise_design(
     if plan.gram_dtype != gram.dtype:
         # Narrower too: what comes out must not depend on what came before.
         gram = operator.gramian(rows, plan.gram_dtype)
-    return Solution(factorise(gram, plan.ridge), operator.is_dual(rows), plan)
+    factor = factorise(gram, plan.ridge, explicit=plan.explicit)
+    return Solution(factor, operator.is_dual(rows), plan)
 
 
 def _find_weights(
