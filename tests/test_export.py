@@ -281,7 +281,7 @@ def test_torch_module_needs_nothing_of_the_package(
     shortcuts: bool, tmp_path: Path
 ) -> None:
     X, y = class_data()
-    settings = SMALL | {"shortcuts": shortcuts, "dropout": 0.2}
+    settings = SMALL | {"shortcuts": shortcuts, "dropout": 0.2, "activation": "tanh"}
     estimator = fit_quietly(TargetSpaceClassifier(**settings), X, y)
     torch.save(to_torch(estimator), tmp_path / "module.pt")
     np.save(tmp_path / "X.npy", X)

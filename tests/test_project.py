@@ -29,6 +29,8 @@ README = ROOT / "README.md"
 LAYERS = {
     "sktarget._version": 0,
     "sktarget._archive": 0,
+    "sktarget._blank": 0,
+    "sktarget._tanh": 0,
     "sktarget.linalg": 0,
     "sktarget.datasets": 0,
     "sktarget.preprocessing": 0,

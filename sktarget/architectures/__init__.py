@@ -13,7 +13,6 @@ from sktarget.architectures._dense import (
     ACTIVATIONS,
     DenseNetwork,
     SeededDropout,
-    allocate_,
     initialise_,
 )
 from sktarget.architectures._recurrent import CELLS, RecurrentNetwork
@@ -26,7 +25,6 @@ __all__ = [
     "DenseNetwork",
     "RecurrentNetwork",
     "SeededDropout",
-    "allocate_",
     "initialise_",
     "map_sizes",
 ]

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sktarget._blank import make_blank
 from sktarget.architectures._dense import (
     DenseNetwork,
     SeededDropout,
-    allocate_,
     initialise_,
     make_activation,
 )
@@ -128,6 +128,8 @@ class ConvolutionalNetwork(nn.Module):
     torch.Size([4, 10])
     """
 
+    treats_rows_alone = True
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],
@@ -187,15 +189,15 @@ def _convolution(
     """Make a convolution that keeps the size of its map, and its padding."""
     height, width = layer.kernel
     before, after = ((height - 1) // 2, (width - 1) // 2), (height // 2, width // 2)
-    conv = nn.Conv2d(
+    conv = make_blank(
+        nn.Conv2d,
         n_in,
         layer.channels,
         layer.kernel,
         padding=before if before == after else 0,
-        device="meta",
+        device="cpu",
         dtype=dtype,
     )
-    allocate_(conv)
     initialise_(conv, activation, generator)
     if before == after:
         return [conv]

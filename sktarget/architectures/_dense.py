@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from itertools import zip_longest
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from sktarget._blank import make_blank
+from sktarget._tanh import Tanh
 
 __all__ = [
     "ACTIVATIONS",
     "DenseNetwork",
     "SeededDropout",
-    "allocate_",
     "initialise_",
     "make_activation",
 ]
@@ -22,7 +23,7 @@ __all__ = [
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
     "logistic": nn.Sigmoid,
-    "tanh": nn.Tanh,
+    "tanh": Tanh,
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.2),
 }
@@ -130,6 +131,9 @@ class DenseNetwork(nn.Module):
     torch.Size([4, 3])
     """
 
+    # X̄ and a mini-batch may run as one: no output depends on another row.
+    treats_rows_alone = True
+
     def __init__(
         self,
         n_inputs: int,
@@ -149,69 +153,28 @@ class DenseNetwork(nn.Module):
         self.layers = nn.ModuleList()
         for j, n_out in enumerate([*hidden_layer_sizes, n_outputs]):
             n_in = sum(widths[: j + 1]) if shortcuts else widths[j]
-            layer = nn.Linear(n_in, n_out, device="meta", dtype=dtype)
-            allocate_(layer)
+            layer = make_blank(nn.Linear, n_in, n_out, device="cpu", dtype=dtype)
             inner = 0 < j < len(hidden_layer_sizes) and not shortcuts
             self.layers.append(initialise_(layer, activation, generator, inner))
-        self.norms = nn.ModuleList(
-            nn.BatchNorm1d(n, dtype=dtype) if batch_norm else nn.Identity()
-            for n in hidden_layer_sizes
-        )
+        normalised = hidden_layer_sizes if batch_norm else ()
+        self.norms = nn.ModuleList(nn.BatchNorm1d(n, dtype=dtype) for n in normalised)
         self.activation = make_activation(activation)
-        self.dropout = (
-            SeededDropout(dropout, generator) if dropout > 0 else nn.Identity()
-        )
+        self.dropout = SeededDropout(dropout, generator) if dropout > 0 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (n, n_inputs) to the sums of the last layer (n, n_outputs)."""
         *hidden, last = self.layers
-        for layer, norm in zip(hidden, self.norms, strict=True):
-            out = self.dropout(_activate(self.activation, norm(layer(x))))
+        for layer, norm in zip_longest(hidden, self.norms):
+            sums = layer(x) if norm is None else norm(layer(x))
+            out = self.activation(sums)
+            if self.dropout is not None:
+                out = self.dropout(out)
             x = torch.cat([x, out], dim=1) if self.shortcuts else out
         result: Tensor = last(x)
         return result
 
 
-def _activate(activation: nn.Module, sums: Tensor) -> Tensor:
-    # On a thread of the CPU torch takes seven times as long for tanh as NumPy.
-    if type(activation) is nn.Tanh and _only_the_values_count(activation, sums):
-        with suppress(RuntimeError):  # a tensor without memory, as within vmap
-            return torch.from_numpy(np.tanh(sums.numpy()))
-    activated: Tensor = activation(sums)
-    return activated
-
-
-def _only_the_values_count(layer: nn.Module, x: Tensor) -> bool:
-    """Tell that nothing looks on: no graph, compiler, tracer or hook."""
-    return (
-        not torch.compiler.is_compiling()  # what follows, compilers do not know
-        and type(x) is Tensor
-        and torch.is_inference_mode_enabled()
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and torch.get_num_threads() < 7
-        and not (layer._forward_hooks or layer._forward_pre_hooks)
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    )
-
-
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
-
-
-def allocate_(layer: nn.Module) -> None:
-    """Give a layer made on the device "meta" memory on the CPU, without values.
-
-    So a layer draws no numbers, from the global generator at that, only to have them
-    drawn again.  ``nn.Module.to_empty`` would import half a second's worth of modules.
-
-    Parameters
-    ----------
-    layer : nn.Module
-        The layer, changed in place.
-    """
-    for name, parameter in list(layer.named_parameters(recurse=False)):
-        empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
-        setattr(layer, name, nn.Parameter(empty))
 
 
 def initialise_(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sktarget.architectures._dense import DenseNetwork, SeededDropout, allocate_
+from sktarget._blank import make_blank
+from sktarget.architectures._dense import DenseNetwork, SeededDropout
 
 __all__ = ["CELLS", "RecurrentNetwork"]
 
@@ -106,12 +107,13 @@ class RecurrentNetwork(nn.Module):
         directions = 1 + bidirectional
         self.recurrent = nn.ModuleList()
         for width in recurrent_layer_sizes:
-            layer = CELLS[cell](
+            layer = make_blank(
+                CELLS[cell],
                 input_size=n_inputs,
                 hidden_size=width,
                 batch_first=True,
                 bidirectional=bidirectional,
-                device="meta",
+                device="cpu",
                 dtype=dtype,
                 **options,
             )
@@ -240,7 +242,6 @@ def _initialise_cell_(
     Inputs get Glorot's uniform distribution, states an orthogonal matrix, and the
     forget gate of an LSTM a bias of 1, so that it starts by remembering.
     """
-    allocate_(layer)
     for name, weight in layer.named_parameters():
         if name.startswith("bias"):
             nn.init.zeros_(weight)

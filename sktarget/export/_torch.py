@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from itertools import zip_longest
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 from torch import fx, nn
 
+from sktarget._tanh import Tanh
 from sktarget.architectures import DenseNetwork, SeededDropout
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.nn._replacement import replace_layer
@@ -79,6 +81,8 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
     for name, part in list(module.named_modules()):
         if isinstance(part, SeededDropout):
             module = replace_layer(module, name, nn.Dropout(part.p))
+        elif isinstance(part, Tanh):
+            module = replace_layer(module, name, nn.Tanh())
     if isinstance(module, DenseNetwork) and not module.shortcuts:
         module = _as_sequence(module)
     elif type(module).__module__.startswith("sktarget."):
@@ -90,11 +94,11 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
 
 def _as_sequence(module: DenseNetwork) -> nn.Sequential:
     *hidden, last = module.layers
-    parts: list[nn.Module] = []
-    for layer, norm in zip(hidden, module.norms, strict=True):
+    parts: list[nn.Module | None] = []
+    for layer, norm in zip_longest(hidden, module.norms):
         parts += [layer, norm, copy.deepcopy(module.activation), module.dropout]
-    parts.append(last)
-    return nn.Sequential(*(p for p in parts if not isinstance(p, nn.Identity)))
+    given = (p for p in (*parts, last) if p is not None)
+    return nn.Sequential(*(p for p in given if not isinstance(p, nn.Identity)))
 
 
 def _trace(module: nn.Module) -> nn.Module:

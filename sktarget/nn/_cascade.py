@@ -110,11 +110,14 @@ class Cascade(nn.Module):
     def _may_stack(self, outputs: Any) -> bool:
         """Tell whether X̄ runs as it does alone with other rows below.
 
-        It does not if the module mixes rows, or lays them along another axis.
+        It does not if the module mixes rows, or lays them along another axis.  A module
+        that says of itself that it treats rows alone need not prove it.
         """
         fixed = self.fixed_batch
         if not all(layer.stacks for layer in self._layers.values()):
             return False
+        if getattr(self.module, "treats_rows_alone", False):
+            return True
         stacked = torch.cat([fixed, fixed[: (len(fixed) + 1) // 2]])
         try:
             with (

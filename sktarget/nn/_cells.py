@@ -26,6 +26,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sktarget._tanh import tanh, tanh_
 from sktarget.nn._scan import linear_scan
 
 __all__ = ["Cell", "SimpleCell", "States", "cell_of"]
@@ -127,10 +128,10 @@ class TanhCell(SimpleCell):
     kernel = staticmethod(torch.rnn_tanh)
 
     def states(self, sums: Tensor) -> States:
-        return (sums.tanh(),)
+        return (tanh(sums),)
 
     def activate_(self, sums: Tensor) -> Tensor:
-        return sums.tanh_()
+        return tanh_(sums)
 
     def slope(self, h: Tensor) -> Tensor:
         return torch.addcmul(h.new_ones(()), h, h, value=-1)
@@ -168,8 +169,8 @@ class LSTMCell(Cell):
 
     def states(self, sums: Tensor) -> States:
         i, f, g, o = _blocks(sums)
-        c = linear_scan(f.sigmoid(), i.sigmoid() * g.tanh())
-        return o.sigmoid() * c.tanh(), c
+        c = linear_scan(f.sigmoid(), i.sigmoid() * tanh(g))
+        return o.sigmoid() * tanh(c), c
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class GRUCell(Cell):
 
     def states(self, sums: Tensor) -> States:
         r, z, u, v = _blocks(sums)
-        n, keep = torch.tanh(u + r.sigmoid() * v), z.sigmoid()
+        n, keep = tanh(u + r.sigmoid() * v), z.sigmoid()
         return (linear_scan(keep, (1 - keep) * n),)
 
     def solve(

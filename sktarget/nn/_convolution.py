@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sktarget._blank import make_blank
 from sktarget.linalg import RidgeFactor, gramian, prefers_dual
 from sktarget.nn._autocorrelation import same_gramian
 from sktarget.nn._layers import TargetLayer, register
@@ -274,7 +275,12 @@ class TargetConv(TargetLayer):
         return self._operator.convolve(self._operator.rows(inputs), weight, bias)
 
     def realise(self) -> nn.Module:
-        layer = self._kind(**self._arguments, bias=self.bias is not None, device="meta")
+        layer = make_blank(
+            self._kind,
+            **self._arguments,
+            bias=self.bias is not None,
+            device="meta",
+        )
         layer.weight = nn.Parameter(self.weight.detach().clone().contiguous())
         if self.bias is not None:
             layer.bias = nn.Parameter(self.bias.detach().clone())

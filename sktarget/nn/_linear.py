@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sktarget._blank import make_blank
 from sktarget.nn._layers import TargetLayer, register
 from sktarget.nn._operators import DenseOperator, NarrowOperator
 from sktarget.nn._pass import Phase
@@ -57,7 +58,8 @@ class TargetLinear(TargetLayer):
         return F.linear(inputs, weight, bias)
 
     def realise(self) -> nn.Linear:
-        layer = nn.Linear(
+        layer = make_blank(
+            nn.Linear,
             self.in_features,
             self.out_features,
             bias=self.bias is not None,

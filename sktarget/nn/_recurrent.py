@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
+from sktarget._blank import make_blank
 from sktarget.linalg import FactorisationError
 from sktarget.nn._cells import Cell, SimpleCell, States, cell_of
 from sktarget.nn._elman import run_steps
@@ -275,7 +276,7 @@ class TargetRecurrent(StandIn):
     def realise(self) -> nn.RNNBase:
         """Make the ordinary module with the cached weights as its parameters."""
         directions = self._directions()
-        layer = self._kind(**self._options, device="meta")
+        layer = make_blank(self._kind, **self._options, device="meta")
         layer.to(directions[0].weight.dtype)
         for names, d in zip(layer._all_weights, directions, strict=True):
             for name, value in zip(names, d.cell.from_matrix(d.weight), strict=True):

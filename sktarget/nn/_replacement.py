@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +37,9 @@ _KEEPS_ITS_WEIGHTS = (
     nn.PReLU,
 )
 
+
+# What a module keeps its parts and hooks in.
+_TABLES = (dict, OrderedDict, set)
 
 # What torch keeps hooks in, on the way forward and back.
 _HOOKS = (
@@ -135,6 +138,14 @@ def copy_with(
 ) -> nn.Module:
     """Copy a module; what takes the place of a submodule spares copying that."""
     copies: dict[int, Any] = {id(old): new for old, new in substitutes.items()}
+    for part in module.modules():
+        # A dozen empty tables of hooks to a module, copied one call each, would take
+        # more time than all that is in use.
+        copies.update(
+            (id(value), type(value)())
+            for value in vars(part).values()
+            if type(value) in _TABLES and not value
+        )
     return copy.deepcopy(module, copies)
 
 

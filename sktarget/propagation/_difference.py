@@ -27,7 +27,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sktarget.architectures import ACTIVATIONS, allocate_
+from sktarget._blank import make_blank
+from sktarget.architectures import ACTIVATIONS
 from sktarget.propagation._losses import BatchLoss, loss_and_slope
 from sktarget.propagation._network import (
     TransmittingNetwork,
@@ -70,8 +71,7 @@ class FeedbackMap(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(n_in, n_out, device="meta", dtype=dtype)
-        allocate_(self.linear)
+        self.linear = make_blank(nn.Linear, n_in, n_out, device="cpu", dtype=dtype)
         nn.init.zeros_(self.linear.bias)
         self.activation = ACTIVATIONS[activation]()
         self.signs = signs

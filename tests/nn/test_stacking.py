@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sktarget.architectures import ConvLayer, ConvolutionalNetwork, DenseNetwork
 from sktarget.nn import TargetSpace
 
 
@@ -173,3 +174,26 @@ def test_layers_that_run_on_the_batch_alone(layer: nn.Module) -> None:
     with pytest.raises(RuntimeError, match=message):
         net.forward_and_evaluate(net.fixed_batch, torch.randn(2, 3, 4))
     assert all(map(torch.equal, before, net.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: DenseNetwork(4, (6, 5), 3, "tanh", shortcuts=True), (4,)),
+        (
+            lambda: ConvolutionalNetwork(
+                (2, 6, 6), [ConvLayer((3, 3), 4, 2)], (5,), 3, "relu"
+            ),
+            (2, 6, 6),
+        ),
+    ],
+)
+def test_networks_that_are_taken_at_their_word(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], monkeypatch: Any
+) -> None:
+    module, fixed = make(), torch.randn(12, *shape)
+    trusted = TargetSpace(module, fixed)
+    monkeypatch.setattr(type(module), "treats_rows_alone", False)
+    tried = TargetSpace(module, fixed)
+    assert trusted._stacks
+    assert tried._stacks

@@ -1,0 +1,120 @@
+"""tanh by NumPy: on a thread of the CPU up to nine times as fast as by torch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Tanh", "tanh", "tanh_"]
+
+# Fewer numbers take longer to hand over than to compute, the more so with a graph.
+_FEW, _FEW_IN_GRAPH = 1 << 9, 1 << 13
+# Torch shares the work among its threads, NumPy does not.
+_MANY_THREADS = 7
+
+
+class Tanh(nn.Tanh):
+    """``nn.Tanh`` that leaves the work to NumPy where that is faster.
+
+    Examples
+    --------
+    >>> Tanh()(torch.zeros(2))
+    tensor([0., 0.])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply tanh."""
+        return tanh(input)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Apply tanh.
+
+    Parameters
+    ----------
+    x : Tensor
+        Numbers; gradients flow through.
+
+    Returns
+    -------
+    Tensor of the same shape
+        Their hyperbolic tangents.
+
+    Examples
+    --------
+    >>> tanh(torch.tensor([0.0, 100.0]))
+    tensor([0., 1.])
+    """
+    if _is_for_numpy(x):
+        with suppress(RuntimeError):  # a tensor without memory, as within vmap
+            if not _is_in_graph(x):
+                return _by_numpy(x)
+            result: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
+            return result
+    return x.tanh()
+
+
+def tanh_(x: Tensor) -> Tensor:
+    """Apply tanh in place, to a tensor that is in no graph.
+
+    Parameters
+    ----------
+    x : Tensor
+        Numbers, overwritten.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    Examples
+    --------
+    >>> tanh_(torch.tensor([0.0, 100.0]))
+    tensor([0., 1.])
+    """
+    if not _is_for_numpy(x):
+        return x.tanh_()
+    numbers = x.numpy()
+    np.tanh(numbers, out=numbers)
+    return x
+
+
+class _Tanh(torch.autograd.Function):
+    """dx = (1 − y²) dy for y = tanh(x)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = _by_numpy(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        dx: Tensor = torch.ops.aten.tanh_backward(dy, *ctx.saved_tensors)
+        return dx
+
+
+def _by_numpy(x: Tensor) -> Tensor:
+    return torch.from_numpy(np.tanh(x.detach().numpy()))
+
+
+def _is_in_graph(x: Tensor) -> bool:
+    return x.requires_grad and torch.is_grad_enabled()
+
+
+def _is_for_numpy(x: Tensor) -> bool:
+    """Tell that NumPy is faster, and nobody looks on: no compiler, no tracer."""
+    return (
+        not torch.compiler.is_compiling()  # what follows, compilers do not know
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and type(x) in (Tensor, nn.Parameter)
+        and x.numel() >= (_FEW_IN_GRAPH if _is_in_graph(x) else _FEW)
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and torch.get_num_threads() < _MANY_THREADS
+        and torch.autograd.forward_ad._current_level < 0
+    )
