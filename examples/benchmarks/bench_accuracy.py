@@ -114,9 +114,10 @@ def two_spirals(settings: Settings) -> list[Row]:
 
     def ours(n_iterations: int, seed: int) -> Any:
         return TargetSpaceClassifier(
-            (80, 80),
+            (40, 40, 40),
             activation="tanh",
-            lam=0.01,
+            shortcuts=True,
+            lam=0.1,
             learning_rate_init=0.5,
             fixed_batch_size=None,
             alpha=0.0,
@@ -135,9 +136,10 @@ def two_spirals(settings: Settings) -> list[Row]:
             **common,
         )
 
-    # The best of a search over widths, depths, step sizes and both activations.
+    # The best of a search over widths, depths, step sizes, activations, solvers and
+    # the moments of Adam; for target space over λ, shortcuts and schedules as well.
     contenders = {
-        "TargetSpaceClassifier (80, 80)": (ours, LADDER),
+        "TargetSpaceClassifier (40, 40, 40)": (ours, (1, 2, 3, 4, *LADDER)),
         "MLPClassifier (64, 64, 64), relu": (mlp((64,) * 3, "relu", 0.02), LADDER[8:]),
         "skorch (64, 64, 64), relu": (
             skorch_net((64,) * 3, "relu", 0.02, len(X), 2, 2),
