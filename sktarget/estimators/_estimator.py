@@ -7,6 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import numpy as np
@@ -19,22 +20,20 @@ from torch import nn
 
 from sktarget.estimators import _rules
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
-from sktarget.estimators._fitted import FittedNetwork
 from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._last_epochs import learn_all, reserve
 from sktarget.estimators._network import (
     as_array,
     build_module,
-    ordinary_module,
     resolve_device,
     seed_dropout,
     seeded_globally,
     settle,
     torch_dtype,
-    weight_names,
 )
 from sktarget.estimators._recovery import open_checkpoint
+from sktarget.estimators._resuming import ResumableNetwork
 from sktarget.estimators._rows import TrainingRows
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
@@ -47,7 +46,6 @@ from sktarget.training import (
     TrainingLog,
     TrainingNet,
     TrainingSettings,
-    state_to_numpy,
     state_to_torch,
     train,
 )
@@ -58,15 +56,6 @@ Array = NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 Self_ = TypeVar("Self_", bound="NetworkEstimator")
-
-# Attributes that exist only while training can go on.
-_RESUMABLE = (
-    "targets_",
-    "fixed_batch_",
-    "_last_targets",
-    "_optimiser_state",
-    "_generator_state",
-)
 
 
 def keeps_fitted_state(
@@ -96,7 +85,22 @@ def _clear_errors() -> Iterator[None]:
         raise ValueError(str(error)) from None
 
 
-class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
+@dataclass
+class _Task:
+    """What one fit works on, and what it draws from."""
+
+    rows: TrainingRows
+    all_rows: TrainingRows  # those held out among them
+    held_out: TrainingRows | None
+    device: torch.device
+    resumes: bool
+    seed: int
+    draws: int  # the seed of dropout
+    generator: torch.Generator
+    checkpoint: Checkpoint | None
+
+
+class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     """An estimator that trains a torch module.
 
     A subclass says how to check the data, how to build and take up the network again,
@@ -109,7 +113,6 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
     validation_fraction: float
     warm_start: bool
     max_iter: int
-    solver: str
     batch_size: Any
     n_iter_no_change: Any
     callbacks: Any
@@ -127,26 +130,14 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
     # -- what a kind of estimator defines --------------------------------------------
 
     @abstractmethod
-    def _describe_architecture(self, X: Array) -> dict[str, Any]:
-        """Give what `_build` needs, in plain values."""
-
-    @abstractmethod
     def _start(
         self, rows: TrainingRows, generator: torch.Generator, seed: int
     ) -> nn.Module:
         """Build the network to train; set `_architecture`."""
 
     @abstractmethod
-    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
-        """Make the network to train out of the fitted ordinary module."""
-
-    @abstractmethod
     def _settings(self, n_samples: int) -> TrainingSettings:
         """Turn the parameters into settings of the training loop."""
-
-    @abstractmethod
-    def _keep_network(self, network: nn.Module) -> None:
-        """Keep, beyond the realised weights, what training on would need."""
 
     def _validate(
         self,
@@ -265,11 +256,35 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
         resumes = hasattr(self, "_module_state") and (incremental or self.warm_start)
         self._incremental = incremental
         self._check_parameters()
+        task = self._open_task(X, y, sample_weight, classes, resumes)
+        with (
+            _clear_errors(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            serial_in_forks(),
+            seeded_globally(self.module is not None, task.draws, task.device),
+        ):
+            if resumes:
+                network, log = self._resume(task.rows, task.seed)
+            else:
+                task.rows = self._arrange(task.rows, task.seed)
+                network = self._start(task.rows, task.generator, task.seed)
+                log = TrainingLog()
+            network.to(task.device)
+            seed_dropout(network, task.draws, task.device)
+            given = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+            self._train(network, log, task, given)
+        return self
+
+    def _open_task(
+        self, X: Any, y: Any, sample_weight: Any, classes: Any, resumes: bool
+    ) -> _Task:
+        """Validate the data, set rows aside, and say where randomness comes from."""
         device = resolve_device(self.device)
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
         random = check_random_state(self.random_state)
         checkpoint = None
-        if self.checkpoint is not None and not incremental:
+        if self.checkpoint is not None and not self._incremental:
             checkpoint = open_checkpoint(self, rows, random, resumes=resumes)
             random = checkpoint.random_state
         all_rows, held_out = rows, None
@@ -281,189 +296,97 @@ class NetworkEstimator(CallbackSupportMixin, FittedNetwork):
             generator.set_state(state_to_torch(self._generator_state))
         # What is dropped out in one call is not to be dropped out in the next again.
         draws = _mixed(seed, self.t_) if resumes else seed
-        with (
-            _clear_errors(),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            serial_in_forks(),
-            seeded_globally(self.module is not None, draws, device),
-        ):
-            if resumes:
-                network, log = self._resume(rows, seed)
-            else:
-                rows = self._arrange(rows, seed)
-                network, log = self._start(rows, generator, seed), TrainingLog()
-            network.to(device)
-            seed_dropout(network, draws, device)
-            dtype = torch_dtype(self._dtype if resumes else rows.dtype)
-            data = rows.to_tensors(device, dtype)
-            if self._fixed_batch_is_all:
-                # The very tensor of X̄, so that one pass can serve both.
-                data.x = network.fixed_batch  # type: ignore[assignment]
-            finish = None
-            if held_out is not None and self._learns_held_out(all_rows):
-                finish = functools.partial(learn_all, self, all_rows, seed, device)
-            self._train(
-                network,
-                data,
-                None if held_out is None else held_out.to_tensors(device, dtype),
-                log,
-                generator,
-                checkpoint,
-                finish=finish,
-                task={"X": X, "y": y, "metadata": {"sample_weight": sample_weight}},
-            )
-        return self
-
-    def _resume(self, rows: TrainingRows, seed: int) -> tuple[nn.Module, TrainingLog]:
-        """Rebuild the network of the last fit in the state it was left in."""
-        now = self._describe_architecture(rows.X)
-        if now != self._architecture:
-            before = self._architecture
-            names = now.keys() | before.keys()
-            changed = sorted(k for k in names if now.get(k) != before.get(k))
-            raise ValueError(
-                f"warm_start and partial_fit cannot change {', '.join(changed)} of a "
-                "fitted network: set warm_start=False or clone the estimator"
-            )
-        network = self._take_up(self._rebuild(), rows, seed)
-        log = TrainingLog(
-            loss_curve=list(self.loss_curve_),
-            validation_losses=list(self.validation_loss_curve_ or []),
-            validation_scores=list(self.validation_scores_ or []),
-            no_improvement=self._no_improvement,
-            n_samples_seen=self.t_,
+        return _Task(
+            rows,
+            all_rows,
+            held_out,
+            device,
+            resumes,
+            seed,
+            draws,
+            generator,
+            checkpoint,
         )
-        return network.train(), log
 
     def _train(
-        self,
-        network: nn.Module,
-        data: TensorData,
-        held_out: TensorData | None,
-        log: TrainingLog,
-        generator: torch.Generator,
-        checkpoint: Checkpoint | None,
-        *,
-        finish: Callable[[nn.Module, TrainingLog, TrainingSettings], nn.Module] | None,
-        task: dict[str, Any],
+        self, network: nn.Module, log: TrainingLog, task: _Task, given: dict[str, Any]
     ) -> None:
+        """Train, and keep what comes of it; `given` is what ``fit`` was called with."""
         already = len(log.loss_curve)
-        incremental = self._incremental
-        goes_on = incremental or self.warm_start
-        if not incremental:
+        goes_on = self._incremental or self.warm_start
+        if not self._incremental:
             log.no_improvement = 0
+        data, held_out = self._to_tensors(network, task)
         settings = self._settings(len(data))
-        if finish is not None:
+        learns_all = held_out is not None and self._learns_held_out(task.all_rows)
+        if learns_all:
             settings = reserve(settings)
 
         def fitted() -> dict[str, Any]:
             return self._fitted_attributes(network, log, len(log.loss_curve) - already)
 
+        with self._telling_callbacks(fitted, given) as bridge:
+            ending = train(
+                network,
+                data,
+                held_out,
+                settings,
+                loss=self._loss_function(),
+                score=self._score_sums,
+                log=log,
+                generator=task.generator,
+                optimiser_state=self._kept_optimiser_state(already > 0, settings),
+                net_class=self._training_net,
+                decode=lambda sums: self._decode(sums.numpy(force=True)),
+                decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
+                bridge=bridge,
+                checkpoint=task.checkpoint,
+                error=self._stopping_error(),
+                goes_on=goes_on,
+            )
+            if learns_all and settings.reserved and ending.is_natural:
+                network = learn_all(
+                    self, task.all_rows, task.seed, task.device, network, log, settings
+                )
+            if not self._incremental:
+                self._settle(network)
+            self.__dict__.update(fitted())
+            self._forget_how_to_resume()
+            if goes_on:
+                self._keep_for_resuming(
+                    network, ending.optimiser_state, task.generator, settings
+                )
+
+    def _to_tensors(
+        self, network: nn.Module, task: _Task
+    ) -> tuple[TensorData, TensorData | None]:
+        """Hand training rows and rows held out to torch."""
+        dtype = torch_dtype(self._dtype if task.resumes else task.rows.dtype)
+        data = task.rows.to_tensors(task.device, dtype)
+        if self._fixed_batch_is_all:
+            # The very tensor of X̄, so that one pass can serve both.
+            data.x = network.fixed_batch  # type: ignore[assignment]
+        if task.held_out is None:
+            return data, None
+        return data, task.held_out.to_tensors(task.device, dtype)
+
+    @contextmanager
+    def _telling_callbacks(
+        self, fitted: Callable[[], dict[str, Any]], given: dict[str, Any]
+    ) -> Iterator[EpochContext | None]:
+        """Tell scikit-learn's callbacks of a fit; give what tells them of epochs."""
+        if not HAS_CALLBACKS or self._incremental:
+            yield None
+            return
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context.call_on_fit_task_begin(estimator=self, **given)
         bridge = None
-        if HAS_CALLBACKS and not incremental:
-            context = self._init_callback_context(max_subtasks=self.max_iter)
-            context.call_on_fit_task_begin(estimator=self, **task)
-            if getattr(self, "_skl_callbacks", None):
-                bridge = EpochContext(context, fitted, estimator=self, **task)
-        ending = train(
-            network,
-            data,
-            held_out,
-            settings,
-            loss=self._loss_function(),
-            score=self._score_sums,
-            log=log,
-            generator=generator,
-            optimiser_state=self._kept_optimiser_state(already > 0, settings),
-            net_class=self._training_net,
-            decode=lambda sums: self._decode(sums.numpy(force=True)),
-            decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
-            bridge=bridge,
-            checkpoint=checkpoint,
-            error=self._stopping_error(),
-            goes_on=goes_on,
+        if getattr(self, "_skl_callbacks", None):
+            bridge = EpochContext(context, fitted, estimator=self, **given)
+        yield bridge
+        context.call_on_fit_task_end(
+            estimator=self, **given, reconstruction_attributes=dict
         )
-        if finish is not None and settings.reserved and ending.is_natural:
-            network = finish(network, log, settings)
-        if not incremental:
-            self._settle(network)
-        self.__dict__.update(fitted())
-        self._forget_how_to_resume()
-        if goes_on:
-            self._keep_for_resuming(
-                network, ending.optimiser_state, generator, settings
-            )
-        if HAS_CALLBACKS and not incremental:
-            context.call_on_fit_task_end(
-                estimator=self, **task, reconstruction_attributes=dict
-            )
-
-    # -- fitted state ----------------------------------------------------------------
-
-    def _fitted_attributes(
-        self, network: nn.Module, log: TrainingLog, n_iter: int
-    ) -> dict[str, Any]:
-        module = ordinary_module(network)
-        names = weight_names(network)
-        scores, losses = log.validation_scores, log.validation_losses
-        return {
-            "_module_state": state_to_numpy(dict(module.state_dict())),
-            "_weight_names": names,
-            "_module_cache": {},
-            "_no_improvement": log.no_improvement,
-            "n_layers_": len(names) + 1,
-            "n_iter_": max(n_iter, 1),
-            "t_": log.n_samples_seen,
-            "loss_": log.loss_curve[-1] if log.loss_curve else np.inf,
-            "loss_curve_": list(log.loss_curve),
-            "best_loss_": None if scores else log.best_loss,
-            "validation_scores_": list(scores) or None,
-            "validation_loss_curve_": list(losses) or None,
-            "best_validation_score_": max(scores) if scores else None,
-        }
-
-    def _kept_optimiser_state(
-        self, resumes: bool, settings: TrainingSettings
-    ) -> dict[str, Any] | None:
-        kept = getattr(self, "_optimiser_state", None)
-        if not resumes or kept is None or self._optimiser_name != self.solver:
-            return None
-        state: dict[str, Any] = state_to_torch(kept)
-        groups = state["param_groups"]
-        rates = zip(settings.group_rates(), self._optimiser_rates, strict=True)
-        # The last group is there always, those before it where their parameters are.
-        for group, (rate, kept_rate) in zip(
-            reversed(groups), reversed(list(rates)), strict=False
-        ):
-            # An annealed rate has come down to nothing, and is not to stay there.
-            if rate != kept_rate or self._optimiser_anneals:
-                group["lr"] = rate
-        return state
-
-    def _forget_how_to_resume(self) -> None:
-        """Drop what the last fit has kept.
-
-        X̄ holds rows of the training set: a model that is only to predict must not
-        carry them about.
-        """
-        for name in _RESUMABLE:
-            self.__dict__.pop(name, None)
-
-    def _keep_for_resuming(
-        self,
-        network: nn.Module,
-        optimiser_state: dict[str, Any],
-        generator: torch.Generator,
-        settings: TrainingSettings,
-    ) -> None:
-        """Keep targets, X̄ and the state of the optimiser, for training to go on."""
-        self._optimiser_rates = settings.group_rates()
-        self._optimiser_state = state_to_numpy(optimiser_state)
-        self._optimiser_name = self.solver
-        self._optimiser_anneals = settings.schedule == "annealed"
-        self._generator_state = state_to_numpy(generator.get_state())
-        self._keep_network(network)
 
 
 def _mixed(*seeds: int) -> int:

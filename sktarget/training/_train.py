@@ -119,14 +119,14 @@ def train(
     ConvergenceWarning
         If training diverged later, or `max_iter` was reached without convergence.
     """
+    all_at_once = settings.batch_size >= len(data)
     validates_first = (
         validation is not None
         # Callbacks of the user's score the state after a step.  Beside such a score
         # they are to see that of the same state, unless the error is what matters.
         and error is not None
-        and settings.batch_size >= len(data)
-        and isinstance(module, TargetSpace)
-        and not module.train().is_random
+        and all_at_once
+        and _evaluates_within_a_step(module)
     )
     monitor = Monitor(
         log,
@@ -140,7 +140,7 @@ def train(
         remedy=settings.remedy,
         max_iter=settings.epochs,
         stops_by_error=error is not None,
-        keeps_best=settings.batch_size >= len(data) and not goes_on,
+        keeps_best=all_at_once and not goes_on,
         validates_first=validates_first,
     )
     if settings.solver == "lbfgs":
@@ -172,6 +172,10 @@ def train(
     net.notify("on_train_end", X=data, y=None)
     _warn_of_the_end(monitor.reason, settings, len(log.loss_curve) - already)
     return Ending(net.optimizer_.state_dict(), monitor.reason)
+
+
+def _evaluates_within_a_step(module: nn.Module) -> bool:
+    return isinstance(module, TargetSpace) and not module.train().is_random
 
 
 def _run_epochs(

@@ -1,0 +1,143 @@
+"""What a fit leaves behind: the fitted attributes, and what training on would need."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sktarget.estimators._fitted import FittedNetwork
+from sktarget.estimators._network import ordinary_module, weight_names
+from sktarget.estimators._rows import TrainingRows
+from sktarget.training import (
+    TrainingLog,
+    TrainingSettings,
+    state_to_numpy,
+    state_to_torch,
+)
+
+__all__ = ["ResumableNetwork"]
+
+Array = NDArray[Any]
+
+# Attributes that exist only while training can go on.
+_RESUMABLE = (
+    "targets_",
+    "fixed_batch_",
+    "_last_targets",
+    "_optimiser_state",
+    "_generator_state",
+)
+
+
+class ResumableNetwork(FittedNetwork):
+    """A fitted network that `warm_start` and ``partial_fit`` may train further."""
+
+    solver: str
+
+    # -- what a kind of estimator defines --------------------------------------------
+
+    @abstractmethod
+    def _describe_architecture(self, X: Array) -> dict[str, Any]:
+        """Give what `_build` needs, in plain values."""
+
+    @abstractmethod
+    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
+        """Make the network to train out of the fitted ordinary module."""
+
+    @abstractmethod
+    def _keep_network(self, network: nn.Module) -> None:
+        """Keep, beyond the realised weights, what training on would need."""
+
+    # -- going on --------------------------------------------------------------------
+
+    def _resume(self, rows: TrainingRows, seed: int) -> tuple[nn.Module, TrainingLog]:
+        """Rebuild the network of the last fit in the state it was left in."""
+        now = self._describe_architecture(rows.X)
+        if now != self._architecture:
+            before = self._architecture
+            names = now.keys() | before.keys()
+            changed = sorted(k for k in names if now.get(k) != before.get(k))
+            raise ValueError(
+                f"warm_start and partial_fit cannot change {', '.join(changed)} of a "
+                "fitted network: set warm_start=False or clone the estimator"
+            )
+        network = self._take_up(self._rebuild(), rows, seed)
+        log = TrainingLog(
+            loss_curve=list(self.loss_curve_),
+            validation_losses=list(self.validation_loss_curve_ or []),
+            validation_scores=list(self.validation_scores_ or []),
+            no_improvement=self._no_improvement,
+            n_samples_seen=self.t_,
+        )
+        return network.train(), log
+
+    # -- fitted state ----------------------------------------------------------------
+
+    def _fitted_attributes(
+        self, network: nn.Module, log: TrainingLog, n_iter: int
+    ) -> dict[str, Any]:
+        module = ordinary_module(network)
+        names = weight_names(network)
+        scores, losses = log.validation_scores, log.validation_losses
+        return {
+            "_module_state": state_to_numpy(dict(module.state_dict())),
+            "_weight_names": names,
+            "_module_cache": {},
+            "_no_improvement": log.no_improvement,
+            "n_layers_": len(names) + 1,
+            "n_iter_": max(n_iter, 1),
+            "t_": log.n_samples_seen,
+            "loss_": log.loss_curve[-1] if log.loss_curve else np.inf,
+            "loss_curve_": list(log.loss_curve),
+            "best_loss_": None if scores else log.best_loss,
+            "validation_scores_": list(scores) or None,
+            "validation_loss_curve_": list(losses) or None,
+            "best_validation_score_": max(scores) if scores else None,
+        }
+
+    def _kept_optimiser_state(
+        self, resumes: bool, settings: TrainingSettings
+    ) -> dict[str, Any] | None:
+        kept = getattr(self, "_optimiser_state", None)
+        if not resumes or kept is None or self._optimiser_name != self.solver:
+            return None
+        state: dict[str, Any] = state_to_torch(kept)
+        groups = state["param_groups"]
+        rates = zip(settings.group_rates(), self._optimiser_rates, strict=True)
+        # The last group is there always, those before it where their parameters are.
+        for group, (rate, kept_rate) in zip(
+            reversed(groups), reversed(list(rates)), strict=False
+        ):
+            # An annealed rate has come down to nothing, and is not to stay there.
+            if rate != kept_rate or self._optimiser_anneals:
+                group["lr"] = rate
+        return state
+
+    def _forget_how_to_resume(self) -> None:
+        """Drop what the last fit has kept.
+
+        X̄ holds rows of the training set: a model that is only to predict must not
+        carry them about.
+        """
+        for name in _RESUMABLE:
+            self.__dict__.pop(name, None)
+
+    def _keep_for_resuming(
+        self,
+        network: nn.Module,
+        optimiser_state: dict[str, Any],
+        generator: torch.Generator,
+        settings: TrainingSettings,
+    ) -> None:
+        """Keep targets, X̄ and the state of the optimiser, for training to go on."""
+        self._optimiser_rates = settings.group_rates()
+        self._optimiser_state = state_to_numpy(optimiser_state)
+        self._optimiser_name = self.solver
+        self._optimiser_anneals = settings.schedule == "annealed"
+        self._generator_state = state_to_numpy(generator.get_state())
+        self._keep_network(network)
