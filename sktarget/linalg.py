@@ -76,8 +76,6 @@ class SolvePlan:
         Arithmetic of the Gramian and of its factor.
     work_dtype : torch.dtype
         Arithmetic of all other products.
-    explicit : bool
-        Whether the inverse may be formed, see :class:`RidgeFactor`.
 
     Examples
     --------
@@ -88,7 +86,6 @@ class SolvePlan:
     ridge: float | Tensor
     gram_dtype: torch.dtype
     work_dtype: torch.dtype
-    explicit: bool = False
 
 
 def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
@@ -101,9 +98,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
       the rounding of the Gramian stays below λ;
     - all products are formed in float64 when ``√λ < 64ε√τ``: errors of ``AᵀT``
       reach ``AW`` enlarged by up to ``1 / 2√λ``;
-    - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank;
-    - the inverse of a Gramian in float64 serves narrower products where its error,
-      about ``ε₆₄ τ / λ``, is below ``ε / 16``.
+    - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank.
 
     On a GPU the trace is not read back, because that would stall the device;
     Gramian and factor are then always formed in float64.
@@ -147,7 +142,6 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
         ridge=max(lam, floor * tau, torch.finfo(dtype).tiny),
         gram_dtype=at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
         work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
-        explicit=floor * tau <= lam * eps < 16 * eps**2 * tau,
     )
 
 
@@ -259,8 +253,6 @@ class RidgeFactor:
         Lower triangular factor.
     info : Tensor of shape () or (g,)
         Zero where the factorisation succeeded, as LAPACK reports it.
-    explicit : bool, default=False
-        Whether small systems may be solved by the inverse itself.
 
     Examples
     --------
@@ -273,7 +265,6 @@ class RidgeFactor:
 
     lower: Tensor
     info: Tensor
-    explicit: bool = False
 
     @cached_property
     def inverse(self) -> Tensor:
@@ -302,19 +293,21 @@ class RidgeFactor:
         -----
         With many right-hand sides ``Z = L⁻ᵀ(L⁻¹R)``: products run several times as
         fast as triangular solves.  The errors stay those of the solves, up to
-        ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` squares that, and is
-        for arithmetic that can spare it.
+        ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` would square that.
+        For right-hand sides in single precision a factor in double can spare it: it is
+        one product in place of two, and its error ``ε₆₄ τ / λ`` vanishes beside that
+        of the right-hand sides, which comes to ``ε √(τ / λ) / 2`` in AZ.
         """
         dtype, wanted = self.lower.dtype, right.dtype
         wide = right if wanted == dtype else right.to(dtype=dtype)
         k, m = right.shape[-2:]
-        if self.explicit and k <= _SMALL:
+        if 2 * m < k and k > _SMALL:
+            z = torch.cholesky_solve(wide, self.lower)
+        elif wanted != dtype and k <= _TRIANGLE:
             z = self.inverse @ wide
-        elif 2 * m >= k or k <= _SMALL:
+        else:
             inverse: Tensor = self.inverse_lower
             z = _left_transposed(inverse, _left(inverse, wide))
-        else:
-            z = torch.cholesky_solve(wide, self.lower)
         return z if wanted == dtype else z.to(dtype=wanted)
 
     def check(self) -> None:
@@ -371,9 +364,7 @@ def _left_transposed(lower: Tensor, right: Tensor) -> Tensor:
     return torch.cat(stripes, -2)
 
 
-def factorise(
-    gram: Tensor, ridge: float | Tensor, *, explicit: bool = False
-) -> RidgeFactor:
+def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
     """Factorise ``G + λI``, overwriting `gram`.
 
     Costs k³/3 multiplications.  The condition number is at most
@@ -385,8 +376,6 @@ def factorise(
         The Gramian, or several; only its lower triangle is read.
     ridge : float or Tensor of shape ()
         λ > 0, as :func:`plan_solve` gives it.
-    explicit : bool, default=False
-        Whether small systems may be solved by the inverse itself, likewise.
 
     Returns
     -------
@@ -408,7 +397,7 @@ def factorise(
     """
     gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
     lower, info = torch.linalg.cholesky_ex(gram)
-    factor = RidgeFactor(lower, info, explicit)
+    factor = RidgeFactor(lower, info)
     if gram.device.type == "cpu":
         factor.check()
     return factor
@@ -455,9 +444,7 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     plan = plan_solve(rows.square().sum(), lam, rows.dtype)
     a, t = rows.to(plan.work_dtype), targets.to(plan.work_dtype)
     if prefers_dual(*rows.shape):
-        gram = gramian(a.T, plan.gram_dtype)
-        factor = factorise(gram, plan.ridge, explicit=plan.explicit)
+        factor = factorise(gramian(a.T, plan.gram_dtype), plan.ridge)
         return (a.T @ factor.solve(t)).to(rows.dtype)
-    gram = gramian(a, plan.gram_dtype)
-    factor = factorise(gram, plan.ridge, explicit=plan.explicit)
+    factor = factorise(gramian(a, plan.gram_dtype), plan.ridge)
     return factor.solve(a.T @ t).to(rows.dtype)

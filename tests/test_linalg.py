@@ -202,29 +202,29 @@ def test_plan_has_three_regimes(dtype: torch.dtype) -> None:
     assert plan_solve(trace, floor / 2, dtype).ridge == pytest.approx(floor, rel=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(400, 30), (30, 400)])
-@pytest.mark.parametrize("scale", [1.0, 50.0])
-def test_an_explicit_inverse_costs_no_accuracy(
-    shape: tuple[int, int], scale: float
+@pytest.mark.parametrize("shape", [(400, 30), (30, 400), (400, 150)])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_error_of_an_inverse_in_double_precision_vanishes(
+    shape: tuple[int, int], share: float
 ) -> None:
     a = badly_scaled(*shape, torch.float32)
-    t = normal(shape[0], 3, seed=1, dtype=torch.float32)
+    t = normal(shape[0], 80, seed=1, dtype=torch.float32)
     tau, eps = a.square().sum(), EPS[torch.float32]
-    # The least ridge that allows it, and one for which the double factor is needed.
-    lam = scale * 16 * EPS[torch.float64] / eps * tau.item()
-    plan = plan_solve(tau, 1.01 * lam, a.dtype)
-    assert plan.explicit
-    assert not plan_solve(tau, 0.99 * lam / scale, a.dtype).explicit
-    assert not plan_solve(tau, 17 * eps * tau.item(), a.dtype).explicit
-    assert not plan_solve(tau.double(), lam, torch.float64).explicit
-    gram = gramian(a.T if prefers_dual(*shape) else a, torch.float64)
-    right = t if prefers_dual(*shape) else a.T @ t
-    by_inverse = factorise(gram.clone(), plan.ridge, explicit=True)
-    expected = factorise(gram.clone(), plan.ridge).solve(right.double())
-    left = a.T.double() if prefers_dual(*shape) else torch.eye(30).double()
-    sums = a.double() @ left @ expected
-    error = torch.dist(a.double() @ left @ by_inverse.solve(right).double(), sums)
-    assert error <= 4 * eps * t.norm()
+    # From the least ridge for which products are in single precision to the largest
+    # for which the factor is in double.
+    least, largest = (64 * eps) ** 2 * tau.item(), 16 * eps * tau.item()
+    lam = 1.01 * least ** (1 - share) * (0.98 * largest) ** share
+    plan = plan_solve(tau, lam, a.dtype)
+    assert (plan.gram_dtype, plan.work_dtype) == (torch.float64, torch.float32)
+    dual = prefers_dual(*shape)
+    right = t if dual else a.T @ t
+    left = (a @ a.T if dual else a).double()
+    factor = factorise(gramian(a.T if dual else a, torch.float64), plan.ridge)
+    found = left @ factor.solve(right).double()
+    expected = left @ factor.solve(right.double())
+    assert "inverse" in vars(factor)
+    allowed = 0.5 * eps * (tau.item() / lam) ** 0.5  # of the right-hand sides
+    assert torch.dist(found, expected) <= (0.01 * allowed + 4 * eps) * t.norm()
 
 
 # --- Gramian and factor ---------------------------------------------------------------

@@ -66,7 +66,8 @@ REPORT = {
     "classes": ["iris", "breast_cancer", "optdigits", "banknote", "clusters"],
     "numbers": ["california_housing", "energy", "powerplant", "friedman"],
 }
-DEEP = ["digits", "optdigits", "phoneme", "concrete", "airfoil"]
+DEEP = ["digits", "optdigits", "phoneme", "banknote", "spheres"]
+DEEP += ["concrete", "airfoil", "energy", "california_housing", "friedman"]
 DEPTHS = [1, 2, 4, 8, 16, 24]
 WIDTH = 28
 MOST_ROWS = 6000

@@ -87,8 +87,7 @@ def factorise_design(
     if plan.gram_dtype != gram.dtype:
         # Narrower too: what comes out must not depend on what came before.
         gram = operator.gramian(rows, plan.gram_dtype)
-    factor = factorise(gram, plan.ridge, explicit=plan.explicit)
-    return Solution(factor, operator.is_dual(rows), plan)
+    return Solution(factorise(gram, plan.ridge), operator.is_dual(rows), plan)
 
 
 def _find_weights(
