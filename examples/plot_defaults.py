@@ -61,10 +61,15 @@ _ = axis.set(xlabel="test score of target space, less that of the MLP")
 # target space may have at most; what an early stop leaves out counts as well.
 
 depth = study["depth"]
-figure, axes = plt.subplots(
-    1, len(depth), figsize=(2.6 * len(depth), 3.2), layout="constrained"
+in_a_row = min(5, len(depth))
+figure, grid = plt.subplots(
+    -(-len(depth) // in_a_row),
+    in_a_row,
+    figsize=(2.6 * in_a_row, 3.2 * -(-len(depth) // in_a_row)),
+    layout="constrained",
 )
-for axis, (name, by_depth) in zip(np.atleast_1d(axes), depth.items(), strict=True):
+axes = np.atleast_1d(grid).ravel()
+for axis, (name, by_depth) in zip(axes, depth.items(), strict=False):
     x = [int(layers) for layers in by_depth]
     for label in by_depth[str(x[0])]:
         ours = label == "target space"
@@ -79,8 +84,8 @@ for axis, (name, by_depth) in zip(np.atleast_1d(axes), depth.items(), strict=Tru
     axis.set(title=name, xlabel="hidden layers", xscale="log", ylim=(low - 0.15, None))
     axis.set_xticks(x, [str(layers) for layers in x])
     axis.minorticks_off()
-np.atleast_1d(axes)[0].set_ylabel("test score")
-_ = np.atleast_1d(axes)[0].legend(fontsize=6)
+axes[0].set_ylabel("test score")
+_ = axes[0].legend(fontsize=6)
 
 # %%
 # By epoch and by second
