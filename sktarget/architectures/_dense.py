@@ -156,15 +156,17 @@ class DenseNetwork(nn.Module):
             layer = make_blank(nn.Linear, n_in, n_out, device="cpu", dtype=dtype)
             inner = 0 < j < len(hidden_layer_sizes) and not shortcuts
             self.layers.append(initialise_(layer, activation, generator, inner))
-        normalised = hidden_layer_sizes if batch_norm else ()
-        self.norms = nn.ModuleList(nn.BatchNorm1d(n, dtype=dtype) for n in normalised)
+        self.norms = None
+        if batch_norm:
+            norms = (nn.BatchNorm1d(n, dtype=dtype) for n in hidden_layer_sizes)
+            self.norms = nn.ModuleList(norms)
         self.activation = make_activation(activation)
         self.dropout = SeededDropout(dropout, generator) if dropout > 0 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (n, n_inputs) to the sums of the last layer (n, n_outputs)."""
         *hidden, last = self.layers
-        for layer, norm in zip_longest(hidden, self.norms):
+        for layer, norm in zip_longest(hidden, self.norms or ()):
             sums = layer(x) if norm is None else norm(layer(x))
             out = self.activation(sums)
             if self.dropout is not None:

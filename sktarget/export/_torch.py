@@ -95,7 +95,7 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
 def _as_sequence(module: DenseNetwork) -> nn.Sequential:
     *hidden, last = module.layers
     parts: list[nn.Module | None] = []
-    for layer, norm in zip_longest(hidden, module.norms):
+    for layer, norm in zip_longest(hidden, module.norms or ()):
         parts += [layer, norm, copy.deepcopy(module.activation), module.dropout]
     given = (p for p in (*parts, last) if p is not None)
     return nn.Sequential(*(p for p in given if not isinstance(p, nn.Identity)))
