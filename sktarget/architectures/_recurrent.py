@@ -119,9 +119,7 @@ class RecurrentNetwork(nn.Module):
             )
             self.recurrent.append(_initialise_cell_(layer, generator))
             n_inputs = directions * width
-        self.dropout = (
-            SeededDropout(dropout, generator) if dropout > 0 else nn.Identity()
-        )
+        self.dropout = SeededDropout(dropout, generator) if dropout > 0 else None
         self.exit = DenseNetwork(
             n_inputs,
             hidden_layer_sizes,
@@ -173,7 +171,8 @@ class RecurrentNetwork(nn.Module):
                 x = layer(x)[0]
             else:
                 x = _run_packed(layer, x, lengths)
-            x = self.dropout(x)
+            if self.dropout is not None:
+                x = self.dropout(x)
         return x
 
     def _exit(self, rows: Tensor) -> Tensor:

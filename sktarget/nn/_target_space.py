@@ -97,8 +97,8 @@ class TargetSpace(Cascade):
     drawn at random in it.  What draws is known to be ``nn.Dropout`` and its kin, and
     the dropout of attention and of recurrent modules: write ``nn.Dropout(p)``, not
     ``F.dropout``.  Otherwise they run as one batch, X̄ on top, if the module treats
-    every row by itself, which a trial at the start tells, or an attribute
-    ``treats_rows_alone = True`` of the module; if it does not, one by one.
+    every row by itself, which a trial at the start tells, or the attribute
+    ``treats_rows_alone = True`` of its class; if it does not, one by one.
 
     The targets of convolutions are laid out channels last.  Optimisers that take views
     of gradients, such as ``torch.optim.LBFGS``, need ``p.data = p.data.contiguous()``.

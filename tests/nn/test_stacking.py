@@ -197,3 +197,13 @@ def test_networks_that_are_taken_at_their_word(
     tried = TargetSpace(module, fixed)
     assert trusted._stacks
     assert tried._stacks
+
+
+def test_a_subclass_has_to_say_so_itself() -> None:
+    class Centred(DenseNetwork):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x - x.mean(0))
+
+    net = TargetSpace(Centred(4, (6,), 3, "tanh"), torch.randn(12, 4))
+    assert Centred.treats_rows_alone
+    assert not net._stacks
