@@ -42,14 +42,13 @@ _BLOCK, _FEW_NUMBERS = 48, 1 << 15
 # Of fewer columns BLAS may sum the products one by one: on many rows of like numbers
 # the error is thousands of times the rounding of the sum.
 _FEW_COLUMNS, _MANY_ROWS = 12, 256
-# Up to this order one triangular solve inverts a triangle, and products treat it as
-# a full matrix; above it, two halves do, and stripes leave out most of the zeros.
-_TRIANGLE = 192
-_STRIPE = 64
-# Up to this order products with the inverse cost less than the calls for a solve.
-_SMALL = 32
+# Up to this order a factor in double precision is inverted for right-hand sides in
+# single, if these are half as many, or at any rate where calls are all that counts.
+_INVERTED, _SMALL = 192, 32
+# From so many right-hand sides on BLAS solves ZᵀG = Rᵀ faster than LAPACK does GZ = R.
+_SEVERAL = 16
 # The relative floor below which λ drowns in the rounding of the Gramian.
-_FLOOR = 16.0
+_FLOOR = 16 * torch.finfo(torch.float64).eps
 
 
 class FactorisationError(RuntimeError):
@@ -130,18 +129,18 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     >>> plan_solve(torch.tensor(100.0), 1e-5, torch.float32).gram_dtype
     torch.float64
     """
-    floor = _FLOOR * torch.finfo(torch.float64).eps
-    if trace.device.type != "cpu":
-        ridge = (trace.double() * floor).clamp(min=lam)
+    if not trace.is_cpu:
+        ridge = (trace.double() * _FLOOR).clamp(min=lam)
         return SolvePlan(ridge, torch.float64, dtype)
     tau = trace.item()
-    if not tau < torch.finfo(dtype).max:
+    arithmetic = torch.finfo(dtype)
+    if not tau < arithmetic.max:
         raise FactorisationError(f"the trace of the Gramian is {tau}")
-    eps = torch.finfo(dtype).eps
+    eps = arithmetic.eps
     return SolvePlan(
-        ridge=max(lam, floor * tau, torch.finfo(dtype).tiny),
-        gram_dtype=at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
-        work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
+        max(lam, _FLOOR * tau, arithmetic.tiny),
+        at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
+        torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
     )
 
 
@@ -163,7 +162,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     >>> at_least_float32(torch.bfloat16)
     torch.float32
     """
-    return torch.promote_types(dtype, torch.float32)
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def prefers_dual(n_rows: int, n_columns: int) -> bool:
@@ -222,8 +221,7 @@ def gramian(
         if _is_one_product(rows):
             return rows.T @ rows
         return _fill(rows.new_empty(k, k), rows)
-    out = rows.new_empty(k + 1, k + 1)
-    out[0, 0] = n
+    out = rows.new_full((k + 1, k + 1), n)
     torch.sum(rows, 0, out=out[1:, 0])
     _fill(out[1:, 1:], rows)
     return out
@@ -271,11 +269,6 @@ class RidgeFactor:
         """(G + λI)⁻¹, formed once."""
         return torch.cholesky_inverse(self.lower)
 
-    @cached_property
-    def inverse_lower(self) -> Tensor:
-        """L⁻¹, formed once."""
-        return _invert_triangle(self.lower)
-
     def solve(self, right: Tensor) -> Tensor:
         """Solve ``(G + λI) Z = R``.
 
@@ -291,23 +284,21 @@ class RidgeFactor:
 
         Notes
         -----
-        With many right-hand sides ``Z = L⁻ᵀ(L⁻¹R)``: products run several times as
-        fast as triangular solves.  The errors stay those of the solves, up to
-        ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` would square that.
-        For right-hand sides in single precision a factor in double can spare it: it is
-        one product in place of two, and its error ``ε₆₄ τ / λ`` vanishes beside that
-        of the right-hand sides, which comes to ``ε √(τ / λ) / 2`` in AZ.
+        The errors are those of triangular solves, up to ``ε √(τ / λ)`` relative to AZ;
+        an explicit ``(G + λI)⁻¹`` would square that.  For right-hand sides in single
+        precision a factor in double can spare it: it is one product in place of two
+        solves, and its error ``ε₆₄ τ / λ`` vanishes beside that of the right-hand
+        sides, which comes to ``ε √(τ / λ) / 2`` in AZ.
         """
         dtype, wanted = self.lower.dtype, right.dtype
         wide = right if wanted == dtype else right.to(dtype=dtype)
-        k, m = right.shape[-2:]
-        if 2 * m < k and k > _SMALL:
-            z = torch.cholesky_solve(wide, self.lower)
-        elif wanted != dtype and k <= _TRIANGLE:
+        k, m = right.shape[-2], right.shape[-1]
+        if wanted != dtype and k <= _INVERTED and (2 * m >= k or k <= _SMALL):
             z = self.inverse @ wide
+        elif m < _SEVERAL:
+            z = torch.cholesky_solve(wide, self.lower)
         else:
-            inverse: Tensor = self.inverse_lower
-            z = _left_transposed(inverse, _left(inverse, wide))
+            z = _solve_from_the_right(self.lower, wide.mT).mT
         return z if wanted == dtype else z.to(dtype=wanted)
 
     def check(self) -> None:
@@ -323,45 +314,11 @@ class RidgeFactor:
             raise FactorisationError("the regularised Gramian has no Cholesky factor")
 
 
-def _invert_triangle(lower: Tensor) -> Tensor:
-    k = lower.shape[-1]
-    if k <= _TRIANGLE:
-        eye = torch.eye(k, dtype=lower.dtype, device=lower.device)
-        # From the right, X L = I: BLAS takes half the time of L X = I.
-        small: Tensor = torch.linalg.solve_triangular(
-            lower, eye, upper=False, left=False
-        )
-        return small
-    half = k // 2
-    first = _invert_triangle(lower[..., :half, :half])
-    second = _invert_triangle(lower[..., half:, half:])
-    inverse = torch.zeros_like(lower)
-    inverse[..., :half, :half] = first
-    inverse[..., half:, half:] = second
-    inverse[..., half:, :half] = -second @ (lower[..., half:, :half] @ first)
-    return inverse
-
-
-def _left(lower: Tensor, right: Tensor) -> Tensor:
-    """Form ``LR`` for a lower triangle L with zeros above."""
-    k = lower.shape[-1]
-    if k <= _TRIANGLE:
-        return lower @ right
-    stops = range(_STRIPE, k + _STRIPE, _STRIPE)
-    stripes = [lower[..., j - _STRIPE : j, :j] @ right[..., :j, :] for j in stops]
-    return torch.cat(stripes, -2)
-
-
-def _left_transposed(lower: Tensor, right: Tensor) -> Tensor:
-    """Form ``LᵀR`` for a lower triangle L with zeros above."""
-    k = lower.shape[-1]
-    if k <= _TRIANGLE:
-        return lower.mT @ right
-    stripes = [
-        lower[..., i:, i : i + _STRIPE].mT @ right[..., i:, :]
-        for i in range(0, k, _STRIPE)
-    ]
-    return torch.cat(stripes, -2)
+def _solve_from_the_right(lower: Tensor, right: Tensor) -> Tensor:
+    """Solve ``Z L Lᵀ = R``."""
+    half = torch.linalg.solve_triangular(lower.mT, right, upper=True, left=False)
+    z: Tensor = torch.linalg.solve_triangular(lower, half, upper=False, left=False)
+    return z
 
 
 def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
@@ -395,10 +352,10 @@ def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
     tensor([[1.],
             [2.]])
     """
-    gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
+    gram.diagonal(0, -2, -1).add_(ridge)
     lower, info = torch.linalg.cholesky_ex(gram)
     factor = RidgeFactor(lower, info)
-    if gram.device.type == "cpu":
+    if gram.is_cpu:
         factor.check()
     return factor
 

@@ -164,7 +164,7 @@ def own_peak(problem: Problem, space: str, device: str) -> float:
 
 
 def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> list[Row]:
-    """Measure peaks, each in a process of its own; on Linux alone."""
+    """Measure peaks, each in processes of its own, and give medians; on Linux alone."""
     if not Path("/proc/self/status").exists():
         return []
     rows = []
@@ -173,8 +173,11 @@ def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> lis
         for space in SPACES:
             command = [sys.executable, script, "--memory-of", case, space]
             command += ["--device", settings.device, "--threads", str(settings.threads)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            row[f"{space}, MiB"] = float(done.stdout)
+            runs = [
+                subprocess.run(command, check=True, capture_output=True, text=True)
+                for _ in range(settings.few(1, 5))
+            ]
+            row[f"{space}, MiB"] = statistics.median(float(r.stdout) for r in runs)
         row["ratio"] = row["targets, MiB"] / max(row["weights, MiB"], 1e-3)
         rows.append(row)
     return rows

@@ -67,9 +67,6 @@ class ConvOperator:
     # Sums are maps like the inputs.
     sums = rows
 
-    def empty_inputs(self, rows: Tensor) -> Tensor:
-        return torch.empty_like(rows)
-
     def is_dual(self, rows: Tensor) -> bool:
         columns = math.prod(self.window.kernel) * rows.shape[1] // self.groups
         return prefers_dual(self._n_patches(rows), columns + self.bias)
@@ -142,20 +139,14 @@ class ConvOperator:
             return matrix.T
         return matrix.view(self.groups, -1, matrix.shape[1]).mT
 
-    def adjoint(
-        self,
-        sums: Tensor,
-        weights: Tensor,
-        rows: Tensor,
-        out: Tensor,
-        add: bool = False,
+    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+        kernel = self._kernel(weights.mT.flatten(0, -2))
+        return self._backward(sums, rows, kernel, [True, False, False])[0]
+
+    def add_adjoint(
+        self, to: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
     ) -> None:
-        kernel, _ = self.to_kernel(weights)
-        d_rows = self._backward(sums, rows, kernel, [True, False, False])[0]
-        if add:
-            out.add_(d_rows)
-        else:
-            out.copy_(d_rows)
+        to.add_(self.adjoint(sums, weights, rows))
 
     def _backward(
         self, sums: Tensor, rows: Tensor, kernel: Tensor, wanted: list[bool]
@@ -180,9 +171,12 @@ class ConvOperator:
         """Read the matrix W as kernel and bias of the ordinary layer."""
         matrix = weights.mT.flatten(0, -2)
         bias = matrix[:, 0].contiguous() if self.bias else None
+        return self._kernel(matrix), bias
+
+    def _kernel(self, matrix: Tensor) -> Tensor:
         kernel = matrix[:, int(self.bias) :]
         kernel = kernel.reshape(len(kernel), *self.window.kernel, -1)
-        return self.rows(kernel.movedim(-1, 1)), bias
+        return self.rows(kernel.movedim(-1, 1))
 
 
 @register(nn.Conv1d)

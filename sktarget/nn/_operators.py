@@ -8,11 +8,11 @@ never build its patch matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sktarget.linalg import RidgeFactor, gramian, prefers_dual
 
@@ -45,15 +45,19 @@ def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     return left @ right if bias is None else torch.addmm(bias, left, right)
 
 
+@lru_cache(maxsize=16)
+def _ones(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Give the column that biases are multiplied with; it is the same at every pass."""
+    with torch.inference_mode(False):
+        return torch.ones(n, 1, dtype=dtype, device=device)
+
+
 class DesignOperator(Protocol):
     """Products with the design matrix A of a layer.
 
     `rows` is whatever stands for A (for a dense layer A itself), with the patterns
     along its first axis, X̄ first; sums have one row for each of its rows or patterns.
     """
-
-    def empty_inputs(self, rows: Tensor) -> Tensor:
-        """Make room for a gradient of the inputs that `rows` came from."""
 
     def rows(self, inputs: Tensor) -> Tensor:
         """Turn the inputs of the layer into what stands for A."""
@@ -76,15 +80,13 @@ class DesignOperator(Protocol):
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         """Form AᵀS, of shape (columns, outputs)."""
 
-    def adjoint(
-        self,
-        sums: Tensor,
-        weights: Tensor,
-        rows: Tensor,
-        out: Tensor,
-        add: bool = False,
+    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+        """Form SWᵀ without its column for the ones: a gradient of the inputs."""
+
+    def add_adjoint(
+        self, to: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
     ) -> None:
-        """Write, or add, SWᵀ into `out`, leaving out its column for the ones."""
+        """Add the adjoint to a tensor in place."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,6 @@ class DenseOperator:
 
     def rows(self, inputs: Tensor) -> Tensor:
         return _as_matrix(inputs)
-
-    def empty_inputs(self, rows: Tensor) -> Tensor:
-        return torch.empty_like(rows)
 
     def sums(self, outputs: Tensor) -> Tensor:
         return _as_matrix(outputs)
@@ -131,19 +130,16 @@ class DenseOperator:
             return product
         return torch.cat([sums.sum(0, keepdim=True), product])
 
-    def adjoint(
-        self,
-        sums: Tensor,
-        weights: Tensor,
-        rows: Tensor,
-        out: Tensor,
-        add: bool = False,
+    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+        return sums @ self._without_ones(weights).T
+
+    def add_adjoint(
+        self, to: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
     ) -> None:
-        transposed = (weights[1:] if self.bias else weights).T
-        if add:
-            out.addmm_(sums, transposed)
-        else:
-            torch.mm(sums, transposed, out=out)
+        to.addmm_(sums, self._without_ones(weights).T)
+
+    def _without_ones(self, weights: Tensor) -> Tensor:
+        return weights[1:] if self.bias else weights
 
 
 @dataclass(frozen=True)
@@ -157,17 +153,8 @@ class NarrowOperator(DenseOperator):
     bias: bool = False
 
     def rows(self, inputs: Tensor) -> Tensor:
-        return _as_matrix(F.pad(inputs, (1, 0), value=1.0))
+        matrix = _as_matrix(inputs)
+        return torch.cat([_ones(len(matrix), matrix.dtype, matrix.device), matrix], 1)
 
-    def empty_inputs(self, rows: Tensor) -> Tensor:
-        return rows.new_empty(rows.shape[0], rows.shape[1] - 1)
-
-    def adjoint(
-        self,
-        sums: Tensor,
-        weights: Tensor,
-        rows: Tensor,
-        out: Tensor,
-        add: bool = False,
-    ) -> None:
-        super().adjoint(sums, weights[1:], rows, out, add)
+    def _without_ones(self, weights: Tensor) -> Tensor:
+        return weights[1:]

@@ -79,7 +79,7 @@ def factorise_design(
     Solution
         The factor and the arithmetic to use with it.
     """
-    narrow = rows.device.type == "cpu" and rows.dtype != torch.float64
+    narrow = rows.is_cpu and rows.dtype != torch.float64
     guess = at_least_float32(rows.dtype) if last is None else last.gram_dtype
     gram = operator.gramian(rows, guess if narrow else torch.float64)
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
@@ -118,30 +118,22 @@ def _pull_back(
     return operator.apply(rows, y), y
 
 
-def _gradient_of_inputs(
-    operator: DesignOperator,
-    saved: tuple[Tensor, Tensor, Tensor],
-    d_sums: Tensor | None,
-    d_targets: Tensor,
-    right: Tensor,
-    optimistic: bool,
+def _less_on_fixed(
+    d_sums: Tensor | None, d_targets: Tensor, n_rows: int, optimistic: bool
 ) -> Tensor:
-    """Return ∂L/∂A: dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ."""
-    rows, weights, left = saved
-    n = left.shape[0]
-    # The rows of X̄ and of X into one tensor, without copying either.
-    d_inputs = operator.empty_inputs(rows)
-    fixed, on_fixed = head(rows, n), head(d_inputs, n)
-    if d_sums is None or optimistic:
-        operator.adjoint(d_targets, -weights, fixed, out=on_fixed)
-    else:
-        operator.adjoint(head(d_sums, n) - d_targets, weights, fixed, out=on_fixed)
-    operator.adjoint(left, right, fixed, out=on_fixed, add=True)
+    """Return dS on all rows, less ∂L/∂T on those of X̄; optimistic ones have no dS."""
+    n = d_targets.shape[0]
     if d_sums is None:
-        d_inputs[n:] = 0
-    elif rows.shape[0] > n:
-        operator.adjoint(d_sums[n:], weights, rows[n:], out=d_inputs[n:])
-    return d_inputs
+        d_sums = d_targets.new_zeros(n_rows, *d_targets.shape[1:])
+    if n == n_rows and not optimistic:
+        return d_sums - d_targets
+    less = torch.empty_like(d_sums)
+    if optimistic:
+        torch.neg(d_targets, out=less[:n])
+    else:
+        torch.sub(d_sums[:n], d_targets, out=less[:n])
+    less[n:] = d_sums[n:]
+    return less
 
 
 class _SolveAndApply(torch.autograd.Function):
@@ -163,10 +155,13 @@ class _SolveAndApply(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         rows = operator.rows(inputs)
         n = targets.shape[0] * (rows.shape[0] // inputs.shape[0])
-        solution = solution_of(head(rows, n))
-        rows = _in_dtype(rows, solution.plan.work_dtype)
         fixed = head(rows, n)
-        t = operator.sums(_in_dtype(targets, rows.dtype))
+        solution = solution_of(fixed)
+        work_dtype = solution.plan.work_dtype
+        if rows.dtype != work_dtype:
+            rows = rows.to(work_dtype)
+            fixed = head(rows, n)
+        t = operator.sums(_in_dtype(targets, work_dtype))
         weights, left = _find_weights(operator, solution, fixed, t)
         sums = operator.apply(rows, weights)
         # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing
@@ -186,8 +181,8 @@ class _SolveAndApply(torch.autograd.Function):
     def backward(
         ctx: Any, d_sums: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        rows, weights, left = saved = ctx.saved_tensors
-        operator, solution = ctx.operator, ctx.solution
+        rows, weights, left = ctx.saved_tensors
+        operator, optimistic = ctx.operator, ctx.optimistic
         in_shape, target_shape, dtype = ctx.shapes
         n, n_rows = left.shape[0], rows.shape[0]
         fixed = head(rows, n)
@@ -195,7 +190,7 @@ class _SolveAndApply(torch.autograd.Function):
             d_sums = _in_dtype(operator.sums(d_sums), rows.dtype)
 
         d = None
-        if d_sums is not None and not ctx.optimistic:
+        if d_sums is not None and not optimistic:
             d = operator.correlate(rows, d_sums)
         elif d_sums is not None and n_rows > n:
             # The optimistic rows of X̄ bypass AW.
@@ -205,15 +200,16 @@ class _SolveAndApply(torch.autograd.Function):
             d = d_weights if d is None else d + d_weights
         if d is None:
             d = torch.zeros_like(weights)
-        d_targets, right = _pull_back(operator, solution, fixed, d)
+        d_targets, right = _pull_back(operator, ctx.solution, fixed, d)
 
         d_inputs = None
         if ctx.needs_input_grad[0]:
-            d_inputs = _gradient_of_inputs(
-                operator, saved, d_sums, d_targets, right, ctx.optimistic
+            d_inputs = operator.adjoint(
+                _less_on_fixed(d_sums, d_targets, n_rows, optimistic), weights, rows
             )
+            operator.add_adjoint(head(d_inputs, n), left, right, fixed)
             d_inputs = _in_dtype(_in_shape(d_inputs, in_shape), dtype)
-        if ctx.optimistic and d_sums is not None:
+        if optimistic and d_sums is not None:
             d_targets = d_targets + head(d_sums, n)
         d_targets = _in_dtype(_in_shape(d_targets, target_shape), dtype)
         return d_inputs, d_targets, None, None, None

@@ -20,9 +20,9 @@ __all__ = ["autocorrelation"]
 # Longer axes are cut into overlapping pieces of about this length: dense transforms
 # and the number of frequencies stay small.
 _PIECE = 32
-# Spectra are formed for slices of images of about this many numbers, to stay in the
-# cache of a core.
-_SLICE = 1 << 18
+# Spectra are formed for slices of images of about this many bytes, to stay in the cache
+# of a core.
+_SLICE = 1 << 19
 
 
 def autocorrelation(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -106,8 +106,8 @@ def _power_spectra(
     frequencies = math.prod(box[:-1]) * (box[-1] // 2 + 1)
     even = torch.zeros(frequencies, c, c, dtype=dtype, device=maps.device)
     odd = torch.zeros_like(even)
-    numbers = 2 * frequencies * c * maps.shape[1]
-    for part in torch.split(maps, max(1, _SLICE // numbers)):
+    image = 2 * frequencies * c * maps.shape[1] * even.itemsize
+    for part in torch.split(maps, max(1, _SLICE // image)):
         spectra = _transform(part.flatten(0, 1).to(dtype), box)
         both = spectra.view(-1, frequencies, c).transpose(0, 1)
         even.baddbmm_(both.mT, both)

@@ -309,7 +309,8 @@ class TargetSpace(Cascade):
 
     def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         # A step may follow, and fused optimisers do not raise the tensors' versions.
-        self._realised = None
+        if self._realised is not None:
+            self._realised = None
         return super()._solve_and_run(x)
 
     def _without_biases(self, matrices: dict[str, Tensor]) -> list[Tensor]:
