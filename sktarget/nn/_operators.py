@@ -45,7 +45,7 @@ def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     return left @ right if bias is None else torch.addmm(bias, left, right)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _ones(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Give the column that biases are multiplied with; it is the same at every pass."""
     with torch.inference_mode(False):

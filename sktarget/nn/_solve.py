@@ -118,22 +118,30 @@ def _pull_back(
     return operator.apply(rows, y), y
 
 
-def _less_on_fixed(
-    d_sums: Tensor | None, d_targets: Tensor, n_rows: int, optimistic: bool
+def _gradient_of_inputs(
+    operator: DesignOperator,
+    saved: tuple[Tensor, Tensor, Tensor],
+    d_sums: Tensor | None,
+    d_targets: Tensor,
+    right: Tensor,
+    optimistic: bool,
 ) -> Tensor:
-    """Return dS on all rows, less ∂L/∂T on those of X̄; optimistic ones have no dS."""
-    n = d_targets.shape[0]
+    """Return ∂L/∂A: dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ."""
+    rows, weights, left = saved
+    n = left.shape[0]
+    fixed = head(rows, n)
+    through = None if optimistic else d_sums
+    less = -d_targets if through is None else head(through, n) - d_targets
+    d_fixed = operator.adjoint(less, weights, fixed)
+    del less  # It is as large as the layer's outputs.
+    operator.add_adjoint(d_fixed, left, right, fixed)
+    if n == rows.shape[0]:
+        return d_fixed
     if d_sums is None:
-        d_sums = d_targets.new_zeros(n_rows, *d_targets.shape[1:])
-    if n == n_rows and not optimistic:
-        return d_sums - d_targets
-    less = torch.empty_like(d_sums)
-    if optimistic:
-        torch.neg(d_targets, out=less[:n])
+        d_rest = d_fixed.new_zeros(rows.shape[0] - n, *d_fixed.shape[1:])
     else:
-        torch.sub(d_sums[:n], d_targets, out=less[:n])
-    less[n:] = d_sums[n:]
-    return less
+        d_rest = operator.adjoint(d_sums[n:], weights, rows[n:])
+    return torch.cat([d_fixed, d_rest])
 
 
 class _SolveAndApply(torch.autograd.Function):
@@ -181,7 +189,7 @@ class _SolveAndApply(torch.autograd.Function):
     def backward(
         ctx: Any, d_sums: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        rows, weights, left = ctx.saved_tensors
+        rows, weights, left = saved = ctx.saved_tensors
         operator, optimistic = ctx.operator, ctx.optimistic
         in_shape, target_shape, dtype = ctx.shapes
         n, n_rows = left.shape[0], rows.shape[0]
@@ -204,10 +212,9 @@ class _SolveAndApply(torch.autograd.Function):
 
         d_inputs = None
         if ctx.needs_input_grad[0]:
-            d_inputs = operator.adjoint(
-                _less_on_fixed(d_sums, d_targets, n_rows, optimistic), weights, rows
+            d_inputs = _gradient_of_inputs(
+                operator, saved, d_sums, d_targets, right, optimistic
             )
-            operator.add_adjoint(head(d_inputs, n), left, right, fixed)
             d_inputs = _in_dtype(_in_shape(d_inputs, in_shape), dtype)
         if optimistic and d_sums is not None:
             d_targets = d_targets + head(d_sums, n)
