@@ -43,7 +43,8 @@ _BLOCK, _FEW_NUMBERS = 48, 1 << 15
 # the error is thousands of times the rounding of the sum.
 _FEW_COLUMNS, _MANY_ROWS = 12, 256
 # Up to this order a factor in double precision is inverted for right-hand sides in
-# single, if these are half as many, or at any rate where calls are all that counts.
+# single, if these are half as many, or at any rate where calls are all that counts; its
+# triangle is then inverted where the precision is the same.
 _INVERTED, _SMALL = 192, 32
 # From so many right-hand sides on BLAS solves ZᵀG = Rᵀ faster than LAPACK does GZ = R.
 _SEVERAL = 16
@@ -269,6 +270,17 @@ class RidgeFactor:
         """(G + λI)⁻¹, formed once."""
         return torch.cholesky_inverse(self.lower)
 
+    @cached_property
+    def inverse_lower(self) -> Tensor:
+        """L⁻¹, formed once."""
+        eye = torch.eye(
+            self.lower.shape[-1], dtype=self.lower.dtype, device=self.lower.device
+        )
+        inverse: Tensor = torch.linalg.solve_triangular(
+            self.lower, eye, upper=False, left=False
+        )
+        return inverse
+
     def solve(self, right: Tensor) -> Tensor:
         """Solve ``(G + λI) Z = R``.
 
@@ -295,6 +307,8 @@ class RidgeFactor:
         k, m = right.shape[-2], right.shape[-1]
         if wanted != dtype and k <= _INVERTED and (2 * m >= k or k <= _SMALL):
             z = self.inverse @ wide
+        elif k <= _SMALL:
+            z = self.inverse_lower.mT @ (self.inverse_lower @ wide)
         elif m < _SEVERAL:
             z = torch.cholesky_solve(wide, self.lower)
         else:
