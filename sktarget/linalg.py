@@ -43,9 +43,10 @@ _BLOCK, _FEW_NUMBERS = 48, 1 << 15
 # the error is thousands of times the rounding of the sum.
 _FEW_COLUMNS, _MANY_ROWS = 12, 256
 # Up to this order a factor in double precision is inverted for right-hand sides in
-# single, if these are half as many, or at any rate where calls are all that counts; its
-# triangle is then inverted where the precision is the same.
-_INVERTED, _SMALL = 192, 32
+# single, if there are half as many of these.
+_INVERTED = 192
+# Up to this order products with an inverse cost less than the calls for a solve.
+_SMALL = 32
 # From so many right-hand sides on BLAS solves ZᵀG = Rᵀ faster than LAPACK does GZ = R.
 _SEVERAL = 16
 # The relative floor below which λ drowns in the rounding of the Gramian.
@@ -139,9 +140,9 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
         raise FactorisationError(f"the trace of the Gramian is {tau}")
     eps = arithmetic.eps
     return SolvePlan(
-        max(lam, _FLOOR * tau, arithmetic.tiny),
-        at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
-        torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
+        ridge=max(lam, _FLOOR * tau, arithmetic.tiny),
+        gram_dtype=at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
+        work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
     )
 
 

@@ -292,7 +292,7 @@ def test_factor_once_solve_many() -> None:
     torch.testing.assert_close(solution, factor.solve(right.double()).float())
 
 
-@pytest.mark.parametrize("k", [1, 15, 16, 33, 300])
+@pytest.mark.parametrize("k", [1, 15, 16, 32, 33, 192, 193, 300])
 @pytest.mark.parametrize("problems", [(), (2,)], ids=["one", "two at once"])
 def test_many_right_hand_sides(k: int, problems: tuple[int, ...]) -> None:
     rows = normal(*problems, k + 5, k)

@@ -309,7 +309,7 @@ class TargetSpace(Cascade):
 
     def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         # A step may follow, and fused optimisers do not raise the tensors' versions.
-        if self._realised is not None:
+        if self._realised is not None:  # Modules take long to set an attribute.
             self._realised = None
         return super()._solve_and_run(x)
 

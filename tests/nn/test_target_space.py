@@ -191,7 +191,7 @@ def test_hand_written_loop(untangling: str, kind: type) -> None:
     net = TargetSpace(module, x[:40].clone(), 0.01, untangling)
     rate = 0.05 if kind is torch.optim.Adam else 10.0
     optimizer = kind(net.parameters(), lr=rate)
-    for _ in range(400):
+    for _ in range(200):
         optimizer.zero_grad()
         F.cross_entropy(net(x), y).backward()
         optimizer.step()
