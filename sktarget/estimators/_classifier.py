@@ -119,7 +119,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         image_shape: tuple[int, int, int] | None = None,
         module: Callable[[int, int], nn.Module] | None = None,
         solver: str = "adam",
-        alpha: float = 0.0001,
+        alpha: float | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: str = "auto",
         learning_rate_init: float | str = "auto",

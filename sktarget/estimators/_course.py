@@ -30,7 +30,7 @@ class TrainingCourse(NetworkEstimator):
     fixed_batch: Any
     batch_norm: bool
     lam_: Any
-    alpha: float
+    alpha: float | str
     learning_rate: str
     learning_rate_init: float | str
     power_t: float
@@ -67,6 +67,10 @@ class TrainingCourse(NetworkEstimator):
             and self.parameterization == "targets"
             and not self._incremental
         )
+
+    @property
+    def _n_layers(self) -> int:
+        return 1 + len(parse_layer_sizes(self.hidden_layer_sizes))
 
     def _takes_all(self, rows: TrainingRows) -> bool:
         """Whether all rows are X̄ and batch at once, by their number."""
@@ -111,9 +115,7 @@ class TrainingCourse(NetworkEstimator):
 
     def _auto_rate(self) -> float:
         if self._tuned:
-            return _rules.auto_tuned_rate(
-                1 + len(parse_layer_sizes(self.hidden_layer_sizes))
-            )
+            return _rules.auto_tuned_rate(self._n_layers)
         images = self._images is not None
         return _rules.auto_rate(self.solver, self.parameterization, images)
 
@@ -123,6 +125,15 @@ class TrainingCourse(NetworkEstimator):
         # A schedule of the user's would be overruled.
         own = any(isinstance(c, LRScheduler) for c in self.callbacks or ())
         return "annealed" if self._tuned and not own else "constant"
+
+    def _alphas(self, n_samples: int) -> tuple[float, float]:
+        """Give the weight decay to begin with, and that to end with."""
+        if self.alpha != "auto":
+            return float(self.alpha), float(self.alpha)
+        least = _rules.LEAST_ALPHA
+        if not self._tuned or self._schedule() != "annealed":
+            return least, least
+        return _rules.auto_alpha(n_samples, self._n_layers), least
 
     def _holds_out(self, rows: TrainingRows) -> bool:
         if self.early_stopping != "auto":
@@ -152,6 +163,7 @@ class TrainingCourse(NetworkEstimator):
             lams = np.atleast_1d(self.lam_)
             described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
         epochs = self._epochs(n_samples)
+        first_alpha, alpha = self._alphas(n_samples)
         name, unit = self._output_scale
         rates = {}
         if unit != 1 and self.solver != "lbfgs":  # L-BFGS finds its own step size
@@ -166,7 +178,8 @@ class TrainingCourse(NetworkEstimator):
             beta_1=self.beta_1,
             beta_2=self.beta_2,
             epsilon=self.epsilon,
-            alpha=self.alpha,
+            alpha=alpha,
+            first_alpha=first_alpha,
             batch_size=self._batch_rows(n_samples),
             shuffle=bool(self.shuffle),
             max_iter=epochs,

@@ -69,7 +69,9 @@ def learn_all(
         Another network, trained further.
     """
     left = settings.max_iter - len(log.loss_curve)
-    epochs = _rules.auto_last_epochs(log.best_epoch, left)
+    falls = settings.first_alpha > settings.alpha
+    epochs = _rules.auto_last_epochs(log.best_epoch, left, falls)
+    when = _rules.auto_last_alpha_at(log.best_epoch / settings.epochs)
     if settings.verbose:
         print(f"Going on with all {len(rows)} rows, those held out among them.")
     rows = estimator._arrange(rows, seed)
@@ -82,7 +84,7 @@ def learn_all(
         network,
         data,
         None,
-        estimator._settings(len(data)).for_last(epochs),
+        estimator._settings(len(data)).for_last(epochs, settings.alpha_at(when)),
         loss=estimator._loss_function(),
         score=estimator._score_sums,
         log=last,

@@ -44,7 +44,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "image_shape": ["array-like", None],
     "module": [callable, None],
     "solver": [StrOptions({"adam", "sgd", "lbfgs"})],
-    "alpha": [Interval(Real, 0, None, closed="left")],
+    "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "learning_rate": [
         StrOptions({"auto", "annealed", "constant", "invscaling", "adaptive"})
@@ -139,10 +139,12 @@ default={default}
     `image_shape` apart, are then ignored.""",
     "solver": """{"adam", "sgd", "lbfgs"}, default={default}
     Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.""",
-    "alpha": """float, default={default}
+    "alpha": """float or "auto", default={default}
     Weight decay: half of it, times the squares of the realised weights (biases,
     embeddings and norms left out), divided by the rows of the batch, is added to the
-    loss.""",
+    loss.  ``"auto"`` is 0.0001; deep networks for tables begin with up to 1 and come
+    down to that, so that the rows held out tell how much is good, see
+    :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.  ``"auto"``, see :ref:`defaults`, is all rows of a table of up
     to 10,000, or 2,000; beside a step size of one's own, and for images, 200.""",

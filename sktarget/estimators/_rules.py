@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "LEAST_ALPHA",
     "MOST_AT_ONCE",
     "auto_activation",
+    "auto_alpha",
     "auto_batch_size",
     "auto_early_stopping",
     "auto_epochs",
@@ -15,6 +17,7 @@ __all__ = [
     "auto_fixed_sequences",
     "auto_image_lam",
     "auto_lam",
+    "auto_last_alpha_at",
     "auto_last_epochs",
     "auto_patience",
     "auto_rate",
@@ -26,6 +29,9 @@ __all__ = [
 
 MOST_AT_ONCE = 10_000
 """Rows of a table up to which all of them are X̄ and batch at once."""
+
+LEAST_ALPHA = 1e-4
+"""Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
 
 
 def auto_activation(n_hidden: int) -> str:
@@ -152,12 +158,38 @@ def last_epochs(max_iter: int) -> int:
     return max_iter // 5
 
 
-def auto_last_epochs(best_epoch: int, left: int) -> int:
+def auto_last_epochs(best_epoch: int, left: int, falls: bool = False) -> int:
     """Epochs of all rows, once it is known how many are good: 10 + a half of these.
 
-    They begin where those without the rows held out were best, and so are few.
+    They begin where those without the rows held out were best, and so are few.  If the
+    weight decay `falls`, they have more of it than was left there, longer training does
+    not fit the noise, and they are 10 + all of these.
     """
-    return min(left, 10 + best_epoch // 2)
+    return min(left, 10 + (best_epoch if falls else best_epoch // 2))
+
+
+def auto_alpha(n_samples: int, n_layers: int) -> float:
+    """Weight decay that a tuned run of a deep network begins with.
+
+    It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Rows held out tell
+    when it has fallen enough: noisy tables are best off with nearly all of it, others
+    with none.  It weighs on every layer, and several times as much leads to a constant
+    from which there is no return.  In up to three hidden layers, and where no rows can
+    be spared, it costs about as much as it gains.
+    """
+    if n_layers <= 4 or not auto_early_stopping(n_samples):
+        return LEAST_ALPHA
+    return min(1.0, n_samples / (50 * n_layers))
+
+
+def auto_last_alpha_at(best: float) -> float:
+    """Tell when weight decay was what it is to be in the last epochs.
+
+    That is a quarter of all epochs before the best, all being shares of the whole run.
+
+    What a state has learnt it learnt with more weight decay than it came to see.
+    """
+    return max(0.0, best - 0.25)
 
 
 def auto_patience(n_steps: int, tuned: bool = False) -> int:

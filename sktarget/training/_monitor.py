@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +98,7 @@ def _state(module: torch.nn.Module) -> list[Tensor]:
 
 
 class Monitor(Callback):
-    """Stopping, learning-rate schedule, best state and divergence.
+    """Stopping, schedules, best state and divergence.
 
     The rules are those of scikit-learn's multi-layer perceptron.
 
@@ -107,6 +108,8 @@ class Monitor(Callback):
         Record to continue.
     tol, n_iter_no_change, learning_rate, power_t, verbose
         As in the estimators.
+    alpha_at : callable
+        Of the share of the epochs done; gives the weight decay.
     has_validation : bool
         Whether the validation score decides.
     describe, remedy : str
@@ -136,6 +139,7 @@ class Monitor(Callback):
         n_iter_no_change: float,
         learning_rate: str,
         power_t: float,
+        alpha_at: Callable[[float], float],
         verbose: bool,
         has_validation: bool,
         describe: str,
@@ -157,6 +161,7 @@ class Monitor(Callback):
         self.n_iter_no_change = n_iter_no_change
         self.learning_rate = learning_rate
         self.power_t = power_t
+        self.alpha_at = alpha_at
         self.verbose = verbose
         self.has_validation = has_validation
         self.describe = describe
@@ -177,9 +182,10 @@ class Monitor(Callback):
         """Keep the state to which the loss of this epoch will belong."""
         if not self.has_validation or self.validates_first:
             self.begin.take(net.module_)
+        done = min(1.0, (len(self.log.loss_curve) - self.already) / self.max_iter)
+        net.alpha = self.alpha_at(done)
         if self.learning_rate == "annealed":
-            done = (len(self.log.loss_curve) - self.already) / self.max_iter
-            self._set_rates(net, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+            self._set_rates(net, 0.5 * (1 + math.cos(math.pi * done)))
 
     def on_epoch_end(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Judge the epoch."""

@@ -36,6 +36,9 @@ class TrainingSettings:
         Of the optimiser.
     alpha : float
         Weight decay on the weights, biases, embeddings and norms left out.
+    first_alpha : float
+        Weight decay of the first epoch, if that is more: it is halved in every
+        twentieth of the epochs, until it has come down to `alpha`.
     batch_size : int
         Rows of a mini-batch.
     shuffle : bool
@@ -85,6 +88,7 @@ class TrainingSettings:
     beta_2: float = 0.999
     epsilon: float = 1e-8
     alpha: float = 0.0
+    first_alpha: float = 0.0
     max_fun: int = 15000
     reserved: int = 0
     warns_at_end: bool = True
@@ -98,13 +102,30 @@ class TrainingSettings:
         """List the step sizes of the optimiser's groups of parameters."""
         return [*self.rates.values(), self.learning_rate_init]
 
-    def for_last(self, epochs: int) -> TrainingSettings:
+    def alpha_at(self, done: float) -> float:
+        """Give the weight decay of an epoch.
+
+        Parameters
+        ----------
+        done : float
+            Share of the epochs before it, from 0 to 1.
+
+        Returns
+        -------
+        float
+            Between `first_alpha` and `alpha`.
+        """
+        return max(self.alpha, self.first_alpha * 2 ** (-20 * done))
+
+    def for_last(self, epochs: int, alpha: float) -> TrainingSettings:
         """Give the settings for some last epochs, with steps half as large.
 
         Parameters
         ----------
         epochs : int
             Their number.
+        alpha : float
+            Their weight decay, which stays.
 
         Returns
         -------
@@ -115,6 +136,8 @@ class TrainingSettings:
             self,
             learning_rate_init=self.learning_rate_init / 2,
             rates={name: rate / 2 for name, rate in self.rates.items()},
+            alpha=alpha,
+            first_alpha=0.0,
             max_iter=epochs,
             n_iter_no_change=math.inf,
             callbacks=(),

@@ -134,6 +134,7 @@ def train(
         n_iter_no_change=settings.n_iter_no_change,
         learning_rate=settings.schedule,
         power_t=settings.power_t,
+        alpha_at=settings.alpha_at,
         verbose=settings.verbose,
         has_validation=validation is not None,
         describe=settings.describe,

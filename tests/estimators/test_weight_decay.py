@@ -1,0 +1,115 @@
+"""Weight decay that falls where nothing is said about it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from skorch.callbacks import LRScheduler
+
+from sktarget import TargetSpaceClassifier
+from sktarget.estimators import _rules
+from sktarget.training import TrainingNet
+from tests.estimators.support import (
+    class_data,
+    fit_quietly,
+    for_both,
+    problem,
+)
+
+DEEP = (6,) * 4
+
+
+@pytest.fixture
+def alphas(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collect the weight decay of every step."""
+    seen: list[float] = []
+    step = TrainingNet.train_step_single
+
+    def spy(net: TrainingNet, batch: Any, **kwargs: Any) -> Any:
+        seen.append(net.alpha)
+        return step(net, batch, **kwargs)
+
+    monkeypatch.setattr(TrainingNet, "train_step_single", spy)
+    return seen
+
+
+def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
+    assert _rules.auto_alpha(850, 17) == _rules.auto_alpha(10**6, 5) == 1.0
+    assert _rules.auto_alpha(425, 17) == pytest.approx(0.5)
+    assert _rules.auto_alpha(200, 5) == pytest.approx(0.8)
+    # Rows cannot be held out, or the network is shallow.
+    assert _rules.auto_alpha(199, 5) == _rules.auto_alpha(850, 4) == 1e-4
+
+
+@for_both
+@pytest.mark.parametrize("depth", [4, 8])
+def test_weight_decay_falls_by_halves(
+    kind: type, depth: int, alphas: list[float]
+) -> None:
+    X, y = (np.tile(a, (3, 1)[: a.ndim]) for a in problem(kind))
+    X = X + np.random.default_rng(0).normal(size=X.shape)
+    estimator = kind((6,) * depth, early_stopping=False, random_state=0)
+    estimator.set_params(max_iter=40, n_iter_no_change=np.inf)
+    fit_quietly(estimator, X, y)
+    first = min(1.0, len(X) / (50 * (depth + 1)))
+    expected = first * 0.5 ** (20 * np.arange(40) / 40)
+    np.testing.assert_allclose(alphas, np.maximum(expected, 1e-4))
+    assert alphas[-1] == 1e-4
+
+
+def test_last_epochs_have_the_weight_decay_of_a_quarter_earlier(
+    alphas: list[float],
+) -> None:
+    X, y = class_data(2, 400)
+    X = np.hstack([X, np.random.default_rng(0).normal(size=(400, 4))])
+    y = np.where(np.random.default_rng(1).uniform(size=400) < 0.05, y[::-1], y)
+    estimator = fit_quietly(TargetSpaceClassifier(DEEP, random_state=0), X, y)
+    searched = len(estimator.validation_scores_)
+    last = estimator.n_iter_ - searched
+    good = last - 10
+    assert alphas[0] == 1.0
+    assert 0 < good < searched
+    earlier = max(0, good - 40)
+    assert alphas[searched:] == pytest.approx([alphas[earlier]] * last)
+    assert alphas[searched] > alphas[searched - 1]
+
+
+SETTLED: list[dict[str, Any]] = [
+    {"learning_rate_init": 0.01},
+    {"solver": "sgd"},
+    {"solver": "lbfgs"},
+    {"tol": 0.0},
+    {"parameterization": "weights"},
+    {"callbacks": [LRScheduler("StepLR", step_size=5)]},
+]
+
+
+@pytest.mark.parametrize("settings", SETTLED, ids=str)
+def test_weight_decay_stays_in_plain_training(
+    settings: dict[str, Any], alphas: list[float]
+) -> None:
+    X, y = class_data(2, 400)
+    estimator = TargetSpaceClassifier(DEEP, max_iter=5, **settings)
+    fit_quietly(estimator, X, y)
+    assert set(alphas) == {1e-4}
+
+
+@for_both
+@pytest.mark.parametrize("alpha", [0, 0.03, 2])
+def test_weight_decay_that_is_given_stays(
+    kind: type, alpha: float, alphas: list[float]
+) -> None:
+    X, y = class_data(2, 400)
+    fit_quietly(kind(DEEP, alpha=alpha, max_iter=30, random_state=0), X, y)
+    assert len(alphas) == 30
+    assert set(alphas) == {alpha}
+
+
+def test_it_falls_anew_with_every_fit(alphas: list[float]) -> None:
+    X, y = class_data(2, 400)
+    estimator = TargetSpaceClassifier(DEEP, warm_start=True, random_state=0)
+    estimator.set_params(max_iter=8, n_iter_no_change=np.inf)
+    for _ in range(2):
+        fit_quietly(estimator, X, y)
+    assert alphas[:8] == alphas[8:]
+    assert alphas[7] < 0.01 * alphas[0]
