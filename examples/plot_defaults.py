@@ -57,7 +57,7 @@ _ = axis.set(xlabel="test score of target space, less that of the MLP")
 # %%
 # By depth
 # --------
-# Hidden layers of 28. Weight space with four settings, each with as many epochs as
+# Hidden layers of 28. Weight space with five settings, each with as many epochs as
 # target space may have at most; what an early stop leaves out counts as well.
 
 depth = study["depth"]

@@ -86,10 +86,19 @@ def by_depth(found: dict[str, dict[str, Runs]]) -> str:
                 (m for m in runs if m != "target space"),
                 key=lambda m: float(np.mean(runs[m]["scores"])),
             )
+            ahead = np.subtract(runs["target space"]["scores"], runs[best]["scores"])
             rows.append(
-                [depth, name, spread(runs, "target space"), spread(runs, best), best]
+                [
+                    depth,
+                    name,
+                    spread(runs, "target space"),
+                    spread(runs, best),
+                    f"{ahead.mean():+.3f} ± {ahead.std():.3f}",
+                    best,
+                ]
             )
-    return table(["layers", "", "target space", "best of weight space", "which"], rows)
+    head = ["layers", "", "target space", "best of weight space", "ahead by", "which"]
+    return table(head, rows)
 
 
 def single_rules(found: dict[str, Runs]) -> str:

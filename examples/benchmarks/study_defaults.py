@@ -7,7 +7,7 @@ defaults
     multi-layer perceptrons and the same network in weight space.
 depth
     1 to 24 hidden layers of 28 in target space and in weight space, for which the best
-    of several step sizes and activations counts.
+    of several step sizes, activations and weight decays counts.
 rules
     One default at a time replaced by something else, on the tables that the rules were
     chosen on.
@@ -207,6 +207,11 @@ def methods(name: str) -> dict[str, Callable[[int], Any]]:
 CONTROLS: dict[str, dict[str, Any]] = {
     "tanh, 0.001": {"activation": "tanh", "learning_rate_init": 0.001},
     "tanh, 0.003": {"activation": "tanh", "learning_rate_init": 0.003},
+    "tanh, 0.001, alpha = 0.3": {
+        "activation": "tanh",
+        "learning_rate_init": 0.001,
+        "alpha": 0.3,
+    },
     "relu, 0.001": {"activation": "relu", "learning_rate_init": 0.001},
     "batch norm": {
         "activation": "relu",
