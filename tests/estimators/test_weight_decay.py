@@ -84,7 +84,7 @@ SETTLED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("settings", SETTLED, ids=str)
+@pytest.mark.parametrize("settings", SETTLED, ids=lambda settings: next(iter(settings)))
 def test_weight_decay_stays_in_plain_training(
     settings: dict[str, Any], alphas: list[float]
 ) -> None:
