@@ -61,6 +61,17 @@ def curve_data(n_outputs: int | None = None) -> tuple[Array, Array]:
     return X, Y[:, 0] if n_outputs is None else Y
 
 
+def noisy(kind: type) -> tuple[Any, Any]:
+    """Give a problem on which training stops early."""
+    X, y = class_data(2, 400)
+    if kind is TargetSpaceRegressor:
+        X = np.random.default_rng(0).uniform(-1, 1, (400, 3))
+        y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2]
+    X = np.hstack([X, np.random.default_rng(0).normal(size=(400, 4))])
+    y = np.where(np.random.default_rng(1).uniform(size=400) < 0.05, y[::-1], y)
+    return X, y
+
+
 def problem(kind: type) -> tuple[Array, Array]:
     return class_data() if kind is TargetSpaceClassifier else curve_data()
 

@@ -19,6 +19,7 @@ from tests.estimators.support import (
     fit_quietly,
     for_both,
     label_data,
+    noisy,
     problem,
 )
 
@@ -267,17 +268,6 @@ def test_when_rows_are_held_out(n_rows: int, settings: Any, held_out: bool) -> N
     estimator = TargetSpaceClassifier((6,), max_iter=3, **settings)
     fit_quietly(estimator, X, y)
     assert (estimator.validation_scores_ is not None) == held_out
-
-
-def noisy(kind: type) -> tuple[Any, Any]:
-    """Give a problem on which training stops early."""
-    X, y = class_data(2, 400)
-    if kind is TargetSpaceRegressor:
-        X = np.random.default_rng(0).uniform(-1, 1, (400, 3))
-        y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2]
-    X = np.hstack([X, np.random.default_rng(0).normal(size=(400, 4))])
-    y = np.where(np.random.default_rng(1).uniform(size=400) < 0.05, y[::-1], y)
-    return X, y
 
 
 @for_both

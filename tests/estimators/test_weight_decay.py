@@ -9,12 +9,7 @@ from skorch.callbacks import LRScheduler
 from sktarget import TargetSpaceClassifier
 from sktarget.estimators import _rules
 from sktarget.training import TrainingNet
-from tests.estimators.support import (
-    class_data,
-    fit_quietly,
-    for_both,
-    problem,
-)
+from tests.estimators.support import class_data, fit_quietly, for_both, noisy
 
 DEEP = (6,) * 4
 
@@ -46,8 +41,7 @@ def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
 def test_weight_decay_falls_by_halves(
     kind: type, depth: int, alphas: list[float]
 ) -> None:
-    X, y = (np.tile(a, (3, 1)[: a.ndim]) for a in problem(kind))
-    X = X + np.random.default_rng(0).normal(size=X.shape)
+    X, y = noisy(kind)
     estimator = kind((6,) * depth, early_stopping=False, random_state=0)
     estimator.set_params(max_iter=40, n_iter_no_change=np.inf)
     fit_quietly(estimator, X, y)
@@ -60,9 +54,7 @@ def test_weight_decay_falls_by_halves(
 def test_last_epochs_have_the_weight_decay_of_a_quarter_earlier(
     alphas: list[float],
 ) -> None:
-    X, y = class_data(2, 400)
-    X = np.hstack([X, np.random.default_rng(0).normal(size=(400, 4))])
-    y = np.where(np.random.default_rng(1).uniform(size=400) < 0.05, y[::-1], y)
+    X, y = noisy(TargetSpaceClassifier)
     estimator = fit_quietly(TargetSpaceClassifier(DEEP, random_state=0), X, y)
     searched = len(estimator.validation_scores_)
     last = estimator.n_iter_ - searched
