@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sktarget.linalg import (
-    _BLOCK,
     FactorisationError,
     factorise,
     gramian,
@@ -18,6 +17,7 @@ from sktarget.linalg import (
     prefers_dual,
     ridge_solve,
 )
+from sktarget.linalg._products import _STRIPE
 from tests.helpers import normal
 
 EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
@@ -230,7 +230,7 @@ def test_error_of_an_inverse_in_double_precision_vanishes(
 
 
 @pytest.mark.parametrize(
-    "k", [1, _BLOCK - 1, _BLOCK, _BLOCK + 1, 2 * _BLOCK, 2 * _BLOCK + 1, 500]
+    "k", [1, _STRIPE - 1, _STRIPE, _STRIPE + 1, 2 * _STRIPE, 2 * _STRIPE + 1, 500]
 )
 @pytest.mark.parametrize("ones", [False, True])
 def test_gramian_across_the_boundaries_of_blocks(k: int, ones: bool) -> None:
@@ -250,8 +250,8 @@ def test_gramian_in_other_arithmetic() -> None:
     )
 
 
-@pytest.mark.parametrize("n", [200, 1000, 30_000])
-@pytest.mark.parametrize("k", [1, 5, 11, 12, 40])
+@pytest.mark.parametrize("n", [200, 1000, 30_000, 100_000])
+@pytest.mark.parametrize("k", [1, 5, 11, 12, 40, 100])
 @pytest.mark.parametrize("ones", [False, True])
 def test_rounding_of_a_gramian_stays_below_the_smallest_ridge(
     n: int, k: int, ones: bool

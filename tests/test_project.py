@@ -34,14 +34,15 @@ LAYERS = {
     "sktarget.linalg": 0,
     "sktarget.datasets": 0,
     "sktarget.preprocessing": 0,
-    "sktarget.nn": 1,
-    "sktarget.architectures": 1,
-    "sktarget.training": 2,
-    "sktarget.estimators": 3,
-    "sktarget.propagation": 4,
-    "sktarget.persistence": 4,
-    "sktarget.export": 5,
-    "sktarget": 6,
+    "sktarget._linear": 1,
+    "sktarget.nn": 2,
+    "sktarget.architectures": 2,
+    "sktarget.training": 3,
+    "sktarget.estimators": 4,
+    "sktarget.propagation": 5,
+    "sktarget.persistence": 5,
+    "sktarget.export": 6,
+    "sktarget": 7,
 }
 
 DOCSTRING_ERRORS = {

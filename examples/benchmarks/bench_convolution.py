@@ -32,11 +32,18 @@ def paper_network() -> nn.Sequential:
 BY_DEFAULT = (560.0, 560.0, 280.0, 280.0, 140.0, 140.0, 48.0, 22.6)
 
 
-def problem(n_fixed: int, n_batch: int, lam: float | Sequence[float] = 0.1) -> Problem:
+def problem(
+    n_fixed: int,
+    n_batch: int,
+    lam: float | Sequence[float] = 0.1,
+    *,
+    fused: bool = False,
+) -> Problem:
     torch.manual_seed(0)
     x, y = torch.rand(n_batch, 1, 28, 28), torch.randint(10, (n_batch,))
     network, fixed = paper_network(), torch.rand(n_fixed, 1, 28, 28)
-    return Problem(network, fixed, x, y, lam, about={"n̄_b": n_fixed, "n_b": n_batch})
+    about = {"n̄_b": n_fixed, "n_b": n_batch}
+    return Problem(network, fixed, x, y, lam, fused=fused, about=about)
 
 
 def channels_last(n_fixed: int, n_batch: int) -> Problem:
@@ -50,6 +57,9 @@ def channels_last(n_fixed: int, n_batch: int) -> Problem:
 CASES: Problems = {
     "MNIST network": partial(problem, 100, 100),
     "MNIST network, λ by default": partial(problem, 100, 100, BY_DEFAULT),
+    "MNIST network, λ and Adam of estimators": partial(
+        problem, 100, 100, BY_DEFAULT, fused=True
+    ),
     "MNIST network, channels last in both": partial(channels_last, 100, 100),
     "MNIST network, n_b = 500": partial(problem, 100, 500),
     "MNIST network, n̄_b = 400": partial(problem, 400, 100),

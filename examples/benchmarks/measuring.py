@@ -69,6 +69,7 @@ class Problem:
     y: Tensor
     lam: float | Sequence[float]
     floor: float | None = None
+    fused: bool = False  # Adam in one call, as the estimators have it
     about: Row = field(default_factory=dict)
 
     def step(self, space: str, device: str = "cpu") -> Step:
@@ -79,7 +80,7 @@ class Problem:
             fixed = x if self.fixed is self.x else self.fixed.to(device)
             network = TargetSpace(network.to(device), fixed, self.lam)
         network.to(device)
-        optimizer = torch.optim.Adam(network.parameters())
+        optimizer = torch.optim.Adam(network.parameters(), fused=self.fused or None)
 
         def step() -> None:
             optimizer.zero_grad()

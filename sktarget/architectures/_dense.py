@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sktarget._blank import make_blank
+from sktarget._linear import Linear
 from sktarget._tanh import Tanh
 
 __all__ = [
@@ -153,7 +154,7 @@ class DenseNetwork(nn.Module):
         self.layers = nn.ModuleList()
         for j, n_out in enumerate([*hidden_layer_sizes, n_outputs]):
             n_in = sum(widths[: j + 1]) if shortcuts else widths[j]
-            layer = make_blank(nn.Linear, n_in, n_out, device="cpu", dtype=dtype)
+            layer = make_blank(Linear, n_in, n_out, device="cpu", dtype=dtype)
             inner = 0 < j < len(hidden_layer_sizes) and not shortcuts
             self.layers.append(initialise_(layer, activation, generator, inner))
         self.norms = None

@@ -10,6 +10,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 from torch import fx, nn
 
+from sktarget._linear import Linear
 from sktarget._tanh import Tanh
 from sktarget.architectures import DenseNetwork, SeededDropout
 from sktarget.estimators._estimator import NetworkEstimator
@@ -83,6 +84,8 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
             module = replace_layer(module, name, nn.Dropout(part.p))
         elif isinstance(part, Tanh):
             module = replace_layer(module, name, nn.Tanh())
+        elif isinstance(part, Linear):
+            part.__class__ = nn.Linear  # type: ignore[assignment]
     if isinstance(module, DenseNetwork) and not module.shortcuts:
         module = _as_sequence(module)
     elif type(module).__module__.startswith("sktarget."):

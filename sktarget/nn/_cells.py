@@ -26,6 +26,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sktarget._linear import affine
 from sktarget._tanh import tanh, tanh_
 from sktarget.nn._scan import linear_scan
 
@@ -87,9 +88,8 @@ class Cell(ABC):
     def sums(self, x: Tensor, context: Tensor, matrix: Tensor) -> Tensor:
         """Form the sums [1, x, h(t − 1)] W."""
         rows = torch.cat([x, context], dim=-1)
-        if not self.bias:
-            return rows @ matrix
-        return rows @ matrix[1:] + matrix[0]
+        start = int(self.bias)
+        return affine(rows, matrix[start:].T, matrix[0] if self.bias else None)
 
     def to_matrix(self, flat: Sequence[Tensor]) -> Tensor:
         """Read W off torch's weights: w_ih, w_hh and maybe b_ih, b_hh."""

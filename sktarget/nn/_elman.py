@@ -18,6 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
+from sktarget._linear import affine
+from sktarget.linalg import add_product, product
 from sktarget.nn._cells import SimpleCell
 from sktarget.nn._operators import head
 
@@ -66,7 +68,7 @@ def _run(
     """Run one direction of one layer; `sizes` tells the rows of every step."""
     start = int(cell.bias)
     inward, context = matrix[start:].tensor_split((cell.n_inputs,))
-    sums = torch.addmm(matrix[0], rows, inward) if cell.bias else rows @ inward
+    sums = affine(rows, inward.T, matrix[0] if cell.bias else None)
     outputs: Tensor = _Steps.apply(sums, context, cell, sizes, reverse)  # type: ignore[no-untyped-call]
     return outputs
 
@@ -102,7 +104,7 @@ class _Steps(torch.autograd.Function):
         cell.activate_(steps[0])
         for before, now in pairwise(steps):
             n = min(len(before), len(now))
-            head(now, n).addmm_(head(before, n), weight)
+            add_product(head(now, n), head(before, n), weight)
             cell.activate_(now)
         ctx.mark_dirty(sums)
         ctx.save_for_backward(sums, weight)
@@ -120,12 +122,12 @@ class _Steps(torch.autograd.Function):
         steps[0].mul_(gradients[0])
         for (after, now), gradient in zip(pairwise(steps), gradients[1:], strict=True):
             n = min(len(after), len(now))
-            head(now, n).mul_(torch.addmm(head(gradient, n), head(after, n), back))
+            head(now, n).mul_(product(head(after, n), back).add_(head(gradient, n)))
             if n < len(now):
                 now[n:].mul_(gradient[n:])
         earlier, later = (delta, h) if ctx.reverse else (h, delta)
-        product = _followed(earlier, ctx.sizes).T @ later[ctx.sizes[0] :]
-        return delta, product.T if ctx.reverse else product, None, None, None
+        d_weight = product(_followed(earlier, ctx.sizes).T, later[ctx.sizes[0] :])
+        return delta, d_weight.T if ctx.reverse else d_weight, None, None, None
 
 
 def _in_order(rows: Tensor, sizes: list[int], reverse: bool) -> tuple[Tensor, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sktarget._blank import make_blank
+from sktarget._linear import Linear, affine
 from sktarget.nn._layers import TargetLayer, register
 from sktarget.nn._operators import DenseOperator, NarrowOperator
 from sktarget.nn._pass import Phase
@@ -18,6 +18,7 @@ _NARROW, _MANY = 95, 1 << 16
 
 
 @register(nn.Linear)
+@register(Linear)
 class TargetLinear(TargetLayer):
     """A dense layer whose weights meet its targets on X̄ (Eq. 7).
 
@@ -31,6 +32,7 @@ class TargetLinear(TargetLayer):
 
     def __init__(self, layer: nn.Linear, name: str) -> None:
         super().__init__(name, has_bias=layer.bias is not None)
+        self._kind = type(layer)
         self.in_features = layer.in_features
         self.out_features = layer.out_features
         self.weight = layer.weight.detach().clone()
@@ -55,11 +57,11 @@ class TargetLinear(TargetLayer):
     def apply_weights(
         self, inputs: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
-        return F.linear(inputs, weight, bias)
+        return affine(inputs, weight, bias)
 
     def realise(self) -> nn.Linear:
         layer = make_blank(
-            nn.Linear,
+            self._kind,
             self.in_features,
             self.out_features,
             bias=self.bias is not None,

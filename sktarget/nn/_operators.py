@@ -14,12 +14,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sktarget.linalg import RidgeFactor, gramian, prefers_dual
+from sktarget.linalg import (
+    RidgeFactor,
+    add_product,
+    gramian,
+    prefers_dual,
+    product,
+)
 
 __all__ = ["DenseOperator", "DesignOperator", "NarrowOperator", "head"]
-
-# Where products of fewer columns take longer, if the left factor has more numbers.
-_FEW, _MANY = 16, 1 << 13
 
 
 def head(rows: Tensor, n: int) -> Tensor:
@@ -29,20 +32,6 @@ def head(rows: Tensor, n: int) -> Tensor:
 
 def _as_matrix(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else x.flatten(0, -2)
-
-
-def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Form ``left @ right + bias``.
-
-    BLAS may take several times as long for a product of 2 to 15 columns, such as the
-    outputs of a classifier, as for that of the transposes.
-    """
-    n, m = left.shape[0], right.shape[1]
-    if 1 < m < _FEW < n and left.numel() > _MANY:
-        if bias is None:
-            return torch.mm(right.T, left.T).T.contiguous()
-        return torch.addmm(bias[:, None], right.T, left.T).T.contiguous()
-    return left @ right if bias is None else torch.addmm(bias, left, right)
 
 
 @lru_cache(maxsize=4)
@@ -121,22 +110,22 @@ class DenseOperator:
 
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
         if self.bias:
-            return _product(rows, weights[1:], weights[0])
-        return _product(rows, weights)
+            return product(rows, weights[1:], weights[0])
+        return product(rows, weights)
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
-        product = _product(rows.T, sums)
+        products = product(rows.T, sums)
         if not self.bias:
-            return product
-        return torch.cat([sums.sum(0, keepdim=True), product])
+            return products
+        return torch.cat([sums.sum(0, keepdim=True), products])
 
     def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-        return sums @ self._without_ones(weights).T
+        return product(sums, self._without_ones(weights).T)
 
     def add_adjoint(
         self, to: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
     ) -> None:
-        to.addmm_(sums, self._without_ones(weights).T)
+        add_product(to, sums, self._without_ones(weights).T)
 
     def _without_ones(self, weights: Tensor) -> Tensor:
         return weights[1:] if self.bias else weights

@@ -20,6 +20,7 @@ from sktarget.linalg import (
     at_least_float32,
     factorise,
     plan_solve,
+    product,
 )
 from sktarget.nn._operators import DesignOperator, head
 
@@ -250,11 +251,11 @@ class _Solve(torch.autograd.Function):
         d = _in_dtype(d_weights, rows.dtype)
         d_targets, right = _pull_back(ctx.operator, ctx.solution, rows, d)
         if ctx.solution.dual:
-            through = d_targets @ weights.T
+            through = product(d_targets, weights.T)
         else:
-            both = weights @ right.T
-            through = rows @ (both + both.T)
-        d_rows = through.addmm_(left, right.T, beta=-1)
+            both = product(weights, right.T)
+            through = product(rows, both + both.T)
+        d_rows = product(left, right.T).sub_(through)
         return _in_dtype(d_rows, ctx.dtype), _in_dtype(d_targets, ctx.dtype), None, None
 
 

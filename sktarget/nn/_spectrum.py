@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sktarget.linalg import product
+
 __all__ = ["autocorrelation"]
 
 # Longer axes are cut into overlapping pieces of about this length: dense transforms
@@ -64,12 +66,12 @@ def _autocorrelation(
     extents, c = maps.shape[2:-1], maps.shape[-1]
     if not extents:
         rows = maps.reshape(-1, c).to(dtype)
-        return rows.T @ rows
+        return product(rows.T, rows)
     box = tuple(h + 2 * p for h, p in zip(extents, reach, strict=True))
     even, odd = _power_spectra(maps, box, dtype)
     cosines, sines = _inverse(box, reach, dtype, maps.device)
-    lags = cosines @ even.flatten(1)
-    twisted = (sines @ odd.flatten(1)).view(-1, c, c)
+    lags = product(cosines, even.flatten(1))
+    twisted = product(sines, odd.flatten(1)).view(-1, c, c)
     lags = lags.view(-1, c, c).add_(twisted.mT).sub_(twisted)
     return lags.view(*(4 * p + 1 for p in reach), c, c)
 

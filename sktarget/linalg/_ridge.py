@@ -23,25 +23,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sktarget.linalg._products import gramian, product
+
 __all__ = [
     "FactorisationError",
     "RidgeFactor",
     "SolvePlan",
     "at_least_float32",
     "factorise",
-    "gramian",
     "plan_solve",
     "prefers_dual",
     "ridge_solve",
 ]
 
-# Block by block, only the lower triangle of a Gramian is formed, which saves up to
-# half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns,
-# and below two blocks, or on fewer numbers than these, one product is as fast.
-_BLOCK, _FEW_NUMBERS = 48, 1 << 15
-# Of fewer columns BLAS may sum the products one by one: on many rows of like numbers
-# the error is thousands of times the rounding of the sum.
-_FEW_COLUMNS, _MANY_ROWS = 12, 256
 # Up to this order a factor in double precision is inverted for right-hand sides in
 # single, if there are half as many of these.
 _INVERTED = 192
@@ -61,7 +55,7 @@ class FactorisationError(RuntimeError):
     >>> ridge_solve(torch.tensor([[torch.inf]]), torch.ones(1, 1), lam=1.0)
     Traceback (most recent call last):
     ...
-    sktarget.linalg.FactorisationError: the trace of the Gramian is inf
+    sktarget.linalg._ridge.FactorisationError: the trace of the Gramian is inf
     """
 
 
@@ -186,61 +180,6 @@ def prefers_dual(n_rows: int, n_columns: int) -> bool:
     True
     """
     return n_rows < n_columns
-
-
-def gramian(
-    rows: Tensor, dtype: torch.dtype | None = None, *, ones: bool = False
-) -> Tensor:
-    """Form the lower triangle of ``AᵀA``.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (n, k)
-        The matrix A, or its right part.
-    dtype : torch.dtype, optional
-        Arithmetic of the product; by default that of `rows`.
-    ones : bool, default=False
-        Put a column of ones before `rows`, without building that matrix.
-
-    Returns
-    -------
-    Tensor of shape (k, k), or (k + 1, k + 1) with `ones`
-        Right on and below the diagonal; what stands above is undefined.  Pass
-        ``rows.T`` for the Gramian of the dual form.
-
-    Examples
-    --------
-    >>> import torch
-    >>> gramian(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tril()
-    tensor([[10.,  0.],
-            [14., 20.]])
-    """
-    rows = rows if dtype in (None, rows.dtype) else rows.to(dtype=dtype)
-    n, k = rows.shape
-    if k < _FEW_COLUMNS and n > _MANY_ROWS and rows.dtype == torch.float32:
-        return gramian(rows, torch.float64, ones=ones).to(rows.dtype)
-    if not ones:
-        if _is_one_product(rows):
-            return rows.T @ rows
-        return _fill(rows.new_empty(k, k), rows)
-    out = rows.new_full((k + 1, k + 1), n)
-    torch.sum(rows, 0, out=out[1:, 0])
-    _fill(out[1:, 1:], rows)
-    return out
-
-
-def _is_one_product(rows: Tensor) -> bool:
-    return rows.shape[1] < 2 * _BLOCK or rows.numel() < _FEW_NUMBERS
-
-
-def _fill(out: Tensor, rows: Tensor) -> Tensor:
-    if _is_one_product(rows):
-        return torch.mm(rows.T, rows, out=out)
-    k = rows.shape[1]
-    for start in range(0, k, _BLOCK):
-        stop = min(start + _BLOCK, k)
-        torch.mm(rows[:, start:].T, rows[:, start:stop], out=out[start:, start:stop])
-    return out
 
 
 @dataclass(frozen=True)
@@ -417,6 +356,6 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     a, t = rows.to(plan.work_dtype), targets.to(plan.work_dtype)
     if prefers_dual(*rows.shape):
         factor = factorise(gramian(a.T, plan.gram_dtype), plan.ridge)
-        return (a.T @ factor.solve(t)).to(rows.dtype)
+        return product(a.T, factor.solve(t)).to(rows.dtype)
     factor = factorise(gramian(a, plan.gram_dtype), plan.ridge)
-    return factor.solve(a.T @ t).to(rows.dtype)
+    return factor.solve(product(a.T, t)).to(rows.dtype)

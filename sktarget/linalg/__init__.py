@@ -1,0 +1,36 @@
+"""Linear algebra: products of matrices, Gramians, and ridge least squares.
+
+Everything here is plain tensor arithmetic that knows nothing of networks.
+"""
+
+from sktarget.linalg._products import (
+    add_product,
+    gramian,
+    is_for_onednn,
+    product,
+)
+from sktarget.linalg._ridge import (
+    FactorisationError,
+    RidgeFactor,
+    SolvePlan,
+    at_least_float32,
+    factorise,
+    plan_solve,
+    prefers_dual,
+    ridge_solve,
+)
+
+__all__ = [
+    "FactorisationError",
+    "RidgeFactor",
+    "SolvePlan",
+    "add_product",
+    "at_least_float32",
+    "factorise",
+    "gramian",
+    "is_for_onednn",
+    "plan_solve",
+    "prefers_dual",
+    "product",
+    "ridge_solve",
+]

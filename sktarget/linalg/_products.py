@@ -1,0 +1,240 @@
+"""Products of matrices, by the faster of the two libraries that PyTorch carries.
+
+``torch.mm`` is a call of BLAS.  For convolutions PyTorch carries oneDNN too, which can
+multiply matrices as well; where BLAS leaves the widest vectors of a processor idle, it
+takes half the time.  Nothing here is differentiable: it works within autograd nodes.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["add_product", "gramian", "is_for_onednn", "product"]
+
+# Fewer multiplications take BLAS less time than the call takes oneDNN.
+_MANY = 1 << 20
+# oneDNN wants the rows of a left factor one behind the other.  Copying these pays from
+# so many multiplications on, and from so many for each number copied.
+_MANY_FOR_COPY, _USES_OF_COPY = 1 << 21, 48
+# oneDNN sums the products one by one: rows are taken in slices of so many, and of fewer
+# for Gramians, whose rounding must stay below the ridge.
+_LONG, _SHORT = 1 << 10, 1 << 8
+# From so many columns on slices of Gramians are for oneDNN, by stripes of as many.
+_WIDE = 256
+# Where products of fewer columns take BLAS longer, if the left factor has more numbers.
+_FEW, _MANY_NUMBERS = 16, 1 << 13
+# Stripe by stripe, only the lower triangle of a Gramian is formed, which saves up to
+# half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns, and
+# below two stripes, or on fewer numbers than these, one product is as fast.
+_STRIPE, _FEW_NUMBERS = 48, 1 << 15
+# Of fewer columns BLAS may sum the products one by one: on many rows of like numbers
+# the error is thousands of times the rounding of the sum.  With more columns it grows
+# large on more rows than the last number, and these are taken in slices.
+_FEW_COLUMNS, _MANY_ROWS, _TOO_MANY_ROWS = 12, 256, 1 << 13
+
+
+def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Form ``left @ right + bias``.
+
+    Parameters
+    ----------
+    left : Tensor of shape (n, k)
+        The left factor.
+    right : Tensor of shape (k, m)
+        The right factor.
+    bias : Tensor of shape (m,), optional
+        Added to every row.
+
+    Returns
+    -------
+    Tensor of shape (n, m)
+        The product, in no graph.
+
+    Examples
+    --------
+    >>> import torch
+    >>> product(torch.eye(2), torch.eye(2), torch.tensor([1.0, 2.0]))
+    tensor([[2., 2.],
+            [1., 3.]])
+    """
+    (n, k), m = left.shape, right.shape[1]
+    if is_for_onednn(left, m):
+        if left.is_contiguous():
+            return _by_onednn(left, right, bias)
+        # Of the product and its transpose, the one with less to copy.
+        turned = k * m + n * m < n * k
+        if n * k * m >= max(_MANY_FOR_COPY, _USES_OF_COPY * min(n, m) * k):
+            out = _by_slices(right.T, left.T).T if turned else _by_slices(left, right)
+            return out.contiguous() if bias is None else out.add_(bias)
+    if 1 < m < _FEW < n and n * k > _MANY_NUMBERS:
+        if bias is None:
+            return torch.mm(right.T, left.T).T.contiguous()
+        return torch.addmm(bias[:, None], right.T, left.T).T.contiguous()
+    return left @ right if bias is None else torch.addmm(bias, left, right)
+
+
+def add_product(to: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left @ right`` to a tensor in place.
+
+    Parameters
+    ----------
+    to : Tensor of shape (n, m)
+        What to add to.
+    left, right : Tensor of shape (n, k) and (k, m)
+        The factors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sums = torch.ones(2, 2)
+    >>> add_product(sums, torch.eye(2), torch.eye(2))
+    >>> sums
+    tensor([[2., 1.],
+            [1., 2.]])
+    """
+    if is_for_onednn(left, right.shape[1]):
+        to.add_(product(left, right))
+    else:
+        to.addmm_(left, right)
+
+
+def gramian(
+    rows: Tensor, dtype: torch.dtype | None = None, *, ones: bool = False
+) -> Tensor:
+    """Form the lower triangle of ``AᵀA``.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, k)
+        The matrix A, or its right part.
+    dtype : torch.dtype, optional
+        Arithmetic of the product; by default that of `rows`.
+    ones : bool, default=False
+        Put a column of ones before `rows`, without building that matrix.
+
+    Returns
+    -------
+    Tensor of shape (k, k), or (k + 1, k + 1) with `ones`
+        Right on and below the diagonal; what stands above is undefined.  Pass
+        ``rows.T`` for the Gramian of the dual form.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gramian(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tril()
+    tensor([[10.,  0.],
+            [14., 20.]])
+    """
+    rows = rows if dtype in (None, rows.dtype) else rows.to(dtype=dtype)
+    n, k = rows.shape
+    if k < _FEW_COLUMNS and n > _MANY_ROWS and rows.dtype == torch.float32:
+        return gramian(rows, torch.float64, ones=ones).to(rows.dtype)
+    if n > _TOO_MANY_ROWS and rows.dtype == torch.float32:
+        parts = torch.split(rows, _TOO_MANY_ROWS)
+        gram = gramian(parts[0], ones=ones)
+        for part in parts[1:]:
+            gram.add_(gramian(part, ones=ones))
+        return gram
+    if not ones:
+        if k < 2 * _STRIPE or rows.numel() < _FEW_NUMBERS:
+            return rows.T @ rows
+        return _fill(rows.new_empty(k, k), rows)
+    out = rows.new_full((k + 1, k + 1), n)
+    torch.sum(rows, 0, out=out[1:, 0])
+    _fill(out[1:, 1:], rows)
+    return out
+
+
+def _fill(out: Tensor, rows: Tensor) -> Tensor:
+    """Write a Gramian to a tensor."""
+    n, k = rows.shape
+    if k >= _WIDE and n > 1 and is_for_onednn(rows, k):
+        return _fill_by_onednn(out, rows)
+    if k < 2 * _STRIPE or n * k < _FEW_NUMBERS:
+        return torch.mm(rows.T, rows, out=out)
+    for start in range(0, k, _STRIPE):
+        stop = min(start + _STRIPE, k)
+        torch.mm(rows[:, start:].T, rows[:, start:stop], out=out[start:, start:stop])
+    return out
+
+
+def _fill_by_onednn(out: Tensor, rows: Tensor) -> Tensor:
+    k = rows.shape[1]
+    out.zero_()
+    for part in torch.split(rows, _SHORT):
+        columns = part.T.contiguous()
+        for start in range(0, k, _WIDE):
+            stop = min(start + _WIDE, k)
+            block = _by_onednn(columns[start:stop], columns[:stop].T)
+            out[start:stop, :stop].add_(block)
+    return out
+
+
+# --- oneDNN ---------------------------------------------------------------------------
+
+
+def _find_onednn() -> Callable[..., Tensor] | None:
+    """Find oneDNN's product of matrices where it is known to be the faster one."""
+    fast = (
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and platform.machine() in ("x86_64", "AMD64")
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    )
+    packet = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if fast else None
+    return getattr(packet, "default", None)
+
+
+_ONEDNN = _find_onednn()
+
+
+def is_for_onednn(left: Tensor, n_columns: int) -> bool:
+    """Tell of a product whether it is large enough for oneDNN, and may go there.
+
+    Parameters
+    ----------
+    left : Tensor
+        The left factor.
+    n_columns : int
+        The columns of the right one.
+
+    Returns
+    -------
+    bool
+        False wherever oneDNN is not there, or not known to be faster.
+
+    Examples
+    --------
+    >>> import torch
+    >>> is_for_onednn(torch.zeros(2, 2), 2)
+    False
+    """
+    may = (
+        left.numel() * n_columns >= _MANY
+        and _ONEDNN is not None
+        and left.dtype == torch.float32
+        and left.is_cpu
+        and torch.backends.mkldnn.enabled
+        and not torch.compiler.is_compiling()
+    )
+    return bool(may)
+
+
+def _by_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    assert _ONEDNN is not None
+    if not (right.is_contiguous() or right.T.is_contiguous()):
+        # With gaps between rows oneDNN may take a thousand times as long.
+        right = right.contiguous()
+    return _ONEDNN(left, right.T, bias, "none", [], "")
+
+
+def _by_slices(left: Tensor, right: Tensor) -> Tensor:
+    """Sum products of slices of the common axis."""
+    lefts, rights = torch.split(left, _LONG, 1), torch.split(right, _LONG)
+    out = _by_onednn(lefts[0], rights[0])
+    for left, right in zip(lefts[1:], rights[1:], strict=True):
+        out.add_(_by_onednn(left, right))
+    return out

@@ -1,0 +1,146 @@
+"""Products by oneDNN are those of BLAS, whatever the layout of the factors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sktarget.linalg import _products, add_product, gramian, is_for_onednn, product
+from tests.helpers import normal
+
+EPS = torch.finfo(torch.float32).eps
+SHAPES = [(200, 100, 100), (100, 3000, 70), (1500, 90, 10), (3, 700, 600), (700, 3, 9)]
+
+Layout = Callable[[Tensor], Tensor]
+LAYOUTS: dict[str, Layout] = {
+    "rows": lambda x: x,
+    "columns": lambda x: x.T.contiguous().T,
+    "behind a row": lambda x: torch.cat([x[:1], x])[1:],
+    "beside a column": lambda x: torch.cat([x[:, :1], x], 1)[:, 1:],
+    "columns with gaps": lambda x: torch.cat([x[:1], x]).T.contiguous().T[1:],
+    "every second column": lambda x: x.repeat_interleave(2, 1)[:, ::2],
+}
+
+needs_onednn = pytest.mark.skipif(
+    _products._ONEDNN is None, reason="needs a processor on which oneDNN is faster"
+)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Record the calls of oneDNN, to which all products go for which it is worth it."""
+    made: list[Any] = []
+    true = _products._ONEDNN
+
+    def counted(*args: Any) -> Tensor:
+        made.append(args)
+        assert true is not None
+        return true(*args)
+
+    if true is not None:
+        monkeypatch.setattr(_products, "_ONEDNN", counted)
+    return made
+
+
+def assert_is_product(found: Tensor, left: Tensor, right: Tensor, to: Any = 0) -> None:
+    exact = left.double() @ right.double() + to
+    scale = left.norm().double() * right.norm()
+    assert found.dtype == torch.float32
+    assert torch.dist(found.double(), exact) <= 4 * EPS * scale
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("of_left", LAYOUTS)
+@pytest.mark.parametrize("of_right", LAYOUTS)
+def test_layouts(shape: tuple[int, int, int], of_left: str, of_right: str) -> None:
+    n, k, m = shape
+    left = LAYOUTS[of_left](normal(n, k, dtype=torch.float32))
+    right = LAYOUTS[of_right](normal(k, m, seed=1, dtype=torch.float32))
+    bias = normal(m, seed=2, dtype=torch.float32)
+    assert_is_product(product(left, right), left, right)
+    assert_is_product(product(left, right, bias), left, right, bias)
+    out = torch.ones(n, m)
+    add_product(out, left, right)
+    assert_is_product(out, left, right, 1)
+
+
+@needs_onednn
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_large_products_go_to_onednn(
+    layout: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = LAYOUTS[layout](normal(200, 120, dtype=torch.float32))
+    right = normal(120, 110, dtype=torch.float32)
+    product(left, right)
+    product(right.T, left.T)
+    assert len(calls) == 2
+    product(left[:20], right)
+    product(left.double(), right.double())
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    product(left, right)
+    assert len(calls) == 2
+
+
+@needs_onednn
+def test_factors_never_have_gaps(calls: list[Any]) -> None:
+    # Between the rows of a factor they cost oneDNN a thousand times the time.
+    for of_left in LAYOUTS.values():
+        for of_right in LAYOUTS.values():
+            left = of_left(normal(300, 100, dtype=torch.float32))
+            right = of_right(normal(100, 100, dtype=torch.float32))
+            product(left, right)
+    assert len(calls) == len(LAYOUTS) ** 2
+    for _, right, *_ in calls:
+        assert right.is_contiguous() or right.T.is_contiguous()
+
+
+def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_products, "_ONEDNN", None)
+    left, right = (normal(300, 300, seed=i, dtype=torch.float32) for i in range(2))
+    assert not is_for_onednn(left, 300)
+    assert_is_product(product(left, right), left, right)
+    out = torch.zeros(300, 300)
+    add_product(out, left, right)
+    assert_is_product(out, left, right)
+
+
+def test_a_product_is_no_view(calls: list[Any]) -> None:
+    # Views that are made within an autograd node cannot be changed in place.
+    for layout in LAYOUTS.values():
+        for left, right in [
+            (normal(300, 100), normal(100, 90)),
+            (normal(90, 2000), normal(2000, 80)),
+        ]:
+            assert product(layout(left.float()), right.float())._base is None
+    assert calls or _products._ONEDNN is None
+
+
+@pytest.mark.parametrize("k", [255, 256, 300, 600])
+@pytest.mark.parametrize("n", [20, 256, 700])
+@pytest.mark.parametrize("ones", [False, True])
+def test_wide_gramians(n: int, k: int, ones: bool, calls: list[Any]) -> None:
+    rows = normal(n, k, dtype=torch.float32)
+    exact = torch.cat([torch.ones(n, 1), rows], 1) if ones else rows
+    gram = gramian(rows, ones=ones)
+    error = (gram.double() - exact.T.double() @ exact.double()).tril()
+    assert error.norm() <= 4 * EPS * exact.square().sum()
+    wide = k >= 256 and (ones or n >= 256)
+    assert bool(calls) == (wide and _products._ONEDNN is not None)
+
+
+@pytest.mark.parametrize("n", [1000, 10_000, 40_000])
+def test_rounding_of_a_wide_gramian(n: int) -> None:
+    rows = torch.full((n, 256), 0.1)  # All errors have one sign.
+    error = gramian(rows).tril().double() - gramian(rows.double()).tril()
+    error = error + error.tril(-1).T
+    # The smallest ridge that is added to a Gramian in single precision is 16 ετ.
+    trace = rows.double().square().sum()
+    assert torch.linalg.eigvalsh(error).abs().max() < 16 * EPS * trace
+
+
+def test_rounding_over_many_rows() -> None:
+    left, right = torch.full((100_000, 60), 0.1), torch.full((100_000, 50), 0.1)
+    exact = (left.T.double() @ right.double())[0, 0]
+    assert (product(left.T, right) - exact).abs().max() <= 64 * EPS * exact
