@@ -23,8 +23,8 @@ __all__ = ["autocorrelation"]
 # and the number of frequencies stay small.
 _PIECE = 32
 # Spectra are formed for slices of images of about this many bytes, to stay in the cache
-# of a core.
-_SLICE = 1 << 19
+# of a core, but of no fewer than this share of the sums, which each slice passes over.
+_SLICE, _SHARE = 1 << 20, 1 / 8
 
 
 def autocorrelation(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -69,11 +69,13 @@ def _autocorrelation(
         return product(rows.T, rows)
     box = tuple(h + 2 * p for h, p in zip(extents, reach, strict=True))
     even, odd = _power_spectra(maps, box, dtype)
-    cosines, sines = _inverse(box, reach, dtype, maps.device)
+    # The frequencies of the last axis come first.
+    cosines, sines = _inverse(box[::-1], reach[::-1], dtype, maps.device)
     lags = product(cosines, even.flatten(1))
     twisted = product(sines, odd.flatten(1)).view(-1, c, c)
     lags = lags.view(-1, c, c).add_(twisted.mT).sub_(twisted)
-    return lags.view(*(4 * p + 1 for p in reach), c, c)
+    lags = lags.view(*(4 * p + 1 for p in reversed(reach)), c, c)
+    return lags.permute(*reversed(range(len(reach))), -2, -1)
 
 
 def _cut(maps: Tensor, axis: int, step: int, lag: int) -> tuple[Tensor, Tensor]:
@@ -105,30 +107,34 @@ def _power_spectra(
     Both are of shape (frequencies, channels, channels).
     """
     c = maps.shape[-1]
-    frequencies = math.prod(box[:-1]) * (box[-1] // 2 + 1)
+    frequencies = (box[0] // 2 + 1) * math.prod(box[1:])
     even = torch.zeros(frequencies, c, c, dtype=dtype, device=maps.device)
     odd = torch.zeros_like(even)
     image = 2 * frequencies * c * maps.shape[1] * even.itemsize
-    for part in torch.split(maps, max(1, _SLICE // image)):
-        spectra = _transform(part.flatten(0, 1).to(dtype), box)
-        both = spectra.view(-1, frequencies, c).transpose(0, 1)
+    size = max(_SLICE, int(_SHARE * (even.nbytes + odd.nbytes)))
+    for part in torch.split(maps, max(1, size // image)):
+        real, imaginary = _transform(part.flatten(0, 1).to(dtype), box)
+        both = torch.cat([real, imaginary], 1)
         even.baddbmm_(both.mT, both)
-        real, imaginary = spectra.view(-1, 2, frequencies, c).unbind(1)
-        odd.baddbmm_(real.permute(1, 2, 0), imaginary.transpose(0, 1))
+        odd.baddbmm_(real.mT, imaginary)
     return even, odd
 
 
 def _transform(maps: Tensor, box: tuple[int, ...]) -> Tensor:
-    """Transform maps (n, *extents, channels) to (n, 2, frequencies, channels)."""
+    """Transform maps (n, *extents, channels) to (2, frequencies, n, channels).
+
+    Axis by axis comes to the front, where its transform is one large product.
+    """
     n, *extents, c = maps.shape
-    out = _real_fourier(extents[-1], box[-1], maps.dtype, maps.device) @ maps.reshape(
-        -1, extents[-1], c
-    )
-    for axis in reversed(range(len(extents) - 1)):
-        h = extents[axis]
-        matrix = _complex_fourier(h, box[axis], maps.dtype, maps.device)
-        out = matrix @ out.view(n * math.prod(extents[:axis]), 2 * h, -1)
-    return out
+    kind = maps.dtype, maps.device
+    front = maps.transpose(0, 1).reshape(extents[0], -1)
+    out = product(_real_fourier(extents[0], box[0], *kind), front)
+    frequencies = box[0] // 2 + 1
+    for h, size in zip(extents[1:], box[1:], strict=True):
+        front = out.view(2, frequencies, n, h, -1).movedim(3, 1).reshape(2 * h, -1)
+        out = product(_complex_fourier(h, size, *kind), front)
+        frequencies *= size
+    return out.view(2, frequencies, n, c)
 
 
 # The matrices below are constants that depend on the shape of a layer alone.
@@ -145,11 +151,10 @@ def _real_fourier(
 def _complex_fourier(
     extent: int, size: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Transform a complex axis; its real and imaginary parts alternate."""
+    """Transform a complex axis, padded likewise; the real parts come first."""
     angles = _angles(torch.arange(size), torch.arange(extent), size)
     cos, sin = angles.cos(), angles.sin()
-    real = torch.stack([cos, sin], 2).flatten(1)
-    imaginary = torch.stack([-sin, cos], 2).flatten(1)
+    real, imaginary = torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)
     return torch.cat([real, imaginary]).to(device, dtype)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sktarget.nn import _spectrum
 from sktarget.nn._autocorrelation import same_gramian
 from sktarget.nn._patches import Window, patch_gramian, patches
 from sktarget.nn._spectrum import autocorrelation
@@ -57,6 +58,26 @@ def test_autocorrelation_is_its_definition() -> None:
     shifted = maps[:, 1:, :3].flatten(0, 2)
     expected = maps[:, :3, 2:].flatten(0, 2).T @ shifted
     torch.testing.assert_close(lags[2 + 1, 2 - 2], expected)
+
+
+def test_spectra_do_not_depend_on_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = make_maps(6, 5).movedim(1, -1)
+    whole = autocorrelation(maps, (1, 1), F64)
+    monkeypatch.setattr(_spectrum, "_SLICE", 1)
+    for share in (0.0, 0.5):
+        monkeypatch.setattr(_spectrum, "_SHARE", share)
+        torch.testing.assert_close(autocorrelation(maps, (1, 1), F64), whole)
+
+
+@pytest.mark.parametrize(("extent", "c"), [(28, 16), (28, 1), (7, 5)])
+def test_rounding_of_gramians_of_like_maps(extent: int, c: int) -> None:
+    maps = torch.full((100, extent, extent, c), 0.1)  # All errors have one sign.
+    ours = same_gramian(maps, (3, 3), torch.float32).tril().double()
+    error = ours - same_gramian(maps.double(), (3, 3), F64).tril()
+    error = error + error.tril(-1).T
+    # The smallest ridge that is added to a Gramian in single precision is 16 ετ.
+    allowed = 16 * torch.finfo(torch.float32).eps * ours.trace()
+    assert torch.linalg.eigvalsh(error).abs().max() < allowed
 
 
 def test_patch_gramian_does_not_depend_on_slices(
