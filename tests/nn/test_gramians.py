@@ -69,7 +69,7 @@ def test_spectra_do_not_depend_on_slices(monkeypatch: pytest.MonkeyPatch) -> Non
         torch.testing.assert_close(autocorrelation(maps, (1, 1), F64), whole)
 
 
-@pytest.mark.parametrize(("extent", "c"), [(28, 16), (28, 1), (7, 5)])
+@pytest.mark.parametrize(("extent", "c"), [(28, 16), (28, 1), (7, 5), (7, 64)])
 def test_rounding_of_gramians_of_like_maps(extent: int, c: int) -> None:
     maps = torch.full((100, extent, extent, c), 0.1)  # All errors have one sign.
     ours = same_gramian(maps, (3, 3), torch.float32).tril().double()
