@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sktarget.linalg import is_for_onednn, product
+from sktarget.linalg import is_for_onednn, is_recorded, product
 
 __all__ = ["Linear", "affine"]
 
@@ -68,7 +68,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             for tensor in (x, weight):
                 tensor.data_ptr()
             rows = x if x.ndim == 2 else x.flatten(0, -2)
-            if _is_in_graph(x, weight, bias):
+            if is_recorded(x, weight, bias):
                 out: Tensor = _Affine.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
             else:
                 out = product(rows, weight.T, bias)
@@ -95,12 +95,6 @@ class _Affine(torch.autograd.Function):
         )
 
 
-def _is_in_graph(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in tensors
-    )
-
-
 def _may_go(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Tell that nobody looks on, or changes what products are, as autocast does."""
     return (
@@ -110,7 +104,7 @@ def _may_go(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and torch.autograd.forward_ad._current_level < 0
         and (
-            not _is_in_graph(x, weight, bias)
+            not is_recorded(x, weight, bias)
             or x.numel() * weight.shape[0] >= _MANY_IN_GRAPH
         )
     )

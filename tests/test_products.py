@@ -106,6 +106,19 @@ def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_is_product(out, left, right)
 
 
+@needs_onednn
+def test_what_is_recorded_stays_with_blas(calls: list[Any]) -> None:
+    left, right = (normal(300, 300, seed=i, dtype=torch.float32) for i in range(2))
+    left.requires_grad_()
+    product(left, right).sum().backward()
+    assert left.grad is not None
+    torch.testing.assert_close(left.grad, right.sum(1).expand(300, 300))
+    assert not calls
+    with torch.no_grad():
+        product(left, right)
+    assert calls
+
+
 def test_a_product_is_no_view(calls: list[Any]) -> None:
     # Views that are made within an autograd node cannot be changed in place.
     for layout in LAYOUTS.values():

@@ -7,6 +7,7 @@ from sktarget.linalg._products import (
     add_product,
     gramian,
     is_for_onednn,
+    is_recorded,
     product,
 )
 from sktarget.linalg._ridge import (
@@ -29,6 +30,7 @@ __all__ = [
     "factorise",
     "gramian",
     "is_for_onednn",
+    "is_recorded",
     "plan_solve",
     "prefers_dual",
     "product",

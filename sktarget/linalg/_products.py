@@ -2,7 +2,8 @@
 
 ``torch.mm`` is a call of BLAS.  For convolutions PyTorch carries oneDNN too, which can
 multiply matrices as well; where BLAS leaves the widest vectors of a processor idle, it
-takes half the time.  Nothing here is differentiable: it works within autograd nodes.
+takes half the time.  Its product has no gradient, so what is recorded for gradients
+stays with BLAS; within autograd nodes nothing is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["add_product", "gramian", "is_for_onednn", "product"]
+__all__ = ["add_product", "gramian", "is_for_onednn", "is_recorded", "product"]
 
 # Fewer multiplications take BLAS less time than the call takes oneDNN.
 _MANY = 1 << 20
@@ -52,7 +53,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns
     -------
     Tensor of shape (n, m)
-        The product, in no graph.
+        The product.
 
     Examples
     --------
@@ -62,7 +63,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
             [1., 3.]])
     """
     (n, k), m = left.shape, right.shape[1]
-    if is_for_onednn(left, m):
+    if is_for_onednn(left, m) and not is_recorded(left, right, bias):
         if left.is_contiguous():
             return _by_onednn(left, right, bias)
         # Of the product and its transpose, the one with less to copy.
@@ -152,7 +153,7 @@ def gramian(
 def _fill(out: Tensor, rows: Tensor) -> Tensor:
     """Write a Gramian to a tensor."""
     n, k = rows.shape
-    if k >= _WIDE and n > 1 and is_for_onednn(rows, k):
+    if k >= _WIDE and is_for_onednn(rows, k) and not is_recorded(rows):
         return _fill_by_onednn(out, rows)
     if k < 2 * _STRIPE or n * k < _FEW_NUMBERS:
         return torch.mm(rows.T, rows, out=out)
@@ -221,6 +222,30 @@ def is_for_onednn(left: Tensor, n_columns: int) -> bool:
         and not torch.compiler.is_compiling()
     )
     return bool(may)
+
+
+def is_recorded(*tensors: Tensor | None) -> bool:
+    """Tell whether operations on tensors are recorded for gradients.
+
+    Parameters
+    ----------
+    *tensors : Tensor or None
+        The tensors.
+
+    Returns
+    -------
+    bool
+        Whether one of them needs a gradient, and recording is on.
+
+    Examples
+    --------
+    >>> import torch
+    >>> is_recorded(torch.zeros(1), torch.zeros(1).requires_grad_())
+    True
+    """
+    return torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in tensors
+    )
 
 
 def _by_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
