@@ -24,7 +24,7 @@ __all__ = ["autocorrelation"]
 _PIECE = 32
 # Spectra are formed for slices of images of about this many bytes, to stay in the cache
 # of a core, but of no fewer than this share of the sums, which each slice passes over.
-_SLICE, _SHARE = 1 << 20, 1 / 8
+_SLICE, _SHARE = 1 << 19, 1 / 8
 
 
 def autocorrelation(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
