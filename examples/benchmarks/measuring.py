@@ -176,7 +176,7 @@ def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> lis
             command += ["--device", settings.device, "--threads", str(settings.threads)]
             runs = [
                 subprocess.run(command, check=True, capture_output=True, text=True)
-                for _ in range(settings.few(1, 3))
+                for _ in range(settings.few(1, 7))
             ]
             row[f"{space}, MiB"] = statistics.median(float(r.stdout) for r in runs)
         row["ratio"] = row["targets, MiB"] / max(row["weights, MiB"], 1e-3)

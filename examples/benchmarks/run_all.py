@@ -8,7 +8,7 @@ accuracy.  Prints every table; with ``--out`` it also writes ``results.json`` an
     python examples/benchmarks/run_all.py [--quick] [--threads 1] [--device cpu]
         [--out DIR] [--only PART ...] [--data DIR]
 
-On one thread it takes some 20 minutes, with ``--quick`` two.  Run it on an idle
+On one thread it takes half an hour, with ``--quick`` two minutes.  Run it on an idle
 machine; ``--data`` names a folder with ``mnist.npz``.
 """
 
