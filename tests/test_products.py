@@ -125,8 +125,11 @@ def test_a_product_is_no_view(calls: list[Any]) -> None:
         for left, right in [
             (normal(300, 100), normal(100, 90)),
             (normal(90, 2000), normal(2000, 80)),
+            (normal(400, 300), normal(300, 50)),
         ]:
             assert product(layout(left.float()), right.float())._base is None
+            bias = torch.zeros(right.shape[1])
+            assert product(layout(left.float()), right.float(), bias)._base is None
     assert calls or _products._ONEDNN is None
 
 

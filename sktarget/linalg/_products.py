@@ -70,7 +70,8 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
         turned = k * m + n * m < n * k
         if n * k * m >= max(_MANY_FOR_COPY, _USES_OF_COPY * min(n, m) * k):
             out = _by_slices(right.T, left.T).T if turned else _by_slices(left, right)
-            return out.contiguous() if bias is None else out.add_(bias)
+            out = out.contiguous()
+            return out if bias is None else out.add_(bias)
     if 1 < m < _FEW < n and n * k > _MANY_NUMBERS:
         if bias is None:
             return torch.mm(right.T, left.T).T.contiguous()
