@@ -1,13 +1,15 @@
-"""Products by oneDNN are those of BLAS, whatever the layout of the factors."""
+"""Products by oneDNN are those of BLAS, alone and within networks."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sktarget.linalg import _products, add_product, gramian, is_for_onednn, product
+from sktarget.nn import TargetSpace
 from tests.helpers import normal
 
 EPS = torch.finfo(torch.float32).eps
@@ -160,3 +162,52 @@ def test_rounding_over_many_rows() -> None:
     left, right = torch.full((100_000, 60), 0.1), torch.full((100_000, 50), 0.1)
     exact = (left.T.double() @ right.double())[0, 0]
     assert (product(left.T, right) - exact).abs().max() <= 64 * EPS * exact
+
+
+class Recurrent(nn.Module):
+    """The outputs of a simple recurrent layer, read by a dense one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.last = nn.RNN(10, 96, batch_first=True), nn.Linear(96, 5)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.last(self.rnn(x)[0])
+
+
+def dense(width: int) -> nn.Module:
+    hidden = [nn.Linear(20, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh()]
+    return nn.Sequential(*hidden, nn.Linear(width, 10))
+
+
+def convolutional() -> nn.Module:
+    maps = nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+    more = nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(inplace=True), nn.Flatten()
+    return nn.Sequential(*maps, *more, nn.Linear(32 * 49, 50), nn.Linear(50, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: dense(100), (400, 20)),
+        (lambda: dense(300), (300, 20)),
+        (convolutional, (60, 1, 14, 14)),
+        (Recurrent, (150, 6, 10)),
+    ],
+    ids=["100 units", "300 units", "maps", "steps"],
+)
+def test_networks_in_single_precision(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], calls: list[Any]
+) -> None:
+    torch.manual_seed(0)
+    fixed, x = normal(*shape), normal(*shape, seed=1)
+    network, found = make(), []
+    for dtype in (torch.float32, torch.float64):
+        made = copy.deepcopy(network).to(dtype)
+        net = TargetSpace(made, fixed.to(dtype), lam=10.0)
+        out = net(x.to(dtype))
+        gradients = torch.autograd.grad(out.square().mean(), list(net.parameters()))
+        found.append([out, *gradients])
+        assert calls or _products._ONEDNN is None
+    for single, double in zip(*found, strict=True):
+        assert torch.dist(single, double) <= 1e-4 * double.norm()
