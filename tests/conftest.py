@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from sktarget.linalg import _products
+
 # The machine may be busy, and a failure should be the same for everyone.
 hypothesis.settings.register_profile("strict", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("strict")
@@ -42,3 +44,19 @@ def global_state_untouched() -> Iterator[None]:
     after = _global_state()
     changed = [name for name in before if before[name] != after[name]]
     assert not changed, f"changed: {', '.join(changed)}"
+
+
+@pytest.fixture
+def onednn_calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Record the arguments of oneDNN's products; none are made where it is not used."""
+    made: list[Any] = []
+    true = _products._ONEDNN
+
+    def recorded(*args: Any) -> torch.Tensor:
+        made.append(args)
+        assert true is not None
+        return true(*args)
+
+    if true is not None:
+        monkeypatch.setattr(_products, "_ONEDNN", recorded)
+    return made

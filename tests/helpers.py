@@ -4,13 +4,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sktarget.linalg import _products
 from sktarget.nn import TargetSpace
 from tests.reference import Array, Network
+
+needs_onednn = pytest.mark.skipif(
+    _products._ONEDNN is None, reason="needs a processor on which oneDNN is faster"
+)
 
 ACTIVATIONS: dict[str, nn.Module] = {
     "tanh": nn.Tanh(),

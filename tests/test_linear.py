@@ -12,25 +12,14 @@ from torch.nn import functional as F
 from sktarget import _linear
 from sktarget._linear import Linear, affine
 from sktarget.linalg import _products
-from tests.helpers import assert_all_close, normal
+from tests.helpers import assert_all_close, needs_onednn, normal
 
-pytestmark = pytest.mark.skipif(
-    _products._ONEDNN is None, reason="needs a processor on which oneDNN is faster"
-)
+pytestmark = needs_onednn
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def calls(onednn_calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record what goes to oneDNN: all products, as if none were too small."""
-    made: list[Any] = []
-    true = _products._ONEDNN
-
-    def counted(*args: Any) -> Tensor:
-        made.append(args)
-        assert true is not None
-        return true(*args)
-
-    monkeypatch.setattr(_products, "_ONEDNN", counted)
     for module, name in [
         (_products, "_MANY"),
         (_products, "_MANY_FOR_COPY"),
@@ -38,7 +27,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (_linear, "_MANY_IN_GRAPH"),
     ]:
         monkeypatch.setattr(module, name, 0)
-    return made
+    return onednn_calls
 
 
 def tensors(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,9 +78,9 @@ def test_gradients(wanted: list[int], shape: tuple[int, ...], calls: list[Any]) 
 def test_outputs_may_be_changed_in_place(calls: list[Any]) -> None:
     x, weight, bias = tensors(9, 4)
     for inputs in (x, x.T.contiguous().T):
-        layer = inputs.requires_grad_()
-        F.relu(affine(layer, weight, bias), inplace=True).sum().backward()
-        assert layer.grad is not None
+        leaf = inputs.requires_grad_()
+        F.relu(affine(leaf, weight, bias), inplace=True).sum().backward()
+        assert leaf.grad is not None
     assert calls
 
 
@@ -136,12 +125,13 @@ def test_wrong_shapes_raise(calls: list[Any]) -> None:
         affine(x[:, :3], weight, bias)
 
 
-def test_small_products_stay_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_products, "_ONEDNN", None)
-    Linear(100, 100)(torch.zeros(100, 100))
-    affine(
-        torch.zeros(200, 100).requires_grad_(), torch.zeros(100, 100)
-    ).sum().backward()
+def test_small_products_stay_with_torch(onednn_calls: list[Any]) -> None:
+    x, weight = torch.zeros(200, 100), torch.zeros(100, 100)
+    affine(x[:100], weight)
+    affine(x.clone().requires_grad_(), weight).sum().backward()
+    assert not onednn_calls
+    affine(x, weight)
+    assert onednn_calls
 
 
 def test_layer_is_like_that_of_torch() -> None:

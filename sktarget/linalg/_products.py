@@ -21,8 +21,8 @@ _MANY = 1 << 20
 # oneDNN wants the rows of a left factor one behind the other.  Copying these pays from
 # so many multiplications on, and from so many for each number copied.
 _MANY_FOR_COPY, _USES_OF_COPY = 1 << 21, 48
-# oneDNN sums the products one by one: rows are taken in slices of so many, and of fewer
-# for Gramians, whose rounding must stay below the ridge.
+# oneDNN sums the products one by one: a long common axis is taken in slices of so many,
+# and of fewer for Gramians, whose rounding must stay below the ridge.
 _LONG, _SHORT = 1 << 10, 1 << 8
 # From so many columns on slices of Gramians are for oneDNN, by stripes of as many.
 _WIDE = 256
@@ -64,7 +64,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     (n, k), m = left.shape, right.shape[1]
     if is_for_onednn(left, m) and not is_recorded(left, right, bias):
-        if left.is_contiguous():
+        if left.is_contiguous() and k <= _LONG:
             return _by_onednn(left, right, bias)
         # Of the product and its transpose, the one with less to copy.
         turned = k * m + n * m < n * k
@@ -214,7 +214,7 @@ def is_for_onednn(left: Tensor, n_columns: int) -> bool:
     >>> is_for_onednn(torch.zeros(2, 2), 2)
     False
     """
-    may = (
+    return bool(
         left.numel() * n_columns >= _MANY
         and _ONEDNN is not None
         and left.dtype == torch.float32
@@ -222,7 +222,6 @@ def is_for_onednn(left: Tensor, n_columns: int) -> bool:
         and torch.backends.mkldnn.enabled
         and not torch.compiler.is_compiling()
     )
-    return bool(may)
 
 
 def is_recorded(*tensors: Tensor | None) -> bool:

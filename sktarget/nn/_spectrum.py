@@ -66,7 +66,7 @@ def _autocorrelation(
     extents, c = maps.shape[2:-1], maps.shape[-1]
     if not extents:
         rows = maps.reshape(-1, c).to(dtype)
-        return product(rows.T, rows)
+        return rows.T @ rows
     box = tuple(h + 2 * p for h, p in zip(extents, reach, strict=True))
     even, odd = _power_spectra(maps, box, dtype)
     # The frequencies of the last axis come first.
