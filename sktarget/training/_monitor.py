@@ -157,6 +157,8 @@ class Monitor(Callback):
         # Of the epochs in the log, those of earlier fits.
         self.already = len(log.loss_curve)
         self.rates: list[float] = []
+        # Of the epoch that is on: steps done, and all.
+        self.step, self.n_steps = 0, 1
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.learning_rate = learning_rate
@@ -178,14 +180,23 @@ class Monitor(Callback):
         # Where a fit goes on, the state it begins with is the best so far.
         self.has_best = bool(self.log.loss_curve)
 
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Keep the state to which the loss of this epoch will belong."""
         if not self.has_validation or self.validates_first:
             self.begin.take(net.module_)
-        done = min(1.0, (len(self.log.loss_curve) - self.already) / self.max_iter)
-        net.alpha = self.alpha_at(done)
-        if self.learning_rate == "annealed":
-            self._set_rates(net, 0.5 * (1 + math.cos(math.pi * done)))
+        self.step, self.n_steps = 0, -(-len(dataset_train) // net.batch_size)
+        net.alpha = self.alpha_at(self._done())
+
+    def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        """Follow the wave of the annealed schedule, step by step."""
+        if training and self.learning_rate == "annealed":
+            self._set_rates(net, 0.5 * (1 + math.cos(math.pi * self._done())))
+            self.step += 1
+
+    def _done(self) -> float:
+        """Give the share of all steps that are behind."""
+        epochs = len(self.log.loss_curve) - self.already + self.step / self.n_steps
+        return min(1.0, epochs / self.max_iter)
 
     def on_epoch_end(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Judge the epoch."""

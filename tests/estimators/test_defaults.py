@@ -214,7 +214,8 @@ def test_annealed_steps(kind: type, solver: str) -> None:
         warm_start=True,
         **ALL_EPOCHS,
     )
-    expected = 0.01 * (1 + np.cos(np.pi * np.repeat(np.arange(8), 2) / 8))
+    # Two steps an epoch.
+    expected = 0.01 * (1 + np.cos(np.pi * np.arange(16) / 16))
     for _ in range(2):  # Each fit anneals anew.
         fit_quietly(estimator, X, y)
         np.testing.assert_allclose(course.rates, expected, rtol=1e-12)
