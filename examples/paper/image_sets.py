@@ -46,10 +46,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "weight space": {"parameterization": "weights"},
     "batch norm": {"parameterization": "weights", "batch_norm": True},
 }
-# Peak of the step size, and the stabiliser of Adam: gradients of targets are shared out
-# among the pixels of all images of the fixed batch, and are smaller than its default.
-RATES = {"targets": 0.05, "weights": 0.003}
-EPSILON = {"targets": 1e-15, "weights": 1e-8}
+# Peak of the step size of weight space; target space finds its own, and anneals it.
+RATE = 0.003
 
 Images = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -138,30 +136,30 @@ def network(
     name: str, method: str, n_images: int, seed: int, options: argparse.Namespace
 ) -> TargetSpaceClassifier:
     """Make the paper's network for a set, with the settings of the user guide."""
-    space = METHODS[method]["parameterization"]
-    rate, batch_size = RATES[space], min(options.batch, n_images)
-    schedule = LRScheduler(
-        OneCycleLR,
-        step_every="batch",
-        max_lr=rate,
-        pct_start=0.1,
-        total_steps=options.epochs * -(-n_images // batch_size),
-    )
+    batch_size = min(options.batch, n_images)
+    settings = dict(METHODS[method])
+    if settings["parameterization"] == "weights":
+        settings["learning_rate_init"] = RATE
+        settings["callbacks"] = [
+            LRScheduler(
+                OneCycleLR,
+                step_every="batch",
+                max_lr=RATE,
+                pct_start=0.1,
+                total_steps=options.epochs * -(-n_images // batch_size),
+            )
+        ]
     return TargetSpaceClassifier(
         DENSE.get(name, (128,)),
         conv_layers=[(3, c, p) for c in WIDTHS.get(name, (16, 32, 64)) for p in (1, 2)],
-        activation="leaky_relu",
         dropout=options.dropout,
         fixed_batch_size=min(options.fixed, n_images),
         batch_size=batch_size,
         alpha=0.0,
-        learning_rate_init=rate,
-        epsilon=EPSILON[space],
-        callbacks=[schedule],
         max_iter=options.epochs,
         n_iter_no_change=options.epochs,
         random_state=seed,
-        **METHODS[method],
+        **settings,
     )
 
 

@@ -87,7 +87,7 @@ class BaseTargetSpace(TrainingCourse):
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
-        epsilon: float = 1e-8,
+        epsilon: float | str = "auto",
         n_iter_no_change: int | str = "auto",
         max_fun: int = 15000,
         device: str = "auto",
@@ -322,10 +322,10 @@ class BaseTargetSpace(TrainingCourse):
             )
 
     def _auto_lam(self, network: TargetSpace) -> float | Sequence[float]:
-        layers = network.target_layers().values()
-        if self._images is None:
-            return _rules.auto_lam(len(network.fixed_batch), len(layers))
-        return [_rules.auto_image_lam(la.n_rows, la.n_columns) for la in layers]
+        if self._images is not None:
+            return network.choose_lam().lam
+        n_layers = len(network.target_layers())
+        return _rules.auto_lam(len(network.fixed_batch), n_layers)
 
     def _kept_fixed_batch(self) -> Array:
         """Give X̄ of the last fit as the network takes it."""

@@ -136,7 +136,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
-        epsilon: float = 1e-8,
+        epsilon: float | str = "auto",
         n_iter_no_change: int | str = "auto",
         max_fun: int = 15000,
         class_weight: dict[Any, float] | str | None = None,

@@ -41,7 +41,7 @@ class TrainingCourse(NetworkEstimator):
     nesterovs_momentum: bool
     beta_1: float
     beta_2: float
-    epsilon: float
+    epsilon: float | str
     max_fun: int
 
     # The shape of an image, if X holds images.
@@ -69,6 +69,22 @@ class TrainingCourse(NetworkEstimator):
         )
 
     @property
+    def _has_image_targets(self) -> bool:
+        """Whether images are learnt from in target space."""
+        return self._images is not None and self.parameterization == "targets"
+
+    @property
+    def _anneals(self) -> bool:
+        """Whether the step size is to sink unless the user says otherwise."""
+        images = (
+            self._has_image_targets
+            and self.learning_rate_init == "auto"
+            and self.solver == "adam"
+            and not self._incremental
+        )
+        return images or self._tuned
+
+    @property
     def _n_layers(self) -> int:
         return 1 + len(parse_layer_sizes(self.hidden_layer_sizes))
 
@@ -87,8 +103,11 @@ class TrainingCourse(NetworkEstimator):
         return rows.distinct(seed) if self._takes_all(rows) else rows
 
     def _batch_rows(self, n_samples: int) -> int:
-        whole = self.solver == "lbfgs"
-        batch_size = n_samples if whole else super()._batch_rows(n_samples)
+        batch_size = super()._batch_rows(n_samples)
+        if self.solver == "lbfgs":
+            batch_size = n_samples
+        elif self.batch_size == "auto" and self._has_image_targets:
+            batch_size = _rules.auto_image_batch_size(n_samples)
         if self.batch_norm and parse_layer_sizes(self.hidden_layer_sizes):
             return self._without_single_rows(n_samples, batch_size)
         return batch_size
@@ -113,18 +132,26 @@ class TrainingCourse(NetworkEstimator):
         of_numbers = self._loss == "squared_error"
         return _rules.auto_epochs(n_samples, self.max_iter, of_numbers)
 
-    def _auto_rate(self) -> float:
+    def _auto_rate(self, n_samples: int) -> float:
         if self._tuned:
             return _rules.auto_tuned_rate(self._n_layers)
-        images = self._images is not None
+        images = self._has_image_targets
+        if images and self._schedule() == "annealed":
+            steps = -(-n_samples // self._batch_rows(n_samples)) * self.max_iter
+            return _rules.auto_annealed_image_rate(steps)
         return _rules.auto_rate(self.solver, self.parameterization, images)
+
+    def _epsilon(self) -> float:
+        if self.epsilon != "auto":
+            return float(self.epsilon)
+        return _rules.auto_epsilon(self._has_image_targets)
 
     def _schedule(self) -> str:
         if self.learning_rate != "auto":
             return self.learning_rate
         # A schedule of the user's would be overruled.
         own = any(isinstance(c, LRScheduler) for c in self.callbacks or ())
-        return "annealed" if self._tuned and not own else "constant"
+        return "annealed" if self._anneals and not own else "constant"
 
     def _alphas(self, n_samples: int) -> tuple[float, float]:
         """Give the weight decay to begin with, and that to end with."""
@@ -157,7 +184,7 @@ class TrainingCourse(NetworkEstimator):
     def _settings(self, n_samples: int) -> TrainingSettings:
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = self._auto_rate()
+            rate = self._auto_rate(n_samples)
         described = [f"learning_rate_init={rate:g}"]
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
@@ -177,7 +204,7 @@ class TrainingCourse(NetworkEstimator):
             nesterovs_momentum=bool(self.nesterovs_momentum),
             beta_1=self.beta_1,
             beta_2=self.beta_2,
-            epsilon=self.epsilon,
+            epsilon=self._epsilon(),
             alpha=alpha,
             first_alpha=first_alpha,
             batch_size=self._batch_rows(n_samples),

@@ -66,7 +66,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "beta_1": [Interval(Real, 0, 1, closed="left")],
     "beta_2": [Interval(Real, 0, 1, closed="left")],
-    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "epsilon": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [
         StrOptions({"auto"}),
         Interval(Integral, 1, None, closed="left"),
@@ -92,8 +92,9 @@ default={default}
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets and is no weight decay; that is `alpha`.  ``"auto"``
-    grows with the rows of X̄, see :ref:`defaults`.  Several numbers give every layer
-    its own, in the order of ``coefs_``.""",
+    grows with the rows of X̄, and for images is found by looking at X̄, see
+    :ref:`defaults`.  Several numbers give every layer its own, in the order of
+    ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
     together with a `batch_size` of all rows, one pass then serves both.""",
@@ -153,7 +154,7 @@ default={default}
     Schedule of the step size: ``"annealed"`` lets it sink to zero along half a wave of
     the cosine, over `max_iter` epochs; the last two are for ``solver="sgd"``, as in
     scikit-learn's multi-layer perceptron.  ``"auto"`` anneals a step size that is
-    ``"auto"`` too, and keeps another constant.""",
+    ``"auto"`` too, unless `callbacks` have a schedule, and keeps another constant.""",
     "learning_rate_init": """float or "auto", default={default}
     Step size.  With ``"auto"``, tables are learnt in large batches, annealed, and
     stopped early; with a step size of your own, in plain mini-batches.  See
@@ -189,8 +190,9 @@ default={default}
     Decay of the first moment of ``"adam"``.""",
     "beta_2": """float, default={default}
     Decay of the second moment of ``"adam"``.""",
-    "epsilon": """float, default={default}
-    Keeps the divisions of ``"adam"`` finite.""",
+    "epsilon": """float or "auto", default={default}
+    Keeps the divisions of ``"adam"`` finite.  ``"auto"`` is 1e-8, and 1e-15 for images
+    in target space, the gradients of whose targets are small.""",
     "n_iter_no_change": """int or "auto", default={default}
     Epochs without progress after which training stops; ``np.inf`` for never.
     ``"auto"`` is 10 epochs, and where an epoch has few mini-batches, as many as make

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "IMAGES_IN_FIXED_BATCH",
     "LEAST_ALPHA",
     "MOST_AT_ONCE",
     "auto_activation",
     "auto_alpha",
+    "auto_annealed_image_rate",
     "auto_batch_size",
     "auto_early_stopping",
     "auto_epochs",
+    "auto_epsilon",
     "auto_fixed_batch_size",
     "auto_fixed_length",
     "auto_fixed_sequences",
-    "auto_image_lam",
+    "auto_image_batch_size",
     "auto_lam",
     "auto_last_alpha_at",
     "auto_last_epochs",
@@ -29,6 +32,9 @@ __all__ = [
 
 MOST_AT_ONCE = 10_000
 """Rows of a table up to which all of them are X̄ and batch at once."""
+
+IMAGES_IN_FIXED_BATCH = 100
+"""n̄_b of images, each of which has a row for every pixel of a map."""
 
 LEAST_ALPHA = 1e-4
 """Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
@@ -53,17 +59,6 @@ def auto_lam(n_fixed: int, n_layers: int) -> float:
     return 0.2 * max(n_fixed, 320) / max(2, n_layers)
 
 
-def auto_image_lam(n_rows: int, n_columns: int) -> float:
-    """λ = 2 √max(rows, columns) of a layer of a network for images.
-
-    To a convolution every pixel of its maps on X̄ is a row.  This lies in the midst of
-    the eigenvalues of the Gramians, most of which grow less than the rows do:
-    neighbouring pixels repeat each other.  Where λ lies far above them a layer hardly
-    moves, far below them it follows the noise of mini-batches.
-    """
-    return 2 * math.sqrt(max(n_rows, n_columns))
-
-
 def auto_fixed_batch_size(
     n_samples: int, widest: int, n_pixels: int = 1, tuned: bool = False
 ) -> int:
@@ -74,7 +69,7 @@ def auto_fixed_batch_size(
     down better.
     """
     if n_pixels > 1:
-        return min(n_samples, 100)
+        return min(n_samples, IMAGES_IN_FIXED_BATCH)
     most = MOST_AT_ONCE if n_samples <= MOST_AT_ONCE else 4000
     return min(n_samples, max(most if tuned else 1000, 2 * widest))
 
@@ -113,6 +108,11 @@ def auto_batch_size(n_samples: int, tuned: bool = False) -> int:
     return min(200, n_samples)
 
 
+def auto_image_batch_size(n_samples: int) -> int:
+    """As many images as there are in X̄: more steps from as many epochs."""
+    return min(IMAGES_IN_FIXED_BATCH, n_samples)
+
+
 def auto_rate(solver: str, parameterization: str, images: bool = False) -> float:
     """Step size: targets are of order 1, weights of order 1/√n_in.
 
@@ -120,7 +120,24 @@ def auto_rate(solver: str, parameterization: str, images: bool = False) -> float
     """
     if parameterization == "weights":
         return 0.1 if solver == "sgd" else 1e-3
-    return (1.0 if solver == "sgd" else 1e-2) * (5 if images else 1)
+    return (1.0 if solver == "sgd" else 1e-2) * (10 if images else 1)
+
+
+def auto_annealed_image_rate(n_steps: int) -> float:
+    """Step size of Adam for images: 0.1 √(1000 / steps), from 0.1 to 0.3.
+
+    Annealed over a few hundred steps, smaller ones would not get far enough.
+    """
+    return 0.1 * min(3.0, max(1.0, math.sqrt(1000 / n_steps)))
+
+
+def auto_epsilon(images: bool) -> float:
+    """Stabiliser of Adam: that of scikit-learn's MLP, for images next to nothing.
+
+    The gradients of their targets are shared out among all pixels of X̄, and those of
+    the first layers are smaller than what would otherwise be added to them.
+    """
+    return 1e-15 if images else 1e-8
 
 
 def auto_tuned_rate(n_layers: int) -> float:

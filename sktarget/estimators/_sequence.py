@@ -234,7 +234,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
-        epsilon: float = 1e-8,
+        epsilon: float | str = "auto",
         n_iter_no_change: int | str = "auto",
         max_fun: int = 15000,
         class_weight: dict[Any, float] | str | None = None,
@@ -363,7 +363,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         n_sequences, n_steps, _ = network.fixed_batch.shape
         return _rules.auto_recurrent_lam(n_sequences * n_steps)
 
-    def _auto_rate(self) -> float:
+    def _auto_rate(self, n_samples: int) -> float:
         return _rules.auto_recurrent_rate(self.solver, self.parameterization)
 
     def _keep_network(self, network: nn.Module) -> None:

@@ -207,10 +207,15 @@ class Cascade(nn.Module):
 
     @contextmanager
     def _running(
-        self, phase: Phase, inputs: Any, *, exact: bool = False
+        self,
+        phase: Phase,
+        inputs: Any,
+        *,
+        exact: bool = False,
+        chooses_lam: bool = False,
     ) -> Iterator[Pass]:
         optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
-        run = Pass(phase, inputs, optimistic=optimistic, exact=exact)
+        run = Pass(phase, inputs, optimistic, exact, chooses_lam)
         self._stage.current = run
         try:
             yield run
@@ -241,8 +246,9 @@ class Cascade(nn.Module):
             for module, mode in modes:
                 module.training = mode
 
-    def _solve_on_fixed_batch(self) -> dict[str, Tensor]:
-        with self._running(Phase.SOLVE, self._own_fixed_batch()) as run:
+    def _solve_on_fixed_batch(self, *, chooses_lam: bool = False) -> dict[str, Tensor]:
+        fixed = self._own_fixed_batch()
+        with self._running(Phase.SOLVE, fixed, chooses_lam=chooses_lam) as run:
             self.module(run.inputs)
         return run.weights
 

@@ -227,10 +227,6 @@ class TargetConv(TargetLayer):
     def operator(self) -> ConvOperator:
         return self._operator
 
-    @property
-    def n_rows(self) -> int:
-        return self.targets[:, 0].numel()
-
     def forward(self, input: Tensor) -> Tensor:
         """Return the layer's sums, after padding that a convolution cannot do."""
         inputs = input

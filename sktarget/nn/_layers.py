@@ -56,16 +56,6 @@ class TargetMap(nn.Module):
         self._first: tuple[Any, Solution] | None = None
         self._plan: SolvePlan | None = None
 
-    @property
-    def n_rows(self) -> int:
-        """The rows of the solve: patterns of X̄, times their pixels or steps."""
-        return self.targets[..., 0].numel()
-
-    @property
-    def n_columns(self) -> int:
-        """The columns of the solve without that of the ones, going by the weights."""
-        return self.weight.numel() * self.n_rows // self.targets.numel()
-
     def without_bias(self, matrix: Tensor) -> Tensor:
         """Leave the row of biases out of the matrix W."""
         return matrix[..., int(self.has_bias) :, :]
@@ -78,9 +68,18 @@ class TargetMap(nn.Module):
         """Drop the cached factor: X̄ has changed."""
         self._first = None
 
+    @property
+    def chooses_lam(self) -> bool:
+        """Whether the pass that is on is to choose λ."""
+        return self.stage.current is not None and self.stage.current.chooses_lam
+
     def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
         """Factorise for inputs that change; expect the arithmetic of the last time."""
-        solution = factorise_design(operator, rows, self.lam, self._plan)
+        chooses = self.chooses_lam
+        lam = None if chooses else self.lam
+        solution = factorise_design(operator, rows, lam, self._plan)
+        if chooses:
+            self.lam = solution.lam
         if self._plan is None or self._plan.gram_dtype != solution.plan.gram_dtype:
             self._plan = solution.plan
         return solution
@@ -242,7 +241,7 @@ class TargetLayer(TargetMap, StandIn):
 
     def _solution(self, rows: Tensor, constant: bool) -> Solution:
         """Factorise, or answer from the cache where the inputs are X̄ itself."""
-        if not constant:
+        if not constant or self.chooses_lam:
             return self.factorise(self.operator, rows)
         key = (self.lam, rows.shape, rows.dtype, rows.device)
         if self._first is None or self._first[0] != key:

@@ -45,7 +45,7 @@ class TargetLinear(TargetLayer):
 
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
         super().take_targets(sums, phase)
-        n_numbers = self.n_rows * self.in_features
+        n_numbers = sums[..., 0].numel() * self.in_features
         if self.has_bias and self.in_features <= _NARROW and n_numbers <= _MANY:
             self._operator = NarrowOperator()
 

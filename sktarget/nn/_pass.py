@@ -39,6 +39,8 @@ class Pass:
         Whether OCU is in force.
     exact : bool
         Whether targets are recorded that lead back to the very weights applied.
+    chooses_lam : bool
+        Whether the layers choose their λ as they solve.
     weights : dict
         The weights that each layer, by name, has solved for in this pass.
     order : list of str
@@ -49,6 +51,7 @@ class Pass:
     inputs: Any
     optimistic: bool = False
     exact: bool = False
+    chooses_lam: bool = False
     weights: dict[str, Tensor] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
 

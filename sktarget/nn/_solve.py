@@ -49,17 +49,20 @@ class Solution:
         Which of the two.
     plan : SolvePlan
         Arithmetic of the Gramian and of the products with A.
+    lam : float
+        The λ asked for.
     """
 
     factor: RidgeFactor
     dual: bool
     plan: SolvePlan
+    lam: float
 
 
 def factorise_design(
     operator: DesignOperator,
     rows: Tensor,
-    lam: float,
+    lam: float | None,
     last: SolvePlan | None = None,
 ) -> Solution:
     """Factorise the regularised Gramian of the rows of X̄.
@@ -70,8 +73,8 @@ def factorise_design(
         The products with A.
     rows : Tensor
         What stands for A on X̄.
-    lam : float
-        λ ≥ 0.
+    lam : float or None
+        λ ≥ 0; None stands for the mean eigenvalue of the Gramian.
     last : SolvePlan, optional
         The plan of the same layer before: most likely it needs the same arithmetic.
 
@@ -84,11 +87,14 @@ def factorise_design(
     guess = at_least_float32(rows.dtype) if last is None else last.gram_dtype
     gram = operator.gramian(rows, guess if narrow else torch.float64)
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
+    if lam is None:
+        lam = trace.item() * gram.shape[-1] / gram.numel()
     plan = plan_solve(trace, lam, rows.dtype)
     if plan.gram_dtype != gram.dtype:
         # Narrower too: what comes out must not depend on what came before.
         gram = operator.gramian(rows, plan.gram_dtype)
-    return Solution(factorise(gram, plan.ridge), operator.is_dual(rows), plan)
+    factor = factorise(gram, plan.ridge)
+    return Solution(factor, operator.is_dual(rows), plan, lam)
 
 
 def _find_weights(

@@ -172,6 +172,41 @@ class TargetSpace(Cascade):
         for layer, value in zip(self._maps.values(), own, strict=True):
             layer.lam = value
 
+    def choose_lam(self) -> Self:
+        """Set every λ to the mean eigenvalue of the Gramian that it is added to.
+
+        Then λ grows with the rows of X̄ and with the scale of what a layer reads.  It
+        is one pass over X̄ with the present targets: every layer solves with its new λ
+        before the next one runs.  Dropout is off.
+
+        Returns
+        -------
+        TargetSpace
+            The network itself.
+
+        Raises
+        ------
+        FactorisationError
+            If a layer cannot be solved for its weights; then all stay as they were.
+
+        Examples
+        --------
+        The inputs 2 and 0 have the Gramian 4, to which nothing but λ is added:
+
+        >>> import torch
+        >>> layer = torch.nn.Linear(1, 3, bias=False)
+        >>> TargetSpace(layer, torch.tensor([[2.0], [0.0]])).choose_lam().lam
+        4.0
+        """
+        before = self.lam
+        try:
+            with self._solving_alone():
+                self._solve_on_fixed_batch(chooses_lam=True)
+        except BaseException:
+            self.lam = before
+            raise
+        return self
+
     # -- targets ---------------------------------------------------------------------
 
     def reset_targets(

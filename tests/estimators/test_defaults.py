@@ -395,6 +395,11 @@ def test_large_tables_are_learnt_in_parts() -> None:
     assert _rules.auto_fixed_batch_size(most + 1, 3000, tuned=True) == 6000
 
 
+def test_few_steps_on_images_are_larger() -> None:
+    rates = [_rules.auto_annealed_image_rate(n) for n in (1, 100, 250, 1000, 10_000)]
+    assert rates == pytest.approx([0.3, 0.3, 0.2, 0.1, 0.1])
+
+
 @for_both
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16, 24])
 def test_no_depth_collapses(kind: type, depth: int) -> None:

@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
+from torch.nn import functional as F
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from tests.estimators.support import (
@@ -225,15 +226,59 @@ def test_what_auto_stands_for(kind: type) -> None:
     auto = SMALL | {"fixed_batch_size": "auto", "max_iter": 1}
     estimator = fit_quietly(kind(**auto, warm_start=True), X, y)
     assert estimator.fixed_batch_.shape == (100, 1, 8, 8)
-    # Rows: 100 images, at a convolution 64 pixels of each.
-    assert estimator.lam_ == pytest.approx((160, 160, 20, 20))
-    explicit = auto | {"lam": estimator.lam_, "learning_rate_init": 0.05}
+    # A row for each of 64 pixels, nine columns and the ones.
+    maps = F.pad(torch.from_numpy(estimator.fixed_batch_), (1, 1, 1, 1))
+    patches = maps.unfold(2, 3, 1).unfold(3, 3, 1)
+    squares = patches.square().sum().item() + 6400
+    assert estimator.lam_[0] == pytest.approx(squares / 10, rel=1e-5)
+    assert len(set(estimator.lam_)) == 4
+    explicit = auto | {
+        "lam": estimator.lam_,
+        "learning_rate_init": 0.3,  # There are three steps.
+        "learning_rate": "annealed",
+        "epsilon": 1e-15,
+    }
     assert_same_weights(fit_quietly(kind(**explicit), X, y), estimator)
     few = fit_quietly(kind(**auto, warm_start=True), X[:60], y[:60])
     assert len(few.fixed_batch_) == 60
-    # The first dense layer has more columns than rows, 6 maps of 4 x 4.
-    expected = [2 * max(rows, 96) ** 0.5 for rows in (3840, 3840, 60)]
-    assert few.lam_[:3] == pytest.approx(expected)
+    assert few.lam_[0] < 0.8 * estimator.lam_[0]
+    bright = fit_quietly(kind(**auto, warm_start=True), 2 * X.astype(float) / 255, y)
+    squares = 4 * (squares - 6400) + 6400
+    assert bright.lam_[0] == pytest.approx(squares / 10, rel=0.01)  # Another sample.
+
+
+class Steps(Callback):
+    """Notes the step size of every step, and the stabiliser of Adam."""
+
+    def on_train_begin(self, net: Any, **_: Any) -> None:
+        self.rates: list[float] = []
+        self.epsilon = net.optimizer_.param_groups[0]["eps"]
+
+    def on_batch_end(self, net: Any, training: bool = False, **_: Any) -> None:
+        if training:
+            self.rates.append(net.optimizer_.param_groups[0]["lr"])
+
+
+@for_both
+def test_steps_are_annealed_unless_the_user_knows_better(kind: type) -> None:
+    X, y = digits(150)
+    steps = Steps()
+    auto = SMALL | {"callbacks": [steps]}
+    estimator = fit_quietly(kind(**auto), X, y)
+    annealed = 0.15 * (1 + np.cos(np.pi * np.arange(6) / 6))
+    np.testing.assert_allclose(steps.rates, annealed, rtol=1e-12)
+    assert steps.epsilon == 1e-15
+    fit_quietly(kind(**auto, learning_rate_init=0.03, epsilon=1e-9), X, y)
+    assert set(steps.rates) == {0.03}
+    assert steps.epsilon == 1e-9
+    estimator.partial_fit(X, y)
+    assert set(steps.rates) == {0.1}
+    own = LRScheduler("ExponentialLR", gamma=0.5)
+    fit_quietly(kind(**auto | {"callbacks": [own, steps]}), X, y)
+    np.testing.assert_allclose(steps.rates, [0.1] * 3 + [0.05] * 3)
+    fit_quietly(kind(**auto, parameterization="weights"), X, y)
+    assert set(steps.rates) == {0.001}
+    assert steps.epsilon == 1e-8
 
 
 @for_both
@@ -298,8 +343,9 @@ def test_persistence_and_clone(kind: type) -> None:
 @for_both
 def test_fit_goes_on(kind: type) -> None:
     X, y = digits()
-    whole = fit_quietly(kind(**SMALL | {"max_iter": 4}), X / 255, y)
-    parts = kind(**SMALL, warm_start=True)
+    settings = SMALL | {"learning_rate": "constant"}
+    whole = fit_quietly(kind(**settings | {"max_iter": 4}), X / 255, y)
+    parts = kind(**settings, warm_start=True)
     for _ in range(2):
         fit_quietly(parts, X / 255, y)
     assert len(parts.loss_curve_) == 4
