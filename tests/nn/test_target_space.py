@@ -322,13 +322,3 @@ def test_one_lam_too_many() -> None:
     message = "lam gives 3 values, but the network has 2 target layers.*'0', '2'"
     with pytest.raises(ValueError, match=message):
         TargetSpace(perceptron(), normal(4, 3), (1.0, 2.0, 3.0))
-
-
-def test_layers_know_the_shape_of_their_solves() -> None:
-    conv = nn.Conv2d(4, 6, 3, groups=2, padding=1)
-    module = nn.Sequential(conv, nn.Flatten(), nn.Linear(150, 3), nn.Tanh())
-    layers = TargetSpace(module, torch.zeros(7, 4, 5, 5)).target_layers().values()
-    assert [(la.n_rows, la.n_columns) for la in layers] == [(7 * 25, 2 * 9), (7, 150)]
-    sequences = TargetSpace(nn.GRU(2, 5, batch_first=True), torch.zeros(7, 4, 2))
-    (cell,) = sequences.target_layers().values()
-    assert cell.n_rows == 7 * 4
