@@ -220,7 +220,10 @@ class TrainingCourse(NetworkEstimator):
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X"
             + (" and y" if self._loss == "squared_error" else ""),
-            # A single step, and a course meant to be shorter, end as planned.
-            warns_at_end=epochs == self.max_iter and not self._incremental,
+            # A single step, a course meant to be shorter, and one on images, whose
+            # step size has come down to nothing, end as planned.
+            warns_at_end=epochs == self.max_iter
+            and not self._incremental
+            and not (self._has_image_targets and self._schedule() == "annealed"),
             callbacks=tuple(self.callbacks or ()),
         )

@@ -1,6 +1,7 @@
 """Images: what X may be, what stays in memory, what the fitted attributes hold."""
 
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.ensemble import VotingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -245,6 +247,16 @@ def test_what_auto_stands_for(kind: type) -> None:
     bright = fit_quietly(kind(**auto, warm_start=True), 2 * X.astype(float) / 255, y)
     squares = 4 * (squares - 6400) + 6400
     assert bright.lam_[0] == pytest.approx(squares / 10, rel=0.01)  # Another sample.
+
+
+@for_both
+def test_an_annealed_course_ends_as_planned(kind: type) -> None:
+    X, y = digits(150)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        kind(**SMALL).fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
+        kind(**SMALL, learning_rate="constant").fit(X, y)
 
 
 class Steps(Callback):
