@@ -16,13 +16,10 @@ scikit-learn is that average.
 # The images come as rows of 64 pixels; `image_shape` says how to read them. Two
 # convolutions of 3 by 3 pixels, max-pooling by 2 after the second, then a dense layer.
 
-import warnings
-
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.ensemble import VotingClassifier
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from sktarget import TargetSpaceClassifier
@@ -54,10 +51,7 @@ def network(seed: int) -> TargetSpaceClassifier:
 ensemble = VotingClassifier(
     [(f"seed {seed}", network(seed)) for seed in (0, 1)], voting="soft"
 )
-with warnings.catch_warnings():
-    # Fifteen epochs are enough for the comparison.
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    ensemble.fit(X_train, y_train)
+ensemble.fit(X_train, y_train)
 
 for name, member in ensemble.named_estimators_.items():
     # The ensemble trains its members on the indices of the labels.

@@ -92,9 +92,9 @@ default={default}
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets and is no weight decay; that is `alpha`.  ``"auto"``
-    grows with the rows of X̄, and for images is found by looking at X̄, see
-    :ref:`defaults`.  Several numbers give every layer its own, in the order of
-    ``coefs_``.""",
+    grows with the rows of X̄; for images it is the mean eigenvalue of each layer's
+    Gramian, see :ref:`defaults`.  Several numbers give every layer its own, in the
+    order of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
     together with a `batch_size` of all rows, one pass then serves both.""",

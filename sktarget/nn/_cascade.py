@@ -215,7 +215,13 @@ class Cascade(nn.Module):
         chooses_lam: bool = False,
     ) -> Iterator[Pass]:
         optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
-        run = Pass(phase, inputs, optimistic, exact, chooses_lam)
+        run = Pass(
+            phase,
+            inputs,
+            optimistic=optimistic,
+            exact=exact,
+            chooses_lam=chooses_lam,
+        )
         self._stage.current = run
         try:
             yield run
