@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,8 +33,15 @@ class Cascade(nn.Module):
 
     fixed_batch: Tensor
 
-    def __init__(self, module: nn.Module, fixed_batch: Tensor, untangling: str) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        fixed_batch: Tensor,
+        lam: float | Sequence[float],
+        untangling: str,
+    ) -> None:
         super().__init__()
+        _read_lam(lam)
         if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
             raise ValueError("fixed_batch must be a tensor of at least two axes")
         if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
@@ -59,6 +66,26 @@ class Cascade(nn.Module):
         for target_map in self._maps.values():
             target_map.stage = self._stage
         self._adopt_weights()
+        self.lam = lam
+
+    @property
+    def lam(self) -> float | tuple[float, ...]:
+        """The λ of the solves, one per layer where they differ; it may be changed."""
+        lams = tuple(layer.lam for layer in self._maps.values())
+        return lams[0] if len(set(lams)) == 1 else lams
+
+    @lam.setter
+    def lam(self, lam: float | Sequence[float]) -> None:
+        lams = _read_lam(lam)
+        if lams.ndim and len(lams) != len(self._maps):
+            raise ValueError(
+                f"lam gives {len(lams)} values, but the network has "
+                f"{len(self._maps)} target layers: give one for each, or a single one "
+                f"for all; the layers are {', '.join(map(repr, self._maps))}"
+            )
+        own = lams.expand(len(self._maps)).tolist()
+        for layer, value in zip(self._maps.values(), own, strict=True):
+            layer.lam = value
 
     @property
     def untangling(self) -> str:
@@ -268,3 +295,17 @@ class Cascade(nn.Module):
 
 def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:
     """Do nothing: a hook that is there to be seen."""
+
+
+def _read_lam(lam: float | Sequence[float]) -> Tensor:
+    """Check λ, and give it as a tensor without axes, or with one."""
+    try:
+        lams = torch.as_tensor(lam, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        lams = torch.tensor(torch.nan, device="cpu")
+    if lams.ndim > 1 or not ((lams >= 0) & lams.isfinite()).all():
+        raise ValueError(
+            f"lam must be finite and at least 0, got {lam!r}: give one number, or one "
+            "for each target layer"
+        )
+    return lams

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -12,16 +11,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.nn import _initialisation
-from sktarget.nn._cascade import Cascade
-from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._pass import Phase
+from sktarget.nn._realisation import RealisedCascade
 from sktarget.nn._replacement import copy_with, inherit
 
 __all__ = ["TargetSpace"]
 
 
-class TargetSpace(Cascade):
+class TargetSpace(RealisedCascade):
     """A module whose linear maps solve for their weights on a fixed batch.
 
     The parameters of the network are, layer by layer, the *targets* T for the sums
@@ -145,32 +143,10 @@ class TargetSpace(Cascade):
         *,
         keep_weights: bool = False,
     ) -> None:
-        _read_lam(lam)
-        super().__init__(module, fixed_batch, untangling)
-        self.lam = lam
+        super().__init__(module, fixed_batch, lam, untangling)
         if keep_weights:
             self._record(exact=True)
-        self._realised: tuple[Any, str, Fingerprint] | None = None
         self.train(module.training)
-
-    @property
-    def lam(self) -> float | tuple[float, ...]:
-        """The λ of the solves, one per layer where they differ; it may be changed."""
-        lams = tuple(layer.lam for layer in self._maps.values())
-        return lams[0] if len(set(lams)) == 1 else lams
-
-    @lam.setter
-    def lam(self, lam: float | Sequence[float]) -> None:
-        lams = _read_lam(lam)
-        if lams.ndim and len(lams) != len(self._maps):
-            raise ValueError(
-                f"lam gives {len(lams)} values, but the network has "
-                f"{len(self._maps)} target layers: give one for each, or a single one "
-                f"for all; the layers are {', '.join(map(repr, self._maps))}"
-            )
-        own = lams.expand(len(self._maps)).tolist()
-        for layer, value in zip(self._maps.values(), own, strict=True):
-            layer.lam = value
 
     def choose_lam(self) -> Self:
         """Set every λ to the mean eigenvalue of the Gramian that it is added to.
@@ -342,12 +318,6 @@ class TargetSpace(Cascade):
             evaluated = self.module(others)
         return outputs, self._without_biases(matrices), evaluated
 
-    def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
-        # A step may follow, and fused optimisers do not raise the tensors' versions.
-        if self._realised is not None:  # Modules take long to set an attribute.
-            self._realised = None
-        return super()._solve_and_run(x)
-
     def _without_biases(self, matrices: dict[str, Tensor]) -> list[Tensor]:
         return [
             layer.without_bias(matrices[name])
@@ -439,64 +409,6 @@ class TargetSpace(Cascade):
             for name, total in sums.items():
                 self._maps[name].keep(total / n_draws)
 
-    def _refresh(self) -> None:
-        """Solve once on X̄ and keep the weights."""
-        self._renew_factors()
-        with self._solving_alone():
-            for name, matrix in self._solve_on_fixed_batch().items():
-                self._maps[name].keep(matrix)
-        self._note_realised()
-
-    @contextmanager
-    def _solving_alone(self) -> Iterator[None]:
-        """Solve for weights that are to outlive the caller's modes, without a graph."""
-        with torch.inference_mode(False), torch.no_grad(), self._as_in_evaluation():
-            yield
-
-    def _is_realised(self) -> bool:
-        """Tell whether the cached weights are those of the present targets."""
-        return (
-            self._realised is not None
-            and self._realised[:2] == (self.lam, self.untangling)
-            and self._realised[2].matches(self._sources())
-        )
-
-    def _note_realised(self) -> None:
-        state = Fingerprint(self._sources())
-        self._realised = (self.lam, self.untangling, state)
-
-    def _sources(self) -> list[Tensor]:
-        """List all tensors that the weights depend on."""
-        buffers = [
-            buffer
-            for part in self.module.modules()
-            if not isinstance(part, TargetMap)
-            for buffer in part.buffers(recurse=False)
-        ]
-        return [self.fixed_batch, *self.module.parameters(), *buffers]
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any
-    ) -> None:
-        """Load X̄ into memory of its own: it may be shared with the training data."""
-        loaded = state_dict.get(f"{prefix}fixed_batch")
-        if loaded is not None and not torch.equal(
-            loaded.to(self.fixed_batch), self.fixed_batch
-        ):
-            self.fixed_batch = self.fixed_batch.clone()
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what identifies tensors: those of a copy are others."""
-        return {**self.__dict__, "_factored": None, "_realised": self._is_realised()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore, and trust the cached weights if they were up to date."""
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._realised = None
-        if state["_realised"]:
-            self._note_realised()
-
     def extra_repr(self) -> str:
         """Show X̄, λ and the untangling."""
         lams = [self.lam] if isinstance(self.lam, float) else self.lam
@@ -505,17 +417,3 @@ class TargetSpace(Cascade):
             f"lam={', '.join(f'{lam:g}' for lam in lams)}, "
             f"untangling={self.untangling!r}"
         )
-
-
-def _read_lam(lam: float | Sequence[float]) -> Tensor:
-    """Check λ, and give it as a tensor without axes, or with one."""
-    try:
-        lams = torch.as_tensor(lam, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
-        lams = torch.tensor(torch.nan, device="cpu")
-    if lams.ndim > 1 or not ((lams >= 0) & lams.isfinite()).all():
-        raise ValueError(
-            f"lam must be finite and at least 0, got {lam!r}: give one number, or one "
-            "for each target layer"
-        )
-    return lams

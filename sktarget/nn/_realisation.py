@@ -1,0 +1,91 @@
+"""A cascade that keeps the weights it was last solved for, for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sktarget.nn._cascade import Cascade
+from sktarget.nn._fingerprint import Fingerprint
+from sktarget.nn._layers import TargetMap
+
+__all__ = ["RealisedCascade"]
+
+
+class RealisedCascade(Cascade):
+    """A cascade whose weights outlive the pass that found them.
+
+    They hold until anything moves that they depend on: targets, X̄, λ, the kind of
+    untangling, parameters learnt in weight space, buffers.
+    """
+
+    # λ, untangling and sources of the weights kept, if these are up to date.
+    _realised: tuple[Any, str, Fingerprint] | None = None
+
+    def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
+        # A step may follow, and fused optimisers do not raise the tensors' versions.
+        if self._realised is not None:  # Modules take long to set an attribute.
+            self._realised = None
+        return super()._solve_and_run(x)
+
+    def _refresh(self) -> None:
+        """Solve once on X̄ and keep the weights."""
+        self._renew_factors()
+        with self._solving_alone():
+            for name, matrix in self._solve_on_fixed_batch().items():
+                self._maps[name].keep(matrix)
+        self._note_realised()
+
+    @contextmanager
+    def _solving_alone(self) -> Iterator[None]:
+        """Solve for weights that are to outlive the caller's modes, without a graph."""
+        with torch.inference_mode(False), torch.no_grad(), self._as_in_evaluation():
+            yield
+
+    def _is_realised(self) -> bool:
+        """Tell whether the cached weights are those of the present targets."""
+        return (
+            self._realised is not None
+            and self._realised[:2] == (self.lam, self.untangling)
+            and self._realised[2].matches(self._sources())
+        )
+
+    def _note_realised(self) -> None:
+        state = Fingerprint(self._sources())
+        self._realised = (self.lam, self.untangling, state)
+
+    def _sources(self) -> list[Tensor]:
+        """List all tensors that the weights depend on."""
+        buffers = [
+            buffer
+            for part in self.module.modules()
+            if not isinstance(part, TargetMap)
+            for buffer in part.buffers(recurse=False)
+        ]
+        return [self.fixed_batch, *self.module.parameters(), *buffers]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """Load X̄ into memory of its own: it may be shared with the training data."""
+        loaded = state_dict.get(f"{prefix}fixed_batch")
+        if loaded is not None and not torch.equal(
+            loaded.to(self.fixed_batch), self.fixed_batch
+        ):
+            self.fixed_batch = self.fixed_batch.clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what identifies tensors: those of a copy are others."""
+        return {**self.__dict__, "_factored": None, "_realised": self._is_realised()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, and trust the cached weights if they were up to date."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._realised = None
+        if state["_realised"]:
+            self._note_realised()
