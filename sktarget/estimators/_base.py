@@ -33,7 +33,6 @@ from sktarget.estimators._start import (
     aim_at_labels,
     mean_labels,
     moments_of_labels,
-    output_layer,
     standardise_inputs_,
     targets_of_origin,
 )
@@ -181,14 +180,11 @@ class BaseTargetSpace(TrainingCourse):
         module = self._build(self._architecture, dtype, generator)
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
-        self._origin, self._output_scale = None, ("", 1.0)
+        self._origin = self._units = None
         if self._loss == "squared_error" and self.module is None:
-            name, layer = output_layer(module)
-            self._origin, unit = moments_of_labels(rows)
-            if self._starts_from_labels:
-                with torch.no_grad():
-                    layer.weight.mul_(unit)
-                self._output_scale = (f"*{name}.*", unit)
+            self._origin, self._units = moments_of_labels(rows)
+            if not self._starts_from_labels:
+                self._units = np.ones_like(self._units)
         if self.parameterization == "weights":
             return module
         if self._starts_from_labels and self._reads_table:
@@ -285,8 +281,8 @@ class BaseTargetSpace(TrainingCourse):
         if place is not None and self._starts_from_labels and self._reads_table:
             outputs = list(network.target_layers().values())[-1]
             means = mean_labels(rows, place, len(fixed), self.n_outputs_)
-            if self._origin is not None:
-                means -= self._origin
+            if self._origin is not None and self._units is not None:
+                means = (means - self._origin) / self._units
             start = aim_at_labels(self._loss, means)
             with torch.no_grad():
                 outputs.targets.copy_(as_tensor(start))
@@ -363,9 +359,9 @@ class BaseTargetSpace(TrainingCourse):
             layers = network.target_layers().values()
             self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
             self._last_targets = self.targets_[-1]
-            if self._origin is not None:
+            if self._origin is not None and self._units is not None:
                 more = targets_of_origin(network, self._origin)
-                self.targets_[-1] = self._last_targets + more
+                self.targets_[-1] = self._last_targets * self._units + more
             self.fixed_batch_ = state_to_numpy(network.fixed_batch)
 
 

@@ -13,7 +13,12 @@ from sktarget.estimators._holding_out import can_hold_out
 from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
-from sktarget.training import QUADRATIC_ERRORS, Loss, TrainingSettings
+from sktarget.training import (
+    QUADRATIC_ERRORS,
+    Loss,
+    TrainingSettings,
+    squared_error_in,
+)
 
 __all__ = ["TrainingCourse"]
 
@@ -48,8 +53,6 @@ class TrainingCourse(NetworkEstimator):
     _images: tuple[int, int, int] | None = None
     # Whether X is a table, unless it holds images.
     _takes_tables = True
-    # Names of the last layer's parameters, and the unit of the outputs.
-    _output_scale: tuple[str, float] = ("", 1.0)
 
     @property
     def _reads_table(self) -> bool:
@@ -178,8 +181,25 @@ class TrainingCourse(NetworkEstimator):
         return automatic and self._takes_all(rows) and self._schedule() == "annealed"
 
     def _stopping_error(self) -> Loss | None:
-        automatic = self.early_stopping == "auto"
-        return QUADRATIC_ERRORS[self._loss] if automatic else None
+        if self.early_stopping != "auto":
+            return None
+        if self._loss == "squared_error":
+            return self._loss_function()
+        return QUADRATIC_ERRORS[self._loss]
+
+    @property
+    def _common_unit(self) -> float:
+        """The root mean square of the outputs' units."""
+        if self._units is None:
+            return 1.0
+        most = float(self._units.max())
+        return most * float(np.sqrt(np.mean((self._units / most) ** 2)))
+
+    def _loss_function(self) -> Loss:
+        if self._units is None or len(self._units) == 1:
+            return super()._loss_function()
+        # Outputs count by their share of their own variance, as in a mean R².
+        return squared_error_in(as_tensor(self._units / self._common_unit))
 
     def _settings(self, n_samples: int) -> TrainingSettings:
         rate = self.learning_rate_init
@@ -191,10 +211,6 @@ class TrainingCourse(NetworkEstimator):
             described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
         epochs = self._epochs(n_samples)
         first_alpha, alpha = self._alphas(n_samples)
-        name, unit = self._output_scale
-        rates = {}
-        if unit != 1 and self.solver != "lbfgs":  # L-BFGS finds its own step size
-            rates[name] = float(rate) * unit ** (2 if self.solver == "sgd" else 1)
         return TrainingSettings(
             solver=self.solver,
             learning_rate_init=float(rate),
@@ -211,10 +227,10 @@ class TrainingCourse(NetworkEstimator):
             shuffle=bool(self.shuffle),
             max_iter=epochs,
             max_fun=self.max_fun,
-            tol=self.tol * unit**2,
-            unit=unit,
+            tol=self.tol,
+            unit=self._common_unit,
             origin=None if self._origin is None else as_tensor(self._origin),
-            rates=rates,
+            units=None if self._units is None else as_tensor(self._units),
             n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),
             describe=", ".join(described),

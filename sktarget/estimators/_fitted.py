@@ -37,8 +37,10 @@ class FittedNetwork(BaseEstimator, ABC):
     _module_state: dict[str, Array]
     _module_cache: dict[str, nn.Module]
     _weight_names: list[str]
-    # The mean of y in regression: the network learns what differs from it.
+    # The mean of y in regression, from which the network learns what differs, and the
+    # unit in which it does; both are given, or none.
     _origin: Array | None = None
+    _units: Array | None = None
 
     @abstractmethod
     def _build(
@@ -66,12 +68,14 @@ class FittedNetwork(BaseEstimator, ABC):
         return module.eval()
 
     def _rebuild_to_predict(self) -> nn.Module:
-        """Build the module that gives y itself: its last biases carry the mean of y."""
+        """Build the module that gives y itself, by weights of its last layer."""
         module = self._rebuild()
-        if self._origin is not None:
+        if self._origin is not None and self._units is not None:
             last: Any = module.get_submodule(self._weight_names[-1])
+            origin, units = as_tensor(self._origin), as_tensor(self._units)
             with torch.no_grad():
-                last.bias += as_tensor(self._origin)
+                last.weight *= units[:, None]
+                torch.addcmul(origin, last.bias, units, out=last.bias)
         return module
 
     @property
@@ -106,7 +110,10 @@ class FittedNetwork(BaseEstimator, ABC):
         check_is_fitted(self, "n_iter_")
         keys = [_key(name, "weight") for name in self._weight_names]
         kernels = (self._module_state[key] for key in keys if key in self._module_state)
-        return [kernel.reshape(len(kernel), -1).T for kernel in kernels]
+        coefs = [kernel.reshape(len(kernel), -1).T for kernel in kernels]
+        if self._units is not None:
+            coefs[-1] = coefs[-1] * self._units
+        return coefs
 
     @property
     def intercepts_(self) -> list[Array]:
@@ -114,8 +121,8 @@ class FittedNetwork(BaseEstimator, ABC):
         check_is_fitted(self, "n_iter_")
         keys = [_key(name, "bias") for name in self._weight_names]
         biases = [self._module_state[key] for key in keys if key in self._module_state]
-        if self._origin is not None:
-            biases[-1] = biases[-1] + self._origin
+        if self._origin is not None and self._units is not None:
+            biases[-1] = self._origin + biases[-1] * self._units
         return biases
 
     def __getstate__(self) -> dict[str, Any]:

@@ -169,7 +169,8 @@ default={default}
     Decides the initial weights or targets, X̄, the validation rows, the mini-batches
     and dropout.""",
     "tol": """float, default={default}
-    Progress in loss, or in validation score with `early_stopping`, that counts.""",
+    Progress in loss, or in validation score with `early_stopping`, that counts.  In
+    regression that loss is relative to the variance of y.""",
     "verbose": """bool or int, default={default}
     Print the progress.""",
     "warm_start": """bool, default={default}

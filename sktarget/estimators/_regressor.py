@@ -13,7 +13,8 @@ __all__ = ["TargetSpaceRegressor"]
 class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     """A neural network regressor trained in target space.
 
-    It minimises the squared error.  See :class:`TargetSpaceClassifier` for the method.
+    It minimises the squared error; of several outputs, each in units of its own
+    deviation.  See :class:`TargetSpaceClassifier` for the method.
 
     {parameters}
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from sktarget.estimators._network import WEIGHTED, as_tensor
+from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.linalg import ridge_solve
 from sktarget.nn import TargetSpace
@@ -19,7 +18,6 @@ __all__ = [
     "aim_at_labels",
     "mean_labels",
     "moments_of_labels",
-    "output_layer",
     "standardise_inputs_",
     "targets_of_origin",
 ]
@@ -92,8 +90,8 @@ def aim_at_labels(loss: str, means: Array) -> Array:
     return _CONFIDENCE * (means - guess)
 
 
-def moments_of_labels(rows: TrainingRows) -> tuple[Array, float]:
-    """Give the weighted mean of each output of y, and the unit of all of them.
+def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
+    """Give the weighted mean of each output of y, and its unit.
 
     Parameters
     ----------
@@ -104,19 +102,25 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, float]:
     -------
     mean : ndarray of shape (n_outputs,)
         The means, in the dtype of y; 0 where they cannot be computed with.
-    unit : float
-        The power of ten next to the deviation, averaged over outputs as a variance; 1
-        where the outputs do not vary, or more than can be computed with.
+    units : ndarray of shape (n_outputs,)
+        The deviations, likewise.  Of an output that does not vary it is its size, or
+        if that is 0 the root mean square of the others' deviations.  All are 1 where
+        there is nothing to go by, or more than can be computed with.
     """
     weight = None if rows.weight is None else relative_weights(rows.weight)[0]
     with np.errstate(all="ignore"):
         mean = np.average(rows.y.astype(np.float64), axis=0, weights=weight)
         mean = np.where(np.isfinite(mean), mean, 0.0).astype(rows.y.dtype)
         offset = rows.y.astype(np.float64) - mean
-        squares = np.average(offset**2, axis=0, weights=weight)
-        unit = 10.0 ** np.round(np.log10(np.sqrt(squares.mean())))
-    limits = np.finfo(rows.dtype)
-    return mean, float(unit) if limits.tiny < unit < limits.max else 1.0
+        deviation = np.sqrt(np.average(offset**2, axis=0, weights=weight))
+        limits = np.finfo(rows.dtype)
+        varies = deviation > 8 * limits.eps * np.abs(mean)  # by more than rounding
+        common = np.sqrt(np.mean(deviation[varies] ** 2)) if varies.any() else 1.0
+        size = np.where(mean == 0, common, np.abs(mean))
+        units = np.where(varies, deviation, size)
+    if not ((limits.tiny < units) & (units < limits.max)).all():
+        units = np.ones_like(units)
+    return mean, units.astype(rows.y.dtype)
 
 
 def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
@@ -152,12 +156,6 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     share = 1 + last.lam * ridge_solve(rows.T, unit, lam=0.0).numpy()
     more: Array = share * origin
     return more.astype(origin.dtype)
-
-
-def output_layer(module: nn.Module) -> tuple[str, Any]:
-    """Find the last weighted layer of a network of this package, and its name."""
-    layers = [(n, m) for n, m in module.named_modules() if isinstance(m, WEIGHTED)]
-    return layers[-1]
 
 
 def standardise_inputs_(layer: Any, rows: TrainingRows) -> None:

@@ -3,7 +3,13 @@
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, TensorData, as_inputs, rows_at_a_time
-from sktarget.training._losses import LOSSES, QUADRATIC_ERRORS, Loss, over_steps
+from sktarget.training._losses import (
+    LOSSES,
+    QUADRATIC_ERRORS,
+    Loss,
+    over_steps,
+    squared_error_in,
+)
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingNet
 from sktarget.training._settings import TrainingSettings
@@ -33,6 +39,7 @@ __all__ = [
     "digest",
     "over_steps",
     "rows_at_a_time",
+    "squared_error_in",
     "state_to_numpy",
     "state_to_torch",
     "train",

@@ -10,7 +10,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["LOSSES", "QUADRATIC_ERRORS", "Loss", "over_steps", "squared_norm"]
+__all__ = [
+    "LOSSES",
+    "QUADRATIC_ERRORS",
+    "Loss",
+    "over_steps",
+    "squared_error_in",
+    "squared_norm",
+]
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -37,6 +44,34 @@ def logistic(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
 def squared_error(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
     """Half the squared error, averaged over outputs; `y` has shape (n, k)."""
     return 0.5 * _mean((sums - y).square().mean(1), weight)
+
+
+def squared_error_in(shares: Tensor) -> Loss:
+    """Make a squared error that measures every output by a share of its own.
+
+    Parameters
+    ----------
+    shares : Tensor of shape (k,)
+        The units of the outputs, divided by a common one.
+
+    Returns
+    -------
+    callable
+        Half the squared error of outputs and y, both divided by the shares.
+
+    Examples
+    --------
+    >>> import torch
+    >>> loss = squared_error_in(torch.tensor([1.0, 0.5]))
+    >>> loss(torch.zeros(1, 2), torch.tensor([[2.0, 1.0]]), None)
+    tensor(2.)
+    """
+
+    def of_shares(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        own = shares.to(sums)
+        return 0.5 * _mean(((sums - y) / own).square().mean(1), weight)
+
+    return of_shares
 
 
 LOSSES: dict[str, Loss] = {

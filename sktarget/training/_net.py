@@ -45,8 +45,9 @@ class TrainingNet(NeuralNet):
     unit : float, default=1.0
         Scale of the outputs.  The loss is divided by its square before the backward
         pass, so that gradients are of order 1, as optimisers expect.
-    origin : Tensor of shape (n_outputs,), optional
-        Added to the outputs of the module before anything is made of them.
+    origin, units : Tensor of shape (n_outputs,), optional
+        What is made of the outputs of the module before anything else:
+        ``origin + units * outputs``.  Both are given, or none.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
@@ -64,6 +65,7 @@ class TrainingNet(NeuralNet):
         error: Loss | None = None,
         unit: float = 1.0,
         origin: Tensor | None = None,
+        units: Tensor | None = None,
         **kwargs: Any,
     ) -> None:
         self.loss = loss
@@ -76,9 +78,10 @@ class TrainingNet(NeuralNet):
         self.decode_proba = decode_proba
         self.error = error
         self.unit = unit
-        self.origin = origin
-        if origin is not None:
-            self.origin = origin.to(next(module.parameters()).device)
+        self.origin, self.units = origin, units
+        if origin is not None and units is not None:
+            device = next(module.parameters()).device
+            self.origin, self.units = origin.to(device), units.to(device)
         self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
         # What is evaluated together with a step that takes all rows, and the outputs.
         self.evaluated_first: Tensor | None = None
@@ -104,10 +107,8 @@ class TrainingNet(NeuralNet):
         sums, weights = self._forward(x)
         loss = self.loss(sums, y, batch.weight)
         if self.alpha > 0 and weights:
-            if self.unit != 1:  # The last layer is in that unit already.
-                weights = [*(w * self.unit for w in weights[:-1]), weights[-1]]
-            n_rows = len(x) * self.mean_weight
-            loss = loss + squared_norm(weights) * (0.5 * self.alpha / n_rows)
+            decay = 0.5 * self.alpha * self.unit**2 / (len(x) * self.mean_weight)
+            loss = loss + squared_norm(weights) * decay
         scaled = loss if self.unit == 1 else loss / self.unit**2
         scaled.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
@@ -125,7 +126,9 @@ class TrainingNet(NeuralNet):
         return self._outputs(sums), weights + self.ordinary_weights
 
     def _outputs(self, sums: Tensor) -> Tensor:
-        return sums if self.origin is None else sums + self.origin
+        if self.origin is None or self.units is None:
+            return sums
+        return torch.addcmul(self.origin, sums, self.units)
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Loss and outputs of validation rows."""

@@ -50,7 +50,7 @@ class TrainingSettings:
     max_fun : int
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
-        Stopping rule.
+        Stopping rule; of losses, `tol` is in squares of `unit`.
     verbose : bool
         Print the progress.
     callbacks : sequence
@@ -64,8 +64,9 @@ class TrainingSettings:
     unit : float
         Scale of the outputs of a regression.  Gradients are computed in this unit; the
         loss reported is not rescaled.
-    origin : Tensor of shape (n_outputs,), optional
-        What the network's outputs are measured from: they are y less this.
+    origin, units : Tensor of shape (n_outputs,), optional
+        What the network's outputs are measured from, and in: y is
+        ``origin + units * outputs``.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.
@@ -96,6 +97,7 @@ class TrainingSettings:
     remedy: str = "Lower learning_rate_init, or standardise X"
     unit: float = 1.0
     origin: Tensor | None = None
+    units: Tensor | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def group_rates(self) -> list[float]:
@@ -161,6 +163,7 @@ class TrainingSettings:
         return {
             "unit": self.unit,
             "origin": self.origin,
+            "units": self.units,
             "alpha": self.alpha,
             "batch_size": self.batch_size,
             "max_epochs": self.epochs,

@@ -128,9 +128,11 @@ def train(
         and all_at_once
         and _evaluates_within_a_step(module)
     )
+    scores_decide = validation is not None and error is None
     monitor = Monitor(
         log,
-        tol=settings.tol,
+        # Losses are squares in the unit of y, scores have none.
+        tol=settings.tol * (1.0 if scores_decide else settings.unit**2),
         n_iter_no_change=settings.n_iter_no_change,
         learning_rate=settings.schedule,
         power_t=settings.power_t,

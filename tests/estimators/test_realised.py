@@ -302,6 +302,8 @@ def test_weights_of_classifiers_with_dropout_are_means_over_its_draws(
             network.train(mode)
 
     estimator = fit_quietly(kind(**settings, callbacks=[Look()]), X, y)
+    if kind is not TargetSpaceClassifier:
+        seen["clean"][-1] *= y.std()  # Networks learn in that unit.
     first, *others = zip(estimator.coefs_, seen["clean"], strict=True)
     np.testing.assert_allclose(*first, rtol=0, atol=1e-12)  # nothing dropped before
     for found, clean in others:

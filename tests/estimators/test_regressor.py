@@ -71,11 +71,15 @@ def test_attributes_of_the_mlp(n_outputs: int | None, early_stopping: bool) -> N
         assert (getattr(ours, name) is None) == (getattr(theirs, name) is None)
 
 
-def test_loss_is_half_the_mean_squared_error() -> None:
-    X, y = curve_data(2)
+@pytest.mark.parametrize("n_outputs", [None, 2])
+def test_loss_is_half_the_mean_squared_error(n_outputs: int | None) -> None:
+    X, y = curve_data(n_outputs)
+    y *= [1, 10][: n_outputs or 1]
     settings: dict[str, Any] = {"alpha": 0.0, "batch_size": 90, "warm_start": True}
     estimator = fit_quietly(small(max_iter=5, **settings), X, y)
-    loss = 0.5 * np.mean((estimator.predict(X) - y) ** 2)
+    # Of several outputs, each counts by its share of its own variance.
+    share = y.std(axis=0) / np.sqrt(np.mean(y.var(axis=0)))
+    loss = 0.5 * np.mean(((estimator.predict(X) - y) / share) ** 2)
     # The first loss of the next call is that of the weights of this one.
     fit_quietly(estimator.set_params(max_iter=1), X, y)
     np.testing.assert_allclose(estimator.loss_curve_[5], loss, rtol=1e-10)

@@ -278,7 +278,7 @@ def test_early_stopping_restores_the_best(kind: type, parameterization: str) -> 
     seen = SeesData()
     settings = SMALL | {"parameterization": parameterization, "max_iter": 40}
     # Steps too large, so that the score comes and goes.
-    settings |= {"learning_rate_init": 2.0 if kind is TargetSpaceClassifier else 3.0}
+    settings |= {"learning_rate_init": 2.0 if kind is TargetSpaceClassifier else 4.0}
     estimator = kind(
         **settings, early_stopping=True, validation_fraction=0.3, callbacks=[seen]
     )
