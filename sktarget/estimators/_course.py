@@ -10,7 +10,7 @@ from skorch.callbacks import LRScheduler
 from sktarget.estimators import _rules
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._holding_out import can_hold_out
-from sktarget.estimators._network import as_tensor
+from sktarget.estimators._network import as_tensor, resolve_device
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.training import (
@@ -187,19 +187,11 @@ class TrainingCourse(NetworkEstimator):
             return self._loss_function()
         return QUADRATIC_ERRORS[self._loss]
 
-    @property
-    def _common_unit(self) -> float:
-        """The root mean square of the outputs' units."""
-        if self._units is None:
-            return 1.0
-        most = float(self._units.max())
-        return most * float(np.sqrt(np.mean((self._units / most) ** 2)))
-
     def _loss_function(self) -> Loss:
-        if self._units is None or len(self._units) == 1:
+        if self._units is None:
             return super()._loss_function()
         # Outputs count by their share of their own variance, as in a mean R².
-        return squared_error_in(as_tensor(self._units / self._common_unit))
+        return squared_error_in(as_tensor(self._units).to(resolve_device(self.device)))
 
     def _settings(self, n_samples: int) -> TrainingSettings:
         rate = self.learning_rate_init
@@ -228,7 +220,6 @@ class TrainingCourse(NetworkEstimator):
             max_iter=epochs,
             max_fun=self.max_fun,
             tol=self.tol,
-            unit=self._common_unit,
             origin=None if self._origin is None else as_tensor(self._origin),
             units=None if self._units is None else as_tensor(self._units),
             n_iter_no_change=self._patience(n_samples),

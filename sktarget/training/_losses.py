@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = [
     "LOSSES",
     "QUADRATIC_ERRORS",
     "Loss",
+    "common_unit",
     "over_steps",
     "squared_error_in",
     "squared_norm",
@@ -46,30 +48,39 @@ def squared_error(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
     return 0.5 * _mean((sums - y).square().mean(1), weight)
 
 
-def squared_error_in(shares: Tensor) -> Loss:
-    """Make a squared error that measures every output by a share of its own.
+def common_unit(units: Tensor) -> float:
+    """Give the root mean square of some units, that of a single one exactly."""
+    most = float(units.max())
+    return most * math.sqrt((units.double() / most).square().mean().item())
+
+
+def squared_error_in(units: Tensor) -> Loss:
+    """Make a squared error that measures every output in a unit of its own.
 
     Parameters
     ----------
-    shares : Tensor of shape (k,)
-        The units of the outputs, divided by a common one.
+    units : Tensor of shape (k,)
+        The units, where the outputs are; so that losses are still squares of outputs,
+        only what they are of their root mean square counts.
 
     Returns
     -------
     callable
-        Half the squared error of outputs and y, both divided by the shares.
+        A loss of outputs, y and the weights of the rows.
 
     Examples
     --------
     >>> import torch
-    >>> loss = squared_error_in(torch.tensor([1.0, 0.5]))
-    >>> loss(torch.zeros(1, 2), torch.tensor([[2.0, 1.0]]), None)
-    tensor(2.)
+    >>> loss = squared_error_in(torch.tensor([7.0, 1.0]))
+    >>> loss(torch.zeros(1, 2), torch.tensor([[7.0, 1.0]]), None)
+    tensor(12.5000)
     """
+    if len(units) == 1:
+        return squared_error
+    shares = units / common_unit(units)
 
     def of_shares(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        own = shares.to(sums)
-        return 0.5 * _mean(((sums - y) / own).square().mean(1), weight)
+        return 0.5 * _mean(((sums - y) / shares).square().mean(1), weight)
 
     return of_shares
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sktarget.training._losses import common_unit
 from sktarget.training._optimisers import CentredRMSprop
 
 __all__ = ["TrainingSettings"]
@@ -61,12 +62,10 @@ class TrainingSettings:
         Whether `max_iter` epochs without convergence are worth a warning.
     remedy : str
         What to do when training diverges.
-    unit : float
-        Scale of the outputs of a regression.  Gradients are computed in this unit; the
-        loss reported is not rescaled.
     origin, units : Tensor of shape (n_outputs,), optional
-        What the network's outputs are measured from, and in: y is
-        ``origin + units * outputs``.
+        What the outputs of a regression are measured from, and in: y is
+        ``origin + units * outputs``.  Gradients are computed in the root mean square
+        of these units, `unit`; the loss reported is not rescaled.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.
@@ -95,10 +94,14 @@ class TrainingSettings:
     warns_at_end: bool = True
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
-    unit: float = 1.0
     origin: Tensor | None = None
     units: Tensor | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> float:
+        """The common unit of the outputs."""
+        return 1.0 if self.units is None else common_unit(self.units)
 
     def group_rates(self) -> list[float]:
         """List the step sizes of the optimiser's groups of parameters."""
