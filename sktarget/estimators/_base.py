@@ -222,7 +222,11 @@ class BaseTargetSpace(TrainingCourse):
     def _activation(self) -> str:
         if self.activation != "auto":
             return self.activation
-        return _rules.auto_activation(len(parse_layer_sizes(self.hidden_layer_sizes)))
+        return _rules.auto_activation(
+            len(parse_layer_sizes(self.hidden_layer_sizes)),
+            of_numbers=self._loss == "squared_error",
+            images=self._images is not None,
+        )
 
     def _describe_inputs(self, X: Array) -> dict[str, Any]:
         if self.conv_layers is None:

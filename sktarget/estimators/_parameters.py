@@ -88,7 +88,8 @@ _DOCS = {
     "activation": """{"auto", "identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.  ``"auto"``
-    is ``"leaky_relu"`` in up to three hidden layers, and ``"tanh"`` in more.""",
+    is ``"leaky_relu"`` in one hidden layer, of classifiers in up to two, and behind
+    convolutions in up to three; in more it is ``"tanh"``.""",
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets and is no weight decay; that is `alpha`.  ``"auto"``

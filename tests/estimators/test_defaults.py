@@ -443,12 +443,16 @@ def test_no_depth_collapses(kind: type, depth: int) -> None:
     assert np.isfinite(estimator.predict(X)).all()
 
 
-def test_activation_goes_by_depth() -> None:
-    X, y = class_data()
-    for depth, expected in [(1, "LeakyReLU"), (3, "LeakyReLU"), (4, "Tanh")]:
-        estimator = TargetSpaceClassifier((3,) * depth, max_iter=1)
-        module = fit_quietly(estimator, X, y).module_
+@for_both
+def test_activation_goes_by_depth(kind: type) -> None:
+    X, y = problem(kind)
+    most = 2 if kind is TargetSpaceClassifier else 1
+    for depth, expected in [(1, "LeakyReLU"), (most, "LeakyReLU"), (most + 1, "Tanh")]:
+        module = fit_quietly(kind((3,) * depth, max_iter=1), X, y).module_
         assert type(module.activation).__name__ == expected
+    images = kind((3,) * 3, conv_layers=[(1, 2, 1)], image_shape=(1, 2, 2), max_iter=1)
+    module = fit_quietly(images, np.resize(X, (len(X), 4)), y).module_
+    assert "LeakyReLU" in {type(part).__name__ for part in module.modules()}
 
 
 @for_both
