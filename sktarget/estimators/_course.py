@@ -163,7 +163,8 @@ class TrainingCourse(NetworkEstimator):
         least = _rules.LEAST_ALPHA
         if not self._tuned or self._schedule() != "annealed":
             return least, least
-        return _rules.auto_alpha(n_samples, self._n_layers), least
+        of_numbers = self._loss == "squared_error"
+        return _rules.auto_alpha(n_samples, self._n_layers, of_numbers), least
 
     def _holds_out(self, rows: TrainingRows) -> bool:
         if self.early_stopping != "auto":

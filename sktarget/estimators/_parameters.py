@@ -149,7 +149,8 @@ default={default}
     :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.  ``"auto"``, see :ref:`defaults`, is all rows of a table of up
-    to 10,000, or 2,000; beside a step size of one's own, and for images, 200.""",
+    to 10,000, or 2,000; beside a step size of one's own 200; for images 100, in weight
+    space 200.""",
     "learning_rate": """{"auto", "annealed", "constant", "invscaling", "adaptive"}, \
 default={default}
     Schedule of the step size: ``"annealed"`` lets it sink to zero along half a wave of

@@ -189,16 +189,17 @@ def auto_last_epochs(best_epoch: int, left: int, falls: bool = False) -> int:
     return min(left, 10 + (best_epoch if falls else best_epoch // 2))
 
 
-def auto_alpha(n_samples: int, n_layers: int) -> float:
+def auto_alpha(n_samples: int, n_layers: int, of_numbers: bool = False) -> float:
     """Weight decay that a tuned run of a deep network begins with.
 
     It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Rows held out tell
     when it has fallen enough: noisy tables are best off with nearly all of it, others
     with none.  It weighs on every layer, and several times as much leads to a constant
-    from which there is no return.  In up to three hidden layers, and where no rows can
-    be spared, it costs about as much as it gains.
+    from which there is no return.  In up to two hidden layers, of numbers in up to
+    three, and where no rows can be spared, it costs about as much as it gains.
     """
-    if n_layers <= 4 or not auto_early_stopping(n_samples):
+    shallow = n_layers <= (4 if of_numbers else 3)
+    if shallow or not auto_early_stopping(n_samples):
         return LEAST_ALPHA
     return min(1.0, n_samples / (50 * n_layers))
 

@@ -33,7 +33,7 @@ def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
     assert _rules.auto_alpha(425, 17) == pytest.approx(0.5)
     assert _rules.auto_alpha(200, 5) == pytest.approx(0.8)
     # Rows cannot be held out, or the network is shallow.
-    assert _rules.auto_alpha(199, 5) == _rules.auto_alpha(850, 4) == 1e-4
+    assert _rules.auto_alpha(199, 5) == _rules.auto_alpha(850, 3) == 1e-4
 
 
 @for_both
@@ -49,6 +49,16 @@ def test_weight_decay_falls_by_halves(
     expected = first * 0.5 ** (20 * np.arange(40) / 40)
     np.testing.assert_allclose(alphas, np.maximum(expected, 1e-4))
     assert alphas[-1] == 1e-4
+
+
+@for_both
+def test_three_hidden_layers_are_deep_for_classes(
+    kind: type, alphas: list[float]
+) -> None:
+    X, y = noisy(kind)
+    fit_quietly(kind((6,) * 3, max_iter=5, random_state=0), X, y)
+    assert (alphas[0] > 0.5) == (kind is TargetSpaceClassifier)
+    assert alphas[0] > 0.5 or set(alphas) == {1e-4}
 
 
 def test_last_epochs_have_the_weight_decay_of_a_quarter_earlier(
