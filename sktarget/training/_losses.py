@@ -60,8 +60,7 @@ def squared_error_in(units: Tensor) -> Loss:
     Parameters
     ----------
     units : Tensor of shape (k,)
-        The units, where the outputs are; so that losses are still squares of outputs,
-        only what they are of their root mean square counts.
+        The units, where the outputs are.
 
     Returns
     -------
@@ -73,16 +72,13 @@ def squared_error_in(units: Tensor) -> Loss:
     >>> import torch
     >>> loss = squared_error_in(torch.tensor([7.0, 1.0]))
     >>> loss(torch.zeros(1, 2), torch.tensor([[7.0, 1.0]]), None)
-    tensor(12.5000)
+    tensor(0.5000)
     """
-    if len(units) == 1:
-        return squared_error
-    shares = units / common_unit(units)
 
-    def of_shares(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        return 0.5 * _mean(((sums - y) / shares).square().mean(1), weight)
+    def in_units(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        return 0.5 * _mean(((sums - y) / units).square().mean(1), weight)
 
-    return of_shares
+    return in_units
 
 
 LOSSES: dict[str, Loss] = {

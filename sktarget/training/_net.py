@@ -43,8 +43,8 @@ class TrainingNet(NeuralNet):
     error : callable, optional
         Like `loss`; recorded for the validation set too.
     unit : float, default=1.0
-        Scale of the outputs.  The loss is divided by its square before the backward
-        pass, so that gradients are of order 1, as optimisers expect.
+        What the loss measures outputs in.  Losses are recorded and told to callbacks
+        times its square.
     origin, units : Tensor of shape (n_outputs,), optional
         What is made of the outputs of the module before anything else:
         ``origin + units * outputs``.  Both are given, or none.
@@ -107,10 +107,9 @@ class TrainingNet(NeuralNet):
         sums, weights = self._forward(x)
         loss = self.loss(sums, y, batch.weight)
         if self.alpha > 0 and weights:
-            decay = 0.5 * self.alpha * self.unit**2 / (len(x) * self.mean_weight)
+            decay = 0.5 * self.alpha / (len(x) * self.mean_weight)
             loss = loss + squared_norm(weights) * decay
-        scaled = loss if self.unit == 1 else loss / self.unit**2
-        scaled.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
 
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -153,6 +152,7 @@ class TrainingNet(NeuralNet):
         if iterator is None:
             return
         total: Any = 0.0
+        square = self.unit * self.unit
         outputs = []
         for batch in iterator:
             # Which begins a batch in the history, where callbacks leave their records.
@@ -168,15 +168,18 @@ class TrainingNet(NeuralNet):
             total = total + step["loss"].detach() * len(batch[0])
             if not training:
                 outputs.append(step["y_pred"])
+            if square != 1:
+                step["loss"] = step["loss"].detach() * square
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.history.record(f"{prefix}_loss", float(total) / len(iterator.data))
+        mean = float(total) / len(iterator.data)
+        self.history.record(f"{prefix}_loss", mean * square)
         self.history.record(f"{prefix}_batch_count", len(iterator))
         if outputs:
             sums, data = torch.cat(outputs), iterator.data
             self.history.record(f"{prefix}_score", self.score(sums, data))
             if self.error is not None:
                 missed = self.error(sums, data.y, data.weight)
-                self.history.record(f"{prefix}_error", float(missed))
+                self.history.record(f"{prefix}_error", float(missed) * square)
 
     def predict(self, X: Any) -> Any:
         """Predict as the estimator will, for callbacks that score."""

@@ -64,8 +64,8 @@ class TrainingSettings:
         What to do when training diverges.
     origin, units : Tensor of shape (n_outputs,), optional
         What the outputs of a regression are measured from, and in: y is
-        ``origin + units * outputs``.  Gradients are computed in the root mean square
-        of these units, `unit`; the loss reported is not rescaled.
+        ``origin + units * outputs``.  The loss is to be measured in these units; it
+        is reported times the square of their root mean square, `unit`.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.
@@ -100,7 +100,7 @@ class TrainingSettings:
 
     @property
     def unit(self) -> float:
-        """The common unit of the outputs."""
+        """The root mean square of the units of the outputs."""
         return 1.0 if self.units is None else common_unit(self.units)
 
     def group_rates(self) -> list[float]:

@@ -132,7 +132,7 @@ def train(
     monitor = Monitor(
         log,
         # Losses are squares in the unit of y, scores have none.
-        tol=settings.tol * (1.0 if scores_decide else settings.unit**2),
+        tol=settings.tol * (1.0 if scores_decide else settings.unit * settings.unit),
         n_iter_no_change=settings.n_iter_no_change,
         learning_rate=settings.schedule,
         power_t=settings.power_t,

@@ -214,6 +214,15 @@ def test_units_of_y_do_not_matter(
         )
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-20, 1e15, 1e30])
+def test_squares_of_y_may_leave_single_precision(unit: float) -> None:
+    X, y = (a.astype(np.float32) for a in curve_data())
+    plain = fit_quietly(TargetSpaceRegressor(random_state=0), X, y)
+    other = fit_quietly(TargetSpaceRegressor(random_state=0), X, y * np.float32(unit))
+    np.testing.assert_allclose(other.predict(X) / unit, plain.predict(X), atol=0.01)
+    assert other.loss_ == pytest.approx(plain.loss_ * unit * unit, rel=0.1)
+
+
 @pytest.mark.parametrize("space", ["targets", "weights"])
 def test_outputs_of_all_units_are_learnt(space: str) -> None:
     X, y = curve_data(3)
