@@ -181,7 +181,7 @@ class BaseTargetSpace(TrainingCourse):
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
         self._origin = self._units = None
-        if self._loss == "squared_error" and self.module is None:
+        if self._learns_numbers and self.module is None:
             self._origin, self._units = moments_of_labels(rows)
             if not self._starts_from_labels:
                 self._units = np.ones_like(self._units)
@@ -224,7 +224,7 @@ class BaseTargetSpace(TrainingCourse):
             return self.activation
         return _rules.auto_activation(
             len(parse_layer_sizes(self.hidden_layer_sizes)),
-            of_numbers=self._loss == "squared_error",
+            of_numbers=self._learns_numbers,
             images=self._images is not None,
         )
 

@@ -29,6 +29,7 @@ class TrainingCourse(NetworkEstimator):
     What is ``"auto"`` among them is decided here, by the rules.
     """
 
+    _loss: str
     hidden_layer_sizes: Any
     parameterization: str
     fixed_batch_size: Any
@@ -88,6 +89,11 @@ class TrainingCourse(NetworkEstimator):
         return images or self._tuned
 
     @property
+    def _learns_numbers(self) -> bool:
+        """Whether this is a regression."""
+        return self._loss == "squared_error"
+
+    @property
     def _n_layers(self) -> int:
         return 1 + len(parse_layer_sizes(self.hidden_layer_sizes))
 
@@ -132,8 +138,7 @@ class TrainingCourse(NetworkEstimator):
             return 1
         if not self._tuned or self._schedule() != "annealed":
             return self.max_iter
-        of_numbers = self._loss == "squared_error"
-        return _rules.auto_epochs(n_samples, self.max_iter, of_numbers)
+        return _rules.auto_epochs(n_samples, self.max_iter, self._learns_numbers)
 
     def _auto_rate(self, n_samples: int) -> float:
         if self._tuned:
@@ -163,8 +168,8 @@ class TrainingCourse(NetworkEstimator):
         least = _rules.LEAST_ALPHA
         if not self._tuned or self._schedule() != "annealed":
             return least, least
-        of_numbers = self._loss == "squared_error"
-        return _rules.auto_alpha(n_samples, self._n_layers, of_numbers), least
+        first = _rules.auto_alpha(n_samples, self._n_layers, self._learns_numbers)
+        return first, least
 
     def _holds_out(self, rows: TrainingRows) -> bool:
         if self.early_stopping != "auto":
@@ -184,7 +189,7 @@ class TrainingCourse(NetworkEstimator):
     def _stopping_error(self) -> Loss | None:
         if self.early_stopping != "auto":
             return None
-        if self._loss == "squared_error":
+        if self._learns_numbers:
             return self._loss_function()
         return QUADRATIC_ERRORS[self._loss]
 
@@ -227,7 +232,7 @@ class TrainingCourse(NetworkEstimator):
             verbose=bool(self.verbose),
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X"
-            + (" and y" if self._loss == "squared_error" else ""),
+            + (" and y" if self._learns_numbers else ""),
             # A single step, a course meant to be shorter, and one on images, whose
             # step size has come down to nothing, end as planned.
             warns_at_end=epochs == self.max_iter
