@@ -74,7 +74,7 @@ class ConvOperator:
     def _n_patches(self, rows: Tensor) -> int:
         return len(rows) * math.prod(self.window.outputs(tuple(rows.shape[2:])))
 
-    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    def gramian(self, rows: Tensor, dtype: torch.dtype, ridge: float = 0.0) -> Tensor:
         maps = rows.movedim(1, -1)
         if self.is_dual(rows):
             gram = torch.stack(
@@ -82,7 +82,8 @@ class ConvOperator:
             )
             gram = gram.add_(1) if self.bias else gram
         elif self._has_same_gramian(maps):
-            gram = same_gramian(maps, self.window.kernel, dtype, ones=self.bias)[None]
+            kernel = self.window.kernel
+            gram = same_gramian(maps, kernel, dtype, ones=self.bias, ridge=ridge)[None]
         else:
             gram = patch_gramian(
                 maps, self.window, dtype, ones=self.bias, groups=self.groups
@@ -128,14 +129,15 @@ class ConvOperator:
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         outputs, inputs = sums.shape[1], rows.shape[1] // self.groups
+        # oneDNN sums the biases along with the rest, at five times the time.  Before
+        # it, the sum also brings the maps into the cache, which oneDNN jumps about in.
+        bias = sums.sum([0, *range(2, sums.ndim)]) if self.bias else None
         kernel = self.rows(
             rows.new_empty(1).expand(outputs, inputs, *self.window.kernel)
         )
         kernel = self._backward(sums, rows, kernel, [False, True, False])[1]
         matrix = kernel.movedim(1, -1).flatten(1)
-        if self.bias:
-            # oneDNN sums the biases along with the rest, at five times the time.
-            bias = sums.sum([0, *range(2, sums.ndim)])
+        if bias is not None:
             matrix = torch.cat([bias[:, None], matrix], dim=1)
         if self.groups == 1:
             return matrix.T

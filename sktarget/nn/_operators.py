@@ -57,8 +57,11 @@ class DesignOperator(Protocol):
     def is_dual(self, rows: Tensor) -> bool:
         """Tell whether the dual system is to be factorised."""
 
-    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
-        """Form the lower triangle of AᵀA, or of AAᵀ in the dual form."""
+    def gramian(self, rows: Tensor, dtype: torch.dtype, ridge: float) -> Tensor:
+        """Form the lower triangle of AᵀA, or of AAᵀ in the dual form.
+
+        Errors far below the `ridge` that will be added to it are allowed.
+        """
 
     def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
         """Form (AAᵀ + λI)⁻¹S, in the shape of S."""
@@ -99,7 +102,7 @@ class DenseOperator:
     def is_dual(self, rows: Tensor) -> bool:
         return prefers_dual(rows.shape[0], rows.shape[1] + self.bias)
 
-    def gramian(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    def gramian(self, rows: Tensor, dtype: torch.dtype, ridge: float = 0.0) -> Tensor:
         if not self.is_dual(rows):
             return gramian(rows, dtype, ones=self.bias)
         gram = gramian(rows.T, dtype)

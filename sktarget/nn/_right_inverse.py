@@ -53,7 +53,7 @@ def right_inverse(
     if lam == 0:
         return sums
     rows, s = operator.rows(inputs.double()), operator.sums(sums.double())
-    gram = operator.gramian(rows, torch.float64)
+    gram = operator.gramian(rows, torch.float64, ridge=0.0)
     trace = gram.diagonal(dim1=-2, dim2=-1).sum()
     if not trace.isfinite():
         raise FactorisationError(f"the trace of the Gramian is {trace.item()}")

@@ -85,14 +85,14 @@ def factorise_design(
     """
     narrow = rows.is_cpu and rows.dtype != torch.float64
     guess = at_least_float32(rows.dtype) if last is None else last.gram_dtype
-    gram = operator.gramian(rows, guess if narrow else torch.float64)
+    gram = operator.gramian(rows, guess if narrow else torch.float64, lam or 0.0)
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
     if lam is None:
         lam = trace.item() * gram.shape[-1] / gram.numel()
     plan = plan_solve(trace, lam, rows.dtype)
     if plan.gram_dtype != gram.dtype:
         # Narrower too: what comes out must not depend on what came before.
-        gram = operator.gramian(rows, plan.gram_dtype)
+        gram = operator.gramian(rows, plan.gram_dtype, lam)
     factor = factorise(gram, plan.ridge)
     return Solution(factor, operator.is_dual(rows), plan, lam)
 

@@ -1,11 +1,15 @@
 """Gramians of patches, gathered or from the autocorrelation of maps."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from sktarget.nn import _spectrum
+from sktarget.nn import _autocorrelation, _spectrum
 from sktarget.nn._autocorrelation import same_gramian
 from sktarget.nn._patches import Window, patch_gramian, patches
 from sktarget.nn._spectrum import autocorrelation
@@ -78,6 +82,62 @@ def test_rounding_of_gramians_of_like_maps(extent: int, c: int) -> None:
     # The smallest ridge that is added to a Gramian in single precision is 16 ετ.
     allowed = 16 * torch.finfo(torch.float32).eps * ours.trace()
     assert torch.linalg.eigvalsh(error).abs().max() < allowed
+
+
+def _like_one_another(n: int, *shape: int) -> Tensor:
+    torch.manual_seed(0)
+    return 3 + torch.rand(shape) + 0.01 * torch.randn(n, *shape)
+
+
+def _uneven(n: int, *shape: int) -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(n, *shape) * torch.logspace(-2, 2, shape[-1])
+
+
+def _brighter_and_darker(n: int, *shape: int) -> Tensor:
+    torch.manual_seed(0)
+    brightness = torch.rand(n, *(1 for _ in shape))
+    return 5 + brightness + 0.01 * torch.randn(n, *shape)
+
+
+@pytest.mark.parametrize("make", [_like_one_another, _uneven, _brighter_and_darker])
+@pytest.mark.parametrize("shape", [(28, 28, 16), (7, 7, 32), (30, 12), (6, 6, 6, 12)])
+@pytest.mark.parametrize("ones", [False, True])
+def test_rounding_about_the_mean_map_stays_below_the_ridge(
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    ones: bool,
+) -> None:
+    maps, kernel = make(50, *shape), (3,) * (len(shape) - 1)
+    exact = same_gramian(maps, kernel, F64, ones=ones)
+    n_columns = math.prod(kernel)
+    about = (maps - maps.mean(0)).double().square().sum().item() * n_columns
+    smallest = 4 * torch.finfo(torch.float32).eps * about
+    monkeypatch.setattr(_autocorrelation, "_fill", _in_single(_autocorrelation._fill))
+    ours = same_gramian(maps, kernel, F64, ones=ones, ridge=1.01 * smallest)
+    assert ours.dtype == F64
+    error = (ours - exact).tril()
+    assert error.abs().max() > 0
+    error = error + error.tril(-1).mT
+    assert torch.linalg.eigvalsh(error).abs().max() < smallest / 4
+    with pytest.raises(AssertionError, match="in double"):
+        same_gramian(maps, kernel, F64, ones=ones, ridge=0.99 * smallest)
+
+
+def _in_single(fill: Callable[..., None]) -> Callable[..., None]:
+    def checked(gram: Tensor, *rest: Any) -> None:
+        assert gram.dtype == torch.float32, "in double"
+        fill(gram, *rest)
+
+    return checked
+
+
+def test_no_ridge_takes_precision_from_maps_in_double() -> None:
+    maps = _like_one_another(7, 6, 5, 12).double()
+    exact = same_gramian(maps, (3, 3), F64, ones=True).tril()
+    ours = same_gramian(maps, (3, 3), F64, ones=True, ridge=1e9).tril()
+    assert torch.equal(ours, exact)
 
 
 def test_patch_gramian_does_not_depend_on_slices(
