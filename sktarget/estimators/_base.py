@@ -32,7 +32,6 @@ from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._start import (
     aim_at_labels,
     mean_labels,
-    moments_of_labels,
     standardise_inputs_,
     targets_of_origin,
 )
@@ -180,11 +179,6 @@ class BaseTargetSpace(TrainingCourse):
         module = self._build(self._architecture, dtype, generator)
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
-        self._origin = self._units = None
-        if self._learns_numbers and self.module is None:
-            self._origin, self._units = moments_of_labels(rows)
-            if not self._starts_from_labels:
-                self._units = np.ones_like(self._units)
         if self.parameterization == "weights":
             return module
         if self._starts_from_labels and self._reads_table:

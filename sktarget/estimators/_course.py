@@ -10,14 +10,12 @@ from skorch.callbacks import LRScheduler
 from sktarget.estimators import _rules
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._holding_out import can_hold_out
-from sktarget.estimators._network import as_tensor, resolve_device
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.training import (
     QUADRATIC_ERRORS,
     Loss,
     TrainingSettings,
-    squared_error_in,
 )
 
 __all__ = ["TrainingCourse"]
@@ -193,12 +191,6 @@ class TrainingCourse(NetworkEstimator):
             return self._loss_function()
         return QUADRATIC_ERRORS[self._loss]
 
-    def _loss_function(self) -> Loss:
-        if self._units is None:
-            return super()._loss_function()
-        # Outputs count by their share of their own variance, as in a mean R².
-        return squared_error_in(as_tensor(self._units).to(resolve_device(self.device)))
-
     def _settings(self, n_samples: int) -> TrainingSettings:
         rate = self.learning_rate_init
         if rate == "auto":
@@ -226,8 +218,6 @@ class TrainingCourse(NetworkEstimator):
             max_iter=epochs,
             max_fun=self.max_fun,
             tol=self.tol,
-            origin=None if self._origin is None else as_tensor(self._origin),
-            units=None if self._units is None else as_tensor(self._units),
             n_iter_no_change=self._patience(n_samples),
             verbose=bool(self.verbose),
             describe=", ".join(described),

@@ -242,6 +242,10 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _loss_function(self) -> Loss:
         return LOSSES[self._loss]
 
+    def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
+        """Give what the outputs are measured from, and in which units, if in any."""
+        return None, None
+
     # -- fitting ---------------------------------------------------------------------
 
     def _fit(
@@ -268,6 +272,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 network, log = self._resume(task.rows, task.seed)
             else:
                 task.rows = self._arrange(task.rows, task.seed)
+                self._origin, self._units = self._moments(task.rows)
                 network = self._start(task.rows, task.generator, task.seed)
                 log = TrainingLog()
             network.to(task.device)

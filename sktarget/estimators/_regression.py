@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,8 +17,10 @@ from sklearn.utils.validation import (
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
+from sktarget.estimators._network import as_tensor, resolve_device
 from sktarget.estimators._rows import TrainingRows, as_dense
-from sktarget.training import TensorData
+from sktarget.estimators._start import moments_of_labels
+from sktarget.training import Loss, TensorData, TrainingSettings, squared_error_in
 
 __all__ = ["NetworkRegressor"]
 
@@ -109,6 +112,23 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
                 f"{self.n_outputs_}"
             )
         return rows
+
+    def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
+        return moments_of_labels(rows)
+
+    def _settings(self, n_samples: int) -> TrainingSettings:
+        # A base beside this one defines it.
+        settings = super()._settings(n_samples)  # type: ignore[safe-super]
+        if self._origin is None or self._units is None:
+            return settings
+        origin, units = as_tensor(self._origin), as_tensor(self._units)
+        return replace(settings, origin=origin, units=units)
+
+    def _loss_function(self) -> Loss:
+        if self._units is None:
+            return super()._loss_function()
+        # Outputs count by their share of their own variance, as in a mean R².
+        return squared_error_in(as_tensor(self._units).to(resolve_device(self.device)))
 
     def _decode(self, sums: Array) -> Array:
         return sums[:, 0] if self._y_is_1d else sums

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._parameters import document_parameters
 from sktarget.estimators._regression import NetworkRegressor
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._start import moments_of_labels
 
 __all__ = ["TargetSpaceRegressor"]
+
+Array = NDArray[Any]
 
 
 @document_parameters()
@@ -76,3 +85,9 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     >>> reg.fit(X, y).score(X, y) > 0.95
     True
     """
+
+    def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
+        if self.module is not None:
+            return None, None
+        mean, units = moments_of_labels(rows)
+        return mean, units if self._starts_from_labels else np.ones_like(units)

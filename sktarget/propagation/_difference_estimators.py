@@ -174,8 +174,8 @@ class DifferenceTargetPropagationRegressor(
 ):
     """A neural network regressor trained by difference target propagation.
 
-    It minimises the squared error.  See :class:`DifferenceTargetPropagationClassifier`
-    for the method.
+    It minimises the squared error; of several outputs, each in units of its own
+    deviation.  See :class:`DifferenceTargetPropagationClassifier` for the method.
 
     {parameters}
 
@@ -185,7 +185,8 @@ class DifferenceTargetPropagationRegressor(
         Weights (n_in, n_out) and biases (n_out,) of each layer.
     feedback_coefs_, feedback_intercepts_ : list of ndarray
         Those of the feedback maps, from the second layer up: weights (n_in, n_out) lead
-        from a layer, n_in, to the one below, n_out.  Empty for one hidden layer.
+        from a layer, n_in, to the one below, n_out.  Empty for one hidden layer.  A map
+        from the outputs takes them from the mean of y on, in their deviations.
     reconstruction_curve_ : ndarray of shape (n_epochs, n_maps)
         Mean squared norm by which each feedback map missed what it was to reconstruct.
     loss_, best_loss_ : float

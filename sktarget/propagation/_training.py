@@ -20,11 +20,11 @@ class LocalNet(TrainingNet):
         """Have the module find the gradients of the forward parameters."""
         x, y = batch
 
-        def loss(outputs: Tensor, weight: Tensor | None) -> Tensor:
-            return self.loss(outputs, y, weight)
+        def loss(sums: Tensor, weight: Tensor | None) -> Tensor:
+            return self.loss(self._outputs(sums), y, weight)
 
-        value, outputs = self.module_.set_gradients(x, loss, batch.weight)
-        return {"loss": value, "y_pred": outputs}
+        value, sums = self.module_.set_gradients(x, loss, batch.weight)
+        return {"loss": value, "y_pred": self._outputs(sums)}
 
 
 class FeedbackNet(LocalNet):

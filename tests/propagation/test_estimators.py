@@ -297,3 +297,38 @@ def test_bad_parameters_are_named(kind: type, name: str, value: Any) -> None:
     X, y = problem(kind)
     with pytest.raises((ValueError, TypeError), match=name):
         kind(**(SMALL | {name: value})).fit(X, y)
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_target": "output"}], ids=str)
+def test_units_and_mean_of_y_do_not_matter(settings: dict[str, Any]) -> None:
+    X, y = curve_data(2)
+    factor, shift = np.array([1e3, 1e-2]), np.array([-5e3, 7.0])
+    kept = {**SMALL, "max_iter": 30, **settings}
+    regressor = fit_quietly(DifferenceTargetPropagationRegressor(**kept), X, y)
+    other = fit_quietly(
+        DifferenceTargetPropagationRegressor(**kept), X, factor * y + shift
+    )
+    np.testing.assert_allclose(
+        (other.predict(X) - shift) / factor, regressor.predict(X), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        other.intercepts_[-1], factor * regressor.intercepts_[-1] + shift
+    )
+    for a, b in zip(feedback(regressor), feedback(other), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_regressors_go_on_in_the_units_of_their_first_fit() -> None:
+    X, y = curve_data(2)
+    y = 1e4 + 300 * y
+    kept = {**SMALL, "max_iter": 5, "noise": 0.0}
+    at_once = fit_quietly(DifferenceTargetPropagationRegressor(**kept), X, y)
+    twice = DifferenceTargetPropagationRegressor(**kept, warm_start=True)
+    fit_quietly(twice, X, y)
+    before, copy = twice.loss_, pickle.loads(pickle.dumps(twice))
+    fit_quietly(twice, X, y)
+    np.testing.assert_array_equal(fit_quietly(copy, X, y).predict(X), twice.predict(X))
+    assert twice.loss_curve_[:5] == at_once.loss_curve_
+    assert twice.loss_ < before < 3 * 300**2
+    misses = 0.5 * np.mean((twice.predict(X) - y) ** 2)
+    assert misses == pytest.approx(twice.loss_, rel=0.2)
