@@ -34,7 +34,7 @@ from sktarget.estimators._network import (
 )
 from sktarget.estimators._recovery import open_checkpoint
 from sktarget.estimators._resuming import ResumableNetwork
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
     LOSSES,
@@ -147,9 +147,12 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         dtype: Sequence[Any] = (np.float64, np.float32),
         **kwargs: Any,
     ) -> Any:
-        """Validate X, or X and y, as scikit-learn does."""
-        X = as_array(X)
-        return validate_data(self, X, *y, reset=reset, dtype=dtype, **kwargs)
+        """Validate X, or X and y, as scikit-learn does; X comes out dense."""
+        kwargs |= {"reset": reset, "dtype": dtype, "accept_sparse": "csr"}
+        checked = validate_data(self, as_array(X), *y, **kwargs)
+        if not y:
+            return as_dense(checked)
+        return as_dense(checked[0]), *checked[1:]
 
     @abstractmethod
     def _check_rows(
@@ -392,6 +395,11 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         context.call_on_fit_task_end(
             estimator=self, **given, reconstruction_attributes=dict
         )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
 
 def _mixed(*seeds: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from sktarget.training import TensorData
 __all__ = ["TrainingRows", "as_dense", "multiply_weights", "relative_weights"]
 
 Array = NDArray[Any]
+
+# Sparse matrices of more numbers than this, 4 GiB in double precision, stay sparse.
+_MOST_NUMBERS = 1 << 29
 
 
 @dataclass
@@ -153,6 +157,31 @@ def multiply_weights(sample_weight: Array, class_weight: Array) -> Array:
     return weight
 
 
-def as_dense(y: Any) -> Any:
-    """Write out labels that came as a sparse matrix; leave others as they are."""
-    return y.toarray() if sparse.issparse(y) else y
+def as_dense(a: Any) -> Any:
+    """Write out a sparse matrix; leave everything else as it is.
+
+    Parameters
+    ----------
+    a : object
+        Inputs or labels.
+
+    Returns
+    -------
+    object
+        An array for a sparse matrix, else `a` itself.
+
+    Raises
+    ------
+    ValueError
+        If the array would be too large to compute with.
+    """
+    if not sparse.issparse(a):
+        return a
+    if math.prod(a.shape) > _MOST_NUMBERS:
+        raise ValueError(
+            f"a sparse matrix of shape {a.shape} would take "
+            f"{math.prod(a.shape) * a.dtype.itemsize / 2**30:.1f} GiB written out, as "
+            "the network needs it: give fewer columns, for instance by TruncatedSVD "
+            "or SelectKBest, or fewer rows at a time"
+        )
+    return a.toarray()

@@ -364,4 +364,5 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = False
         return tags

@@ -160,22 +160,23 @@ def mixed_frame() -> tuple[pd.DataFrame, pd.Series]:
     return frame, paid.map({True: ">50K", False: "<=50K"})
 
 
-def columns() -> ColumnTransformer:
+def columns(sparse: bool = False) -> ColumnTransformer:
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     names = make_pipeline(
         SimpleImputer(strategy="most_frequent"),
-        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+        OneHotEncoder(handle_unknown="ignore", sparse_output=sparse),
     )
     return ColumnTransformer(
         [("numbers", numbers, ["age", "hours"]), ("names", names, ["work"])],
         verbose_feature_names_out=False,
+        sparse_threshold=float(sparse),
     )
 
 
-@pytest.mark.parametrize("frames", [False, True])
-def test_mixed_table(frames: bool) -> None:
+@pytest.mark.parametrize("form", ["arrays", "frames", "sparse matrices"])
+def test_mixed_table(form: str) -> None:
     X, y = mixed_frame()
-    preparation = columns()
+    preparation, frames = columns(form == "sparse matrices"), form == "frames"
     if frames:
         preparation.set_output(transform="pandas")
     model = make_pipeline(preparation, TargetSpaceClassifier(**SMALL))

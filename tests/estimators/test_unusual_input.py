@@ -5,16 +5,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from sktarget import (
     TargetSpaceClassifier,
+    TargetSpaceRegressor,
     TargetSpaceSequenceClassifier,
 )
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._start import moments_of_labels
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
+    DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
 )
 from sktarget.training import describe_value
@@ -53,6 +56,39 @@ def test_tensors_are_arrays(kind: type) -> None:
     a, b = (fit_quietly(kind(**SMALL), x, y) for x in (X, torch.from_numpy(X)))
     assert_same_weights(a, b)
     assert b.coefs_[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        TargetSpaceClassifier,
+        TargetSpaceRegressor,
+        DifferenceTargetPropagationRegressor,
+        RegularizedInversionClassifier,
+    ],
+)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_sparse_rows_are_written_out(kind: type, dtype: str) -> None:
+    X, y = curve_data() if kind.__name__.endswith("Regressor") else class_data()
+    X = np.where(np.abs(X) > 0.5, X, 0).astype(dtype)
+    settings = SMALL | {"hidden_layer_sizes": (5, 4)}
+    dense = fit_quietly(kind(**settings), X, y)
+    for made in (sparse.csr_array(X), sparse.coo_matrix(X), sparse.lil_array(X)):
+        other = fit_quietly(kind(**settings), made, y)
+        assert other.coefs_[0].dtype == X.dtype
+        assert_same_weights(dense, other)
+        np.testing.assert_array_equal(other.predict(made), dense.predict(X))
+
+
+def test_sparse_images() -> None:
+    X = np.arange(6 * 16, dtype=np.uint8).reshape(6, 16) // 3
+    settings = {"conv_layers": [(2, 3, 1)], "image_shape": (1, 4, 4), **SMALL}
+    dense, other = (
+        fit_quietly(TargetSpaceClassifier(**settings), rows, [0, 1] * 3)
+        for rows in (X, sparse.csr_array(X))
+    )
+    assert other.coefs_[0].dtype == np.float32
+    assert_same_weights(dense, other)
 
 
 def test_bytes_in_tensors_are_images() -> None:
