@@ -111,18 +111,24 @@ def _find_weights(
 
 
 def _pull_back(
-    operator: DesignOperator, solution: Solution, rows: Tensor, d: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return ∂L/∂T and the right factor of the last term of ∂L/∂A.
+    operator: DesignOperator,
+    solution: Solution,
+    rows: Tensor,
+    d: Tensor,
+    needs_right: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """Return ∂L/∂T and, if it is needed, the right factor of the last term of ∂L/∂A.
 
     With D = ∂L/∂W: in the primal form ∂L/∂T = AY for Y = (AᵀA + λI)⁻¹D, and Y is
     the factor; in the dual form ∂L/∂T = (AAᵀ + λI)⁻¹AD, and D − Aᵀ∂L/∂T = λY is.
     """
-    if solution.dual:
-        d_targets = operator.solve_dual(solution.factor, operator.apply(rows, d))
-        return d_targets, d - operator.correlate(rows, d_targets)
-    y = solution.factor.solve(d)
-    return operator.apply(rows, y), y
+    if not solution.dual:
+        y = solution.factor.solve(d)
+        return operator.apply(rows, y), y
+    d_targets = operator.solve_dual(solution.factor, operator.apply(rows, d))
+    if not needs_right:
+        return d_targets, None
+    return d_targets, d - operator.correlate(rows, d_targets)
 
 
 def _gradient_of_inputs(
@@ -177,16 +183,19 @@ class _SolveAndApply(torch.autograd.Function):
             rows = rows.to(work_dtype)
             fixed = head(rows, n)
         t = operator.sums(_in_dtype(targets, work_dtype))
+        left: Tensor | None
         weights, left = _find_weights(operator, solution, fixed, t)
         sums = operator.apply(rows, weights)
         # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing
         # is ever divided by λ.
-        if not solution.dual:
+        if not ctx.needs_input_grad[0]:
+            left = None
+        elif not solution.dual:
             left = t - head(sums, n)
         if optimistic:
             sums[:n] = t
         ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
-        ctx.shapes = inputs.shape, targets.shape, inputs.dtype
+        ctx.shapes, ctx.n = (inputs.shape, targets.shape, inputs.dtype), n
         ctx.save_for_backward(rows, weights, left)
         ctx.set_materialize_grads(False)
         return _in_dtype(sums, inputs.dtype), _in_dtype(weights, inputs.dtype)
@@ -196,10 +205,10 @@ class _SolveAndApply(torch.autograd.Function):
     def backward(
         ctx: Any, d_sums: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        rows, weights, left = saved = ctx.saved_tensors
+        rows, weights, _ = saved = ctx.saved_tensors
         operator, optimistic = ctx.operator, ctx.optimistic
         in_shape, target_shape, dtype = ctx.shapes
-        n, n_rows = left.shape[0], rows.shape[0]
+        n, n_rows = ctx.n, rows.shape[0]
         fixed = head(rows, n)
         if d_sums is not None:
             d_sums = _in_dtype(operator.sums(d_sums), rows.dtype)
@@ -215,10 +224,11 @@ class _SolveAndApply(torch.autograd.Function):
             d = d_weights if d is None else d + d_weights
         if d is None:
             d = torch.zeros_like(weights)
-        d_targets, right = _pull_back(operator, ctx.solution, fixed, d)
+        needs_inputs = ctx.needs_input_grad[0]
+        d_targets, right = _pull_back(operator, ctx.solution, fixed, d, needs_inputs)
 
         d_inputs = None
-        if ctx.needs_input_grad[0]:
+        if right is not None and needs_inputs:
             d_inputs = _gradient_of_inputs(
                 operator, saved, d_sums, d_targets, right, optimistic
             )
@@ -256,6 +266,7 @@ class _Solve(torch.autograd.Function):
         rows, weights, left = ctx.saved_tensors
         d = _in_dtype(d_weights, rows.dtype)
         d_targets, right = _pull_back(ctx.operator, ctx.solution, rows, d)
+        assert right is not None
         if ctx.solution.dual:
             through = product(d_targets, weights.T)
         else:
