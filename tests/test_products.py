@@ -192,3 +192,13 @@ def test_networks_in_single_precision(
         assert onednn_calls or _products._ONEDNN is None
     for single, double in zip(*found, strict=True):
         assert torch.dist(single, double) <= 1e-4 * double.norm()
+
+
+@pytest.mark.parametrize("k", [95, 96, 255, 511, 513, 1100])
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("ones", [False, True])
+def test_stripes_of_gramians(k: int, layout: str, ones: bool) -> None:
+    rows = LAYOUTS[layout](normal(400, k))
+    whole = torch.cat([torch.ones(400, int(ones)), rows], 1)
+    found = gramian(rows, ones=ones).tril()
+    torch.testing.assert_close(found, (whole.T @ whole).tril())

@@ -30,8 +30,9 @@ _WIDE = 256
 _FEW, _MANY_NUMBERS = 16, 1 << 13
 # Stripe by stripe, only the lower triangle of a Gramian is formed, which saves up to
 # half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns, and
-# below two stripes, or on fewer numbers than these, one product is as fast.
-_STRIPE, _FEW_NUMBERS = 48, 1 << 15
+# below two stripes, or on fewer numbers than these, one product is as fast.  So many
+# more columns make a stripe wider, up to fourfold, for every one reads all the rows.
+_STRIPE, _FEW_NUMBERS, _FOR_WIDER = 48, 1 << 15, 256
 # Of fewer columns BLAS may sum the products one by one: on many rows of like numbers
 # the error is thousands of times the rounding of the sum.  With more columns it grows
 # large on more rows than the last number, and these are taken in slices.
@@ -158,8 +159,9 @@ def _fill(out: Tensor, rows: Tensor) -> Tensor:
         return _fill_by_onednn(out, rows)
     if k < 2 * _STRIPE or n * k < _FEW_NUMBERS:
         return torch.mm(rows.T, rows, out=out)
-    for start in range(0, k, _STRIPE):
-        stop = min(start + _STRIPE, k)
+    width = _STRIPE * max(1, min(k // _FOR_WIDER, 4))
+    for start in range(0, k, width):
+        stop = min(start + width, k)
         torch.mm(rows[:, start:].T, rows[:, start:stop], out=out[start:, start:stop])
     return out
 
@@ -251,8 +253,10 @@ def is_recorded(*tensors: Tensor | None) -> bool:
 def _by_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     assert _ONEDNN is not None
     if not (right.is_contiguous() or right.T.is_contiguous()):
-        # With gaps between rows oneDNN may take a thousand times as long.
-        right = right.contiguous()
+        # With gaps between rows oneDNN may take a thousand times as long, and to turn
+        # a matrix takes ten times as long as to copy it as it lies.
+        lies_turned = right.stride(0) == 1
+        right = right.T.contiguous().T if lies_turned else right.contiguous()
     return _ONEDNN(left, right.T, bias, "none", [], "")
 
 
