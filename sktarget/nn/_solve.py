@@ -185,9 +185,14 @@ class _SolveAndApply(torch.autograd.Function):
         t = operator.sums(_in_dtype(targets, work_dtype))
         left: Tensor | None
         weights, left = _find_weights(operator, solution, fixed, t)
-        sums = operator.apply(rows, weights)
-        # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T; keeping the part behind λ, nothing
-        # is ever divided by λ.
+        # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T, which spares a product; keeping the
+        # part behind λ, nothing is ever divided by λ.
+        if solution.dual:
+            sums = t - left * solution.plan.ridge
+            if rows.shape[0] > n:
+                sums = torch.cat([sums, operator.apply(rows[n:], weights)])
+        else:
+            sums = operator.apply(rows, weights)
         if not ctx.needs_input_grad[0]:
             left = None
         elif not solution.dual:
