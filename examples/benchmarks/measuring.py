@@ -8,6 +8,8 @@ processor, in which waiting for it does not count.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -151,17 +153,44 @@ def resident_memory(entry: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def own_peak(problem: Problem, space: str, device: str) -> float:
-    """Run some iterations; return the peak above what was held before the first."""
+def hand_back_memory() -> None:
+    """Return what was freed to the system, and have the peak counted from now on."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def small_problem() -> Problem:
+    """Make a problem with which all libraries come into use."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2))
+    x, y = torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.long)
+    return Problem(network, x.clone(), x, y, lam=0.1)
+
+
+def peaks(make: Callable[[], Problem], space: str, device: str) -> tuple[float, float]:
+    """Run some iterations; return in MiB the memory that they took at their peak.
+
+    First what came on top of libraries, data and a network of its own weights: targets,
+    optimiser, and all that an iteration holds; then the whole process.
+    """
+    small_problem().step("targets", device)()
+    problem = make()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() / 2**20
+    else:
+        hand_back_memory()
+        before = resident_memory("VmRSS")
     step = problem.step(space, device)
-    on_gpu = device.startswith("cuda")
-    before = torch.cuda.memory_allocated() / 2**20 if on_gpu else 0.0
-    before = before or resident_memory("VmRSS")
     for _ in range(5):
         step()
-    if on_gpu:
-        return torch.cuda.max_memory_allocated() / 2**20 - before
-    return resident_memory("VmHWM") - before
+    if device.startswith("cuda"):
+        whole = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        whole = resident_memory("VmHWM")
+    return whole - before, whole
 
 
 def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> list[Row]:
@@ -171,6 +200,7 @@ def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> lis
     rows = []
     for case in cases:
         row: Row = {"case": case}
+        whole = {}
         for space in SPACES:
             command = [sys.executable, script, "--memory-of", case, space]
             command += ["--device", settings.device, "--threads", str(settings.threads)]
@@ -178,8 +208,11 @@ def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> lis
                 subprocess.run(command, check=True, capture_output=True, text=True)
                 for _ in range(settings.few(1, 7))
             ]
-            row[f"{space}, MiB"] = statistics.median(float(r.stdout) for r in runs)
+            found = [[float(peak) for peak in run.stdout.split()] for run in runs]
+            own, whole[space] = map(statistics.median, zip(*found, strict=True))
+            row[f"{space}, MiB"] = own
         row["ratio"] = row["targets, MiB"] / max(row["weights, MiB"], 1e-3)
+        row["ratio of processes"] = whole["targets"] / whole["weights"]
         rows.append(row)
     return rows
 
@@ -304,7 +337,7 @@ def main(
     settings = settings_of(arguments)
     if arguments.memory_of:
         case, space = arguments.memory_of
-        print(own_peak((problems or {})[case](), space, settings.device))
+        print(*peaks((problems or {})[case], space, settings.device))
         return
     where = environment(settings)
     print(", ".join(f"{name} {shown(value)}" for name, value in where.items()))
