@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ from sktarget.estimators._start import moments_of_labels
 __all__ = ["TargetSpaceRegressor"]
 
 Array = NDArray[Any]
+
+# Means and deviations beyond this, or deviations below its inverse, take a module long
+# to reach.
+_FAR = 10.0
 
 
 @document_parameters()
@@ -87,7 +92,23 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     """
 
     def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
-        if self.module is not None:
-            return None, None
         mean, units = moments_of_labels(rows)
+        if self.module is not None:
+            _warn_of_scale(mean, units)
+            return None, None
         return mean, units if self._starts_from_labels else np.ones_like(units)
+
+
+def _warn_of_scale(mean: Array, deviation: Array) -> None:
+    """Warn of outputs far from what a network gives at first."""
+    # Whether the outputs of a module may be multiplied and shifted is not known: they
+    # may be positive by design.
+    largest = max(np.abs(mean).max(), deviation.max())
+    if largest > _FAR or deviation.min() < 1 / _FAR:
+        warnings.warn(
+            f"y has means of up to {np.abs(mean).max():.3g} and deviations from "
+            f"{deviation.min():.3g} to {deviation.max():.3g}, and a module of your own "
+            "learns it as it is: standardise y, for instance with sklearn.compose."
+            "TransformedTargetRegressor(regressor, transformer=StandardScaler())",
+            stacklevel=2,
+        )

@@ -1,5 +1,6 @@
 """What only the regressor has: outputs, their shapes, squared error."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPRegressor
+from torch import nn
 
 from sktarget import TargetSpaceRegressor
 from tests.estimators.support import (
@@ -114,3 +116,17 @@ def test_sample_weight_moves_the_fit() -> None:
     fit_quietly(estimator, constant, y, sample_weight=heavy)
     wanted = np.average(y, weights=heavy)
     np.testing.assert_allclose(estimator.predict(constant), wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(100, 0), (1, 20), (0.01, 0)])
+def test_module_is_told_of_outputs_out_of_its_reach(
+    factor: float, shift: float
+) -> None:
+    X, y = curve_data()
+    estimator = TargetSpaceRegressor(module=nn.Linear, max_iter=2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit_quietly(estimator, X, y)
+        fit_quietly(small(max_iter=2), X, factor * y + shift)
+    with pytest.warns(UserWarning, match="TransformedTargetRegressor"):
+        fit_quietly(estimator, X, factor * y + shift)
