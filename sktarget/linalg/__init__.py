@@ -4,6 +4,7 @@ Everything here is plain tensor arithmetic that knows nothing of networks.
 """
 
 from sktarget.linalg._products import (
+    FEW_COLUMNS,
     add_product,
     gramian,
     is_for_onednn,
@@ -22,6 +23,7 @@ from sktarget.linalg._ridge import (
 )
 
 __all__ = [
+    "FEW_COLUMNS",
     "FactorisationError",
     "RidgeFactor",
     "SolvePlan",

@@ -14,7 +14,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["add_product", "gramian", "is_for_onednn", "is_recorded", "product"]
+__all__ = [
+    "FEW_COLUMNS",
+    "add_product",
+    "gramian",
+    "is_for_onednn",
+    "is_recorded",
+    "product",
+]
 
 # Fewer multiplications take BLAS less time than the call takes oneDNN.
 _MANY = 1 << 20
@@ -33,10 +40,12 @@ _FEW, _MANY_NUMBERS = 16, 1 << 13
 # below two stripes, or on fewer numbers than these, one product is as fast.  So many
 # more columns make a stripe wider, up to fourfold, for every one reads all the rows.
 _STRIPE, _FEW_NUMBERS, _FOR_WIDER = 48, 1 << 15, 256
-# Of fewer columns BLAS may sum the products one by one: on many rows of like numbers
-# the error is thousands of times the rounding of the sum.  With more columns it grows
-# large on more rows than the last number, and these are taken in slices.
-_FEW_COLUMNS, _MANY_ROWS, _TOO_MANY_ROWS = 12, 256, 1 << 13
+FEW_COLUMNS = 12
+"""Of fewer columns BLAS may sum the products of a Gramian one by one."""
+# On many rows of like numbers the error then is thousands of times the rounding of the
+# sum.  With more columns it grows large on more rows than the last number, and these
+# are taken in slices.
+_MANY_ROWS, _TOO_MANY_ROWS = 256, 1 << 13
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -134,7 +143,7 @@ def gramian(
     """
     rows = rows if dtype in (None, rows.dtype) else rows.to(dtype=dtype)
     n, k = rows.shape
-    if k < _FEW_COLUMNS and n > _MANY_ROWS and rows.dtype == torch.float32:
+    if k < FEW_COLUMNS and n > _MANY_ROWS and rows.dtype == torch.float32:
         return gramian(rows, torch.float64, ones=ones).to(rows.dtype)
     if n > _TOO_MANY_ROWS and rows.dtype == torch.float32:
         parts = torch.split(rows, _TOO_MANY_ROWS)

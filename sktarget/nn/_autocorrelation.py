@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sktarget.linalg import FEW_COLUMNS
 from sktarget.nn._patches import Window, patch_gramian
 from sktarget.nn._spectrum import autocorrelation
 
@@ -28,9 +29,8 @@ __all__ = ["same_gramian"]
 # Maps are summed in slices of about this many numbers.
 _SLICE = 1 << 18
 # In single precision the Gramian of maps about their mean, of trace τ, has an error of
-# at most about ετ, as a rule a tenth of that; so many times ετ outweigh it.  Of fewer
-# channels than the second number BLAS may sum the products one by one.
-_OUTWEIGHS, _FEW = 4, 12
+# at most about ετ, as a rule a tenth of that; so many times ετ outweigh it.
+_OUTWEIGHS = 4
 
 
 def same_gramian(
@@ -106,7 +106,7 @@ def _about_mean(
     rounding errors, which for maps alike have one sign, is in the second part; that is
     one image, for which arithmetic in `dtype` is cheap.
     """
-    if maps.shape[-1] < _FEW:
+    if maps.shape[-1] < FEW_COLUMNS:
         return None
     mean = _sum_images(maps, dtype).div_(len(maps))
     about = maps - mean.to(maps.dtype)

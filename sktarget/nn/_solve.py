@@ -124,7 +124,7 @@ def _pull_back(
     """
     if not solution.dual:
         y = solution.factor.solve(d)
-        return operator.apply(rows, y), y
+        return operator.apply(rows, y), y if needs_right else None
     d_targets = operator.solve_dual(solution.factor, operator.apply(rows, d))
     if not needs_right:
         return d_targets, None
@@ -174,6 +174,7 @@ class _SolveAndApply(torch.autograd.Function):
         solution_of: Callable[[Tensor], Solution],
         optimistic: bool,
     ) -> tuple[Tensor, Tensor]:
+        needs_inputs = ctx.needs_input_grad[0]
         rows = operator.rows(inputs)
         n = targets.shape[0] * (rows.shape[0] // inputs.shape[0])
         fixed = head(rows, n)
@@ -183,7 +184,6 @@ class _SolveAndApply(torch.autograd.Function):
             rows = rows.to(work_dtype)
             fixed = head(rows, n)
         t = operator.sums(_in_dtype(targets, work_dtype))
-        left: Tensor | None
         weights, left = _find_weights(operator, solution, fixed, t)
         # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T, which spares a product; keeping the
         # part behind λ, nothing is ever divided by λ.
@@ -193,15 +193,13 @@ class _SolveAndApply(torch.autograd.Function):
                 sums = torch.cat([sums, operator.apply(rows[n:], weights)])
         else:
             sums = operator.apply(rows, weights)
-        if not ctx.needs_input_grad[0]:
-            left = None
-        elif not solution.dual:
-            left = t - head(sums, n)
+            if needs_inputs:
+                left = t - head(sums, n)
         if optimistic:
             sums[:n] = t
         ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
         ctx.shapes, ctx.n = (inputs.shape, targets.shape, inputs.dtype), n
-        ctx.save_for_backward(rows, weights, left)
+        ctx.save_for_backward(rows, weights, left if needs_inputs else None)
         ctx.set_materialize_grads(False)
         return _in_dtype(sums, inputs.dtype), _in_dtype(weights, inputs.dtype)
 
@@ -229,11 +227,12 @@ class _SolveAndApply(torch.autograd.Function):
             d = d_weights if d is None else d + d_weights
         if d is None:
             d = torch.zeros_like(weights)
-        needs_inputs = ctx.needs_input_grad[0]
-        d_targets, right = _pull_back(operator, ctx.solution, fixed, d, needs_inputs)
+        d_targets, right = _pull_back(
+            operator, ctx.solution, fixed, d, ctx.needs_input_grad[0]
+        )
 
         d_inputs = None
-        if right is not None and needs_inputs:
+        if right is not None:
             d_inputs = _gradient_of_inputs(
                 operator, saved, d_sums, d_targets, right, optimistic
             )
