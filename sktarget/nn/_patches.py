@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sktarget.linalg import gramian
+
 __all__ = ["Window", "patch_gramian", "patches"]
 
 # Patches are gathered for slices of images of about this many numbers.
@@ -129,23 +131,24 @@ def patch_gramian(
     Returns
     -------
     Tensor of shape (groups, k, k)
-        AᵀA of every group.
+        The lower triangle of AᵀA of every group.
 
     Notes
     -----
-    Costs k² multiplications for each output pixel; the memory beyond the result is
-    bounded, unless a single image exceeds the bound.
+    Costs up to k² multiplications for each output pixel; the memory beyond the result
+    is bounded, unless a single image exceeds the bound.
     """
     out = math.prod(window.outputs(tuple(maps.shape[1:-1])))
     columns = math.prod(window.kernel) * maps.shape[-1]
     k = columns // groups + ones
     gram = torch.zeros(groups, k, k, dtype=dtype, device=maps.device)
-    inner = gram[:, ones:, ones:]
     for part in _slices(maps, out * columns):
         rows = patches(part.to(dtype), window, groups)
-        inner.baddbmm_(rows.mT, rows)
+        if groups == 1:
+            gram[0] += gramian(rows[0], ones=ones)
+            continue
+        gram[:, ones:, ones:].baddbmm_(rows.mT, rows)
         if ones:
             gram[:, 1:, 0] += rows.sum(1)
-    if ones:
-        gram[:, 0, 0] = len(maps) * out
+            gram[:, 0, 0] += rows.shape[1]
     return gram

@@ -24,7 +24,7 @@ __all__ = ["autocorrelation"]
 _PIECE = 32
 # Spectra are formed for slices of images of about this many bytes, to stay in the cache
 # of a core, but of no fewer than this share of the sums, which each slice passes over.
-_SLICE, _SHARE = 1 << 19, 1 / 8
+_SLICE, _SHARE = 1 << 20, 1 / 8
 
 
 def autocorrelation(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -68,12 +68,12 @@ def _autocorrelation(
         rows = maps.reshape(-1, c).to(dtype)
         return rows.T @ rows
     box = tuple(h + 2 * p for h, p in zip(extents, reach, strict=True))
-    even, odd = _power_spectra(maps, box, dtype)
+    spectra = _power_spectra(maps, box, dtype).flatten(1)
     # The frequencies of the last axis come first.
     cosines, sines = _inverse(box[::-1], reach[::-1], dtype, maps.device)
-    lags = product(cosines, even.flatten(1))
-    twisted = product(sines, odd.flatten(1)).view(-1, c, c)
-    lags = lags.view(-1, c, c).add_(twisted.mT).sub_(twisted)
+    even = product(cosines, spectra).view(-1, c, c)
+    odd = product(sines, spectra).view(-1, c, c)
+    lags = even.add_(even.mT.clone()).add_(odd.mT).sub_(odd)
     lags = lags.view(*(4 * p + 1 for p in reversed(reach)), c, c)
     return lags.permute(*reversed(range(len(reach))), -2, -1)
 
@@ -99,25 +99,23 @@ def _cut(maps: Tensor, axis: int, step: int, lag: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def _power_spectra(
-    maps: Tensor, box: tuple[int, ...], dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Sum ``Re* Re + Im* Im`` and ``Re* Im`` over images, frequency by frequency.
+def _power_spectra(maps: Tensor, box: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Sum ``Re* Re + Im* Im + Re* Im - Im* Re`` over images, for every frequency.
 
-    Both are of shape (frequencies, channels, channels).
+    The first two terms are symmetric and the others antisymmetric, so that one product,
+    of (Re, Im) and (Re + Im, Im - Re), gives both.  Of shape (frequencies, channels,
+    channels).
     """
     c = maps.shape[-1]
     frequencies = (box[0] // 2 + 1) * math.prod(box[1:])
-    even = torch.zeros(frequencies, c, c, dtype=dtype, device=maps.device)
-    odd = torch.zeros_like(even)
-    image = 2 * frequencies * c * maps.shape[1] * even.itemsize
-    size = max(_SLICE, int(_SHARE * (even.nbytes + odd.nbytes)))
+    sums = torch.zeros(frequencies, c, c, dtype=dtype, device=maps.device)
+    image = 2 * frequencies * c * maps.shape[1] * sums.itemsize
+    size = max(_SLICE, int(_SHARE * sums.nbytes))
     for part in torch.split(maps, max(1, size // image)):
         real, imaginary = _transform(part.flatten(0, 1).to(dtype), box)
-        both = torch.cat([real, imaginary], 1)
-        even.baddbmm_(both.mT, both)
-        odd.baddbmm_(real.mT, imaginary)
-    return even, odd
+        sums.baddbmm_(real.mT, real + imaginary)
+        sums.baddbmm_(imaginary.mT, imaginary - real)
+    return sums
 
 
 def _transform(maps: Tensor, box: tuple[int, ...]) -> Tensor:
@@ -167,7 +165,7 @@ def _inverse(
 ) -> tuple[Tensor, Tensor]:
     """Give the weights of all frequencies in each lag: of cosines and of sines."""
     angles = torch.zeros(1, 1, dtype=torch.float64)
-    weights = torch.full((1,), 1 / math.prod(box), dtype=torch.float64)
+    weights = torch.full((1,), 0.5 / math.prod(box), dtype=torch.float64)
     for axis, (size, p) in enumerate(zip(box, reach, strict=True)):
         last = axis == len(box) - 1
         frequencies = torch.arange(size // 2 + 1 if last else size)
