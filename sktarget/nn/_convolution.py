@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from sktarget._blank import make_blank
 from sktarget.linalg import RidgeFactor, gramian, prefers_dual
+from sktarget.nn._activations import Activation
 from sktarget.nn._autocorrelation import same_gramian
 from sktarget.nn._layers import TargetLayer, register
 from sktarget.nn._patches import Window, patch_gramian, patches
@@ -229,7 +230,7 @@ class TargetConv(TargetLayer):
     def operator(self) -> ConvOperator:
         return self._operator
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, activation: Activation | None = None) -> Tensor:
         """Return the layer's sums, after padding that a convolution cannot do."""
         inputs = input
         n_axes = len(self._operator.window.kernel) + 2
@@ -253,7 +254,7 @@ class TargetConv(TargetLayer):
                 f"{window.dilation}, larger than its map of {tuple(inputs.shape[2:])} "
                 f"with padding {window.padding}: pad more, or pool less before it"
             )
-        return super().forward(inputs)
+        return super().forward(inputs, activation)
 
     def use_plain_layout(self) -> bool:
         changed = self._operator.channels_last

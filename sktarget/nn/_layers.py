@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError, SolvePlan
+from sktarget.nn._activations import Activation
 from sktarget.nn._operators import DesignOperator
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._right_inverse import right_inverse
-from sktarget.nn._solve import Solution, factorise_design, solve_and_apply
+from sktarget.nn._solution import Solution, factorise_design
+from sktarget.nn._solve import solve_and_apply
 from sktarget.nn._stacking import starts_as
 
 __all__ = [
@@ -192,13 +194,23 @@ class TargetLayer(TargetMap, StandIn):
         """Give the layer itself."""
         return {self.name: self}
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Return the layer's sums: by a solve within a pass, else by cached weights."""
+    @property
+    def is_solving(self) -> bool:
+        """Whether the pass that is on is one that may ask for activations at once."""
+        current = self.stage.current
+        return current is not None and current.phase is Phase.SOLVE
+
+    def forward(self, input: Tensor, activation: Activation | None = None) -> Tensor:
+        """Return the layer's sums: by a solve within a pass, else by cached weights.
+
+        Or, if it is solving and an `activation` is given, what that makes of them.
+        """
         inputs, current = input, self.stage.current
         if torch.is_autocast_enabled(inputs.device.type):
             with torch.autocast(inputs.device.type, enabled=False):
                 # Not a subclass's, which has done its part already.
-                return TargetLayer.forward(self, inputs.to(self.weight.dtype))
+                inputs = inputs.to(self.weight.dtype)
+                return TargetLayer.forward(self, inputs, activation)
         if current is None:
             self.refuse_to_learn_nothing()
             return self.apply_weights(inputs, self.weight, self.bias)
@@ -213,19 +225,20 @@ class TargetLayer(TargetMap, StandIn):
             matrix = current.weights_of(self.name)
             return self.apply_weights(inputs, *self.from_matrix(matrix))
         try:
-            sums, matrix = solve_and_apply(
+            outputs, matrix = solve_and_apply(
                 inputs,
                 self.targets,
                 self.operator,
                 lambda rows: self._solution(rows, current.is_unchanged(inputs)),
                 optimistic=current.optimistic,
+                activation=activation,
             )
         except FactorisationError as error:
             raise self.explained(error) from None
         current.weights[self.name] = matrix
         if current.phase is Phase.PROJECT:
-            self.take_targets(sums, current.phase)
-        return sums
+            self.take_targets(outputs, current.phase)
+        return outputs
 
     def _record(self, inputs: Tensor, current: Pass) -> Tensor:
         """Apply the own weights; take their sums, or what leads to them, as targets."""

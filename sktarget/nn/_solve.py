@@ -7,24 +7,22 @@ the layer does with its inputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sktarget.linalg import (
-    RidgeFactor,
-    SolvePlan,
-    at_least_float32,
-    factorise,
-    plan_solve,
-    product,
-)
+from sktarget.linalg import product
+from sktarget.nn._activations import Activation
 from sktarget.nn._operators import DesignOperator, head
+from sktarget.nn._solution import Solution, find_weights, pull_back
 
-__all__ = ["Solution", "factorise_design", "solve_and_apply", "solve_only"]
+__all__ = ["solve_and_apply", "solve_only"]
+
+
+# Slices of maps on the way back have about this many bytes.
+_SLICE = 1 << 19
 
 
 # Small networks live by the number of calls, each of a microsecond or two whether or
@@ -37,128 +35,56 @@ def _in_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x if x.shape == shape else x.reshape(shape)
 
 
-@dataclass(frozen=True)
-class Solution:
-    """What one factorisation leaves behind: enough to solve again and again.
-
-    Attributes
-    ----------
-    factor : RidgeFactor
-        Factor of AᵀA + λI, or of AAᵀ + λI.
-    dual : bool
-        Which of the two.
-    plan : SolvePlan
-        Arithmetic of the Gramian and of the products with A.
-    lam : float
-        The λ asked for.
-    """
-
-    factor: RidgeFactor
-    dual: bool
-    plan: SolvePlan
-    lam: float
-
-
-def factorise_design(
-    operator: DesignOperator,
-    rows: Tensor,
-    lam: float | None,
-    last: SolvePlan | None = None,
-) -> Solution:
-    """Factorise the regularised Gramian of the rows of X̄.
-
-    Parameters
-    ----------
-    operator : DesignOperator
-        The products with A.
-    rows : Tensor
-        What stands for A on X̄.
-    lam : float or None
-        λ ≥ 0; None stands for the mean eigenvalue of the Gramian.
-    last : SolvePlan, optional
-        The plan of the same layer before: most likely it needs the same arithmetic.
-
-    Returns
-    -------
-    Solution
-        The factor and the arithmetic to use with it.
-    """
-    narrow = rows.is_cpu and rows.dtype != torch.float64
-    guess = at_least_float32(rows.dtype) if last is None else last.gram_dtype
-    gram = operator.gramian(rows, guess if narrow else torch.float64, lam or 0.0)
-    trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
-    if lam is None:
-        lam = trace.item() * gram.shape[-1] / gram.numel()
-    plan = plan_solve(trace, lam, rows.dtype)
-    if plan.gram_dtype != gram.dtype:
-        # Narrower too: what comes out must not depend on what came before.
-        gram = operator.gramian(rows, plan.gram_dtype, lam)
-    factor = factorise(gram, plan.ridge)
-    return Solution(factor, operator.is_dual(rows), plan, lam)
-
-
-def _find_weights(
-    operator: DesignOperator, solution: Solution, rows: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return W, and what correlates with A to it or its right side.
-
-    That is (AAᵀ + λI)⁻¹T in the dual form, and T itself in the primal one.
-    """
-    if solution.dual:
-        left = operator.solve_dual(solution.factor, t)
-        return operator.correlate(rows, left), left
-    return solution.factor.solve(operator.correlate(rows, t)), t
-
-
-def _pull_back(
-    operator: DesignOperator,
-    solution: Solution,
-    rows: Tensor,
-    d: Tensor,
-    needs_right: bool = True,
-) -> tuple[Tensor, Tensor | None]:
-    """Return ∂L/∂T and, if it is needed, the right factor of the last term of ∂L/∂A.
-
-    With D = ∂L/∂W: in the primal form ∂L/∂T = AY for Y = (AᵀA + λI)⁻¹D, and Y is
-    the factor; in the dual form ∂L/∂T = (AAᵀ + λI)⁻¹AD, and D − Aᵀ∂L/∂T = λY is.
-    """
-    if not solution.dual:
-        y = solution.factor.solve(d)
-        return operator.apply(rows, y), y if needs_right else None
-    d_targets = operator.solve_dual(solution.factor, operator.apply(rows, d))
-    if not needs_right:
-        return d_targets, None
-    return d_targets, d - operator.correlate(rows, d_targets)
-
-
 def _gradient_of_inputs(
-    operator: DesignOperator,
-    saved: tuple[Tensor, Tensor, Tensor],
-    d_sums: Tensor | None,
-    d_targets: Tensor,
-    right: Tensor,
-    optimistic: bool,
+    ctx: Any, d_sums: Tensor | None, d_targets: Tensor, right: Tensor
 ) -> Tensor:
     """Return ∂L/∂A: dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ."""
-    rows, weights, left = saved
+    operator: DesignOperator = ctx.operator
+    rows, weights, left, outputs = ctx.saved_tensors
+    through = _through(d_sums, d_targets, ctx.optimistic, outputs is not None)
+    del d_sums  # Maps are large.
+    through = operator.adjoint(through, weights, head(rows, through.shape[0]))
     n = left.shape[0]
-    fixed = head(rows, n)
-    through = None if optimistic else d_sums
-    less = -d_targets if through is None else head(through, n) - d_targets
-    d_fixed = operator.adjoint(less, weights, fixed)
-    del less  # It is as large as the layer's outputs.
-    operator.add_adjoint(d_fixed, left, right, fixed)
-    if n == rows.shape[0]:
-        return d_fixed
-    if d_sums is None:
-        d_rest = d_fixed.new_zeros(rows.shape[0] - n, *d_fixed.shape[1:])
+    if ctx.residual is None:
+        operator.add_adjoint(head(through, n), left, right, head(rows, n))
     else:
-        d_rest = operator.adjoint(d_sums[n:], weights, rows[n:])
-    return torch.cat([d_fixed, d_rest])
+        for part in _slices(left):
+            factor = ctx.residual(left[part], outputs[part])
+            operator.add_adjoint(through[part], factor, right, rows[part])
+    n_missing = rows.shape[0] - through.shape[0]
+    if not n_missing:
+        return through
+    return torch.cat([through, through.new_zeros(n_missing, *through.shape[1:])])
+
+
+def _through(
+    d_sums: Tensor | None, d_targets: Tensor, optimistic: bool, overwrite: bool
+) -> Tensor:
+    """Return what of ∂L/∂A goes through Wᵀ: dS, on X̄ less ∂L/∂T.
+
+    Optimistically untangled rows of X̄ have no dS there.
+    """
+    n = d_targets.shape[0]
+    if d_sums is None:
+        return -d_targets
+    if optimistic:
+        return torch.cat([-d_targets, d_sums[n:]])
+    if n == d_sums.shape[0] and not overwrite:
+        return d_sums - d_targets
+    through = d_sums if overwrite else d_sums.clone()
+    head(through, n).sub_(d_targets)
+    return through
+
+
+def _slices(rows: Tensor) -> list[slice]:
+    """Cut rows into slices small enough for what is made of them to stay in cache."""
+    n = rows.shape[0]
+    size = max(1, n * _SLICE // max(1, rows.nbytes))
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 class _SolveAndApply(torch.autograd.Function):
-    """Forward: W from (A, T) on the rows of X̄; S = AW on all rows.
+    """Forward: W from (A, T) on the rows of X̄; S = AW on all rows, or f(S).
 
     Backward (Alg. 3), with D = ∂L/∂W + AᵀdS over all rows:
     ∂L/∂T = AY;  ∂L/∂A = dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ.
@@ -173,6 +99,7 @@ class _SolveAndApply(torch.autograd.Function):
         operator: DesignOperator,
         solution_of: Callable[[Tensor], Solution],
         optimistic: bool,
+        activation: Activation | None,
     ) -> tuple[Tensor, Tensor]:
         needs_inputs = ctx.needs_input_grad[0]
         rows = operator.rows(inputs)
@@ -184,7 +111,8 @@ class _SolveAndApply(torch.autograd.Function):
             rows = rows.to(work_dtype)
             fixed = head(rows, n)
         t = operator.sums(_in_dtype(targets, work_dtype))
-        weights, left = _find_weights(operator, solution, fixed, t)
+        weights, left = find_weights(operator, solution, fixed, t)
+        ctx.residual = None
         # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T, which spares a product; keeping the
         # part behind λ, nothing is ever divided by λ.
         if solution.dual:
@@ -193,27 +121,42 @@ class _SolveAndApply(torch.autograd.Function):
                 sums = torch.cat([sums, operator.apply(rows[n:], weights)])
         else:
             sums = operator.apply(rows, weights)
-            if needs_inputs:
+            if activation is not None and not optimistic and sums.dtype == inputs.dtype:
+                # T − S can be had from T and f(S), which are kept in any case.
+                ctx.residual = activation.residual
+            if needs_inputs and ctx.residual is None:
                 left = t - head(sums, n)
         if optimistic:
             sums[:n] = t
+        outputs = _in_dtype(sums, inputs.dtype)
+        if activation is not None:
+            outputs = activation.apply_(outputs)
         ctx.operator, ctx.solution, ctx.optimistic = operator, solution, optimistic
         ctx.shapes, ctx.n = (inputs.shape, targets.shape, inputs.dtype), n
-        ctx.save_for_backward(rows, weights, left if needs_inputs else None)
+        ctx.activation = activation
+        ctx.save_for_backward(
+            rows,
+            weights,
+            left if needs_inputs else None,
+            outputs if activation is not None else None,
+        )
         ctx.set_materialize_grads(False)
-        return _in_dtype(sums, inputs.dtype), _in_dtype(weights, inputs.dtype)
+        return outputs, _in_dtype(weights, inputs.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, d_sums: Tensor | None, d_weights: Tensor | None
+        ctx: Any, d_outputs: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        rows, weights, _ = saved = ctx.saved_tensors
+        rows, weights, _, outputs = ctx.saved_tensors
         operator, optimistic = ctx.operator, ctx.optimistic
         in_shape, target_shape, dtype = ctx.shapes
         n, n_rows = ctx.n, rows.shape[0]
         fixed = head(rows, n)
+        d_sums = d_outputs
         if d_sums is not None:
+            if outputs is not None:
+                d_sums = ctx.activation.gradient(d_sums, outputs)
             d_sums = _in_dtype(operator.sums(d_sums), rows.dtype)
 
         d = None
@@ -227,20 +170,19 @@ class _SolveAndApply(torch.autograd.Function):
             d = d_weights if d is None else d + d_weights
         if d is None:
             d = torch.zeros_like(weights)
-        d_targets, right = _pull_back(
+        d_targets, right = pull_back(
             operator, ctx.solution, fixed, d, ctx.needs_input_grad[0]
         )
 
+        d_given = d_targets
+        if optimistic and d_sums is not None:
+            d_given = d_targets + head(d_sums, n)
         d_inputs = None
         if right is not None:
-            d_inputs = _gradient_of_inputs(
-                operator, saved, d_sums, d_targets, right, optimistic
-            )
+            d_inputs = _gradient_of_inputs(ctx, d_sums, d_targets, right)
             d_inputs = _in_dtype(_in_shape(d_inputs, in_shape), dtype)
-        if optimistic and d_sums is not None:
-            d_targets = d_targets + head(d_sums, n)
-        d_targets = _in_dtype(_in_shape(d_targets, target_shape), dtype)
-        return d_inputs, d_targets, None, None, None
+        d_given = _in_dtype(_in_shape(d_given, target_shape), dtype)
+        return d_inputs, d_given, None, None, None, None
 
 
 class _Solve(torch.autograd.Function):
@@ -260,7 +202,7 @@ class _Solve(torch.autograd.Function):
         solution = solution_of(rows)
         ctx.operator, ctx.solution, ctx.dtype = operator, solution, rows.dtype
         rows, t = (_in_dtype(x, solution.plan.work_dtype) for x in (rows, targets))
-        weights, left = _find_weights(operator, solution, rows, t)
+        weights, left = find_weights(operator, solution, rows, t)
         ctx.save_for_backward(rows, weights, left)
         return _in_dtype(weights, ctx.dtype)
 
@@ -269,7 +211,7 @@ class _Solve(torch.autograd.Function):
     def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor | None, ...]:
         rows, weights, left = ctx.saved_tensors
         d = _in_dtype(d_weights, rows.dtype)
-        d_targets, right = _pull_back(ctx.operator, ctx.solution, rows, d)
+        d_targets, right = pull_back(ctx.operator, ctx.solution, rows, d)
         assert right is not None
         if ctx.solution.dual:
             through = product(d_targets, weights.T)
@@ -287,6 +229,7 @@ def solve_and_apply(
     solution_of: Callable[[Tensor], Solution],
     *,
     optimistic: bool = False,
+    activation: Activation | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Solve for the weights that meet the targets on X̄; apply them to all rows.
 
@@ -303,11 +246,13 @@ def solve_and_apply(
         may answer from a cache.
     optimistic : bool, default=False
         Hand on T instead of the sums on the rows of X̄ (OCU, Eq. 8).
+    activation : Activation, optional
+        What to apply to the sums, overwriting them.
 
     Returns
     -------
-    sums : Tensor of shape (n̄_b + n_b, ...)
-        The sums S.
+    outputs : Tensor of shape (n̄_b + n_b, ...)
+        The sums S, or their activations.
     weights : Tensor of shape (columns, outputs)
         The weights W, the bias in row 0 where there is one; differentiable.
 
@@ -315,12 +260,12 @@ def solve_and_apply(
     -----
     Algs. 2 and 3.  Second derivatives are not offered.
     """
-    sums, weights = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
-        inputs, targets, operator, solution_of, optimistic
+    outputs, weights = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
+        inputs, targets, operator, solution_of, optimistic, activation
     )
     # A view made within the node could not be changed in place, as
     # nn.ReLU(inplace=True) does.
-    return _in_shape(sums, (inputs.shape[0], *targets.shape[1:])), weights
+    return _in_shape(outputs, (inputs.shape[0], *targets.shape[1:])), weights
 
 
 def solve_only(

@@ -15,6 +15,7 @@ from sktarget.nn._layers import TargetMap
 from sktarget.nn._pass import Phase
 from sktarget.nn._realisation import RealisedCascade
 from sktarget.nn._replacement import copy_with, inherit
+from sktarget.nn._sequential import restore_sequences
 
 __all__ = ["TargetSpace"]
 
@@ -97,6 +98,10 @@ class TargetSpace(RealisedCascade):
     ``F.dropout``.  Otherwise they run as one batch, X̄ on top, if the module treats
     every row by itself, which a trial at the start tells, or the attribute
     ``treats_rows_alone = True`` of its class; if it does not, one by one.
+
+    Where layers, activations and max-pooling follow each other in an ``nn.Sequential``,
+    activations overwrite the sums of target layers, which saves memory; outputs and
+    gradients are the same.
 
     The targets of convolutions are laid out channels last.  Optimisers that take views
     of gradients, such as ``torch.optim.LBFGS``, need ``p.data = p.data.contiguous()``.
@@ -362,7 +367,9 @@ class TargetSpace(RealisedCascade):
             for layer in self._layers.values():
                 ordinary[layer] = layer.realise()
                 inherit(ordinary[layer], layer)
-            return copy_with(self.module, ordinary).eval()
+            copied = copy_with(self.module, ordinary).eval()
+        restore_sequences(copied)
+        return copied
 
     def average_weights(self, n_draws: int = 20) -> None:
         """Go over to evaluation, with the mean of the weights that dropout leads to.

@@ -1,0 +1,104 @@
+"""Activations that may overwrite the sums they are applied to.
+
+Their gradient can be had from what comes out.  So a target layer that is run together
+with its activation keeps one tensor where two nodes of a graph keep two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor, nn
+
+from sktarget._tanh import Tanh, tanh_
+
+__all__ = ["AS_IT_IS", "Activation", "activation_of"]
+
+# A slope any smaller might take small sums to where numbers lose digits.
+_LEAST_SLOPE = 1e-3
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation by what it does to tensors.
+
+    Attributes
+    ----------
+    apply_ : callable
+        Overwrites sums with their activations, and returns them.
+    gradient : callable
+        From ∂L/∂A and the activations A, makes a new tensor ∂L/∂S.
+    residual : callable or None
+        From targets T and activations, makes a new tensor T − S; None if S cannot be
+        had from these, or only with digits lost.
+    is_recorded : bool
+        Whether torch records `apply_` for gradients.
+    """
+
+    apply_: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor], Tensor]
+    residual: Callable[[Tensor, Tensor], Tensor] | None = None
+    is_recorded: bool = True
+
+
+AS_IT_IS = Activation(lambda sums: sums, lambda d, out: d, torch.sub)
+"""None at all, for sums that the next module alone reads, and leaves as they are.
+
+Their gradient, which that module makes, may be overwritten.
+"""
+
+
+def activation_of(module: nn.Module) -> Activation | None:
+    """Say what an activation does, if it is of a kind that may overwrite sums.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any module; of a subclass nothing is known.
+
+    Returns
+    -------
+    Activation or None
+        None for any other kind of module.
+
+    Examples
+    --------
+    >>> leaky = activation_of(nn.LeakyReLU(0.5))
+    >>> leaky.apply_(torch.tensor([-2.0, 3.0]))
+    tensor([-1., 3.])
+    >>> activation_of(nn.Linear(1, 1)) is None
+    True
+    """
+    if type(module) is nn.LeakyReLU:
+        return _leaky_relu(module.negative_slope)
+    return _BY_KIND.get(type(module))
+
+
+@lru_cache(maxsize=16)
+def _leaky_relu(slope: float) -> Activation | None:
+    if not slope > 0:  # what comes out does not tell where the sum was negative
+        return None
+
+    def residual(targets: Tensor, out: Tensor) -> Tensor:
+        sums = nn.functional.leaky_relu(out, 1 / slope)
+        return torch.sub(targets, sums, out=sums)
+
+    return Activation(
+        partial(nn.functional.leaky_relu_, negative_slope=slope),
+        lambda d, out: torch.ops.aten.leaky_relu_backward(d, out, slope, True),
+        residual if slope >= _LEAST_SLOPE else None,
+    )
+
+
+_TANH_GRADIENT = torch.ops.aten.tanh_backward
+_BY_KIND: dict[type[nn.Module], Activation] = {
+    nn.ReLU: Activation(
+        torch.relu_, lambda d, out: torch.ops.aten.threshold_backward(d, out, 0)
+    ),
+    nn.Tanh: Activation(torch.tanh_, _TANH_GRADIENT),
+    Tanh: Activation(tanh_, _TANH_GRADIENT, is_recorded=False),
+    nn.Sigmoid: Activation(torch.sigmoid_, torch.ops.aten.sigmoid_backward),
+}

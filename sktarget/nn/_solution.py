@@ -1,0 +1,113 @@
+"""Solving a layer for its weights, and the way back through it (Alg. 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sktarget.linalg import (
+    RidgeFactor,
+    SolvePlan,
+    at_least_float32,
+    factorise,
+    plan_solve,
+)
+from sktarget.nn._operators import DesignOperator
+
+__all__ = ["Solution", "factorise_design", "find_weights", "pull_back"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What one factorisation leaves behind: enough to solve again and again.
+
+    Attributes
+    ----------
+    factor : RidgeFactor
+        Factor of AᵀA + λI, or of AAᵀ + λI.
+    dual : bool
+        Which of the two.
+    plan : SolvePlan
+        Arithmetic of the Gramian and of the products with A.
+    lam : float
+        The λ asked for.
+    """
+
+    factor: RidgeFactor
+    dual: bool
+    plan: SolvePlan
+    lam: float
+
+
+def factorise_design(
+    operator: DesignOperator,
+    rows: Tensor,
+    lam: float | None,
+    last: SolvePlan | None = None,
+) -> Solution:
+    """Factorise the regularised Gramian of the rows of X̄.
+
+    Parameters
+    ----------
+    operator : DesignOperator
+        The products with A.
+    rows : Tensor
+        What stands for A on X̄.
+    lam : float or None
+        λ ≥ 0; None stands for the mean eigenvalue of the Gramian.
+    last : SolvePlan, optional
+        The plan of the same layer before: most likely it needs the same arithmetic.
+
+    Returns
+    -------
+    Solution
+        The factor and the arithmetic to use with it.
+    """
+    narrow = rows.is_cpu and rows.dtype != torch.float64
+    guess = at_least_float32(rows.dtype) if last is None else last.gram_dtype
+    gram = operator.gramian(rows, guess if narrow else torch.float64, lam or 0.0)
+    trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
+    if lam is None:
+        lam = trace.item() * gram.shape[-1] / gram.numel()
+    plan = plan_solve(trace, lam, rows.dtype)
+    if plan.gram_dtype != gram.dtype:
+        # Narrower too: what comes out must not depend on what came before.
+        gram = operator.gramian(rows, plan.gram_dtype, lam)
+    factor = factorise(gram, plan.ridge)
+    return Solution(factor, operator.is_dual(rows), plan, lam)
+
+
+def find_weights(
+    operator: DesignOperator, solution: Solution, rows: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return W, and what correlates with A to it or its right side.
+
+    That is (AAᵀ + λI)⁻¹T in the dual form, and T itself in the primal one.
+    """
+    if solution.dual:
+        left = operator.solve_dual(solution.factor, t)
+        return operator.correlate(rows, left), left
+    return solution.factor.solve(operator.correlate(rows, t)), t
+
+
+def pull_back(
+    operator: DesignOperator,
+    solution: Solution,
+    rows: Tensor,
+    d: Tensor,
+    needs_right: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """Return ∂L/∂T and, if it is needed, the right factor of the last term of ∂L/∂A.
+
+    With D = ∂L/∂W: in the primal form ∂L/∂T = AY for Y = (AᵀA + λI)⁻¹D, and Y is
+    the factor; in the dual form ∂L/∂T = (AAᵀ + λI)⁻¹AD, and D − Aᵀ∂L/∂T = λY is.
+    """
+    if not solution.dual:
+        y = solution.factor.solve(d)
+        return operator.apply(rows, y), y if needs_right else None
+    d_targets = operator.solve_dual(solution.factor, operator.apply(rows, d))
+    if not needs_right:
+        return d_targets, None
+    return d_targets, d - operator.correlate(rows, d_targets)
