@@ -11,7 +11,8 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from measuring import Problem, Problems, compare_all, compare_memory, main
+from measuring import Problem, Problems, compare_all, main
+from memory import compare_memory
 from torch import nn
 
 from sktarget.nn import TargetSpace
@@ -71,4 +72,4 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    main(__doc__, PARTS, CASES)
+    main(__doc__, PARTS)

@@ -19,9 +19,9 @@ from measuring import (
     Row,
     Settings,
     compare_all,
-    compare_memory,
     main,
 )
+from memory import compare_memory
 from torch import nn
 
 from sktarget.architectures import DenseNetwork
@@ -117,4 +117,4 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    main(__doc__, PARTS, CASES)
+    main(__doc__, PARTS)

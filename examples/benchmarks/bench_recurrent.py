@@ -18,9 +18,9 @@ from measuring import (
     Row,
     Settings,
     compare_all,
-    compare_memory,
     main,
 )
+from memory import compare_memory
 from torch import Tensor, nn
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -93,4 +93,4 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    main(__doc__, PARTS, CASES)
+    main(__doc__, PARTS)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turns, memory, tables, and the command line.
+"""What the benchmarks share: timing in turns, tables, and the command line.
 
 Times are medians, in milliseconds, of calls that take turns within one process, so that
 what else a machine does strikes all sides alike.  On one thread they are times of the
@@ -8,16 +8,12 @@ processor, in which waiting for it does not count.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -143,80 +139,6 @@ def compare_all(
     return [compare(n, make(), settings, seconds) for n, make in problems.items()]
 
 
-# --- Memory ---------------------------------------------------------------------------
-
-
-def resident_memory(entry: str) -> float:
-    """Return VmRSS (now) or VmHWM (the largest so far) of this process in MiB."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith(entry))
-    return int(line.split()[1]) / 1024
-
-
-def hand_back_memory() -> None:
-    """Return what was freed to the system, and have the peak counted from now on."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def small_problem() -> Problem:
-    """Make a problem with which all libraries come into use."""
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2))
-    x, y = torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.long)
-    return Problem(network, x.clone(), x, y, lam=0.1)
-
-
-def peaks(make: Callable[[], Problem], space: str, device: str) -> tuple[float, float]:
-    """Run some iterations; return in MiB the memory that they took at their peak.
-
-    First what came on top of libraries, data and a network of its own weights: targets,
-    optimiser, and all that an iteration holds; then the whole process.
-    """
-    small_problem().step("targets", device)()
-    problem = make()
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() / 2**20
-    else:
-        hand_back_memory()
-        before = resident_memory("VmRSS")
-    step = problem.step(space, device)
-    for _ in range(5):
-        step()
-    if device.startswith("cuda"):
-        whole = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        whole = resident_memory("VmHWM")
-    return whole - before, whole
-
-
-def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> list[Row]:
-    """Measure peaks, each in processes of its own, and give medians; on Linux alone."""
-    if not Path("/proc/self/status").exists():
-        return []
-    rows = []
-    for case in cases:
-        row: Row = {"case": case}
-        whole = {}
-        for space in SPACES:
-            command = [sys.executable, script, "--memory-of", case, space]
-            command += ["--device", settings.device, "--threads", str(settings.threads)]
-            runs = [
-                subprocess.run(command, check=True, capture_output=True, text=True)
-                for _ in range(settings.few(1, 7))
-            ]
-            found = [[float(peak) for peak in run.stdout.split()] for run in runs]
-            own, whole[space] = map(statistics.median, zip(*found, strict=True))
-            row[f"{space}, MiB"] = own
-        row["ratio"] = row["targets, MiB"] / max(row["weights, MiB"], 1e-3)
-        row["ratio of processes"] = whole["targets"] / whole["weights"]
-        rows.append(row)
-    return rows
-
-
 # --- Results --------------------------------------------------------------------------
 
 
@@ -326,19 +248,12 @@ def run_parts(
                 keep(results)
 
 
-def main(
-    description: str | None, parts: Parts, problems: Problems | None = None
-) -> None:
+def main(description: str | None, parts: Parts) -> None:
     """Run one benchmark from the command line."""
     parser = options(description)
     parser.add_argument("--json", type=Path, help="write the results to a file")
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     settings = settings_of(arguments)
-    if arguments.memory_of:
-        case, space = arguments.memory_of
-        print(*peaks((problems or {})[case], space, settings.device))
-        return
     where = environment(settings)
     print(", ".join(f"{name} {shown(value)}" for name, value in where.items()))
     path = arguments.json
