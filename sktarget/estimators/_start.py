@@ -174,7 +174,8 @@ def standardise_inputs_(layer: Any, rows: TrainingRows) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = column_moments(rows.X, rows.weight)
     # Columns that hardly vary are as good as constant: rounding is most of them.
-    floor = np.sqrt(np.finfo(rows.dtype).eps) * np.abs(mean)
+    kind = np.finfo(rows.dtype)
+    floor = np.maximum(np.sqrt(kind.eps) * np.abs(mean), kind.tiny)
     deviation[~((deviation > floor) & np.isfinite(deviation))] = 1.0
     weight = layer.weight.detach().numpy() / deviation
     bias = -weight @ mean

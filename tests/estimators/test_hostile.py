@@ -195,6 +195,23 @@ def test_rows_that_overflow(kind: Any) -> None:
         estimator.predict([[1e300, -1e300]])
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_columns_too_small_to_be_divided_by(kind: Any, dtype: str) -> None:
+    X = np.random.default_rng(0).normal(size=(100, 2)).astype(dtype)
+    found = []
+    for tiny in (np.finfo(dtype).tiny / 1000, 0.0):
+        scaled = X * np.array([1e6, tiny], dtype)
+        estimator = kind((5,), max_iter=50, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            estimator.fit(scaled, X[:, 0] > 0)
+        found.append(estimator.score(scaled, X[:, 0] > 0))
+    assert found[0] == pytest.approx(found[1])
+    assert found[0] > 0.6
+
+
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_rate_that_falls_to_nothing(kind: Any) -> None:
     X = np.random.default_rng(0).normal(size=(20, 2))
