@@ -73,7 +73,7 @@ def activation_of(module: nn.Module) -> Activation | None:
     True
     """
     if type(module) is nn.LeakyReLU:
-        return _leaky_relu(module.negative_slope)
+        return _leaky_relu(float(module.negative_slope))
     return _BY_KIND.get(type(module))
 
 
