@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
 
@@ -30,6 +31,32 @@ def test_quickest_part(tmp_path: Path) -> None:
     assert [row["depth"] for row in rows] == [1, 4, 16]
     assert all(row["ratio"] > 0 for row in rows)
     assert "| depth 16 | 16 |" in (tmp_path / "tables.md").read_text("utf-8")
+
+
+def test_live_tensors_are_counted(suite: ModuleType) -> None:
+    memory = importlib.import_module("memory")
+    given = torch.zeros(1 << 18)  # 1 MiB
+    with memory.LiveTensors([given]) as live:
+        first = given + 1
+        view = first.view(2, -1)
+        del first
+        second = view * 2
+        assert live.now == 3 << 20
+        del view
+        assert live.now == 2 << 20
+        second.add_(1)
+    assert live.peak == 3 << 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="of Linux alone")
+def test_memory_beside_weight_space(suite: ModuleType) -> None:
+    memory = importlib.import_module("memory")
+    settings = memory.Settings(quick=True)
+    script = str(FOLDER / "bench_dense.py")
+    (row,) = memory.compare_memory(script, ["5 × 100, n̄_b = 200"], settings)
+    assert 0 < row["weights, MiB"] < row["targets, MiB"] < 10
+    assert row["ratio"] == row["targets, MiB"] / row["weights, MiB"]
+    assert 0.8 < row["ratio of processes"] < 2
 
 
 def test_unknown_part_is_named(suite: ModuleType) -> None:
