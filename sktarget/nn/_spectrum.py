@@ -73,7 +73,7 @@ def _autocorrelation(
     cosines, sines = _inverse(box[::-1], reach[::-1], dtype, maps.device)
     even = product(cosines, spectra).view(-1, c, c)
     odd = product(sines, spectra).view(-1, c, c)
-    lags = even.add_(even.mT.clone()).add_(odd.mT).sub_(odd)
+    lags = (even + even.mT).sub_(odd - odd.mT)
     lags = lags.view(*(4 * p + 1 for p in reversed(reach)), c, c)
     return lags.permute(*reversed(range(len(reach))), -2, -1)
 
@@ -163,7 +163,10 @@ def _inverse(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Give the weights of all frequencies in each lag: of cosines and of sines."""
+    """Give the weights of all frequencies in each lag: of cosines and of sines.
+
+    Half of them: what they weigh is added to its transpose, or that subtracted.
+    """
     angles = torch.zeros(1, 1, dtype=torch.float64)
     weights = torch.full((1,), 0.5 / math.prod(box), dtype=torch.float64)
     for axis, (size, p) in enumerate(zip(box, reach, strict=True)):
