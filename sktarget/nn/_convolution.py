@@ -129,6 +129,11 @@ class ConvOperator:
         return self.rows(out)
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+        if self.window.only_skips():
+            # oneDNN's way to skip pixels writes beyond its buffer where channels are
+            # few and there is no AVX-512 (uxlfoundation/oneDNN, issue 6035).
+            window = replace(self.window, stride=(1,) * len(self.window.stride))
+            return replace(self, window=window).correlate(self._skip(rows), sums)
         outputs, inputs = sums.shape[1], rows.shape[1] // self.groups
         # oneDNN sums the biases along with the rest, at five times the time.  Before
         # it, the sum also brings the maps into the cache, which oneDNN jumps about in.
@@ -152,6 +157,10 @@ class ConvOperator:
         self, to: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
     ) -> None:
         to.add_(self.adjoint(sums, weights, rows))
+
+    def _skip(self, rows: Tensor) -> Tensor:
+        steps: Any = [slice(None, None, stride) for stride in self.window.stride]
+        return self.rows(rows[:, :, *steps])
 
     def _backward(
         self, sums: Tensor, rows: Tensor, kernel: Tensor, wanted: list[bool]

@@ -60,6 +60,13 @@ class Window:
             )
         )
 
+    def only_skips(self) -> bool:
+        """Tell whether every patch is one pixel, and some pixels are in none."""
+        pointwise = all(
+            k == 1 and p == 0 for k, p in zip(self.kernel, self.padding, strict=True)
+        )
+        return pointwise and any(s > 1 for s in self.stride)
+
 
 def patches(maps: Tensor, window: Window, groups: int = 1) -> Tensor:
     """Gather the patch matrix.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktarget.nn import TargetSpace
 from tests import reference
@@ -46,6 +47,11 @@ LAYERS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((2, 2), {"kernel_size": (7, 7), "padding": 3}),
     ((5, 4, 6), {"kernel_size": 3, "stride": (1, 2, 1), "dilation": (1, 1, 2)}),
     ((5, 4, 6), {"kernel_size": 2, "groups": 2}),
+    # Pixels left out.
+    ((8,), {"kernel_size": 1, "stride": 3, "bias": False}),
+    ((8, 7), {"kernel_size": 1, "stride": 2}),
+    ((8, 7), {"kernel_size": 1, "stride": (1, 3), "groups": 2}),
+    ((5, 4, 6), {"kernel_size": 1, "stride": (2, 1, 2), "dilation": 2}),
     # Padded beforehand.
     ((9,), {"kernel_size": 3, "padding": 2, "padding_mode": "circular"}),
     ((8, 7), {"kernel_size": 3, "padding": "same", "padding_mode": "reflect"}),
@@ -145,6 +151,30 @@ def test_gradients_are_those_through_the_patch_matrix(
         strict=True,
     ):
         torch.testing.assert_close(ours, truth, rtol=1e-7, atol=1e-9)
+
+
+class KernelGradients(TorchDispatchMode):
+    """Notes kernel and strides wherever torch finds the gradient of a kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[list[int], list[int]]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.convolution_backward.default and args[-1][1]:
+            self.seen.append((list(args[2].shape[2:]), list(args[4])))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stride", [1, (2, 1), (1, 3)])
+def test_pixels_are_left_out_before_the_gradient_of_a_kernel(stride: Any) -> None:
+    net = TargetSpace(nn.Conv2d(4, 8, 1, stride), torch.rand(20, 4, 8, 8), lam=0.1)
+    with KernelGradients() as gradients:
+        net(torch.rand(5, 4, 8, 8)).sum().backward()
+    in_the_solve_and_on_the_way_back = [([1, 1], [1, 1])] * 2
+    assert gradients.seen == in_the_solve_and_on_the_way_back
 
 
 class Scale(nn.Module):
