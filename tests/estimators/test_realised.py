@@ -71,6 +71,9 @@ def test_weights_are_those_of_the_reference(
     kind: type, untangling: str, shortcuts: bool, lam: Any
 ) -> None:
     X, y = problem(kind)
+    # Sums well within the bends of tanh: where they hardly bend, shortcuts see nearly
+    # the same columns twice, and two correct solves differ by 1e-16 of a million.
+    X = 2 * X
     estimator = kind(**SMALL, untangling=untangling, shortcuts=shortcuts, lam=lam)
     fit_quietly(estimator, X, y)
     assert estimator.lam_ == lam or lam == "auto"
