@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sktarget._blank import make_blank
+from sktarget._packing import Packing
 from sktarget.architectures._dense import DenseNetwork, SeededDropout
 
 __all__ = ["CELLS", "RecurrentNetwork"]
@@ -194,23 +195,14 @@ class RecurrentNetwork(nn.Module):
 
 def _run_packed(layer: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
     """Run a recurrent layer on the steps (n, time, features) before padding."""
-    lengths = lengths.cpu()
     if torch.onnx.is_in_onnx_export():  # which knows this form only
-        given = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        given = pack_padded_sequence(
+            x, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
         states: Tensor = pad_packed_sequence(layer(given)[0], batch_first=True)[0]
         return states
-    # Packing and padding data step by step would be slow on the way back.
-    shape = x.shape[:2]
-    places = pack_padded_sequence(
-        torch.arange(shape.numel(), device=x.device).view(shape),
-        lengths,
-        batch_first=True,
-        enforce_sorted=False,
-    )
-    packed = places._replace(data=x.flatten(0, 1)[places.data])
-    rows: Tensor = layer(packed)[0].data
-    padded = rows.new_zeros(shape.numel(), rows.shape[1])
-    return padded.index_copy(0, places.data, rows).view(*shape, -1)
+    packing = Packing.before_padding(x, lengths)
+    return packing.pad(layer(packing.pack(x))[0])
 
 
 def _real_steps(x: Tensor) -> Tensor | None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from sktarget._blank import make_blank
+from sktarget._packing import Packing
 from sktarget.linalg import FactorisationError
 from sktarget.nn._cells import Cell, SimpleCell, States, cell_of
 from sktarget.nn._elman import run_steps
@@ -18,7 +19,7 @@ from sktarget.nn._kernels import run_kernel
 from sktarget.nn._layers import StandIn, TargetMap, register
 from sktarget.nn._operators import DenseOperator
 from sktarget.nn._pass import NotOneBatch, Pass, Phase
-from sktarget.nn._sequences import Packing, last_steps, real_rows, reverse, shift
+from sktarget.nn._sequences import last_steps, real_rows, reverse, shift
 from sktarget.nn._solve import solve_only
 
 __all__ = ["TargetDirection", "TargetRecurrent"]

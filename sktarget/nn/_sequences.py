@@ -1,4 +1,4 @@
-"""Batches of sequences and their lengths."""
+"""Padded batches of sequences and their lengths."""
 
 from __future__ import annotations
 
@@ -6,56 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-__all__ = ["Packing", "last_steps", "real_rows", "reverse", "shift"]
-
-
-class Packing:
-    """How a batch of sequences was packed, if it was.
-
-    Parameters
-    ----------
-    inputs : Tensor of shape (n, time, features) or PackedSequence
-        The batch, as a recurrent layer was given it.
-
-    Attributes
-    ----------
-    lengths : Tensor of shape (n,) or None
-        Number of steps of every sequence, if packed; otherwise None.
-    """
-
-    def __init__(self, inputs: Tensor | PackedSequence) -> None:
-        self.lengths: Tensor | None = None
-        if isinstance(inputs, PackedSequence):
-            device, n_rows = inputs.data.device, len(inputs.data)
-            # Torch's own functions write step by step, which on the way back takes a
-            # time quadratic in the steps.  So they only tell which row goes where.
-            numbers = torch.arange(1, n_rows + 1, device=device)[:, None]
-            where, lengths = pad_packed_sequence(
-                inputs._replace(data=numbers), batch_first=True
-            )
-            self.lengths = lengths.to(device)
-            self._packed, self._shape = inputs, where.shape[:2]
-            self._places = where.flatten().argsort()[-n_rows:]
-
-    def stacks_on(self, targets: Tensor) -> bool:
-        """Tell whether other sequences were packed together with those of X̄."""
-        return self.lengths is not None and len(self.lengths) != len(targets)
-
-    def pad(self, inputs: Tensor | PackedSequence) -> Tensor:
-        """Turn such a batch into one of shape (n, time, features)."""
-        if not isinstance(inputs, PackedSequence):
-            return inputs
-        rows = inputs.data
-        padded = rows.new_zeros(self._shape.numel(), rows.shape[1])
-        return padded.index_copy(0, self._places, rows).view(*self._shape, -1)
-
-    def pack(self, padded: Tensor) -> Tensor | PackedSequence:
-        """Turn (n, time, features) into such a batch."""
-        if self.lengths is None:
-            return padded
-        return self._packed._replace(data=padded.flatten(0, 1)[self._places])
+__all__ = ["last_steps", "real_rows", "reverse", "shift"]
 
 
 def shift(states: Tensor) -> Tensor:

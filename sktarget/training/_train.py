@@ -120,31 +120,18 @@ def train(
         If training diverged later, or `max_iter` was reached without convergence.
     """
     all_at_once = settings.batch_size >= len(data)
-    validates_first = (
-        validation is not None
-        # Callbacks of the user's score the state after a step.  Beside such a score
-        # they are to see that of the same state, unless the error is what matters.
-        and error is not None
-        and all_at_once
-        and _evaluates_within_a_step(module)
-    )
-    scores_decide = validation is not None and error is None
-    monitor = Monitor(
+    monitor = _make_monitor(
+        settings,
         log,
-        # Losses are squares in the unit of y, scores have none.
-        tol=settings.tol * (1.0 if scores_decide else settings.unit * settings.unit),
-        n_iter_no_change=settings.n_iter_no_change,
-        learning_rate=settings.schedule,
-        power_t=settings.power_t,
-        alpha_at=settings.alpha_at,
-        verbose=settings.verbose,
         has_validation=validation is not None,
-        describe=settings.describe,
-        remedy=settings.remedy,
-        max_iter=settings.epochs,
         stops_by_error=error is not None,
         keeps_best=all_at_once and not goes_on,
-        validates_first=validates_first,
+        # Callbacks of the user's score the state after a step.  Beside such a score
+        # they are to see that of the same state, unless the error is what matters.
+        validates_first=validation is not None
+        and error is not None
+        and all_at_once
+        and _evaluates_within_a_step(module),
     )
     if settings.solver == "lbfgs":
         _make_contiguous(module)
@@ -161,20 +148,48 @@ def train(
         **settings.of_net(),
     ).initialize()
     monitor.rates = [group["lr"] for group in net.optimizer_.param_groups]
-    if validation is not None and validates_first:
+    if validation is not None and monitor.validates_first:
         ((net.evaluated_first, _),) = net.get_iterator(validation)
     already = len(log.loss_curve)
     if checkpoint is not None:
         optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
     if optimiser_state is not None:
-        net.optimizer_.load_state_dict(optimiser_state)
-        _lay_out_as_parameters(net.optimizer_)
+        _go_on_from(net.optimizer_, optimiser_state)
     net.notify("on_train_begin", X=data, y=None)
     to_go = settings.epochs - (len(log.loss_curve) - already)
     _run_epochs(net, monitor, data, to_go, has_callbacks=bool(settings.callbacks))
     net.notify("on_train_end", X=data, y=None)
     _warn_of_the_end(monitor.reason, settings, len(log.loss_curve) - already)
     return Ending(net.optimizer_.state_dict(), monitor.reason)
+
+
+def _make_monitor(
+    settings: TrainingSettings,
+    log: TrainingLog,
+    *,
+    has_validation: bool,
+    stops_by_error: bool,
+    keeps_best: bool,
+    validates_first: bool,
+) -> Monitor:
+    scores_decide = has_validation and not stops_by_error
+    return Monitor(
+        log,
+        # Losses are squares in the unit of y, scores have none.
+        tol=settings.tol * (1.0 if scores_decide else settings.unit * settings.unit),
+        n_iter_no_change=settings.n_iter_no_change,
+        learning_rate=settings.schedule,
+        power_t=settings.power_t,
+        alpha_at=settings.alpha_at,
+        verbose=settings.verbose,
+        has_validation=has_validation,
+        describe=settings.describe,
+        remedy=settings.remedy,
+        max_iter=settings.epochs,
+        stops_by_error=stops_by_error,
+        keeps_best=keeps_best,
+        validates_first=validates_first,
+    )
 
 
 def _evaluates_within_a_step(module: nn.Module) -> bool:
@@ -207,12 +222,13 @@ def _make_contiguous(module: nn.Module) -> None:
         parameter.data = parameter.data.contiguous()
 
 
-def _lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:
+def _go_on_from(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    optimiser.load_state_dict(state)
     # Fused optimisers read the memory of parameter and state side by side.
-    for parameter, state in optimiser.state.items():
-        for name, value in state.items():
+    for parameter, entries in optimiser.state.items():
+        for name, value in entries.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter).copy_(value)
+                entries[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _in_order(

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from sktarget.nn import TargetSpace, _kernels
-from sktarget.nn._sequences import Packing
 from tests.nn.recurrent_networks import batch, every_kind, leaves, recurrent
 
 LENGTHS = torch.tensor([3, 50, 1, 16, 33, 32, 17, 50])
@@ -49,21 +48,3 @@ def test_blocks_of_steps_are_one_run(
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
-
-
-def test_packing_there_and_back() -> None:
-    torch.manual_seed(0)
-    x = batch(8, 50, 3).requires_grad_()
-    inputs = packed(x)
-    packing = Packing(inputs)
-    assert packing.lengths is not None
-    assert packing.lengths.tolist() == LENGTHS.tolist()
-    padded = packing.pad(inputs)
-    real = torch.arange(50) < LENGTHS[:, None]
-    assert isinstance(padded, Tensor)
-    torch.testing.assert_close(padded, x * real[..., None])
-    again = packing.pack(2 * padded)
-    assert isinstance(again, PackedSequence)
-    torch.testing.assert_close(again.data, 2 * inputs.data)
-    again.data.sum().backward()
-    torch.testing.assert_close(x.grad, 2 * real[..., None].expand_as(x).to(x))
