@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from sktarget import __version__
 from sktarget.nn import TargetSpace
+from sktarget.training import FusedAdam
 
 Row = dict[str, Any]
 Step = Callable[[], Any]
@@ -78,7 +79,8 @@ class Problem:
             fixed = x if self.fixed is self.x else self.fixed.to(device)
             network = TargetSpace(network.to(device), fixed, self.lam)
         network.to(device)
-        optimizer = torch.optim.Adam(network.parameters(), fused=self.fused or None)
+        kind = FusedAdam if self.fused else torch.optim.Adam
+        optimizer = kind(network.parameters())
 
         def step() -> None:
             optimizer.zero_grad()

@@ -12,6 +12,7 @@ from sktarget.training._losses import (
 )
 from sktarget.training._monitor import DivergenceError, TrainingLog
 from sktarget.training._net import TrainingNet
+from sktarget.training._optimisers import FusedAdam
 from sktarget.training._settings import TrainingSettings
 from sktarget.training._state import (
     describe_value,
@@ -29,6 +30,7 @@ __all__ = [
     "DivergenceError",
     "Ending",
     "EpochContext",
+    "FusedAdam",
     "Loss",
     "TensorData",
     "TrainingLog",

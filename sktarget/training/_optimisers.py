@@ -1,4 +1,4 @@
-"""Optimisers that torch does not have."""
+"""Optimisers that torch does not have, or not as fast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["CentredRMSprop"]
+__all__ = ["CentredRMSprop", "FusedAdam"]
+
+
+class FusedAdam(torch.optim.Adam):
+    """Adam in one pass over the memory, in whatever order numbers lie there.
+
+    Torch's own pass copies maps that have their channels last, which takes longer than
+    all the rest, and takes gradients for something else that do not lie like their
+    parameters.  It does the same to every number, so here it is shown maps as they lie.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters, or groups of parameters.
+    **options
+        Those of ``torch.optim.Adam``, but for `fused`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> p = torch.nn.Parameter(torch.zeros(1))
+    >>> optimiser = FusedAdam([p], lr=0.1)
+    >>> p.grad = torch.ones(1)
+    >>> optimiser.step()
+    >>> round(p.item(), 4)
+    -0.1
+    """
+
+    def __init__(self, params: Any, **options: Any) -> None:
+        super().__init__(params, fused=True, **options)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        *others: list[Tensor],
+    ) -> Any:
+        found = super()._init_group(  # type: ignore[no-untyped-call]
+            group, parameters, gradients, *others
+        )
+        for i, (parameter, gradient) in enumerate(
+            zip(parameters, gradients, strict=True)
+        ):
+            if parameter.is_contiguous() and gradient.is_contiguous():
+                continue
+            shape, strides = parameter.shape, parameter.stride()
+            if gradient.stride() != strides:
+                gradients[i] = torch.empty_like(parameter).copy_(gradient)
+            order = sorted(range(len(shape)), key=strides.__getitem__, reverse=True)
+            # The moments too, but not the number of steps.
+            for kind in (parameters, gradients, *filter(None, others)):
+                if kind[i].shape == shape:
+                    kind[i] = kind[i].permute(order)
+        return found
 
 
 class CentredRMSprop(torch.optim.Optimizer):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sktarget.training._losses import common_unit
-from sktarget.training._optimisers import CentredRMSprop
+from sktarget.training._optimisers import CentredRMSprop, FusedAdam
 
 __all__ = ["TrainingSettings"]
 
@@ -204,9 +204,8 @@ class TrainingSettings:
                 "nesterov": self.nesterovs_momentum and self.momentum > 0,
                 "fused": True,
             }
-        return torch.optim.Adam, {
+        return FusedAdam, {
             "lr": self.learning_rate_init,
             "betas": (self.beta_1, self.beta_2),
             "eps": self.epsilon,
-            "fused": True,
         }
