@@ -149,14 +149,16 @@ class ConvOperator:
             return matrix.T
         return matrix.view(self.groups, -1, matrix.shape[1]).mT
 
-    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-        kernel = self._kernel(weights.mT.flatten(0, -2))
-        return self._backward(sums, rows, kernel, [True, False, False])[0]
+    def transpose(self, weights: Tensor) -> Tensor:
+        return self._kernel(weights.mT.flatten(0, -2))
+
+    def adjoint(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
+        return self._backward(sums, rows, transposed, [True, False, False])[0]
 
     def add_adjoint(
-        self, to: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
+        self, to: Tensor, sums: Tensor, transposed: Tensor, rows: Tensor
     ) -> None:
-        to.add_(self.adjoint(sums, weights, rows))
+        to.add_(self.adjoint(sums, transposed, rows))
 
     def _skip(self, rows: Tensor) -> Tensor:
         steps: Any = [slice(None, None, stride) for stride in self.window.stride]

@@ -72,11 +72,14 @@ class DesignOperator(Protocol):
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         """Form AᵀS, of shape (columns, outputs)."""
 
-    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-        """Form SWᵀ without its column for the ones: a gradient of the inputs."""
+    def transpose(self, weights: Tensor) -> Tensor:
+        """Turn W into what stands for Wᵀ, without its column for the ones."""
+
+    def adjoint(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
+        """Form SWᵀ, in the shape of the rows: a gradient of the inputs."""
 
     def add_adjoint(
-        self, to: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
+        self, to: Tensor, sums: Tensor, transposed: Tensor, rows: Tensor
     ) -> None:
         """Add the adjoint to a tensor in place."""
 
@@ -122,16 +125,16 @@ class DenseOperator:
             return products
         return torch.cat([sums.sum(0, keepdim=True), products])
 
-    def adjoint(self, sums: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-        return product(sums, self._without_ones(weights).T)
+    def transpose(self, weights: Tensor) -> Tensor:
+        return (weights[1:] if self.bias else weights).T
+
+    def adjoint(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
+        return product(sums, transposed)
 
     def add_adjoint(
-        self, to: Tensor, sums: Tensor, weights: Tensor, rows: Tensor
+        self, to: Tensor, sums: Tensor, transposed: Tensor, rows: Tensor
     ) -> None:
-        add_product(to, sums, self._without_ones(weights).T)
-
-    def _without_ones(self, weights: Tensor) -> Tensor:
-        return weights[1:] if self.bias else weights
+        add_product(to, sums, transposed)
 
 
 @dataclass(frozen=True)
@@ -148,5 +151,5 @@ class NarrowOperator(DenseOperator):
         matrix = _as_matrix(inputs)
         return torch.cat([_ones(len(matrix), matrix.dtype, matrix.device), matrix], 1)
 
-    def _without_ones(self, weights: Tensor) -> Tensor:
-        return weights[1:]
+    def transpose(self, weights: Tensor) -> Tensor:
+        return weights[1:].T

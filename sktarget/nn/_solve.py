@@ -43,14 +43,15 @@ def _gradient_of_inputs(
     rows, weights, left, outputs = ctx.saved_tensors
     through = _through(d_sums, d_targets, ctx.optimistic, outputs is not None)
     del d_sums  # Maps are large.
-    through = operator.adjoint(through, weights, head(rows, through.shape[0]))
+    w_t, right_t = operator.transpose(weights), operator.transpose(right)
+    through = operator.adjoint(through, w_t, head(rows, through.shape[0]))
     n = left.shape[0]
     if ctx.residual is None:
-        operator.add_adjoint(head(through, n), left, right, head(rows, n))
+        operator.add_adjoint(head(through, n), left, right_t, head(rows, n))
     else:
         for part in _slices(left):
             factor = ctx.residual(left[part], outputs[part])
-            operator.add_adjoint(through[part], factor, right, rows[part])
+            operator.add_adjoint(through[part], factor, right_t, rows[part])
     n_missing = rows.shape[0] - through.shape[0]
     if not n_missing:
         return through
