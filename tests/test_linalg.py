@@ -196,6 +196,9 @@ def test_plan_has_three_regimes(dtype: torch.dtype) -> None:
     tiny = plan_solve(trace, 0.9 * (64 * eps) ** 2 * tau, dtype)
     assert (tiny.gram_dtype, tiny.work_dtype) == (torch.float64, torch.float64)
 
+    assert plan_solve(trace, 0.99 * tau, dtype).below_trace
+    assert not plan_solve(trace, 1.01 * tau, dtype).below_trace
+
     assert plan_solve(trace, 3.5, dtype).ridge == 3.5
     assert plan_solve(trace, 0.0, dtype).ridge == pytest.approx(floor, rel=1e-12)
     assert plan_solve(trace, floor / 2, dtype).ridge == pytest.approx(floor, rel=1e-12)

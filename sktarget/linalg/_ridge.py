@@ -71,6 +71,8 @@ class SolvePlan:
         Arithmetic of the Gramian and of its factor.
     work_dtype : torch.dtype
         Arithmetic of all other products.
+    below_trace : bool
+        Whether λ is known to be at most τ: ``1 − λ / (τ + λ)`` then keeps its digits.
 
     Examples
     --------
@@ -81,6 +83,7 @@ class SolvePlan:
     ridge: float | Tensor
     gram_dtype: torch.dtype
     work_dtype: torch.dtype
+    below_trace: bool = False
 
 
 def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
@@ -137,6 +140,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
         ridge=max(lam, _FLOOR * tau, arithmetic.tiny),
         gram_dtype=at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
         work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
+        below_trace=lam <= tau,
     )
 
 

@@ -16,7 +16,13 @@ from sktarget.linalg import (
 )
 from sktarget.nn._operators import DesignOperator
 
-__all__ = ["Solution", "factorise_design", "find_weights", "pull_back"]
+__all__ = [
+    "Solution",
+    "factorise_design",
+    "find_weights",
+    "pull_back",
+    "pull_back_sums",
+]
 
 
 @dataclass(frozen=True)
@@ -111,3 +117,20 @@ def pull_back(
     if not needs_right:
         return d_targets, None
     return d_targets, d - operator.correlate(rows, d_targets)
+
+
+def pull_back_sums(
+    operator: DesignOperator,
+    solution: Solution,
+    rows: Tensor,
+    d_sums: Tensor,
+    d: Tensor | None,
+) -> Tensor:
+    """Return ∂L/∂T in the dual form, from dS on X̄ and what else ∂L/∂W has beside AᵀdS.
+
+    As (AAᵀ + λI)⁻¹AAᵀdS = dS − λ(AAᵀ + λI)⁻¹dS, two products with A are spared.
+    """
+    right = d_sums * -solution.plan.ridge
+    if d is not None:
+        right += operator.apply(rows, d)
+    return operator.solve_dual(solution.factor, right).add_(d_sums)

@@ -16,7 +16,12 @@ from torch.autograd.function import once_differentiable
 from sktarget.linalg import product
 from sktarget.nn._activations import Activation
 from sktarget.nn._operators import DesignOperator, head
-from sktarget.nn._solution import Solution, find_weights, pull_back
+from sktarget.nn._solution import (
+    Solution,
+    find_weights,
+    pull_back,
+    pull_back_sums,
+)
 
 __all__ = ["solve_and_apply", "solve_only"]
 
@@ -33,6 +38,25 @@ def _in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _in_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x if x.shape == shape else x.reshape(shape)
+
+
+def _gradient_of_weights(
+    ctx: Any,
+    rows: Tensor,
+    d_sums: Tensor | None,
+    d_weights: Tensor | None,
+    of_all_rows: bool,
+) -> Tensor | None:
+    """Return ∂L/∂W + AᵀdS over all rows, or over those that are not of X̄."""
+    operator, n, d = ctx.operator, ctx.n, None
+    if d_sums is not None and of_all_rows:
+        d = operator.correlate(rows, d_sums)
+    elif d_sums is not None and rows.shape[0] > n:
+        d = operator.correlate(rows[n:], d_sums[n:])
+    if d_weights is None:
+        return d
+    d_weights = _in_dtype(d_weights, rows.dtype)
+    return d_weights if d is None else d + d_weights
 
 
 def _gradient_of_inputs(
@@ -152,7 +176,7 @@ class _SolveAndApply(torch.autograd.Function):
         rows, weights, _, outputs = ctx.saved_tensors
         operator, optimistic = ctx.operator, ctx.optimistic
         in_shape, target_shape, dtype = ctx.shapes
-        n, n_rows = ctx.n, rows.shape[0]
+        n = ctx.n
         fixed = head(rows, n)
         d_sums = d_outputs
         if d_sums is not None:
@@ -160,20 +184,22 @@ class _SolveAndApply(torch.autograd.Function):
                 d_sums = ctx.activation.gradient(d_sums, outputs)
             d_sums = _in_dtype(operator.sums(d_sums), rows.dtype)
 
-        d = None
-        if d_sums is not None and not optimistic:
-            d = operator.correlate(rows, d_sums)
-        elif d_sums is not None and n_rows > n:
-            # The optimistic rows of X̄ bypass AW.
-            d = operator.correlate(rows[n:], d_sums[n:])
-        if d_weights is not None:
-            d_weights = _in_dtype(d_weights, rows.dtype)
-            d = d_weights if d is None else d + d_weights
-        if d is None:
-            d = torch.zeros_like(weights)
-        d_targets, right = pull_back(
-            operator, ctx.solution, fixed, d, ctx.needs_input_grad[0]
+        needs_inputs = ctx.needs_input_grad[0]
+        from_sums = (
+            ctx.solution.dual
+            and ctx.solution.plan.below_trace
+            and not (needs_inputs or optimistic)
         )
+        # The optimistic rows of X̄ bypass AW.
+        of_all_rows = not (optimistic or from_sums)
+        d = _gradient_of_weights(ctx, rows, d_sums, d_weights, of_all_rows)
+        right = None
+        if d_sums is not None and from_sums:
+            own = head(d_sums, n)
+            d_targets = pull_back_sums(operator, ctx.solution, fixed, own, d)
+        else:
+            d = torch.zeros_like(weights) if d is None else d
+            d_targets, right = pull_back(operator, ctx.solution, fixed, d, needs_inputs)
 
         d_given = d_targets
         if optimistic and d_sums is not None:

@@ -125,13 +125,14 @@ def test_weights_are_those_of_the_patch_matrix(
 
 @pytest.mark.parametrize("untangling", ["scu", "ocu"])
 @pytest.mark.parametrize(("extents", "arguments"), LAYERS, ids=str)
+@pytest.mark.parametrize("constant", [False, True], ids=["learnt", "constant"])
 def test_gradients_are_those_through_the_patch_matrix(
-    extents: tuple[int, ...], arguments: dict[str, Any], untangling: str
+    extents: tuple[int, ...], arguments: dict[str, Any], untangling: str, constant: bool
 ) -> None:
     layer: Any = make_layer(extents, arguments)
     fixed = make_maps(extents, 6)
     x = make_maps(extents, 4, seed=2)
-    scale = torch.ones((), dtype=F64, requires_grad=True)
+    scale = torch.ones((), dtype=F64, requires_grad=not constant)
     net = randomised(nn.Sequential(Scale(scale), layer), fixed, 0.1)
     net.untangling = untangling
     targets = net.target_layers()["1"].targets
@@ -144,7 +145,7 @@ def test_gradients_are_those_through_the_patch_matrix(
     slow = slow_forward(layer, targets, scale * fixed, scale * x, 0.1)
     expected = loss_of(*slow)
     torch.testing.assert_close(loss, expected)
-    inputs = (targets, scale)
+    inputs = (targets,) if constant else (targets, scale)
     for ours, truth in zip(
         torch.autograd.grad(loss, inputs),
         torch.autograd.grad(expected, inputs),

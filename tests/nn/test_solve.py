@@ -159,8 +159,10 @@ PLACES = [(0,), (3,), (0, 2), (3, 2)]
 @both_biases
 @both_forms
 @pytest.mark.parametrize("place", PLACES, ids=str)
-@pytest.mark.parametrize("lam", [1e-3, 1.0])
+# The last λ is above the trace of the Gramian.
+@pytest.mark.parametrize("lam", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("used", ["sums", "weights", "both"])
+@pytest.mark.parametrize("constant", [False, True], ids=["learnt", "constant"])
 def test_node_is_the_formula(
     n_fixed: int,
     place: tuple[int, ...],
@@ -168,11 +170,13 @@ def test_node_is_the_formula(
     untangling: str,
     bias: bool,
     lam: float,
+    constant: bool,
 ) -> None:
     n_more, *inner = place
     results = []
     for function in (node, formula):
-        inputs = normal(n_fixed + n_more, *inner, 5, seed=1).requires_grad_()
+        inputs = normal(n_fixed + n_more, *inner, 5, seed=1)
+        inputs.requires_grad_(not constant)
         targets = normal(n_fixed, *inner, 3, seed=2).requires_grad_()
         sums, weights = function(inputs, targets, bias, lam, untangling)
         loss = sums.new_zeros(())
@@ -280,6 +284,26 @@ def test_single_precision_nears_double(
         net(fixed).square().sum().backward()
         results.append(gradients(net))
     assert_all_close(*results, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("lam", [1e-3, 1.0])
+def test_wide_inputs_in_single_precision(lam: float) -> None:
+    found, exact = [
+        wide_gradients(lam, dtype) for dtype in (torch.float32, torch.float64)
+    ]
+    for a, b in zip(found, exact, strict=True):
+        assert torch.linalg.vector_norm(a - b) < 3e-6 * torch.linalg.vector_norm(b)
+
+
+def wide_gradients(lam: float, dtype: torch.dtype) -> list[Tensor]:
+    """Take the gradients of a network of far fewer rows than inputs."""
+    x = normal(100, 600, dtype=torch.float32).add(2).to(dtype)
+    net = TargetSpace(PlainDense(Network((600, 5, 2)), dtype), x, lam)
+    set_targets(net, [normal(100, d, seed=d).float() for d in (5, 2)])
+    outputs, weights = net.forward_with_weights(net.fixed_batch)
+    loss = outputs.square().sum() + sum(w.square().sum() for w in weights)
+    loss.backward()
+    return [gradient.double() for gradient in gradients(net)]
 
 
 # --- The products of dense layers -----------------------------------------------------
