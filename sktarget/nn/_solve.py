@@ -140,12 +140,13 @@ class _SolveAndApply(torch.autograd.Function):
         ctx.residual = None
         # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T, which spares a product; keeping the
         # part behind λ, nothing is ever divided by λ.
-        if solution.dual:
+        if solution.dual and solution.plan.below_trace:
             sums = t - left * solution.plan.ridge
             if rows.shape[0] > n:
                 sums = torch.cat([sums, operator.apply(rows[n:], weights)])
         else:
             sums = operator.apply(rows, weights)
+        if not solution.dual:
             if activation is not None and not optimistic and sums.dtype == inputs.dtype:
                 # T − S can be had from T and f(S), which are kept in any case.
                 ctx.residual = activation.residual

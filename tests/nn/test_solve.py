@@ -295,6 +295,15 @@ def test_wide_inputs_in_single_precision(lam: float) -> None:
         assert torch.linalg.vector_norm(a - b) < 3e-6 * torch.linalg.vector_norm(b)
 
 
+def test_wide_inputs_under_a_large_ridge() -> None:
+    x = normal(50, 200, dtype=torch.float32)
+    net = TargetSpace(nn.Linear(200, 3), x, lam=1e9).reset_targets(
+        project=False, generator=torch.Generator().manual_seed(0)
+    )
+    # λ outweighs the Gramian, so that T − λZ would be left with rounding alone.
+    torch.testing.assert_close(net(x), net.eval()(x), rtol=1e-3, atol=0)
+
+
 def wide_gradients(lam: float, dtype: torch.dtype) -> list[Tensor]:
     """Take the gradients of a network of far fewer rows than inputs."""
     x = normal(100, 600, dtype=torch.float32).add(2).to(dtype)
