@@ -131,7 +131,7 @@ class ConvOperator:
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         if self.window.only_skips():
             # oneDNN's way to skip pixels writes beyond its buffer where channels are
-            # few and there is no AVX-512 (uxlfoundation/oneDNN, issue 6035).
+            # few and there is no AVX-512 (uxlfoundation/oneDNN#6035).
             window = replace(self.window, stride=(1,) * len(self.window.stride))
             return replace(self, window=window).correlate(self._skip(rows), sums)
         outputs, inputs = sums.shape[1], rows.shape[1] // self.groups
