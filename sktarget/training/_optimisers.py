@@ -8,10 +8,48 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["CentredRMSprop", "FusedAdam"]
+__all__ = ["CentredRMSprop", "FusedAdam", "FusedSGD"]
 
 
-class FusedAdam(torch.optim.Adam):
+class _LaidOut(torch.optim.Optimizer):
+    """An optimiser whose state lies in memory as its parameters do."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state, which is copied."""
+        super().load_state_dict(state_dict)
+        # Fused optimisers read the memory of parameter and state side by side.
+        for parameter, entries in self.state.items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    entries[name] = torch.empty_like(parameter).copy_(value)
+
+
+class FusedSGD(_LaidOut, torch.optim.SGD):
+    """Stochastic gradient descent in one pass over the memory.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters, or groups of parameters.
+    **options
+        Those of ``torch.optim.SGD``, but for `fused`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> p = torch.nn.Parameter(torch.zeros(1))
+    >>> optimiser = FusedSGD([p], lr=0.1)
+    >>> p.grad = torch.ones(1)
+    >>> optimiser.step()
+    >>> round(p.item(), 4)
+    -0.1
+    """
+
+    def __init__(self, params: Any, **options: Any) -> None:
+        super().__init__(params, fused=True, **options)
+
+
+class FusedAdam(_LaidOut, torch.optim.Adam):
     """Adam in one pass over the memory, in whatever order numbers lie there.
 
     Torch's own pass copies maps that have their channels last, which takes longer than
@@ -65,7 +103,7 @@ class FusedAdam(torch.optim.Adam):
         return found
 
 
-class CentredRMSprop(torch.optim.Optimizer):
+class CentredRMSprop(_LaidOut):
     """RMSprop with centred second moments and momentum.
 
     For a gradient g and the step size α::

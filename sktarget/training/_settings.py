@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sktarget.training._losses import common_unit
-from sktarget.training._optimisers import CentredRMSprop, FusedAdam
+from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
 __all__ = ["TrainingSettings"]
 
@@ -198,11 +198,10 @@ class TrainingSettings:
         if self.solver == "rmsprop_centered":
             return CentredRMSprop, {"lr": self.learning_rate_init}
         if self.solver == "sgd":
-            return torch.optim.SGD, {
+            return FusedSGD, {
                 "lr": self.learning_rate_init,
                 "momentum": self.momentum,
                 "nesterov": self.nesterovs_momentum and self.momentum > 0,
-                "fused": True,
             }
         return FusedAdam, {
             "lr": self.learning_rate_init,

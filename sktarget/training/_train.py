@@ -154,7 +154,7 @@ def train(
     if checkpoint is not None:
         optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
     if optimiser_state is not None:
-        _go_on_from(net.optimizer_, optimiser_state)
+        net.optimizer_.load_state_dict(optimiser_state)
     net.notify("on_train_begin", X=data, y=None)
     to_go = settings.epochs - (len(log.loss_curve) - already)
     _run_epochs(net, monitor, data, to_go, has_callbacks=bool(settings.callbacks))
@@ -220,15 +220,6 @@ def _make_contiguous(module: nn.Module) -> None:
     # L-BFGS takes gradients, which have the layout of their parameters, for vectors.
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()
-
-
-def _go_on_from(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    optimiser.load_state_dict(state)
-    # Fused optimisers read the memory of parameter and state side by side.
-    for parameter, entries in optimiser.state.items():
-        for name, value in entries.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                entries[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _in_order(

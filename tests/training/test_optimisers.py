@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sktarget.training._optimisers import CentredRMSprop, FusedAdam
+from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
 OPTIONS: dict[str, Any] = {"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-15}
 
@@ -30,12 +30,9 @@ def give_gradients(to: list[nn.Parameter], step: int, layout: Any) -> None:
     to[2].grad = torch.tensor(0.5)
 
 
-# Gradients that lie otherwise than their parameters are left to torch.
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("amsgrad", [False, True])
-def test_fused_adam_is_that_of_torch(
-    layout: torch.memory_format, amsgrad: bool
-) -> None:
+def test_fused_adam_is_adam(layout: torch.memory_format, amsgrad: bool) -> None:
     ours, truth = parameters(), parameters()
     fused = FusedAdam(ours, amsgrad=amsgrad, **OPTIONS)
     plain = torch.optim.Adam(truth, amsgrad=amsgrad, **OPTIONS)
@@ -43,8 +40,8 @@ def test_fused_adam_is_that_of_torch(
         for group, optimiser in ((ours, fused), (truth, plain)):
             give_gradients(group, step, layout)
             optimiser.step()
-        if step == 1:  # as a file would bring the state back
-            state = copy.deepcopy(fused.state_dict())
+        if step == 1:
+            state = brought_back(fused.state_dict())
             fused = FusedAdam(ours, amsgrad=amsgrad, **OPTIONS)
             fused.load_state_dict(state)
     for a, b in zip(ours, truth, strict=True):
@@ -54,6 +51,44 @@ def test_fused_adam_is_that_of_torch(
     torch.testing.assert_close(moments, plain.state[truth[0]]["exp_avg"])
     assert moments.stride() == ours[0].stride()
     assert ours[3] not in fused.state
+
+
+def brought_back(state: dict[str, Any]) -> dict[str, Any]:
+    """Give a state as a file may bring it back, which forgets how numbers lay."""
+    state = copy.deepcopy(state)
+    for entries in state["state"].values():
+        entries.update({name: value.contiguous() for name, value in entries.items()})
+    return state
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (FusedAdam, {}),
+        (FusedSGD, {"momentum": 0.9}),
+        (CentredRMSprop, {}),
+    ],
+)
+def test_going_on_is_as_if_there_had_been_no_end(kind: Any, options: Any) -> None:
+    ours, truth = parameters(), parameters()
+    ended, throughout = (kind(p, lr=0.1, **options) for p in (ours, truth))
+    for step in range(3):
+        give_gradients(truth, step, torch.channels_last)
+        throughout.step()
+    for step in range(2):
+        give_gradients(ours, step, torch.channels_last)
+        ended.step()
+    state = brought_back(ended.state_dict())
+    before = copy.deepcopy(state)
+    again = kind(ours, lr=0.1, **options)
+    again.load_state_dict(state)
+    give_gradients(ours, 2, torch.channels_last)
+    again.step()
+    for a, b in zip(ours, truth, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    for name, value in before["state"][0].items():
+        if value.ndim:  # the state given is left as it was
+            assert torch.equal(state["state"][0][name], value)
 
 
 def test_fused_adam_reads_maps_as_they_lie() -> None:
