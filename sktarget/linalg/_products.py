@@ -1,7 +1,7 @@
 """Products of matrices, by the faster of the two libraries that PyTorch carries.
 
 ``torch.mm`` is a call of BLAS.  For convolutions PyTorch carries oneDNN too, which can
-multiply matrices as well; where BLAS leaves the widest vectors of a processor idle, it
+multiply matrices as well; on AMD's processors, whose widest vectors MKL leaves idle, it
 takes half the time.  Its product has no gradient, so what is recorded for gradients
 stays with BLAS; within autograd nodes nothing is.
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 __all__ = [
     "FEW_COLUMNS",
+    "ON_INTEL",
     "add_product",
     "gramian",
     "is_for_onednn",
@@ -46,6 +48,8 @@ FEW_COLUMNS = 12
 # sum.  With more columns it grows large on more rows than the last number, and these
 # are taken in slices.
 _MANY_ROWS, _TOO_MANY_ROWS = 256, 1 << 13
+
+_ABOUT_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -191,17 +195,30 @@ def _fill_by_onednn(out: Tensor, rows: Tensor) -> Tensor:
 
 
 def _find_onednn() -> Callable[..., Tensor] | None:
-    """Find oneDNN's product of matrices where it is known to be the faster one."""
-    fast = (
+    """Find oneDNN's product of matrices where it would use vectors of 512 bits."""
+    wide = (
         torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and platform.machine() in ("x86_64", "AMD64")
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
     )
-    packet = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if fast else None
+    packet = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if wide else None
     return getattr(packet, "default", None)
 
 
-_ONEDNN = _find_onednn()
+def _maker() -> str:
+    """Name the maker of the processor as it names itself, or nothing."""
+    try:
+        with _ABOUT_PROCESSORS.open() as about:
+            text = about.read(256)
+    except OSError:
+        text = platform.processor()
+    return next((m for m in ("AuthenticAMD", "GenuineIntel") if m in text), "")
+
+
+ON_INTEL = _maker() == "GenuineIntel"
+"""Whether BLAS, in PyTorch Intel's MKL, runs on a processor made by Intel."""
+# Of other processors' widest vectors it leaves half idle.
+_ONEDNN = _find_onednn() if _maker() == "AuthenticAMD" else None
 
 
 def is_for_onednn(left: Tensor, n_columns: int) -> bool:

@@ -6,15 +6,16 @@ from torch import Tensor, nn
 
 from sktarget._blank import make_blank
 from sktarget._linear import Linear, affine
+from sktarget.linalg import ON_INTEL, prefers_dual
 from sktarget.nn._layers import TargetLayer, register
-from sktarget.nn._operators import DenseOperator, NarrowOperator
+from sktarget.nn._operators import AugmentedOperator, DenseOperator
 from sktarget.nn._pass import Phase
 
 __all__ = ["TargetLinear"]
 
-# Up to this width, where a Gramian is one product, the ones are written out; but not
-# for inputs of more numbers than this, where the copy costs more than it saves.
-_NARROW, _MANY = 95, 1 << 16
+# Up to this width the ones are written out, but not for inputs of more numbers than
+# this: elsewhere the copy costs more than it saves, or more memory than it is worth.
+_NARROW, _MANY = (512, 1 << 21) if ON_INTEL else (95, 1 << 16)
 
 
 @register(nn.Linear)
@@ -45,9 +46,10 @@ class TargetLinear(TargetLayer):
 
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
         super().take_targets(sums, phase)
-        n_numbers = sums[..., 0].numel() * self.in_features
-        if self.has_bias and self.in_features <= _NARROW and n_numbers <= _MANY:
-            self._operator = NarrowOperator()
+        n, k = sums[..., 0].numel(), self.in_features
+        small = k <= _NARROW and n * k <= _MANY
+        if self.has_bias and small and not prefers_dual(n, k + 1):
+            self._operator = AugmentedOperator()
 
     def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.has_bias:

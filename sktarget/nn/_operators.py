@@ -22,7 +22,7 @@ from sktarget.linalg import (
     product,
 )
 
-__all__ = ["DenseOperator", "DesignOperator", "NarrowOperator", "head"]
+__all__ = ["AugmentedOperator", "DenseOperator", "DesignOperator", "head"]
 
 
 def head(rows: Tensor, n: int) -> Tensor:
@@ -138,11 +138,11 @@ class DenseOperator:
 
 
 @dataclass(frozen=True)
-class NarrowOperator(DenseOperator):
-    """The design matrix of a narrow dense layer, with the ones written out.
+class AugmentedOperator(DenseOperator):
+    """The design matrix of a dense layer, with the ones written out.
 
-    Where a product takes microseconds, a column of ones costs less than the second
-    operation that would stand for it beside each product.
+    Where products are fast, a column of ones costs less than the second operation that
+    would stand for it beside each of them.
     """
 
     bias: bool = False

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from sktarget.architectures import DenseNetwork
 from sktarget.linalg import FactorisationError
-from sktarget.nn import TargetSpace
+from sktarget.nn import TargetSpace, _linear
+from sktarget.nn._operators import AugmentedOperator
 from tests.helpers import (
     Residual,
     assert_all_close,
@@ -150,12 +151,19 @@ def test_axes_between_rows_and_features_are_rows(untangling: str) -> None:
 
 
 @pytest.mark.parametrize("n_rows", [50, 1000])
-def test_rows_may_be_many(n_rows: int) -> None:
-    """Narrow layers treat biases in another way where there are many rows."""
+@pytest.mark.parametrize("writes_ones", [True, False])
+def test_rows_may_be_many(
+    n_rows: int, writes_ones: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers treat biases in another way where there are few rows, or too many."""
+    monkeypatch.setattr(_linear, "_MANY", 1000 * 90 if writes_ones else 0)
     layer = nn.Linear(90, 2, dtype=torch.float64)
     net = TargetSpace(layer, normal(n_rows, 90), lam=0.5)
     move_targets(net)
     (targets,) = net.parameters()
+    (of_layer,) = net.target_layers().values()
+    augmented = isinstance(of_layer.operator, AugmentedOperator)
+    assert augmented == (writes_ones and n_rows > 90)
     _, (weights,) = net.forward_with_weights(net.fixed_batch)
     rows = torch.cat([torch.ones(n_rows, 1), net.fixed_batch], 1).double()
     gram = rows.T @ rows + 0.5 * torch.eye(91, dtype=torch.float64)
