@@ -1,9 +1,7 @@
 """Products by oneDNN are those of BLAS, alone and within networks."""
 
 import copy
-import platform
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,26 +76,6 @@ def test_factors_never_have_gaps(onednn_calls: list[Any]) -> None:
     assert len(onednn_calls) == len(LAYOUTS) ** 2
     for _, right, *_ in onednn_calls:
         assert right.is_contiguous() or right.T.is_contiguous()
-
-
-@pytest.mark.parametrize(
-    ("about", "maker"),
-    [
-        ("processor : 0\nvendor_id : AuthenticAMD\n", "AuthenticAMD"),
-        ("Intel64 Family 6 Model 207 Stepping 2, GenuineIntel", "GenuineIntel"),
-        ("BogoMIPS : 48.00\nCPU architecture: 8\n", ""),
-    ],
-)
-def test_makers_of_processors(
-    about: str, maker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = tmp_path / "cpuinfo"
-    monkeypatch.setattr(_products, "_ABOUT_PROCESSORS", told)
-    monkeypatch.setattr(platform, "processor", lambda: about)
-    assert _products._maker() == maker
-    told.write_text(about)
-    monkeypatch.setattr(platform, "processor", lambda: "")
-    assert _products._maker() == maker
 
 
 def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ Everything here is plain tensor arithmetic that knows nothing of networks.
 
 from sktarget.linalg._products import (
     FEW_COLUMNS,
-    ON_INTEL,
     add_product,
     gramian,
     is_for_onednn,
@@ -25,7 +24,6 @@ from sktarget.linalg._ridge import (
 
 __all__ = [
     "FEW_COLUMNS",
-    "ON_INTEL",
     "FactorisationError",
     "RidgeFactor",
     "SolvePlan",

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sktarget._processor import ON_AMD
+
 __all__ = [
     "FEW_COLUMNS",
-    "ON_INTEL",
     "add_product",
     "gramian",
     "is_for_onednn",
@@ -48,8 +48,6 @@ FEW_COLUMNS = 12
 # sum.  With more columns it grows large on more rows than the last number, and these
 # are taken in slices.
 _MANY_ROWS, _TOO_MANY_ROWS = 256, 1 << 13
-
-_ABOUT_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -205,20 +203,7 @@ def _find_onednn() -> Callable[..., Tensor] | None:
     return getattr(packet, "default", None)
 
 
-def _maker() -> str:
-    """Name the maker of the processor as it names itself, or nothing."""
-    try:
-        with _ABOUT_PROCESSORS.open() as about:
-            text = about.read(256)
-    except OSError:
-        text = platform.processor()
-    return next((m for m in ("AuthenticAMD", "GenuineIntel") if m in text), "")
-
-
-ON_INTEL = _maker() == "GenuineIntel"
-"""Whether BLAS, in PyTorch Intel's MKL, runs on a processor made by Intel."""
-# Of other processors' widest vectors it leaves half idle.
-_ONEDNN = _find_onednn() if _maker() == "AuthenticAMD" else None
+_ONEDNN = _find_onednn() if ON_AMD else None
 
 
 def is_for_onednn(left: Tensor, n_columns: int) -> bool:

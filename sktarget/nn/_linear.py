@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from sktarget._blank import make_blank
 from sktarget._linear import Linear, affine
-from sktarget.linalg import ON_INTEL, prefers_dual
+from sktarget._processor import ON_INTEL
+from sktarget.linalg import prefers_dual
 from sktarget.nn._layers import TargetLayer, register
 from sktarget.nn._operators import AugmentedOperator, DenseOperator
 from sktarget.nn._pass import Phase
