@@ -102,8 +102,9 @@ class _Steps(torch.autograd.Function):
     ) -> Tensor:
         steps = _in_order(sums, sizes, reverse)
         cell.activate_(steps[0])
-        for before, now in pairwise(steps):
-            n = min(len(before), len(now))
+        for (before, now), n in zip(
+            pairwise(steps), _shared(sizes, reverse), strict=True
+        ):
             add_product(head(now, n), head(before, n), weight)
             cell.activate_(now)
         ctx.mark_dirty(sums)
@@ -115,25 +116,30 @@ class _Steps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
-        delta = ctx.cell.slope(h)
-        steps = _in_order(delta, ctx.sizes, ctx.reverse)[::-1]
-        gradients = _in_order(d_outputs, ctx.sizes, ctx.reverse)[::-1]
-        back = weight.T
-        steps[0].mul_(gradients[0])
-        for (after, now), gradient in zip(pairwise(steps), gradients[1:], strict=True):
-            n = min(len(after), len(now))
-            head(now, n).mul_(product(head(after, n), back).add_(head(gradient, n)))
-            if n < len(now):
-                now[n:].mul_(gradient[n:])
-        earlier, later = (delta, h) if ctx.reverse else (h, delta)
-        d_weight = product(_followed(earlier, ctx.sizes).T, later[ctx.sizes[0] :])
-        return delta, d_weight.T if ctx.reverse else d_weight, None, None, None
+        sizes, reverse, back = ctx.sizes, ctx.reverse, weight.T
+        delta = d_outputs.clone(memory_format=torch.contiguous_format)
+        steps = _in_order(delta, sizes, not reverse)
+        slopes = _in_order(ctx.cell.slope(h), sizes, not reverse)
+        steps[0].mul_(slopes[0])
+        for (after, now), slope, n in zip(
+            pairwise(steps), slopes[1:], _shared(sizes, not reverse), strict=True
+        ):
+            add_product(head(now, n), head(after, n), back)
+            now.mul_(slope)
+        earlier, later = (delta, h) if reverse else (h, delta)
+        d_weight = product(_followed(earlier, sizes).T, later[sizes[0] :])
+        return delta, d_weight.T if reverse else d_weight, None, None, None
 
 
 def _in_order(rows: Tensor, sizes: list[int], reverse: bool) -> tuple[Tensor, ...]:
     """Split rows into steps, in the order of running."""
     steps = torch.split(rows, sizes)
     return steps[::-1] if reverse else steps
+
+
+def _shared(sizes: list[int], reverse: bool) -> list[int]:
+    """Count the sequences that a step and the one before it have, in this order."""
+    return sizes[:0:-1] if reverse else sizes[1:]
 
 
 def _followed(rows: Tensor, sizes: list[int]) -> Tensor:
