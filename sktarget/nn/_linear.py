@@ -14,9 +14,10 @@ from sktarget.nn._pass import Phase
 
 __all__ = ["TargetLinear"]
 
-# Up to this width the ones are written out, but not for inputs of more numbers than
-# this: elsewhere the copy costs more than it saves, or more memory than it is worth.
-_NARROW, _MANY = (512, 1 << 21) if ON_INTEL else (95, 1 << 16)
+# Up to so many inputs, or so many for each output, the ones are written out, but not
+# for inputs of more numbers in all: elsewhere the copy costs more than it saves, or
+# more memory than it is worth.
+_NARROW, _PER_OUTPUT, _MANY = (128, 2, 1 << 21) if ON_INTEL else (95, 0, 1 << 16)
 
 
 @register(nn.Linear)
@@ -48,7 +49,8 @@ class TargetLinear(TargetLayer):
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
         super().take_targets(sums, phase)
         n, k = sums[..., 0].numel(), self.in_features
-        small = k <= _NARROW and n * k <= _MANY
+        narrow = k <= max(_NARROW, _PER_OUTPUT * self.out_features)
+        small = narrow and n * k <= _MANY
         if self.has_bias and small and not prefers_dual(n, k + 1):
             self._operator = AugmentedOperator()
 
