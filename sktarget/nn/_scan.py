@@ -1,7 +1,8 @@
-"""Elementwise linear recurrences over time, without a loop over time."""
+"""Elementwise linear recurrences over time."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 __all__ = ["linear_scan"]
+
+# On the CPU steps of so many numbers take less time one by one: each is read once.
+_MANY = 1 << 9
 
 
 def linear_scan(decay: Tensor, gain: Tensor) -> Tensor:
@@ -26,9 +30,10 @@ def linear_scan(decay: Tensor, gain: Tensor) -> Tensor:
 
     Notes
     -----
-    By recursive doubling: about log₂(time) passes over whole tensors, each joining
-    neighbouring stretches of time.  Nothing is divided, so decays of 0 are legal.
-    The gradient is the same recurrence, run backwards.
+    On the CPU step by step, in place; on a GPU, and where steps are small, by recursive
+    doubling: about log₂(time) passes over whole tensors, each joining neighbouring
+    stretches of time.  Nothing is divided, so decays of 0 are legal.  The gradient is
+    the same recurrence, run backwards.
 
     Examples
     --------
@@ -48,7 +53,7 @@ class _LinearScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, decay: Tensor, gain: Tensor) -> Tensor:
-        states = _double(decay, gain, forwards=True)
+        states = _scan(decay, gain, forwards=True)
         ctx.save_for_backward(decay, states)
         return states
 
@@ -56,16 +61,29 @@ class _LinearScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor]:
         decay, states = ctx.saved_tensors
-        following = torch.zeros_like(decay)
-        following[:, :-1] = decay[:, 1:]
-        d_gain = _double(following, d_states, forwards=False)
+        d_gain = _scan(decay, d_states, forwards=False)
         d_decay = torch.zeros_like(decay)
         torch.mul(d_gain[:, 1:], states[:, :-1], out=d_decay[:, 1:])
         return d_decay, d_gain
 
 
+def _scan(decay: Tensor, gain: Tensor, *, forwards: bool) -> Tensor:
+    """Run the recurrence; backwards the decay is that of the step after."""
+    if not gain.is_cpu or gain[:, :1].numel() < _MANY:
+        return _double(decay, gain, forwards=forwards)
+    states = gain.clone()
+    steps, decays = states.unbind(1), decay.unbind(1)[1:]
+    if not forwards:
+        steps, decays = steps[::-1], decays[::-1]
+    for (before, now), kept in zip(pairwise(steps), decays, strict=True):
+        now.addcmul_(kept, before)
+    return states
+
+
 def _double(decay: Tensor, gain: Tensor, *, forwards: bool) -> Tensor:
     """Join stretches of time of doubling length, until one stretch is left."""
+    if not forwards:
+        decay = torch.cat([decay[:, 1:], torch.zeros_like(decay[:, :1])], dim=1)
     n_steps, step = gain.shape[1], 1
     while step < n_steps:
         near, far = slice(None, -step), slice(step, None)

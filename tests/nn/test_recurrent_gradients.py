@@ -1,10 +1,13 @@
 """Gradients of recurrent layers in target space."""
 
+import math
+
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from torch import Tensor
 
+from sktarget.nn import _scan
 from sktarget.nn._scan import linear_scan
 from tests.nn.recurrent_networks import (
     Network,
@@ -104,7 +107,9 @@ def test_gradients_of_plain_autograd_through_loops(kind: str, n_steps: int) -> N
         assert_allclose(fast.grad, slow.grad, rtol=1e-8, atol=1e-10)
 
 
-def test_linear_scan() -> None:
+@pytest.mark.parametrize("many", [1, math.inf], ids=["step by step", "doubling"])
+def test_linear_scan(many: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_scan, "_MANY", many)
     for n_steps in (1, 2, 3, 8, 13):
         decay = torch.rand(2, n_steps, 3, dtype=torch.float64).requires_grad_()
         gain = batch(2, n_steps, 3).requires_grad_()
