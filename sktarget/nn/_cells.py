@@ -30,7 +30,7 @@ from sktarget._linear import affine
 from sktarget._tanh import tanh, tanh_
 from sktarget.nn._scan import linear_scan
 
-__all__ = ["Cell", "SimpleCell", "States", "cell_of"]
+__all__ = ["Cell", "GRUCell", "SimpleCell", "States", "cell_of"]
 
 # Sums of an LSTM to form at a time on the CPU: its kernel keeps several numbers for
 # each, and memory of tens of megabytes is taken from the system anew at every call.

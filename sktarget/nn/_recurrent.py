@@ -13,14 +13,14 @@ from torch.nn.utils.rnn import PackedSequence
 from sktarget._blank import make_blank
 from sktarget._packing import Packing
 from sktarget.linalg import FactorisationError
-from sktarget.nn._cells import Cell, SimpleCell, States, cell_of
-from sktarget.nn._elman import run_steps
+from sktarget.nn._cells import Cell, States, cell_of
 from sktarget.nn._kernels import run_kernel
 from sktarget.nn._layers import StandIn, TargetMap, register
 from sktarget.nn._operators import DenseOperator
 from sktarget.nn._pass import NotOneBatch, Pass, Phase
 from sktarget.nn._sequences import last_steps, real_rows, reverse, shift
 from sktarget.nn._solve import solve_only
+from sktarget.nn._steps import may_run_steps, run_steps
 
 __all__ = ["TargetDirection", "TargetRecurrent"]
 
@@ -267,10 +267,9 @@ class TargetRecurrent(StandIn):
         """Run one layer or the whole stack for real."""
         cells = [d.cell for d in directions]
         options = self.dropout if self.training else 0.0, self.bidirectional
-        simple = [cell for cell in cells if isinstance(cell, SimpleCell)]
-        if simple and inputs[0].device.type == "cpu":
-            return run_steps(simple, matrices, inputs, *options)
-        return run_kernel(cells, matrices, inputs, *options)
+        by_steps = may_run_steps(cells[0], inputs[0].device)
+        run = run_steps if by_steps else run_kernel
+        return run(cells, matrices, inputs, *options)
 
     # -- realisation -----------------------------------------------------------------
 

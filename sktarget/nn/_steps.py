@@ -1,0 +1,84 @@
+"""Recurrent layers that torch has no fused kernel for on the CPU, run step by step.
+
+Torch runs simple layers and GRU layers there as one operation after the other, and on
+the way back forms and adds up a gradient of the weights at every step.  Here a step is
+the product with its context and a few operations in place, and all steps share one
+product for the gradient of the weights: half the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from sktarget.nn._cells import Cell, GRUCell, SimpleCell
+from sktarget.nn._elman import run_simple
+from sktarget.nn._gru import run_gated
+
+__all__ = ["may_run_steps", "run_steps"]
+
+
+def may_run_steps(cell: Cell, device: torch.device) -> bool:
+    """Tell whether layers of such cells run step by step."""
+    return device.type == "cpu" and isinstance(cell, SimpleCell | GRUCell)
+
+
+def run_steps(
+    cells: Sequence[Cell],
+    matrices: Sequence[Tensor],
+    inputs: Tensor | PackedSequence,
+    dropout: float,
+    bidirectional: bool,
+) -> tuple[Tensor | PackedSequence, tuple[Tensor]]:
+    """Run a stack of simple recurrent layers from zero states.
+
+    As :func:`~sktarget.nn._kernels.run_kernel` does, with the same arguments.
+    """
+    if isinstance(inputs, PackedSequence):
+        rows, sizes = inputs.data, inputs.batch_sizes.tolist()
+    else:
+        n, n_steps = inputs.shape[:2]
+        rows, sizes = inputs.transpose(0, 1).flatten(0, 1), [n] * n_steps
+    pairs, last = list(zip(cells, matrices, strict=True)), []
+    width = 1 + bidirectional
+    for start in range(0, len(pairs), width):
+        if start > 0:
+            rows = F.dropout(rows, dropout)
+        outputs = []
+        for k, (cell, matrix) in enumerate(pairs[start : start + width]):
+            outputs.append(_run(cell, matrix, rows, sizes, reverse=k == 1))
+            last.append(_last(outputs[-1], sizes, reverse=k == 1))
+        rows = torch.cat(outputs, dim=1) if bidirectional else outputs[0]
+    ends = torch.stack(last)
+    if not isinstance(inputs, PackedSequence):
+        # A copy, as torch's own: what goes out may be changed in place.
+        in_time = rows.view(n_steps, n, -1).transpose(0, 1)
+        return in_time.clone(memory_format=torch.contiguous_format), (ends,)
+    if inputs.unsorted_indices is not None:
+        ends = ends.index_select(1, inputs.unsorted_indices)
+    return inputs._replace(data=rows), (ends,)
+
+
+def _run(
+    cell: Cell, matrix: Tensor, rows: Tensor, sizes: list[int], *, reverse: bool
+) -> Tensor:
+    """Run one direction of one layer; `sizes` tells the rows of every step."""
+    if isinstance(cell, GRUCell):
+        return run_gated(cell, matrix, rows, sizes, reverse=reverse)
+    assert isinstance(cell, SimpleCell)
+    return run_simple(cell, matrix, rows, sizes, reverse=reverse)
+
+
+def _last(outputs: Tensor, sizes: list[int], *, reverse: bool) -> Tensor:
+    """Take the last state of every sequence, the longest sequence first."""
+    if reverse:
+        return outputs[: sizes[0]]
+    if sizes[0] == sizes[-1]:
+        return outputs[-sizes[0] :]
+    parts, following = torch.split(outputs, sizes), [*sizes[1:], 0]
+    ended = [part[n:] for part, n in zip(parts, following, strict=True)]
+    return torch.cat(ended[::-1])
