@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from sktarget._linear import affine
 from sktarget.linalg import add_product, product
+from sktarget.nn._autocast import outside_autocast
 from sktarget.nn._cells import SimpleCell
 from sktarget.nn._operators import head
 from sktarget.nn._running_order import in_order, shared
@@ -78,6 +79,7 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @outside_autocast
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
         sizes, reverse, back = ctx.sizes, ctx.reverse, weight.T

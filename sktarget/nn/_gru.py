@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from sktarget._linear import affine
 from sktarget._tanh import tanh_
 from sktarget.linalg import add_product, product
+from sktarget.nn._autocast import outside_autocast
 from sktarget.nn._cells import GRUCell
 from sktarget.nn._operators import head
 from sktarget.nn._running_order import earlier, in_order, resized, shared
@@ -79,6 +80,7 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @outside_autocast
     def backward(ctx: Any, d_h: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if d_h is None:
             return (None,) * 6

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from sktarget.linalg import product
 from sktarget.nn._activations import Activation
+from sktarget.nn._autocast import outside_autocast
 from sktarget.nn._operators import DesignOperator, head
 from sktarget.nn._solution import (
     Solution,
@@ -171,6 +172,7 @@ class _SolveAndApply(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @outside_autocast
     def backward(
         ctx: Any, d_outputs: Tensor | None, d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
@@ -236,6 +238,7 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @outside_autocast
     def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor | None, ...]:
         rows, weights, left = ctx.saved_tensors
         d = _in_dtype(d_weights, rows.dtype)
