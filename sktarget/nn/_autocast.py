@@ -22,7 +22,7 @@ def outside_autocast(backward: Backward) -> Backward:
 
     @functools.wraps(backward)
     def run(ctx: Any, *gradients: Any) -> Any:
-        kind = ctx.saved_tensors[0].device.type
+        kind = next((g.device.type for g in gradients if g is not None), "cpu")
         if not torch.is_autocast_enabled(kind):
             return backward(ctx, *gradients)
         with torch.autocast(kind, enabled=False):

@@ -62,7 +62,9 @@ class _Steps(torch.autograd.Function):
         n_hidden = len(bias)
         v, h = bias.repeat(len(sums), 1), torch.empty_like(candidate)
         r, z = sums.view(-1, 2, n_hidden).unbind(1)
-        to_gates, to_v = weight[:, : 2 * n_hidden], weight[:, 2 * n_hidden :]
+        # Without gaps between the rows, lest they are copied at every step.
+        to_gates = weight[:, : 2 * n_hidden].contiguous()
+        to_v = weight[:, 2 * n_hidden :].contiguous()
         last = h[:0]
         parts = (in_order(x, sizes, reverse) for x in (sums, r, z, candidate, v, h))
         for gates, r_now, z_now, n_now, v_now, h_now in zip(*parts, strict=True):
