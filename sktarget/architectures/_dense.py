@@ -166,13 +166,43 @@ class DenseNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (n, n_inputs) to the sums of the last layer (n, n_outputs)."""
-        *hidden, last = self.layers
-        for layer, norm in zip_longest(hidden, self.norms or ()):
-            sums = layer(x) if norm is None else norm(layer(x))
-            out = self.activation(sums)
-            if self.dropout is not None:
-                out = self.dropout(out)
-            x = torch.cat([x, out], dim=1) if self.shortcuts else out
+        *layers, last = self.layers
+        hidden = [
+            [m for m in (layer, norm, self.activation, self.dropout) if m is not None]
+            for layer, norm in zip_longest(layers, self.norms or ())
+        ]
+        return self.run_layers(hidden, last, x, self.shortcuts)
+
+    @staticmethod
+    def run_layers(
+        hidden: list[list[nn.Module]], last: nn.Module, x: Tensor, shortcuts: bool
+    ) -> Tensor:
+        """Run hidden layers, each with what follows it, and the last one.
+
+        Target space, which may run several at once, puts its own way in this place.
+
+        Parameters
+        ----------
+        hidden : list of list of nn.Module
+            The hidden layers, each along with its activation and the like.
+        last : nn.Module
+            The layer of the outputs.
+        x : Tensor of shape (n, n_inputs)
+            Inputs.
+        shortcuts : bool
+            Whether each hands on what it takes, with what it makes of that to the
+            right.
+
+        Returns
+        -------
+        Tensor of shape (n, n_outputs)
+            What the last one gives.
+        """
+        for modules in hidden:
+            out = x
+            for module in modules:
+                out = module(out)
+            x = torch.cat([x, out], dim=1) if shortcuts else out
         result: Tensor = last(x)
         return result
 

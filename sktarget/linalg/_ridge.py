@@ -18,7 +18,8 @@ arithmetic that keeps the solution accurate, from λ and the trace of the Gramia
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,8 +60,7 @@ class FactorisationError(RuntimeError):
     """
 
 
-@dataclass(frozen=True)
-class SolvePlan:
+class SolvePlan(NamedTuple):
     """How one ridge problem is to be solved.
 
     Attributes
@@ -132,16 +132,29 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
         ridge = (trace.double() * _FLOOR).clamp(min=lam)
         return SolvePlan(ridge, torch.float64, dtype)
     tau = trace.item()
-    arithmetic = torch.finfo(dtype)
-    if not tau < arithmetic.max:
+    narrow, largest, eps, tiny = _arithmetic(dtype)
+    if not tau < largest:
         raise FactorisationError(f"the trace of the Gramian is {tau}")
-    eps = arithmetic.eps
     return SolvePlan(
-        ridge=max(lam, _FLOOR * tau, arithmetic.tiny),
-        gram_dtype=at_least_float32(dtype) if lam >= 16 * eps * tau else torch.float64,
-        work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
-        below_trace=lam <= tau,
+        max(lam, _FLOOR * tau, tiny),
+        narrow if lam >= 16 * eps * tau else torch.float64,
+        torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
+        lam <= tau,
     )
+
+
+@cache
+def _arithmetic(dtype: torch.dtype) -> tuple[torch.dtype, float, float, float]:
+    """Give the dtype to factorise in, the largest number, ε, and the least number."""
+    info = torch.finfo(dtype)
+    return at_least_float32(dtype), info.max, info.eps, info.tiny
+
+
+@lru_cache(maxsize=8)
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Give a tensor to add multiples of; to add a number takes twice as long."""
+    with torch.inference_mode(False):
+        return torch.ones(1, dtype=dtype, device=device)
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -310,7 +323,11 @@ def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
     tensor([[1.],
             [2.]])
     """
-    gram.diagonal(0, -2, -1).add_(ridge)
+    diagonal = gram.diagonal(0, -2, -1)
+    if isinstance(ridge, Tensor):
+        diagonal.add_(ridge)
+    else:
+        diagonal.add_(_one(gram.dtype, gram.device), alpha=ridge)
     lower, info = torch.linalg.cholesky_ex(gram)
     factor = RidgeFactor(lower, info)
     if gram.is_cpu:

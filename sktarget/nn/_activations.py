@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,8 @@ class Activation:
     apply_ : callable
         Overwrites sums with their activations, and returns them.
     gradient : callable
-        From ∂L/∂A and the activations A, makes a new tensor ∂L/∂S.
+        From ∂L/∂A and the activations A, makes ∂L/∂S: a new tensor, or the third one
+        given, which may be the first.
     residual : callable or None
         From targets T and activations, makes a new tensor T − S; None if S cannot be
         had from these, or only with digits lost.
@@ -39,12 +41,12 @@ class Activation:
     """
 
     apply_: Callable[[Tensor], Tensor]
-    gradient: Callable[[Tensor, Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     residual: Callable[[Tensor, Tensor], Tensor] | None = None
     is_recorded: bool = True
 
 
-AS_IT_IS = Activation(lambda sums: sums, lambda d, out: d, torch.sub)
+AS_IT_IS = Activation(lambda sums: sums, lambda d, out, into: d, torch.sub)
 """None at all, for sums that the next module alone reads, and leaves as they are.
 
 Their gradient, which that module makes, may be overwritten.
@@ -77,6 +79,18 @@ def activation_of(module: nn.Module) -> Activation | None:
     return _BY_KIND.get(type(module))
 
 
+def _by(backward: Any, *options: Any) -> Callable[..., Tensor]:
+    """Make a gradient by an operator of torch, which may write to a given tensor."""
+    new, out = backward.default, backward.grad_input
+
+    def gradient(d: Tensor, outputs: Tensor, into: Tensor | None) -> Tensor:
+        if into is None:
+            return cast(Tensor, new(d, outputs, *options))
+        return cast(Tensor, out(d, outputs, *options, grad_input=into))
+
+    return gradient
+
+
 @lru_cache(maxsize=16)
 def _leaky_relu(slope: float) -> Activation | None:
     if not slope > 0:  # what comes out does not tell where the sum was negative
@@ -88,17 +102,15 @@ def _leaky_relu(slope: float) -> Activation | None:
 
     return Activation(
         partial(nn.functional.leaky_relu_, negative_slope=slope),
-        lambda d, out: torch.ops.aten.leaky_relu_backward(d, out, slope, True),
+        _by(torch.ops.aten.leaky_relu_backward, slope, True),
         residual if slope >= _LEAST_SLOPE else None,
     )
 
 
-_TANH_GRADIENT = torch.ops.aten.tanh_backward
+_TANH_GRADIENT = _by(torch.ops.aten.tanh_backward)
 _BY_KIND: dict[type[nn.Module], Activation] = {
-    nn.ReLU: Activation(
-        torch.relu_, lambda d, out: torch.ops.aten.threshold_backward(d, out, 0)
-    ),
+    nn.ReLU: Activation(torch.relu_, _by(torch.ops.aten.threshold_backward, 0)),
     nn.Tanh: Activation(torch.tanh_, _TANH_GRADIENT),
     Tanh: Activation(tanh_, _TANH_GRADIENT, is_recorded=False),
-    nn.Sigmoid: Activation(torch.sigmoid_, torch.ops.aten.sigmoid_backward),
+    nn.Sigmoid: Activation(torch.sigmoid_, _by(torch.ops.aten.sigmoid_backward)),
 }

@@ -23,6 +23,7 @@ from sktarget.linalg import RidgeFactor, gramian, prefers_dual
 from sktarget.nn._activations import Activation
 from sktarget.nn._autocorrelation import same_gramian
 from sktarget.nn._layers import TargetLayer, register
+from sktarget.nn._operators import head
 from sktarget.nn._patches import Window, patch_gramian, patches
 
 __all__ = ["ConvOperator", "TargetConv"]
@@ -67,6 +68,9 @@ class ConvOperator:
 
     # Sums are maps like the inputs.
     sums = rows
+
+    def design(self, rows: Tensor, n: int) -> tuple[ConvOperator, Tensor]:
+        return self, head(rows, n)
 
     def is_dual(self, rows: Tensor) -> bool:
         columns = math.prod(self.window.kernel) * rows.shape[1] // self.groups

@@ -37,11 +37,12 @@ class Fingerprint:
 
     def matches(self, tensors: Iterable[Tensor]) -> bool:
         """Tell whether these are the same tensors, unchanged."""
-        now = list(tensors)
-        return len(now) == len(self._parts) and all(
-            part[0]() is t and part[1:] == _state(t)
-            for part, t in zip(self._parts, now, strict=True)
-        )
+        known, now = self._parts, list(tensors)
+        return len(now) == len(known) and all(map(_is_same, known, now))
+
+
+def _is_same(known: tuple[weakref.ref[Tensor], int, int], t: Tensor) -> bool:
+    return known[0]() is t and known[1:] == _state(t)
 
 
 def _state(t: Tensor) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +14,7 @@ from sktarget.nn._operators import DesignOperator
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._right_inverse import right_inverse
 from sktarget.nn._solution import Solution, factorise_design
-from sktarget.nn._solve import solve_and_apply
+from sktarget.nn._solve import Link, solve_and_apply
 from sktarget.nn._stacking import starts_as
 
 __all__ = [
@@ -195,6 +195,11 @@ class TargetLayer(TargetMap, StandIn):
         return {self.name: self}
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing is done before and after the solve: layers may be chained."""
+        return type(self).forward is TargetLayer.forward
+
+    @property
     def is_solving(self) -> bool:
         """Whether the pass that is on is one that may ask for activations at once."""
         current = self.stage.current
@@ -214,6 +219,11 @@ class TargetLayer(TargetMap, StandIn):
         if current is None:
             self.refuse_to_learn_nothing()
             return self.apply_weights(inputs, self.weight, self.bias)
+        if current.phase in (Phase.SOLVE, Phase.PROJECT):
+            outputs = self.run_together([(self, activation)], inputs)
+            if current.phase is Phase.PROJECT:
+                self.take_targets(outputs, current.phase)
+            return outputs
         current.enter(self.name)
         if current.phase is Phase.RECORD:
             return self._record(inputs, current)
@@ -221,24 +231,8 @@ class TargetLayer(TargetMap, StandIn):
             sums = self.apply_weights(inputs, self.weight, self.bias)
             self.compare(sums)
             return sums
-        if current.phase is Phase.APPLY:
-            matrix = current.weights_of(self.name)
-            return self.apply_weights(inputs, *self.from_matrix(matrix))
-        try:
-            outputs, matrix = solve_and_apply(
-                inputs,
-                self.targets,
-                self.operator,
-                lambda rows: self._solution(rows, current.is_unchanged(inputs)),
-                optimistic=current.optimistic,
-                activation=activation,
-            )
-        except FactorisationError as error:
-            raise self.explained(error) from None
-        current.weights[self.name] = matrix
-        if current.phase is Phase.PROJECT:
-            self.take_targets(outputs, current.phase)
-        return outputs
+        matrix = current.weights_of(self.name)
+        return self.apply_weights(inputs, *self.from_matrix(matrix))
 
     def _record(self, inputs: Tensor, current: Pass) -> Tensor:
         """Apply the own weights; take their sums, or what leads to them, as targets."""
@@ -252,14 +246,46 @@ class TargetLayer(TargetMap, StandIn):
             self.take_targets(targets, current.phase)
         return self.targets.detach() if current.optimistic else sums
 
-    def _solution(self, rows: Tensor, constant: bool) -> Solution:
+    @staticmethod
+    def run_together(
+        layers: Sequence[tuple[TargetLayer, Activation | None]],
+        inputs: Tensor,
+        *,
+        shortcuts: bool = False,
+    ) -> Tensor:
+        """Solve for and run layers with their activations, one fed by the other.
+
+        Or by what all others put out, and the inputs, side by side.
+        """
+        current, links = layers[0][0].stage.current, []
+        assert current is not None
+        for layer, activation in layers:
+            current.enter(layer.name)
+            links.append(
+                Link(layer.targets, layer.operator, layer._solution, activation)
+            )
+        outputs, matrices = solve_and_apply(
+            inputs, links, optimistic=current.optimistic, shortcuts=shortcuts
+        )
+        for (layer, _), matrix in zip(layers, matrices, strict=True):
+            current.weights[layer.name] = matrix
+        return outputs
+
+    def _solution(
+        self, inputs: Tensor, operator: DesignOperator, rows: Tensor
+    ) -> Solution:
         """Factorise, or answer from the cache where the inputs are X̄ itself."""
-        if not constant or self.chooses_lam:
-            return self.factorise(self.operator, rows)
-        key = (self.lam, rows.shape, rows.dtype, rows.device)
-        if self._first is None or self._first[0] != key:
-            solution = factorise_design(self.operator, rows, self.lam)
-            self._first = (key, solution)
+        current = self.stage.current
+        constant = current is not None and current.is_unchanged(inputs)
+        try:
+            if not constant or self.chooses_lam:
+                return self.factorise(operator, rows)
+            key = (self.lam, rows.shape, rows.dtype, rows.device)
+            if self._first is None or self._first[0] != key:
+                solution = factorise_design(operator, rows, self.lam)
+                self._first = (key, solution)
+        except FactorisationError as error:
+            raise self.explained(error) from None
         return self._first[1]
 
     def keep(self, matrix: Tensor) -> None:

@@ -51,6 +51,9 @@ class DesignOperator(Protocol):
     def rows(self, inputs: Tensor) -> Tensor:
         """Turn the inputs of the layer into what stands for A."""
 
+    def design(self, rows: Tensor, n: int) -> tuple[DesignOperator, Tensor]:
+        """Give what stands for A on X̄, the first n rows, and how to multiply by it."""
+
     def sums(self, outputs: Tensor) -> Tensor:
         """Bring targets, or a gradient of the outputs, into the shape of AW."""
 
@@ -99,6 +102,9 @@ class DenseOperator:
     def rows(self, inputs: Tensor) -> Tensor:
         return _as_matrix(inputs)
 
+    def design(self, rows: Tensor, n: int) -> tuple[DenseOperator, Tensor]:
+        return self, head(rows, n)
+
     def sums(self, outputs: Tensor) -> Tensor:
         return _as_matrix(outputs)
 
@@ -139,17 +145,25 @@ class DenseOperator:
 
 @dataclass(frozen=True)
 class AugmentedOperator(DenseOperator):
-    """The design matrix of a dense layer, with the ones written out.
+    """The design matrix of a dense layer, with the ones of X̄ written out.
 
     Where products are fast, a column of ones costs less than the second operation that
-    would stand for it beside each of them.
+    would stand for it beside each of them.  Other rows than those of X̄ go into few
+    products, and remain as they are.
     """
 
-    bias: bool = False
+    bias: bool = True
 
-    def rows(self, inputs: Tensor) -> Tensor:
-        matrix = _as_matrix(inputs)
-        return torch.cat([_ones(len(matrix), matrix.dtype, matrix.device), matrix], 1)
+    def design(self, rows: Tensor, n: int) -> tuple[DenseOperator, Tensor]:
+        ones = _ones(n, rows.dtype, rows.device)
+        return _WRITTEN_OUT, torch.cat([ones, head(rows, n)], 1)
+
+
+class _WrittenOut(DenseOperator):
+    """The design matrix behind its column of ones, as it is."""
 
     def transpose(self, weights: Tensor) -> Tensor:
         return weights[1:].T
+
+
+_WRITTEN_OUT = _WrittenOut(bias=False)

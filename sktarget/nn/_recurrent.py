@@ -86,9 +86,7 @@ class TargetDirection(TargetMap):
 
     def _ridge(self, rows: Tensor, targets: Tensor) -> Tensor:
         operator = DenseOperator(bias=False)  # The cell has written out the ones.
-        return solve_only(
-            rows, targets, operator, lambda fixed: self.factorise(operator, fixed)
-        )
+        return solve_only(rows, targets, operator, self.factorise)
 
 
 def _has_no_projection(layer: nn.RNNBase) -> bool:

@@ -8,14 +8,17 @@ and nothing is kept twice for the way back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from torch import nn
-from torch.nn.modules import module as torch_module
+import torch
+from torch import Tensor, nn
 from torch.nn.modules import pooling
 from torch.nn.modules.dropout import _DropoutNd
 
-from sktarget.nn._activations import AS_IT_IS, activation_of
+from sktarget.nn._activations import AS_IT_IS, Activation, activation_of
+from sktarget.nn._hooks import is_watched
 from sktarget.nn._layers import StandIn, TargetLayer
 
 __all__ = ["restore_sequences", "take_over_sequences"]
@@ -31,52 +34,135 @@ class _Sequential(nn.Sequential):
 
     def forward(self, input: Any) -> Any:
         """Run one module after the other."""
-        return self._run(input, [])
-
-    def _run(self, x: Any, after: list[nn.Module]) -> Any:
-        """Run, with the modules that what comes out goes through next, if known."""
-        parts = list(self._modules.values())
-        done = 0
-        while done < len(parts):
-            part, following = parts[done], parts[done + 1 :]
-            if isinstance(part, TargetLayer) and part.is_solving:
-                x, n = _run_layer(part, following, after, x)
-                done += n
-                continue
-            if type(part) is _Sequential and not _is_watched(part):
-                x = part._run(x, following + after)
-            else:
-                x = part(x)
-            done += 1
-        return x
+        return run_sequence(list(self._modules.values()), input)
 
     def _get_name(self) -> str:
         return "Sequential"
 
 
+def run_sequence(
+    parts: list[nn.Module], x: Any, after: Sequence[nn.Module] = ()
+) -> Any:
+    """Run one module after the other, and target layers along with what follows them.
+
+    Parameters
+    ----------
+    parts : list of nn.Module
+        The modules.
+    x : Tensor or other
+        What the first one takes.
+    after : sequence of nn.Module
+        What comes out goes through these next, if that is known.
+
+    Returns
+    -------
+    Tensor or other
+        What the last one gives.
+    """
+    done = 0
+    while done < len(parts):
+        part = parts[done]
+        if isinstance(part, TargetLayer) and part.is_solving:
+            layers, n = _find_chain(parts, done, after)
+            if layers and not torch.is_autocast_enabled(x.device.type):
+                x = TargetLayer.run_together(layers, x)
+            else:
+                x, n = _run_layer(part, parts[done + 1 :], after, x)
+        elif type(part) is _Sequential and not is_watched(part):
+            x, n = run_sequence([*part], x, [*parts[done + 1 :], *after]), 1
+        else:
+            x, n = part(x), 1
+        done += n
+    return x
+
+
+def run_layers(
+    hidden: list[list[nn.Module]], last: nn.Module, x: Tensor, shortcuts: bool
+) -> Tensor:
+    """Run hidden layers, and the last one, as ``DenseNetwork.run_layers`` does."""
+    if not shortcuts:
+        out: Tensor = run_sequence([*chain.from_iterable(hidden), last], x)
+        return out
+    layers = _find_shortcuts(hidden, last)
+    if layers and x.ndim == 2 and not torch.is_autocast_enabled(x.device.type):
+        return TargetLayer.run_together(layers, x, shortcuts=True)
+    for modules in hidden:
+        x = torch.cat([x, run_sequence(modules, x)], dim=1)
+    out = last(x)
+    return out
+
+
+def _find_shortcuts(
+    hidden: list[list[nn.Module]], last: nn.Module
+) -> list[tuple[TargetLayer, Activation | None]]:
+    """Find layers and activations that may run at once; give none if not all may."""
+    if not isinstance(last, TargetLayer) or not last.is_solving:
+        return []
+    layers = []
+    groups: list[list[nn.Module]] = [*hidden, [last]]
+    for modules in groups:
+        found, n = _find_chain(modules, 0, [last])  # All goes to a layer, which reads.
+        if n < len(modules) or len(found) > 1:
+            return []
+        layers += found
+    return layers
+
+
+def _find_chain(
+    parts: list[nn.Module], start: int, after: Sequence[nn.Module]
+) -> tuple[list[tuple[TargetLayer, Activation | None]], int]:
+    """Find the layers and activations that may run at once, and how many modules."""
+    found: list[tuple[TargetLayer, Activation | None]] = []
+    at, end = start, len(parts)
+    while at < end:
+        layer = parts[at]
+        if not isinstance(layer, TargetLayer) or not layer.is_plain:
+            break
+        if is_watched(layer):
+            break
+        at += 1
+        activation = None
+        if at < end and not isinstance(parts[at], StandIn):
+            activation = _overwriting(parts[at], parts, at + 1, after)
+            at += activation is not None
+        found.append((layer, activation))
+    return found, at - start
+
+
 def _run_layer(
-    layer: TargetLayer, following: list[nn.Module], after: list[nn.Module], x: Any
+    layer: TargetLayer, following: list[nn.Module], after: Sequence[nn.Module], x: Any
 ) -> tuple[Any, int]:
     """Run a layer that is solving, along with pooling and activation behind it.
 
     Returns what comes out, and how many modules have been run.
     """
-    pool, module = _pooling_and_activation([] if _is_watched(layer) else following)
+    pool, module = _pooling_and_activation([] if is_watched(layer) else following)
     n = 1 + (pool is not None) + (module is not None)
-    activation = None if module is None else activation_of(module)
-    overwrites = activation is not None and (
-        # What this one returns may be overwritten in torch, but not what is kept here.
-        type(module) is not nn.LeakyReLU or _only_read([*following[n - 1 :], *after])
-    )
+    overwriting = None
+    if module is not None:
+        overwriting = _overwriting(module, following, n - 1, after)
     if pool is None:
-        return (layer(x, activation), n) if overwrites else (layer(x), 1)
+        return (layer(x, overwriting), n) if overwriting else (layer(x), 1)
     # An activation rises, so that the maximum may be taken of the sums.
     pooled = pool(layer(x, AS_IT_IS))
-    if module is None or activation is None:
+    if module is None or activation_of(module) is None:
         return pooled, n
-    if overwrites and activation.is_recorded:
-        return activation.apply_(pooled), n
+    if overwriting is not None and overwriting.is_recorded:
+        return overwriting.apply_(pooled), n
     return module(pooled), n
+
+
+def _overwriting(
+    module: nn.Module, parts: list[nn.Module], next_: int, after: Sequence[nn.Module]
+) -> Activation | None:
+    """Say what an activation does, if it may overwrite the sums that it is fed with."""
+    activation = activation_of(module)
+    if activation is None or is_watched(module):
+        return None
+    # What LeakyReLU returns may be overwritten in torch, but not what is kept here.
+    if type(module) is nn.LeakyReLU and not _only_read([*parts[next_:], *after]):
+        return None
+    return activation
 
 
 def _pooling_and_activation(
@@ -85,7 +171,7 @@ def _pooling_and_activation(
     """Find what comes next, in either order."""
     pool = activation = None
     for module in following[:2]:
-        if _is_watched(module):
+        if is_watched(module):
             break
         if pool is None and type(module) in _MAX_POOLING and not module.return_indices:
             pool = module
@@ -99,7 +185,7 @@ def _pooling_and_activation(
 def _only_read(readers: list[nn.Module]) -> bool:
     """Tell whether what goes through some modules comes to one that only reads it."""
     for i, module in enumerate(readers):
-        if type(module) is _Sequential and not _is_watched(module):
+        if type(module) is _Sequential and not is_watched(module):
             return _only_read([*module, *readers[i + 1 :]])
         if isinstance(module, _HANDS_ON) and not getattr(module, "inplace", False):
             continue
@@ -107,28 +193,23 @@ def _only_read(readers: list[nn.Module]) -> bool:
     return False
 
 
-def _is_watched(module: nn.Module) -> bool:
-    """Tell whether hooks see what goes into a module or comes out of it."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
-    )
-
-
 def take_over_sequences(module: nn.Module) -> None:
-    """Have every plain ``nn.Sequential`` within a module run like this."""
-    _turn(module, nn.Sequential, _Sequential)
+    """Have sequences within a module run like this.
+
+    These are every plain ``nn.Sequential``, and what a module, as a ``DenseNetwork``,
+    runs by a method ``run_layers(hidden, last, x, shortcuts)``.
+    """
+    for part in module.modules():
+        if type(part) is nn.Sequential:
+            part.__class__ = _Sequential
+        elif hasattr(type(part), "run_layers"):
+            vars(part)["run_layers"] = run_layers
 
 
 def restore_sequences(module: nn.Module) -> None:
     """Make plain ones again of what :func:`take_over_sequences` has changed."""
-    _turn(module, _Sequential, nn.Sequential)
-
-
-def _turn(module: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> None:
     for part in module.modules():
-        if type(part) is old:
-            part.__class__ = new
+        if type(part) is _Sequential:
+            part.__class__ = nn.Sequential  # type: ignore[assignment]
+        else:
+            vars(part).pop("run_layers", None)

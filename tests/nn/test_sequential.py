@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget._tanh import Tanh
+from sktarget.architectures import DenseNetwork
 from sktarget.nn import TargetSpace
 from sktarget.nn._activations import activation_of
+from sktarget.nn._sequential import restore_sequences
 
 F64 = torch.float64
 
@@ -72,6 +74,12 @@ def dense(g: Callable[[], nn.Module]) -> nn.Sequential:
     return nn.Sequential(*hidden, nn.Dropout(0.0), nn.Linear(7, 3))
 
 
+def chained(g: Callable[[], nn.Module]) -> nn.Sequential:
+    """Layers in one chain, two of them without an activation, over axes of rows."""
+    hidden = [nn.Linear(8, 7), g(), nn.Linear(7, 7), nn.Linear(7, 6), g()]
+    return nn.Sequential(*hidden, nn.Linear(6, 3))
+
+
 def train(module: nn.Module, x: Tensor, **arguments: Any) -> list[Tensor]:
     """Give outputs and all gradients, those of a penalty on the weights too."""
     net = TargetSpace(module, FIXED.to(x.dtype), **{"lam": 0.1, **arguments})
@@ -87,7 +95,7 @@ OTHERS = torch.randn(4, 1, 8, 8, dtype=F64)
 
 @pytest.mark.parametrize("untangling", ["scu", "ocu"])
 @pytest.mark.parametrize("x", [FIXED, OTHERS], ids=["full batch", "mini-batch"])
-@pytest.mark.parametrize("make", [convolutions, nested, dense])
+@pytest.mark.parametrize("make", [convolutions, nested, dense, chained])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_sequences_give_what_their_modules_give_one_by_one(
     name: str, make: Callable[..., nn.Sequential], x: Tensor, untangling: str
@@ -213,6 +221,87 @@ def test_others_may_overwrite_and_read(module: nn.Module) -> None:
         torch.testing.assert_close(ours, truth, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("untangling", ["scu", "ocu"])
+@pytest.mark.parametrize("x", [FIXED, OTHERS], ids=["full batch", "mini-batch"])
+@pytest.mark.parametrize("shortcuts", [False, True])
+@pytest.mark.parametrize("name", ["leaky_relu", "tanh", "logistic"])
+def test_dense_networks_give_what_their_modules_give_one_by_one(
+    name: str, shortcuts: bool, x: Tensor, untangling: str
+) -> None:
+    module = DenseNetwork(64, (7, 6), 3, name, shortcuts=shortcuts, dtype=F64)
+    found = []
+    for as_one in (True, False):
+        net = TargetSpace(module, FIXED.flatten(1), lam=0.1, untangling=untangling)
+        if not as_one:
+            restore_sequences(net.module)
+        full = x is FIXED
+        rows = net.fixed_batch if full else x.flatten(1).clone().requires_grad_()
+        outputs, weights = net.forward_with_weights(rows)
+        nodes = {w.grad_fn.next_functions[0][0] for w in weights if w.grad_fn}
+        assert len(nodes) == (1 if as_one else 3)
+        loss = outputs.square().sum() + sum((w**2).sum() for w in weights)
+        leaves = [*net.parameters(), *([] if full else [rows])]
+        # Once more, because nothing that is kept may be overwritten.
+        first = torch.autograd.grad(loss, leaves, retain_graph=True)
+        found.append([outputs, *first, *torch.autograd.grad(loss, leaves)])
+    for ours, truth in zip(*found, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shortcuts", [False, True])
+@pytest.mark.parametrize("of", [0, 1, 2])
+def test_dense_networks_with_a_frozen_layer(of: int, shortcuts: bool) -> None:
+    module = DenseNetwork(64, (7, 6), 3, "tanh", shortcuts=shortcuts, dtype=F64)
+    found = []
+    for as_one in (True, False):
+        net = TargetSpace(module, FIXED.flatten(1), lam=0.1)
+        if not as_one:
+            restore_sequences(net.module)
+        layer = list(net.target_layers().values())[of]
+        layer.targets.requires_grad_(False)
+        leaves = [p for p in net.parameters() if p.requires_grad]
+        outputs = net(OTHERS.flatten(1))
+        found.append(torch.autograd.grad(outputs.square().sum(), leaves))
+    for ours, truth in zip(*found, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shortcuts", [False, True])
+def test_gradients_of_weights_alone(shortcuts: bool) -> None:
+    module = DenseNetwork(64, (7, 6), 3, "tanh", shortcuts=shortcuts, dtype=F64)
+    for of in range(3):
+        found = []
+        for as_one in (True, False):
+            net = TargetSpace(module, FIXED.flatten(1), lam=0.1)
+            if not as_one:
+                restore_sequences(net.module)
+            _, weights = net.forward_with_weights(OTHERS.flatten(1))
+            loss, leaves = weights[of].square().sum(), list(net.parameters())
+            # What comes after has no part in it.
+            found.append(torch.autograd.grad(loss, leaves, materialize_grads=True))
+        for ours, truth in zip(*found, strict=True):
+            torch.testing.assert_close(ours, truth, rtol=1e-9, atol=1e-12)
+
+
+def test_hooks_within_a_dense_network() -> None:
+    module = DenseNetwork(64, (7, 6), 3, "tanh", dtype=F64)
+    net = TargetSpace(module, FIXED.flatten(1), lam=0.1)
+    seen: list[Tensor] = []
+    layer = net.module.layers[1]
+    layer.register_forward_hook(lambda module, x, out: seen.append(out.clone()))
+    net(OTHERS.flatten(1))
+    assert [part.shape for part in seen] == [(13, 6)]
+    assert float(seen[0].detach().abs().max()) > 1  # sums, not their activations
+
+
+def test_dense_networks_are_plain_outside() -> None:
+    module = DenseNetwork(64, (7, 6), 3, "tanh", dtype=F64)
+    net = TargetSpace(module, FIXED.flatten(1), lam=0.1)
+    assert "run_layers" not in vars(module)
+    assert "run_layers" in vars(net.module)
+    assert "run_layers" not in vars(net.realise())
+
+
 def test_sequences_are_plain_outside() -> None:
     module = nested(ACTIVATIONS["relu"])
     net = TargetSpace(module, FIXED.float(), lam=0.1)
@@ -235,7 +324,9 @@ def test_activations_by_what_comes_out(name: str) -> None:
     out = activation.apply_(sums.detach().clone())
     torch.testing.assert_close(out, truth.detach(), rtol=1e-15, atol=0)
     (gradient,) = torch.autograd.grad(truth, sums, d)
-    torch.testing.assert_close(activation.gradient(d, out), gradient)
+    torch.testing.assert_close(activation.gradient(d, out, None), gradient)
+    assert activation.gradient(d, out, d) is d
+    torch.testing.assert_close(d, gradient)
     if activation.residual is not None:
         targets = torch.randn(50, dtype=F64)
         residual = activation.residual(targets, out)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sktarget.nn import TargetSpace
 from sktarget.nn._operators import DenseOperator
 from sktarget.nn._solution import factorise_design
-from sktarget.nn._solve import solve_and_apply
+from sktarget.nn._solve import Link, solve_and_apply
 from tests import reference
 from tests.helpers import (
     ACTIVATIONS,
@@ -127,14 +127,15 @@ def test_reference_of_any_shape(
 def node(
     inputs: Tensor, targets: Tensor, bias: bool, lam: float, untangling: str
 ) -> tuple[Tensor, Tensor]:
-    operator = DenseOperator(bias)
-    return solve_and_apply(
-        inputs,
+    link = Link(
         targets,
-        operator,
-        lambda rows: factorise_design(operator, rows, lam),
-        optimistic=untangling == "ocu",
+        DenseOperator(bias),
+        lambda inputs, operator, rows: factorise_design(operator, rows, lam),
     )
+    outputs, (weights,) = solve_and_apply(
+        inputs, [link], optimistic=untangling == "ocu"
+    )
+    return outputs, weights
 
 
 def formula(

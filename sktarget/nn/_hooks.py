@@ -1,0 +1,35 @@
+"""Whether anybody looks on as modules run."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+__all__ = ["is_watched"]
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Tell whether hooks see what goes into a module or comes out of it.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module.
+
+    Returns
+    -------
+    bool
+        Whether it, or all modules there are, have any.
+
+    Examples
+    --------
+    >>> is_watched(nn.Tanh())
+    False
+    """
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    )
