@@ -30,6 +30,7 @@ LAYERS = {
     "sktarget._version": 0,
     "sktarget._archive": 0,
     "sktarget._blank": 0,
+    "sktarget._layered": 0,
     "sktarget._packing": 0,
     "sktarget._processor": 0,
     "sktarget._tanh": 1,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sktarget._blank import make_blank
+from sktarget._layered import Layered
 from sktarget._linear import Linear
 from sktarget._tanh import Tanh
 
@@ -96,7 +96,7 @@ class SeededDropout(nn.Dropout):
         return {**self.__dict__, "generator": None}
 
 
-class DenseNetwork(nn.Module):
+class DenseNetwork(Layered):
     """A feed-forward network of dense layers, with or without all shortcuts.
 
     Parameters
@@ -167,44 +167,11 @@ class DenseNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (n, n_inputs) to the sums of the last layer (n, n_outputs)."""
         *layers, last = self.layers
-        hidden = [
-            [m for m in (layer, norm, self.activation, self.dropout) if m is not None]
-            for layer, norm in zip_longest(layers, self.norms or ())
-        ]
+        after = [m for m in (self.activation, self.dropout) if m is not None]
+        norms = [()] * len(layers) if self.norms is None else zip(self.norms)
+        parts = zip(layers, norms, strict=True)
+        hidden = [[layer, *norm, *after] for layer, norm in parts]
         return self.run_layers(hidden, last, x, self.shortcuts)
-
-    @staticmethod
-    def run_layers(
-        hidden: list[list[nn.Module]], last: nn.Module, x: Tensor, shortcuts: bool
-    ) -> Tensor:
-        """Run hidden layers, each with what follows it, and the last one.
-
-        Target space, which may run several at once, puts its own way in this place.
-
-        Parameters
-        ----------
-        hidden : list of list of nn.Module
-            The hidden layers, each along with its activation and the like.
-        last : nn.Module
-            The layer of the outputs.
-        x : Tensor of shape (n, n_inputs)
-            Inputs.
-        shortcuts : bool
-            Whether each hands on what it takes, with what it makes of that to the
-            right.
-
-        Returns
-        -------
-        Tensor of shape (n, n_outputs)
-            What the last one gives.
-        """
-        for modules in hidden:
-            out = x
-            for module in modules:
-                out = module(out)
-            x = torch.cat([x, out], dim=1) if shortcuts else out
-        result: Tensor = last(x)
-        return result
 
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)

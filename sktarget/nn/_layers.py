@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError, SolvePlan
 from sktarget.nn._activations import Activation
+from sktarget.nn._link import Link
 from sktarget.nn._operators import DesignOperator
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._right_inverse import right_inverse
 from sktarget.nn._solution import Solution, factorise_design
-from sktarget.nn._solve import Link, solve_and_apply
+from sktarget.nn._solve import solve_and_apply
 from sktarget.nn._stacking import starts_as
 
 __all__ = [

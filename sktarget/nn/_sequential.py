@@ -3,7 +3,8 @@
 Run by themselves, a target layer and the modules around it have to provide for sums
 being read, and changed, by anybody.  Within an ``nn.Sequential`` that runs as a whole
 only the next module sees them: activations may overwrite them, pooling may go first,
-and nothing is kept twice for the way back.
+and nothing is kept twice for the way back.  Dense layers one behind the other, with
+their activations, are one node of the graph.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules import pooling
 from torch.nn.modules.dropout import _DropoutNd
 
+from sktarget._layered import Layered
 from sktarget.nn._activations import AS_IT_IS, Activation, activation_of
 from sktarget.nn._hooks import is_watched
 from sktarget.nn._layers import StandIn, TargetLayer
@@ -79,7 +81,7 @@ def run_sequence(
 def run_layers(
     hidden: list[list[nn.Module]], last: nn.Module, x: Tensor, shortcuts: bool
 ) -> Tensor:
-    """Run hidden layers, and the last one, as ``DenseNetwork.run_layers`` does."""
+    """Run hidden layers, and the last one, as ``Layered.run_layers`` does."""
     if not shortcuts:
         out: Tensor = run_sequence([*chain.from_iterable(hidden), last], x)
         return out
@@ -196,13 +198,12 @@ def _only_read(readers: list[nn.Module]) -> bool:
 def take_over_sequences(module: nn.Module) -> None:
     """Have sequences within a module run like this.
 
-    These are every plain ``nn.Sequential``, and what a module, as a ``DenseNetwork``,
-    runs by a method ``run_layers(hidden, last, x, shortcuts)``.
+    These are every plain ``nn.Sequential``, and the layers of every ``Layered``.
     """
     for part in module.modules():
         if type(part) is nn.Sequential:
             part.__class__ = _Sequential
-        elif hasattr(type(part), "run_layers"):
+        elif getattr(type(part), "run_layers", None) is Layered.run_layers:
             vars(part)["run_layers"] = run_layers
 
 

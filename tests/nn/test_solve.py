@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget.nn import TargetSpace
+from sktarget.nn._link import Link
 from sktarget.nn._operators import DenseOperator
 from sktarget.nn._solution import factorise_design
-from sktarget.nn._solve import Link, solve_and_apply
+from sktarget.nn._solve import solve_and_apply
 from tests import reference
 from tests.helpers import (
     ACTIVATIONS,
