@@ -65,22 +65,24 @@ class TrainingLog:
 
 @dataclass
 class _Snapshot:
-    """A copy of all parameters and buffers, filled again and again."""
+    """A copy of all parameters and buffers of a network, filled again and again."""
 
+    live: list[Tensor]
     tensors: list[Tensor]
 
     @classmethod
     def of(cls, module: torch.nn.Module) -> _Snapshot:
-        return cls([t.detach().clone() for t in _state(module)])
+        live = _state(module)
+        return cls(live, [t.detach().clone() for t in live])
 
     @torch.no_grad()
-    def take(self, module: torch.nn.Module) -> None:
-        for kept, now in zip(self.tensors, _state(module), strict=True):
+    def take(self) -> None:
+        for kept, now in zip(self.tensors, self.live, strict=True):
             kept.copy_(now)
 
     @torch.no_grad()
-    def restore(self, module: torch.nn.Module) -> None:
-        for kept, now in zip(self.tensors, _state(module), strict=True):
+    def restore(self) -> None:
+        for kept, now in zip(self.tensors, self.live, strict=True):
             now.copy_(kept)
 
 
@@ -183,7 +185,7 @@ class Monitor(Callback):
     def on_epoch_begin(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Keep the state to which the loss of this epoch will belong."""
         if not self.has_validation or self.validates_first:
-            self.begin.take(net.module_)
+            self.begin.take()
         self.step, self.n_steps = 0, -(-len(dataset_train) // net.batch_size)
         net.alpha = self.alpha_at(self._done())
 
@@ -235,7 +237,7 @@ class Monitor(Callback):
         losses = self.log.loss_curve
         is_worse = self.keeps_best and losses[-1:] > [self.best_loss]
         if self.has_best and (self.has_validation or is_worse):
-            self.best.restore(net.module_)
+            self.best.restore()
         elif self.reason != "diverged" and not _is_usable(net):
             self._diverged(net, f"after epoch {len(self.log.loss_curve)}")
 
@@ -270,7 +272,7 @@ class Monitor(Callback):
             if self.validates_first:
                 self.best, self.begin = self.begin, self.best
             else:
-                self.best.take(net.module_)
+                self.best.take()
             self.has_best = True
         return bool(improved)
 
@@ -309,7 +311,7 @@ class Monitor(Callback):
             message = f"{message}. What failed first: {net.failure.rstrip('.')}"
         if not self.has_best:
             raise DivergenceError(f"Training diverged: {message}.")
-        self.best.restore(net.module_)
+        self.best.restore()
         warnings.warn(
             f"Training diverged and was stopped: {message}. The state of the best "
             "epoch is kept.",

@@ -115,6 +115,8 @@ class TrainingNet(NeuralNet):
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         if not isinstance(self.module_, TargetSpace):
             return self._outputs(self.module_(x)), self.ordinary_weights
+        if self.evaluated_first is None and self.alpha == 0:
+            return self._outputs(self.module_(x)), []
         if self.evaluated_first is None:
             sums, weights = self.module_.forward_with_weights(x)
         else:

@@ -241,7 +241,7 @@ def test_the_best_state_has_persistent_buffers_of_any_shape() -> None:
     with torch.no_grad():
         for tensor in (*module.parameters(), *module.buffers()):
             tensor += 1
-    kept.restore(module)
+    kept.restore()
     assert module.running_mean.sum() == module.seen == module.bias.sum() == 0
     assert module.cache.sum() == 3
 
