@@ -22,15 +22,29 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 # In a process of its own: it sets threads and the treatment of tiny numbers.
 def test_quickest_part(tmp_path: Path) -> None:
     command = [sys.executable, str(FOLDER / "run_all.py"), "--quick"]
-    command += ["--only", "dense over depth", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command += ["--out", str(tmp_path), "--only"]
+    for part in ("import", "dense over depth"):
+        done = subprocess.run([*command, part], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert content["environment"]["threads"] == 1
+    assert list(content["results"]) == ["dense over depth", "import"]
     rows = content["results"]["dense over depth"]
     assert [row["depth"] for row in rows] == [1, 4, 16]
     assert all(row["ratio"] > 0 for row in rows)
     assert "| depth 16 | 16 |" in (tmp_path / "tables.md").read_text("utf-8")
+
+
+def test_other_results_stay_if_measured_alike(
+    suite: ModuleType, tmp_path: Path
+) -> None:
+    measuring = importlib.import_module("measuring")
+    assert suite.others(tmp_path, {"threads": 1}) == {}
+    rows = {"dense": [{"case": "any", "ratio": 2.0}]}
+    measuring.write_json(tmp_path / "results.json", {"threads": 1}, rows)
+    assert suite.others(tmp_path, {"threads": 1}) == rows
+    with pytest.raises(SystemExit, match="another folder"):
+        suite.others(tmp_path, {"threads": 2})
 
 
 def test_live_tensors_are_counted(suite: ModuleType) -> None:

@@ -8,8 +8,9 @@ accuracy.  Prints every table; with ``--out`` it also writes ``results.json`` an
     python examples/benchmarks/run_all.py [--quick] [--threads 1] [--device cpu]
         [--out DIR] [--only PART ...] [--data DIR]
 
-On one thread it takes half an hour, with ``--quick`` two minutes.  Run it on an idle
-machine; ``--data`` names a folder with ``mnist.npz``.
+On one thread it takes half an hour, with ``--quick`` two minutes.  Run it
+on an idle machine; ``--data`` names a folder with ``mnist.npz``.  With ``--only`` the
+other results in DIR stay, if they were measured alike.
 """
 
 from __future__ import annotations
@@ -60,6 +61,21 @@ def render(folder: Path) -> None:
     (folder / "tables.md").write_text(tables(content), "utf-8")
 
 
+def others(folder: Path, where: Row) -> dict[str, list[Row]]:
+    """Read what a folder holds already, to measure single parts anew."""
+    path = folder / "results.json"
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text("utf-8"))
+    if content["environment"] != where:
+        raise SystemExit(
+            f"the results in {path} were measured with other versions, threads or on "
+            "another machine: give another folder to --out, or leave --only out"
+        )
+    results: dict[str, list[Row]] = content["results"]
+    return results
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--out", type=Path, help="folder for the results")
@@ -77,11 +93,15 @@ def main() -> None:
     where = environment(settings)
     print(", ".join(f"{name} {shown(value)}" for name, value in where.items()))
 
+    before = others(out, where) if out and arguments.only else {}
+
     def keep(results: dict[str, list[Row]]) -> None:
         """Write after every part, so that nothing is lost if a later one fails."""
         if out:
             out.mkdir(parents=True, exist_ok=True)
-            write_json(out / "results.json", where, results)
+            known = before | results
+            known = {name: known[name] for name in PARTS if name in known}
+            write_json(out / "results.json", where, known)
             render(out)
 
     run_parts(PARTS, settings, arguments.only, keep)
