@@ -136,10 +136,10 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     if not tau < largest:
         raise FactorisationError(f"the trace of the Gramian is {tau}")
     return SolvePlan(
-        max(lam, _FLOOR * tau, tiny),
-        narrow if lam >= 16 * eps * tau else torch.float64,
-        torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
-        lam <= tau,
+        ridge=max(lam, _FLOOR * tau, tiny),
+        gram_dtype=narrow if lam >= 16 * eps * tau else torch.float64,
+        work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
+        below_trace=lam <= tau,
     )
 
 

@@ -256,7 +256,7 @@ class TargetLayer(TargetMap, StandIn):
     ) -> Tensor:
         """Solve for and run layers with their activations, one fed by the other.
 
-        Or by what all others put out, and the inputs, side by side.
+        Or, with shortcuts, by the inputs and all outputs before it, side by side.
         """
         current, links = layers[0][0].stage.current, []
         assert current is not None

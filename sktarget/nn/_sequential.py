@@ -118,9 +118,11 @@ def _find_chain(
     at, end = start, len(parts)
     while at < end:
         layer = parts[at]
-        if not isinstance(layer, TargetLayer) or not layer.is_plain:
-            break
-        if is_watched(layer):
+        if (
+            not isinstance(layer, TargetLayer)
+            or not layer.is_plain
+            or is_watched(layer)
+        ):
             break
         at += 1
         activation = None

@@ -179,8 +179,10 @@ def solve_only(
         The design matrix A on X̄, written out.
     targets : Tensor of shape (rows, outputs)
         Targets T of the sums.
-    operator, solution_of
-        As for :func:`solve_and_apply`.
+    operator : DesignOperator
+        The products with A.
+    solution_of : callable
+        Gives the factor, from the operator and the rows.
 
     Returns
     -------

@@ -34,7 +34,7 @@ def run_steps(
     dropout: float,
     bidirectional: bool,
 ) -> tuple[Tensor | PackedSequence, tuple[Tensor]]:
-    """Run a stack of simple recurrent layers from zero states.
+    """Run a stack of simple recurrent layers, or of GRU layers, from zero states.
 
     As :func:`~sktarget.nn._kernels.run_kernel` does, with the same arguments.
     """
