@@ -97,6 +97,8 @@ class TrainingNet(NeuralNet):
         if training:
             self.mean_weight = dataset.mean_weight
             return MiniBatches(dataset, self.batch_size, self.generator)
+        if self.evaluated_first is not None:  # All outputs are there at once.
+            return MiniBatches(dataset, max(1, len(dataset)))
         return MiniBatches(dataset, max(self.batch_size, rows_at_a_time(dataset.x)))
 
     def train_step_single(self, batch: Batch, **_: Any) -> dict[str, Any]:
@@ -193,8 +195,8 @@ class TrainingNet(NeuralNet):
 
     def _answer(self, X: Any, decode: Callable[[Tensor], Any] | None) -> Any:
         if not isinstance(X, TensorData):
-            x = torch.as_tensor(X)
-            X = TensorData(x, x)
+            x, own = torch.as_tensor(X), next(self.module_.parameters())
+            X = TensorData(x, x, device=own.device, dtype=own.dtype)
         if self.module_.training:
             self.module_.eval()
         parts = torch.split(X.x, rows_at_a_time(X.x))

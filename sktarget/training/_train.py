@@ -149,7 +149,7 @@ def train(
     ).initialize()
     monitor.rates = [group["lr"] for group in net.optimizer_.param_groups]
     if validation is not None and monitor.validates_first:
-        ((net.evaluated_first, _),) = net.get_iterator(validation)
+        net.evaluated_first = validation.inputs(validation.x)
     already = len(log.loss_curve)
     if checkpoint is not None:
         optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state

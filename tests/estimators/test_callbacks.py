@@ -283,3 +283,26 @@ def test_scores_of_batches() -> None:
     fit_quietly(estimator, X, y)
     assert len(seen) == 6
     assert 0 < seen[-1] <= 1
+
+
+class Predicts(Callback):
+    """Predicts for rows of the user's own, whatever their dtype."""
+
+    def __init__(self, X: Any) -> None:
+        self.X = X
+
+    def on_train_end(self, net: Any, **_: Any) -> None:
+        self.found = net.predict(self.X)
+
+
+@for_both
+def test_own_rows_are_taken_in_any_dtype(kind: type) -> None:
+    X, y = problem(kind)
+    predicts = Predicts(X.astype(np.float64))
+    estimator = fit_quietly(
+        kind(**SMALL, early_stopping=False, callbacks=[predicts]),
+        X.astype(np.float32),
+        y,
+    )
+    expected = estimator.predict(X.astype(np.float32))
+    np.testing.assert_allclose(np.ravel(predicts.found), expected, rtol=1e-4)

@@ -300,6 +300,14 @@ def test_early_stopping_stops(kind: type) -> None:
     assert estimator.n_iter_ < 500
 
 
+def test_more_rows_may_be_held_out_than_are_evaluated_at_a_time() -> None:
+    X, y = class_data(2, 2600)
+    estimator = TargetSpaceClassifier((3,), max_iter=3, validation_fraction=0.55)
+    fit_quietly(estimator, X, y)
+    assert len(estimator.validation_scores_) <= estimator.n_iter_
+    assert max(estimator.validation_scores_) == estimator.best_validation_score_
+
+
 def test_validation_rows_keep_the_classes_in_proportion() -> None:
     X, y = class_data(3)
     seen = SeesData()
