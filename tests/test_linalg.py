@@ -18,6 +18,7 @@ from sktarget.linalg import (
     ridge_solve,
 )
 from sktarget.linalg._products import _STRIPE
+from sktarget.linalg._ridge import _plan_unread
 from tests.helpers import normal
 
 EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
@@ -204,6 +205,33 @@ def test_plan_has_three_regimes(dtype: torch.dtype) -> None:
     assert plan_solve(trace, floor / 2, dtype).ridge == pytest.approx(floor, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+)
+def test_plan_without_reading_the_trace(dtype: torch.dtype) -> None:
+    """That of a GPU: products stay narrow, so λ is raised to where that is enough."""
+    tau = torch.tensor(100.0, dtype=dtype)
+    plan = _plan_unread(tau, 3.5, dtype)
+    assert plan[:2] == (torch.tensor(3.5, dtype=torch.float64), torch.float64)
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+    assert plan.work_dtype == work
+    raised = _plan_unread(tau, 0.0, dtype).ridge
+    read = plan_solve(tau.to(work), float(raised) * 1.01, work)
+    assert (read.work_dtype, read.ridge) == (work, float(raised) * 1.01)
+
+
+@pytest.mark.parametrize("lam", [0.0, 1e-9, 1e-3])
+def test_unread_plans_are_accurate(lam: float) -> None:
+    x = torch.linspace(-1, 1, 300, dtype=torch.float64)
+    a, t = torch.stack([x**k for k in range(19)], 1), normal(300, 4)
+    plan = _plan_unread(a.square().sum(), lam, torch.float32)
+    narrow, right = a.float(), t.float()
+    factor = factorise(gramian(narrow, torch.float64), plan.ridge)
+    sums = narrow @ factor.solve(narrow.T @ right)
+    expected = a @ ridge_solve(narrow.double(), right.double(), float(plan.ridge))
+    assert torch.dist(sums.double(), expected) <= 1e-3 * t.norm()
+
+
 @pytest.mark.parametrize("shape", [(400, 30), (30, 400), (400, 150)])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_error_of_an_inverse_in_double_precision_vanishes(
@@ -340,3 +368,27 @@ def test_bad_ridge(lam: float) -> None:
 @pytest.mark.parametrize(("n", "k", "expected"), [(3, 4, True), (4, 4, False)])
 def test_smaller_system_is_preferred(n: int, k: int, expected: bool) -> None:
     assert prefers_dual(n, k) is expected
+
+
+@pytest.mark.parametrize("ones", [False, True])
+@pytest.mark.parametrize("n_columns", [5, 120])
+def test_gramians_have_gradients(n_columns: int, ones: bool) -> None:
+    a = normal(400, n_columns).requires_grad_()
+    c = normal(n_columns + ones, n_columns + ones, seed=1).tril()
+    gramian(a, ones=ones).tril().mul(c).sum().backward()
+    full = torch.cat([torch.ones(400, 1), a.detach()], 1) if ones else a.detach()
+    expected = full @ (c + c.T)
+    torch.testing.assert_close(a.grad, expected[:, int(ones) :])
+
+
+@pytest.mark.parametrize("shape", [(200, 120), (120, 200)])
+def test_ridge_solutions_have_gradients(shape: tuple[int, int]) -> None:
+    a, t, c = normal(*shape), normal(shape[0], 3, seed=1), normal(shape[1], 3, seed=2)
+    w = ridge_solve(a.requires_grad_(), t, 0.5)
+    (d,) = torch.autograd.grad((w * c).sum(), [a])
+    step = normal(*shape, seed=3)
+    h = 1e-5
+    with torch.no_grad():
+        up, down = (ridge_solve(a + s * h * step, t, 0.5) for s in (1, -1))
+    slope = ((up - down) * c).sum() / (2 * h)
+    torch.testing.assert_close((d * step).sum(), slope, rtol=1e-6, atol=1e-9)

@@ -84,7 +84,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
             out = _by_slices(right.T, left.T).T if turned else _by_slices(left, right)
             out = out.contiguous()
             return out if bias is None else out.add_(bias)
-    if 1 < m < _FEW < n and n * k > _MANY_NUMBERS:
+    if 1 < m < _FEW < n and n * k > _MANY_NUMBERS and left.is_cpu:
         if bias is None:
             return torch.mm(right.T, left.T).T.contiguous()
         return torch.addmm(bias[:, None], right.T, left.T).T.contiguous()
@@ -153,6 +153,9 @@ def gramian(
         for part in parts[1:]:
             gram.add_(gramian(part, ones=ones))
         return gram
+    if is_recorded(rows):  # What is written to a tensor has no gradient.
+        rows = torch.cat([rows.new_ones(n, 1), rows], 1) if ones else rows
+        return rows.T @ rows
     if not ones:
         if k < 2 * _STRIPE or rows.numel() < _FEW_NUMBERS:
             return rows.T @ rows
@@ -166,9 +169,9 @@ def gramian(
 def _fill(out: Tensor, rows: Tensor) -> Tensor:
     """Write a Gramian to a tensor."""
     n, k = rows.shape
-    if k >= _WIDE and is_for_onednn(rows, k) and not is_recorded(rows):
+    if k >= _WIDE and is_for_onednn(rows, k):
         return _fill_by_onednn(out, rows)
-    if k < 2 * _STRIPE or n * k < _FEW_NUMBERS:
+    if k < 2 * _STRIPE or n * k < _FEW_NUMBERS or not rows.is_cpu:
         return torch.mm(rows.T, rows, out=out)
     width = _STRIPE * max(1, min(k // _FOR_WIDER, 4))
     for start in range(0, k, width):

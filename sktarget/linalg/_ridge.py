@@ -98,8 +98,10 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
       reach ``AW`` enlarged by up to ``1 / 2√λ``;
     - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank.
 
-    On a GPU the trace is not read back, because that would stall the device;
-    Gramian and factor are then always formed in float64.
+    On a GPU the trace is not read back, because that would stall the device.
+    Gramian and factor are then always formed in float64, all products in `dtype` but
+    at least in float32, and λ is raised to ``(64ε)² τ``, from where on these are
+    accurate.
 
     Parameters
     ----------
@@ -129,8 +131,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     torch.float64
     """
     if not trace.is_cpu:
-        ridge = (trace.double() * _FLOOR).clamp(min=lam)
-        return SolvePlan(ridge, torch.float64, dtype)
+        return _plan_unread(trace, lam, dtype)
     tau = trace.item()
     narrow, largest, eps, tiny = _arithmetic(dtype)
     if not tau < largest:
@@ -141,6 +142,14 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
         work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
         below_trace=lam <= tau,
     )
+
+
+def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
+    """Plan without looking at the trace, which would wait for the device."""
+    work_dtype = at_least_float32(dtype)
+    floor = max(_FLOOR, (64 * torch.finfo(work_dtype).eps) ** 2)
+    ridge = (trace.double() * floor).clamp(min=lam)
+    return SolvePlan(ridge, torch.float64, work_dtype)
 
 
 @cache
@@ -295,7 +304,7 @@ def _solve_from_the_right(lower: Tensor, right: Tensor) -> Tensor:
 def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
     """Factorise ``G + λI``, overwriting `gram`.
 
-    Costs k³/3 multiplications.  The condition number is at most
+    Costs k³/3 operations.  The condition number is at most
     ``1 + λ_max(G) / λ``, the square of that of ``A`` when λ vanishes.
 
     Parameters
