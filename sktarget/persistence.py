@@ -80,7 +80,7 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
     if "module" in state["_architecture"]:
         state["_architecture"] = {**state["_architecture"], "module": None}
     content = {
-        "class": f"{kind.__module__}.{kind.__name__}",
+        "class": _public_name(kind),
         "version": __version__,
         "parameters": {n: v for n, v in parameters.items() if n not in left_out},
         "left_out": left_out,
@@ -155,6 +155,12 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
     if made.module is not None:
         _try_module(made)
     return made
+
+
+def _public_name(kind: type) -> str:
+    """Name a class by where users import it from: files within may move."""
+    room, _, _ = kind.__module__.partition("._")
+    return f"{room}.{kind.__name__}"
 
 
 def _is_ours(module: str) -> bool:

@@ -165,6 +165,19 @@ def test_only_fitted_estimators_of_the_package_are_saved(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_name_classes_by_their_public_place(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    X, y = class_data()
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
+    save(estimator, path)
+    content = _archive.read(path, "estimator")
+    assert content["class"] == "sktarget.estimators.TargetSpaceClassifier"
+    # Where it lies, as files of earlier versions say.
+    where = f"{TargetSpaceClassifier.__module__}.TargetSpaceClassifier"
+    _archive.write(path, "estimator", content | {"class": where})
+    np.testing.assert_array_equal(load(path).predict(X), estimator.predict(X))
+
+
 @pytest.mark.parametrize(
     "name",
     ["os.system", "sktarget.linalg.RidgeFactor", "sktarget.absent.Thing", "sktarget.x"],
