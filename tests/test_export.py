@@ -369,6 +369,26 @@ def test_onnx_of_univariate_series() -> None:
     assert_predicts(to_onnx(estimator), estimator, padded(X[:, 0]))
 
 
+class Recurrent(nn.Module):
+    """A network of the user's own for series."""
+
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(n_inputs, 6, batch_first=True)
+        self.out = nn.Linear(6, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+def test_onnx_of_a_recurrent_module_of_the_users_own() -> None:
+    X, y = series()
+    estimator = TargetSpaceSequenceClassifier(**SMALL, module=Recurrent)
+    model = to_onnx(fit_quietly(estimator, X, y))
+    for rows in (X, X[..., :5]):
+        assert_predicts(model, estimator, rows)
+
+
 def test_onnx_of_tokens() -> None:
     X = np.random.default_rng(0).integers(1, 20, (40, 9))
     y = np.array(["no", "maybe", "yes"])[X[:, 0] % 3]

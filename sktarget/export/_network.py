@@ -14,6 +14,7 @@ from torch import nn
 
 from sktarget._version import __version__
 from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
 from sktarget.export._head import SUMS, Head
 from sktarget.export._torch import check
 
@@ -34,7 +35,7 @@ class _AsGiven(nn.Module):
         super().__init__()
         self.module = module
         self.image_shape = _image_shape(estimator)
-        self.is_series = "cell" in estimator._architecture
+        self.is_series = _reads_series(estimator)
 
     def forward(self, x: torch.Tensor) -> Any:
         if self.image_shape is not None and x.ndim == 2:
@@ -42,6 +43,11 @@ class _AsGiven(nn.Module):
         if self.is_series and x.is_floating_point():
             x = x[..., None] if x.ndim == 2 else x.transpose(1, 2)
         return self.module(x)
+
+
+def _reads_series(estimator: NetworkEstimator) -> bool:
+    """Tell whether X holds sequences, whatever the network is."""
+    return isinstance(estimator, NetworkSequenceClassifier)
 
 
 def _image_shape(estimator: NetworkEstimator) -> tuple[int, ...] | None:
@@ -54,11 +60,10 @@ def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
 
     Sequences are of two lengths, so that the way is that of padded ones.
     """
-    architecture = estimator._architecture
     n_features = estimator.n_features_in_
-    if architecture.get("vocabulary_size") is not None:
+    if getattr(estimator, "vocabulary_size", None) is not None:
         return torch.tensor([[1, 1, 1], [1, 1, 0]])
-    if "cell" in architecture:
+    if _reads_series(estimator):
         univariate = getattr(estimator, "_is_univariate", False)
         x = torch.zeros((2, 3) if univariate else (2, n_features, 3), dtype=dtype)
         x[1, ..., -1] = torch.nan
@@ -92,7 +97,7 @@ def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
     example = _example(estimator, kind).cpu()
     served = _AsGiven(module, estimator).eval()
     axes = {INPUT: {0: "n"}, SUMS: {0: "n"}}
-    if "cell" in estimator._architecture:
+    if _reads_series(estimator):
         axes[INPUT][example.ndim - 1] = "time"
         if estimator._architecture["return_sequences"]:
             axes[SUMS][1] = "time"
