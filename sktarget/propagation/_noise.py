@@ -64,6 +64,11 @@ def _hash_rows(x: Tensor) -> Tensor:
     # 0.0 and -0.0 are equal, and are to be hashed equally.
     bits = (x + 0.0).contiguous().flatten(1).view(integer).long()
     z = bits + torch.arange(bits.shape[1], device=x.device) * -0x61C8864680B583EB
-    z = (z ^ (z >> 30)) * -0x40A7B892E31B1A47
-    z = (z ^ (z >> 27)) * -0x6B2FB644ECCEEE15
-    return (z ^ (z >> 31)).sum(1)
+    z = (z ^ _shifted(z, 30)) * -0x40A7B892E31B1A47
+    z = (z ^ _shifted(z, 27)) * -0x6B2FB644ECCEEE15
+    return (z ^ _shifted(z, 31)).sum(1)
+
+
+def _shifted(z: Tensor, n: int) -> Tensor:
+    """Shift bits to the right, zeros coming after them, not copies of the sign."""
+    return (z >> n) & ((1 << (64 - n)) - 1)

@@ -19,7 +19,7 @@ from sktarget.propagation._difference import (
     propagate_targets,
 )
 from sktarget.propagation._network import TransmittingNetwork
-from sktarget.propagation._noise import RowNoise
+from sktarget.propagation._noise import RowNoise, _hash_rows
 from tests.helpers import normal
 
 B = 10
@@ -400,6 +400,12 @@ def test_hash_tells_grids_apart(dtype: torch.dtype) -> None:
     grid = torch.cartesian_prod(*[torch.arange(-4.0, 5.0)] * 4).to(dtype)
     n_distinct, _ = RowNoise(grid, torch.Generator()).groups
     assert n_distinct == len(grid)
+
+
+def test_hash_is_that_of_splitmix64() -> None:
+    # Of zeros the second word is the increment itself: the first number of seed 0.
+    (found,) = _hash_rows(torch.zeros(1, 2, dtype=torch.float64)).tolist()
+    assert found % 2**64 == 0xE220A8397B1DCDAF
 
 
 def test_bernoulli_predictions_average_samples_row_by_row() -> None:
