@@ -240,7 +240,8 @@ class BaseTargetSpace(TrainingCourse):
         mode = module.training
         try:
             with torch.no_grad():
-                x = as_inputs(as_tensor(X[:2]), torch_dtype(rows.dtype))
+                # A copy, for the module may work in place.
+                x = as_inputs(as_tensor(X[:2].copy()), torch_dtype(rows.dtype))
                 shape = tuple(module.eval()(x).shape)
         except Exception as error:
             raise ValueError(

@@ -36,6 +36,7 @@ from sktarget.estimators._recovery import open_checkpoint
 from sktarget.estimators._resuming import ResumableNetwork
 from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.linalg import FactorisationError
+from sktarget.nn import TargetSpace
 from sktarget.training import (
     LOSSES,
     Checkpoint,
@@ -370,13 +371,17 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     ) -> tuple[TensorData, TensorData | None]:
         """Hand training rows and rows held out to torch."""
         dtype = torch_dtype(self._dtype if task.resumes else task.rows.dtype)
-        data = task.rows.to_tensors(task.device, dtype)
+        data, held_out = task.rows.to_tensors(task.device, dtype), None
         if self._fixed_batch_is_all:
             # The very tensor of X̄, so that one pass can serve both.
             data.x = network.fixed_batch  # type: ignore[assignment]
-        if task.held_out is None:
-            return data, None
-        return data, task.held_out.to_tensors(task.device, dtype)
+        if task.held_out is not None:
+            held_out = task.held_out.to_tensors(task.device, dtype)
+        if self.module is not None and not isinstance(network, TargetSpace):
+            # A module of the user's may begin in place, which would change the rows.
+            for rows in filter(None, (data, held_out)):
+                rows.copies = True
+        return data, held_out
 
     @contextmanager
     def _telling_callbacks(

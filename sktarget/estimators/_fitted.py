@@ -155,6 +155,8 @@ class FittedNetwork(BaseEstimator, ABC):
         """Run the fitted network on validated inputs."""
         module = self._module()
         x, dtype = as_tensor(X), torch_dtype(self._dtype)
+        if self.module is not None:  # Which may work in place.
+            x = x.clone()
         n_rows = rows_at_a_time(x)
         with torch.inference_mode(), serial_in_forks():
             # For a single row, every call counts.

@@ -15,7 +15,7 @@ from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
-from sktarget.nn._replacement import replace_layer, replace_layers
+from sktarget.nn._replacement import as_ordinary, replace_layer, replace_layers
 from sktarget.nn._sequential import take_over_sequences
 from sktarget.nn._stacking import has_rows, same_memory, starts_as, without_first
 
@@ -118,9 +118,8 @@ class Cascade(nn.Module):
             if not layer.target_maps().keys() & set(run.order)
         ]
         for name in idle:
-            self.module = replace_layer(
-                self.module, name, self._layers.pop(name).realise()
-            )
+            ordinary = as_ordinary(self._layers.pop(name))
+            self.module = replace_layer(self.module, name, ordinary)
         if idle:
             warnings.warn(
                 f"layers {', '.join(map(repr, idle))} do not run on the fixed batch "
@@ -178,9 +177,10 @@ class Cascade(nn.Module):
             self._works_in_place |= run.has_changed_inputs()
         return run, outputs
 
-    def _own_fixed_batch(self) -> Tensor:
-        """Give X̄ for a pass to run on: a copy if that could change it."""
-        return self.fixed_batch.clone() if self._works_in_place else self.fixed_batch
+    def _unchanging(self, rows: Any) -> Any:
+        """Give rows for a pass to run on: a copy if that could change them."""
+        copies = self._works_in_place and isinstance(rows, Tensor)
+        return rows.clone() if copies else rows
 
     # -- passes ----------------------------------------------------------------------
 
@@ -191,9 +191,8 @@ class Cascade(nn.Module):
         if not isinstance(x, Tensor):
             return self._solve_then_run(x)
         if same_memory(x, fixed) and not self._rows_differ():
-            x = x.clone() if self._works_in_place else x
-            with self._running(Phase.SOLVE, x) as run:
-                outputs = self.module(x)
+            with self._running(Phase.SOLVE, self._unchanging(x)) as run:
+                outputs = self.module(run.inputs)
             return outputs, run.weights
         if self._stacks and x.shape[1:] == fixed.shape[1:] and x.dtype == fixed.dtype:
             try:
@@ -213,9 +212,9 @@ class Cascade(nn.Module):
     def _solve_then_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         """Run X̄ and then, with the weights found, what may be of another shape."""
         weights = self._solve_on_fixed_batch()
-        with self._running(Phase.APPLY, x) as run:
+        with self._running(Phase.APPLY, self._unchanging(x)) as run:
             run.weights = weights
-            outputs = self.module(x)
+            outputs = self.module(run.inputs)
         return outputs, weights
 
     def _rows_differ(self) -> bool:
@@ -282,7 +281,7 @@ class Cascade(nn.Module):
                 module.training = mode
 
     def _solve_on_fixed_batch(self, *, chooses_lam: bool = False) -> dict[str, Tensor]:
-        fixed = self._own_fixed_batch()
+        fixed = self._unchanging(self.fixed_batch)
         with self._running(Phase.SOLVE, fixed, chooses_lam=chooses_lam) as run:
             self.module(run.inputs)
         return run.weights

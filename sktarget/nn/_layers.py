@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sktarget.linalg import FactorisationError, SolvePlan
+from sktarget.linalg import FactorisationError
 from sktarget.nn._activations import Activation
 from sktarget.nn._link import Link
 from sktarget.nn._operators import DesignOperator
@@ -57,7 +57,7 @@ class TargetMap(nn.Module):
         self.register_buffer("bias", None, persistent=False)
         self.stage = Stage()
         self._first: tuple[Any, Solution] | None = None
-        self._plan: SolvePlan | None = None
+        self._last_dtype: torch.dtype | None = None
 
     def without_bias(self, matrix: Tensor) -> Tensor:
         """Leave the row of biases out of the matrix W."""
@@ -80,11 +80,11 @@ class TargetMap(nn.Module):
         """Factorise for inputs that change; expect the arithmetic of the last time."""
         chooses = self.chooses_lam
         lam = None if chooses else self.lam
-        solution = factorise_design(operator, rows, lam, self._plan)
+        solution = factorise_design(operator, rows, lam, self._last_dtype)
         if chooses:
             self.lam = solution.lam
-        if self._plan is None or self._plan.gram_dtype != solution.plan.gram_dtype:
-            self._plan = solution.plan
+        if self._last_dtype != solution.plan.gram_dtype:
+            self._last_dtype = solution.plan.gram_dtype
         return solution
 
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
@@ -99,6 +99,11 @@ class TargetMap(nn.Module):
         """See to it that the first sums are those that were taken as targets."""
         if not starts_as(sums, self.targets):
             raise NotOneBatch
+
+    def check(self, matrix: Tensor) -> None:
+        """Refuse weights of a solve on a GPU that has failed, which nobody saw."""
+        if not matrix.is_cpu and not matrix.isfinite().all():
+            raise self.explained(FactorisationError("its weights are not finite"))
 
     def explained(self, error: FactorisationError) -> FactorisationError:
         """Say which map it was where a factorisation failed, and what to do."""
@@ -347,7 +352,8 @@ def target_layer_for(layer: nn.Module, name: str) -> StandIn | None:
     StandIn or None
         A layer without targets yet, holding the weights of `layer`.
     """
-    make, accepts = _registry.get(type(layer), (None, None))
-    if make is None or accepts is None or not accepts(layer):
+    entry = _registry.get(type(layer))
+    if entry is None:
         return None
-    return make(layer, name)
+    make, accepts = entry
+    return make(layer, name) if accepts(layer) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from threading import RLock
 from typing import Any
 
 from torch import Tensor
@@ -105,9 +106,13 @@ class Stage:
     ----------
     current : Pass or None
         The pass; None between passes, and in copies.
+    lock : threading.RLock
+        Held while the weights for evaluation are solved for.
     """
 
-    current: Pass | None = None
+    def __init__(self) -> None:
+        self.current: Pass | None = None
+        self.lock = RLock()
 
     def __reduce__(self) -> tuple[type[Stage], tuple[()]]:
         return Stage, ()

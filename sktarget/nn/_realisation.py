@@ -32,11 +32,22 @@ class RealisedCascade(Cascade):
             self._realised = None
         return super()._solve_and_run(x)
 
+    def _ensure_realised(self) -> None:
+        """Solve anew unless the weights kept are those of the present targets.
+
+        One thread does so while others wait, and find it done.
+        """
+        if not self._is_realised():
+            with self._stage.lock:
+                if not self._is_realised():
+                    self._refresh()
+
     def _refresh(self) -> None:
         """Solve once on X̄ and keep the weights."""
         self._renew_factors()
         with self._solving_alone():
             for name, matrix in self._solve_on_fixed_batch().items():
+                self._maps[name].check(matrix)
                 self._maps[name].keep(matrix)
         self._note_realised()
 

@@ -19,8 +19,8 @@ from sktarget.nn._layers import (
 )
 
 __all__ = [
+    "as_ordinary",
     "copy_with",
-    "inherit",
     "ordinary_weights",
     "replace_layer",
     "replace_layers",
@@ -79,7 +79,7 @@ def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
         else:
             layer = target_layer_for(child, name)
         if layer is not None:
-            inherit(layer, child)
+            _inherit(layer, child)
             layers[name] = substitutes[child] = layer
         elif max(p.ndim for p in own) > 1 and not isinstance(child, _KEEPS_ITS_WEIGHTS):
             kept.append(
@@ -115,15 +115,28 @@ def _computes_weights(layer: nn.Module) -> bool:
     return any(name.endswith(("_orig", "_g")) for name in layer._parameters)
 
 
-def inherit(new: nn.Module, old: nn.Module) -> None:
-    """Let a layer inherit hooks, and the attributes that describe layers of its kind.
+def as_ordinary(layer: StandIn) -> nn.Module:
+    """Make the ordinary layer that a target layer amounts to, hooks and all.
 
     Parameters
     ----------
-    new : nn.Module
-        The layer, changed in place.
-    old : nn.Module
-        The layer whose place it takes.
+    layer : StandIn
+        The layer, with weights.
+
+    Returns
+    -------
+    nn.Module
+        Of the kind that `layer` stands in for.
+    """
+    ordinary = layer.realise()
+    _inherit(ordinary, layer)
+    return ordinary
+
+
+def _inherit(new: nn.Module, old: nn.Module) -> None:
+    """Let a layer inherit hooks, and the attributes that describe layers of its kind.
+
+    The former takes the place of the latter.
     """
     for name in _HOOKS:
         getattr(new, name).update(getattr(old, name))

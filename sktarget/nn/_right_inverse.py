@@ -59,6 +59,7 @@ def right_inverse(
         raise FactorisationError(f"the trace of the Gramian is {trace.item()}")
     tiny = torch.finfo(torch.float64).tiny
     factor = factorise(gram, (_NEGLIGIBLE * trace).clamp(min=tiny))
+    factor.check()
     if operator.is_dual(rows):
         z = operator.solve_dual(factor, s)
     else:

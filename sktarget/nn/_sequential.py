@@ -214,5 +214,5 @@ def restore_sequences(module: nn.Module) -> None:
     for part in module.modules():
         if type(part) is _Sequential:
             part.__class__ = nn.Sequential  # type: ignore[assignment]
-        else:
-            vars(part).pop("run_layers", None)
+        elif vars(part).get("run_layers") is run_layers:
+            del part.run_layers

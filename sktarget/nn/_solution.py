@@ -50,7 +50,7 @@ def factorise_design(
     operator: DesignOperator,
     rows: Tensor,
     lam: float | None,
-    last: SolvePlan | None = None,
+    last_dtype: torch.dtype | None = None,
 ) -> Solution:
     """Factorise the regularised Gramian of the rows of X̄.
 
@@ -62,8 +62,8 @@ def factorise_design(
         What stands for A on X̄.
     lam : float or None
         λ ≥ 0; None stands for the mean eigenvalue of the Gramian.
-    last : SolvePlan, optional
-        The plan of the same layer before: most likely it needs the same arithmetic.
+    last_dtype : torch.dtype, optional
+        Arithmetic of the same layer's last Gramian: most likely it needs the same.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def factorise_design(
         The factor and the arithmetic to use with it.
     """
     narrow = rows.is_cpu and rows.dtype != torch.float64
-    guess = at_least_float32(rows.dtype) if last is None else last.gram_dtype
+    guess = last_dtype or at_least_float32(rows.dtype)
     gram = operator.gramian(rows, guess if narrow else torch.float64, lam or 0.0)
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
     if lam is None:

@@ -14,7 +14,7 @@ from sktarget.nn import _initialisation
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._pass import Phase
 from sktarget.nn._realisation import RealisedCascade
-from sktarget.nn._replacement import copy_with, inherit
+from sktarget.nn._replacement import as_ordinary, copy_with
 from sktarget.nn._sequential import restore_sequences
 
 __all__ = ["TargetSpace"]
@@ -228,7 +228,7 @@ class TargetSpace(RealisedCascade):
             with (
                 torch.no_grad(),
                 self._as_in_evaluation(),
-                self._running(Phase.PROJECT, self._own_fixed_batch()) as run,
+                self._running(Phase.PROJECT, self._unchanging(self.fixed_batch)) as run,
             ):
                 self.module(run.inputs)
         self._realised = None
@@ -265,9 +265,8 @@ class TargetSpace(RealisedCascade):
         """
         if self.training:
             return self._solve_and_run(x)[0]
-        if not self._is_realised():
-            self._refresh()
-        return self.module(x)
+        self._ensure_realised()
+        return self.module(self._unchanging(x))
 
     def forward_with_weights(self, x: Tensor) -> tuple[Any, list[Tensor]]:
         """Run in training mode and give the weights used, for penalties on them.
@@ -317,10 +316,10 @@ class TargetSpace(RealisedCascade):
         with (
             torch.no_grad(),
             self._as_in_evaluation(),
-            self._running(Phase.APPLY, others) as run,
+            self._running(Phase.APPLY, self._unchanging(others)) as run,
         ):
             run.weights = matrices
-            evaluated = self.module(others)
+            evaluated = self.module(run.inputs)
         return outputs, self._without_biases(matrices), evaluated
 
     def _without_biases(self, matrices: dict[str, Tensor]) -> list[Tensor]:
@@ -360,13 +359,9 @@ class TargetSpace(RealisedCascade):
             A copy of the network given, with ordinary layers and parameters: no
             targets, no X̄, no trace of this package.  In evaluation mode.
         """
-        if not self._is_realised():
-            self._refresh()
-        ordinary: dict[nn.Module, nn.Module] = {}
+        self._ensure_realised()
         with torch.inference_mode(False):  # The module may be trained further.
-            for layer in self._layers.values():
-                ordinary[layer] = layer.realise()
-                inherit(ordinary[layer], layer)
+            ordinary = {layer: as_ordinary(layer) for layer in self._layers.values()}
             copied = copy_with(self.module, ordinary).eval()
         restore_sequences(copied)
         return copied
@@ -402,8 +397,7 @@ class TargetSpace(RealisedCascade):
         if n_draws < 1:
             raise ValueError(f"n_draws must be at least 1, got {n_draws!r}")
         self.eval()
-        if not self._is_realised():
-            self._refresh()
+        self._ensure_realised()
         with self._solving_alone():
             for module in (*self._dropouts, *self._layers.values()):
                 module.training = True
@@ -412,6 +406,7 @@ class TargetSpace(RealisedCascade):
             sums: dict[str, Tensor] = {}
             for _ in range(n_draws):
                 for name, matrix in self._solve_on_fixed_batch().items():
+                    self._maps[name].check(matrix)
                     sums[name] = sums[name] + matrix if name in sums else matrix
             for name, total in sums.items():
                 self._maps[name].keep(total / n_draws)

@@ -104,7 +104,15 @@ class TensorData(Dataset):
         Where the network is, if not where `x` is; batches of `x` are sent there.
     dtype : torch.dtype, optional
         In which the network computes, if not that of `x`; see :func:`as_inputs`.
+
+    Attributes
+    ----------
+    copies : bool
+        Whether to hand out copies only, for a network that may work in place on what
+        it is given.
     """
+
+    copies = False
 
     def __init__(
         self,
@@ -132,7 +140,8 @@ class TensorData(Dataset):
         Tensor of shape (m, ...)
             On the device and in the arithmetic of the network.
         """
-        return as_inputs(x.to(self.device), self.dtype)
+        prepared = as_inputs(x.to(self.device), self.dtype)
+        return prepared.clone() if self.copies and prepared is x else prepared
 
     @property
     def X(self) -> Tensor:  # noqa: N802

@@ -197,6 +197,7 @@ class TrainingNet(NeuralNet):
         if not isinstance(X, TensorData):
             x, own = torch.as_tensor(X), next(self.module_.parameters())
             X = TensorData(x, x, device=own.device, dtype=own.dtype)
+            X.copies = True
         if self.module_.training:
             self.module_.eval()
         parts = torch.split(X.x, rows_at_a_time(X.x))

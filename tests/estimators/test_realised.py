@@ -1,5 +1,6 @@
 """Weights realised from targets, choices of X̄, architectures."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -251,6 +252,29 @@ def test_module_of_the_users_own(
     assert weights_differ(
         estimator, fit_quietly(other.set_params(random_state=1), X, y)
     )
+
+
+def rectified(n_inputs: int, n_outputs: int, inplace: bool) -> nn.Module:
+    return nn.Sequential(nn.ReLU(inplace=inplace), nn.Linear(n_inputs, n_outputs))
+
+
+@for_both
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("batch_size", [20, 1000])
+def test_modules_that_work_in_place_leave_the_data_alone(
+    kind: type, parameterization: str, early_stopping: bool, batch_size: int
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"early_stopping": early_stopping, "batch_size": batch_size}
+    settings |= {"parameterization": parameterization, "shuffle": False}
+    given, fitted = X.copy(), []
+    for inplace in (True, False):
+        module = partial(rectified, inplace=inplace)
+        fitted.append(fit_quietly(kind(**settings, module=module), given, y))
+    np.testing.assert_array_equal(fitted[0].predict(given), fitted[1].predict(given))
+    np.testing.assert_array_equal(given, X)
+    assert_same_weights(*fitted)
 
 
 @for_both

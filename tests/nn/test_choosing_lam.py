@@ -129,8 +129,8 @@ def test_single_precision_suffices_for_it() -> None:
     module = perceptron(50, 70, dtype=torch.float32)
     net = TargetSpace(module, normal(400, 50, dtype=torch.float32)).choose_lam()
     net(normal(5, 50, dtype=torch.float32))
-    plans = [layer._plan for layer in net.target_layers().values()]
-    assert all(p is not None and p.gram_dtype == torch.float32 for p in plans)
+    dtypes = [layer._last_dtype for layer in net.target_layers().values()]
+    assert dtypes == [torch.float32] * len(dtypes)
 
 
 def test_inputs_that_are_not_finite() -> None:

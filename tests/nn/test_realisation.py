@@ -3,7 +3,9 @@
 import copy
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace, _layers
 from tests.helpers import (
     Residual,
@@ -319,6 +322,29 @@ def test_reset_sees_a_changed_fixed_batch() -> None:
 
 
 # --- An ordinary module ---------------------------------------------------------------
+
+
+def test_threads_share_a_network_that_has_to_be_refreshed() -> None:
+    net, other = network().eval(), network(seed=1)
+    with ThreadPoolExecutor(4) as pool:
+        for state in [net.state_dict(), other.state_dict()] * 10:
+            net.load_state_dict(copy.deepcopy(state))
+            together = list(pool.map(net, [PROBE] * 8))
+            for found in together:
+                assert torch.equal(found, together[0])
+            assert torch.equal(together[0], net(PROBE))
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_failed_solves_that_nobody_saw_are_found_out(finite: bool) -> None:
+    (layer, *_) = network().target_layers().values()
+    weights: Any = SimpleNamespace(is_cpu=False)
+    weights.isfinite = lambda: torch.tensor([True, finite])
+    if finite:
+        layer.check(weights)
+        return
+    with pytest.raises(FactorisationError, match="weights are not finite"):
+        layer.check(weights)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -110,6 +110,23 @@ def test_layer_that_does_not_run_is_named() -> None:
     assert_all_close(net.realise().spare.parameters(), module.spare.parameters(), 0)
 
 
+def test_layer_that_does_not_run_keeps_its_hooks() -> None:
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.spare(x) if len(x) == 1 else self.used(x)
+
+    module, seen = Sometimes(), []
+    module.spare.register_forward_hook(lambda *_: seen.append("spare"))
+    with pytest.warns(UserWarning, match="'spare' do not run"):
+        net = TargetSpace(module, normal(10, 3, dtype=torch.float32))
+    net.eval()(normal(1, 3, dtype=torch.float32))
+    assert seen == ["spare"]
+
+
 def test_layer_used_twice() -> None:
     layer = nn.Linear(3, 3)
     module = nn.Sequential(layer, nn.Tanh(), layer)

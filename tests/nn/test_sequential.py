@@ -302,6 +302,13 @@ def test_dense_networks_are_plain_outside() -> None:
     assert "run_layers" not in vars(net.realise())
 
 
+def test_an_attribute_of_that_name_is_left_alone() -> None:
+    module: Any = nn.Sequential(nn.Linear(4, 3)).double()
+    module.run_layers = "mine"
+    net = TargetSpace(module, FIXED.flatten(1)[:, :4])
+    assert net.realise().run_layers == "mine"
+
+
 def test_sequences_are_plain_outside() -> None:
     module = nested(ACTIVATIONS["relu"])
     net = TargetSpace(module, FIXED.float(), lam=0.1)

@@ -138,6 +138,13 @@ def test_modules_that_begin_in_place_leave_the_fixed_batch_alone(
     net.eval().realise()
     assert torch.equal(x, before)
     assert torch.equal(net.fixed_batch, before)
+    own = torch.randn(7, 4)
+    given = own.clone()
+    net(given)
+    net.train().forward_and_evaluate(net.fixed_batch, given)
+    net(given)
+    net._solve_then_run(given)
+    assert torch.equal(given, own)
 
 
 def test_modules_of_the_users_that_begin_in_place() -> None:
