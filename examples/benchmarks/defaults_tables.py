@@ -76,29 +76,48 @@ def table_by_table(found: dict[str, Runs]) -> str:
     return table(["", *methods], rows)
 
 
+def best_of(runs: Runs) -> str:
+    """Name the setting with the best mean score."""
+    return max(runs, key=lambda label: float(np.mean(runs[label]["scores"])))
+
+
+def comparison(ours: Runs, theirs: Runs) -> list[str]:
+    """Compare the best settings of both spaces: scores, lead, and which they are."""
+    mine, other = best_of(ours), best_of(theirs)
+    ahead = np.subtract(ours[mine]["scores"], theirs[other]["scores"])
+    lead = f"{ahead.mean():+.3f} ± {ahead.std():.3f}"
+    return [spread(ours, mine), spread(theirs, other), lead, mine, other]
+
+
+def in_both_spaces(runs: Runs) -> tuple[Runs, Runs]:
+    """Part target space as it comes from the settings of weight space."""
+    theirs = {label: run for label, run in runs.items() if label != "target space"}
+    return {"defaults": runs["target space"]}, theirs
+
+
 def by_depth(found: dict[str, dict[str, Runs]]) -> str:
     """Compare target space with the best of weight space, depth by depth."""
     rows = []
     for depth in next(iter(found.values())):
         for name, by_layers in found.items():
-            runs = by_layers[depth]
-            best = max(
-                (m for m in runs if m != "target space"),
-                key=lambda m: float(np.mean(runs[m]["scores"])),
-            )
-            ahead = np.subtract(runs["target space"]["scores"], runs[best]["scores"])
-            rows.append(
-                [
-                    depth,
-                    name,
-                    spread(runs, "target space"),
-                    spread(runs, best),
-                    f"{ahead.mean():+.3f} ± {ahead.std():.3f}",
-                    best,
-                ]
-            )
+            *scores, _, which = comparison(*in_both_spaces(by_layers[depth]))
+            rows.append([depth, name, *scores, which])
     head = ["layers", "", "target space", "best of weight space", "ahead by", "which"]
     return table(head, rows)
+
+
+def both_tuned(
+    found: dict[str, dict[str, Runs]], tuned: dict[str, dict[str, Runs]]
+) -> str:
+    """Compare the best of target space with the best of weight space."""
+    rows = []
+    for depth in next(iter(tuned.values())):
+        for name, by_layers in tuned.items():
+            ours, theirs = in_both_spaces(found[name][depth])
+            compared = comparison(ours | by_layers[depth], theirs)
+            rows.append([depth, name, *compared])
+    head = ["layers", "", "best of target space", "best of weight space", "ahead by"]
+    return table([*head, "which", "which of weight space"], rows)
 
 
 def single_rules(found: dict[str, Runs]) -> str:
@@ -118,6 +137,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         "halves": of_halves(found["defaults"]),
         "tables": table_by_table(found["defaults"]),
         "depth": by_depth(found["depth"]),
+        "tuned": both_tuned(found["depth"], found["tuned"]),
         "rules": single_rules(found["rules"]),
     }
     return "\n".join(

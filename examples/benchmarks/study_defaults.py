@@ -1,6 +1,6 @@
 """The study behind the defaults: tables, depths, single rules, and the course of a fit.
 
-Four parts, each of which prints what it finds and adds it to one JSON file:
+Five parts, each of which prints what it finds and adds it to one JSON file:
 
 defaults
     ``TargetSpaceClassifier()`` and ``TargetSpaceRegressor()`` beside scikit-learn's
@@ -8,6 +8,9 @@ defaults
 depth
     1 to 24 hidden layers of 28 in target space and in weight space, for which the best
     of several step sizes, activations and weight decays counts.
+tuned
+    The deepest of these in target space with other weight decays, for those who tune
+    both.
 rules
     One default at a time replaced by something else, on the tables that the rules were
     chosen on.
@@ -221,6 +224,11 @@ CONTROLS: dict[str, dict[str, Any]] = {
 }
 """Settings of weight space, the best of which counts on each table and depth."""
 
+TUNED: dict[str, dict[str, Any]] = {
+    f"alpha = {alpha:g}": {"alpha": alpha} for alpha in (0.0001, 0.1, 1.0, 3.0)
+}
+"""Settings of target space that make five of it too, with its defaults."""
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "λ / 10": {"lam": 0.1},
@@ -241,7 +249,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What single defaults are replaced by; "lam" is a factor of the automatic value."""
 
 
-# --- The four parts -------------------------------------------------------------------
+# --- The five parts -------------------------------------------------------------------
 
 
 def study_defaults(tables: Tables, splits: int) -> dict[str, Any]:
@@ -270,6 +278,20 @@ def study_depth(tables: Tables, splits: int, depths: list[int]) -> dict[str, Any
                 runs[label] = measure(control, parts, splits)
             found[name][str(depth)] = runs
             show(f"{name}, {depth} layers", runs)
+    return found
+
+
+def study_tuned(tables: Tables, splits: int, depths: list[int]) -> dict[str, Any]:
+    """Give deep networks in target space other weight decays than the default."""
+    found: dict[str, Any] = {}
+    for name, parts in tables.of(DEEP):
+        found[name] = {}
+        for depth in depths:
+            found[name][str(depth)] = {
+                label: measure(ours(name, (WIDTH,) * depth, **settings), parts, splits)
+                for label, settings in TUNED.items()
+            }
+            show(f"{name}, {depth} layers", found[name][str(depth)])
     return found
 
 
@@ -388,7 +410,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--json", type=Path, help="add the results to this file")
     parser.add_argument("--threads", type=int, default=1)
-    names = ("defaults", "depth", "rules", "course")
+    names = ("defaults", "depth", "tuned", "rules", "course")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -401,6 +423,7 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "defaults": lambda: study_defaults(tables, splits),
         "depth": lambda: study_depth(small, splits, depths),
+        "tuned": lambda: study_tuned(small, splits, depths[-2:]),
         "rules": lambda: study_rules(small, min(2, splits)),
         "course": lambda: study_course(small, ["digits", "phoneme"]),
     }

@@ -361,7 +361,9 @@ class TargetSpace(RealisedCascade):
         """
         self._ensure_realised()
         with torch.inference_mode(False):  # The module may be trained further.
-            ordinary = {layer: as_ordinary(layer) for layer in self._layers.values()}
+            ordinary: dict[nn.Module, nn.Module] = {
+                layer: as_ordinary(layer) for layer in self._layers.values()
+            }
             copied = copy_with(self.module, ordinary).eval()
         restore_sequences(copied)
         return copied
