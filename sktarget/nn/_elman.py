@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sktarget._linear import affine
 from sktarget.linalg import add_product, product
-from sktarget.nn._autocast import outside_autocast
 from sktarget.nn._cells import SimpleCell
 from sktarget.nn._operators import head
 from sktarget.nn._running_order import in_order, shared
+from sktarget.nn._way_back import way_back
 
 __all__ = ["run_simple"]
 
@@ -78,8 +77,7 @@ class _Steps(torch.autograd.Function):
         return sums
 
     @staticmethod
-    @once_differentiable
-    @outside_autocast
+    @way_back
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
         sizes, reverse, back = ctx.sizes, ctx.reverse, weight.T

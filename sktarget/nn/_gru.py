@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sktarget._linear import affine
 from sktarget._tanh import tanh_
 from sktarget.linalg import add_product, product
-from sktarget.nn._autocast import outside_autocast
 from sktarget.nn._cells import GRUCell
 from sktarget.nn._operators import head
 from sktarget.nn._running_order import earlier, in_order, resized, shared
+from sktarget.nn._way_back import way_back
 
 __all__ = ["run_gated"]
 
@@ -81,8 +80,7 @@ class _Steps(torch.autograd.Function):
         return h, sums, candidate
 
     @staticmethod
-    @once_differentiable
-    @outside_autocast
+    @way_back
     def backward(ctx: Any, d_h: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if d_h is None:
             return (None,) * 6

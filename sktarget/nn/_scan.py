@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from sktarget.nn._way_back import way_back
 
 __all__ = ["linear_scan"]
 
@@ -58,7 +59,7 @@ class _LinearScan(torch.autograd.Function):
         return states
 
     @staticmethod
-    @once_differentiable
+    @way_back
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor]:
         decay, states = ctx.saved_tensors
         d_gain = _scan(decay, d_states, forwards=False)

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sktarget.linalg import product
-from sktarget.nn._autocast import outside_autocast
 from sktarget.nn._link import Link, Tensors, in_dtype, in_shape, run_back, run_link
 from sktarget.nn._operators import DesignOperator
 from sktarget.nn._solution import Solution, find_weights, pull_back
+from sktarget.nn._way_back import way_back
 
 __all__ = ["solve_and_apply", "solve_only"]
 
@@ -58,8 +57,7 @@ class _SolveAndApply(torch.autograd.Function):
         return x, *matrices
 
     @staticmethod
-    @once_differentiable
-    @outside_autocast
+    @way_back
     def backward(
         ctx: Any, d_outputs: Tensor | None, *d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
@@ -101,8 +99,7 @@ class _Solve(torch.autograd.Function):
         return in_dtype(weights, ctx.dtype)
 
     @staticmethod
-    @once_differentiable
-    @outside_autocast
+    @way_back
     def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor | None, ...]:
         rows, weights, left = ctx.saved_tensors
         d = in_dtype(d_weights, rows.dtype)

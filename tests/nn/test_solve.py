@@ -1,5 +1,6 @@
 """Weights and gradients agree with the reference and with automatic differentiation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sktarget.architectures import DenseNetwork
 from sktarget.nn import TargetSpace
 from sktarget.nn._link import Link
 from sktarget.nn._operators import DenseOperator
@@ -342,3 +344,30 @@ def test_half_precision(dtype: torch.dtype, lam: float) -> None:
     expected = TargetSpace(module, x, lam).realise()(x)
     net = TargetSpace(module.to(dtype), x.to(dtype), lam)
     assert_all_close([net.realise()(x.to(dtype)).float()], [expected], 0.05)
+
+
+TWICE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "dense": (lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)), (5,)),
+    "shortcuts": (lambda: DenseNetwork(5, (4,), 2, "tanh", shortcuts=True), (5,)),
+    "convolution": (lambda: nn.Conv1d(4, 3, 2), (4, 5)),
+    "rnn": (lambda: nn.RNN(5, 3), (4, 5)),
+    "gru": (lambda: nn.GRU(5, 3), (4, 5)),
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_second_derivatives_are_refused(kind: str) -> None:
+    make, shape = TWICE[kind]
+    net = TargetSpace(make().double(), normal(6, *shape), lam=0.1).train()
+    z = normal(6, *shape, seed=1).requires_grad_()
+
+    def loss() -> Tensor:
+        outputs = net(z)
+        total: Tensor = (outputs[0] if isinstance(outputs, tuple) else outputs).exp()
+        return total.sum()
+
+    (once,) = torch.autograd.grad(loss(), z, create_graph=True)
+    (plain,) = torch.autograd.grad(loss(), z)
+    assert torch.equal(once, plain)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        once.square().sum().backward()
