@@ -220,6 +220,19 @@ def test_plan_without_reading_the_trace(dtype: torch.dtype) -> None:
     assert (read.work_dtype, read.ridge) == (work, float(raised) * 1.01)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_are_computed_in_single_precision(dtype: torch.dtype) -> None:
+    a, t = normal(1000, 100).to(dtype), normal(1000, 3, seed=1).to(dtype)
+    tau = a.float().square().sum()
+    assert tau > torch.finfo(torch.float16).max
+    assert plan_solve(tau, 1.0, dtype) == plan_solve(tau, 1.0, torch.float32)
+    expected = ridge_solve(a.double(), t.double(), 1.0)
+    found = ridge_solve(a, t, 1.0)
+    assert found.dtype == dtype
+    error = torch.dist(found.double(), expected) / expected.norm()
+    assert error <= torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("lam", [0.0, 1e-9, 1e-3])
 def test_unread_plans_are_accurate(lam: float) -> None:
     x = torch.linspace(-1, 1, 300, dtype=torch.float64)

@@ -90,7 +90,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     """Choose the arithmetic and the effective λ of a ridge problem.
 
     With ``τ`` the trace of the Gramian, an upper bound of its largest eigenvalue,
-    and ``ε`` the machine epsilon of `dtype`:
+    and ``ε`` the machine epsilon of `dtype`, or of float32 if that is narrower yet:
 
     - Gramian and factor are formed in float64 unless ``λ ≥ 16ετ``, that is, unless
       the rounding of the Gramian stays below λ;
@@ -99,9 +99,8 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank.
 
     On a GPU the trace is not read back, because that would stall the device.
-    Gramian and factor are then always formed in float64, all products in `dtype` but
-    at least in float32, and λ is raised to ``(64ε)² τ``, from where on these are
-    accurate.
+    Gramian and factor are then always formed in float64, other products never, and λ
+    is raised to ``(64ε)² τ``, from where on these are accurate.
 
     Parameters
     ----------
@@ -133,13 +132,14 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     if not trace.is_cpu:
         return _plan_unread(trace, lam, dtype)
     tau = trace.item()
-    narrow, largest, eps, tiny = _arithmetic(dtype)
+    narrow = at_least_float32(dtype)
+    largest, eps, tiny = _arithmetic(narrow)
     if not tau < largest:
         raise FactorisationError(f"the trace of the Gramian is {tau}")
     return SolvePlan(
         ridge=max(lam, _FLOOR * tau, tiny),
         gram_dtype=narrow if lam >= 16 * eps * tau else torch.float64,
-        work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else dtype,
+        work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else narrow,
         below_trace=lam <= tau,
     )
 
@@ -153,10 +153,10 @@ def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
 
 
 @cache
-def _arithmetic(dtype: torch.dtype) -> tuple[torch.dtype, float, float, float]:
-    """Give the dtype to factorise in, the largest number, ε, and the least number."""
+def _arithmetic(dtype: torch.dtype) -> tuple[float, float, float]:
+    """Give the largest number, ε, and the least number."""
     info = torch.finfo(dtype)
-    return at_least_float32(dtype), info.max, info.eps, info.tiny
+    return info.max, info.eps, info.tiny
 
 
 @lru_cache(maxsize=8)
@@ -382,7 +382,8 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     """
     if not lam >= 0:
         raise ValueError(f"lam must be at least 0, got {lam!r}")
-    plan = plan_solve(rows.square().sum(), lam, rows.dtype)
+    trace = rows.to(at_least_float32(rows.dtype)).square().sum()
+    plan = plan_solve(trace, lam, rows.dtype)
     a, t = rows.to(plan.work_dtype), targets.to(plan.work_dtype)
     if prefers_dual(*rows.shape):
         factor = factorise(gramian(a.T, plan.gram_dtype), plan.ridge)
