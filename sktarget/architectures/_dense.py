@@ -68,7 +68,9 @@ class SeededDropout(nn.Dropout):
     p : float
         Probability of an input to be dropped.
     generator : torch.Generator, optional
-        Source of randomness; None stands for the global generator.
+        Source of randomness; None stands for the global generator.  It does not go
+        along with copies, such as that of :class:`~sktarget.nn.TargetSpace`: give
+        these one of their own.
 
     Examples
     --------

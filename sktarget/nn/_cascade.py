@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from sktarget.linalg import is_recorded
 from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._memory import keep_freed_memory
@@ -43,13 +45,8 @@ class Cascade(nn.Module):
     ) -> None:
         super().__init__()
         _read_lam(lam)
-        if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
-            raise ValueError("fixed_batch must be a tensor of at least two axes")
-        if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
-            raise ValueError(
-                "fixed_batch must be floating point and have at least one row, got "
-                f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
-            )
+        _check_given(module, fixed_batch)
+        self._fixed_shape = fixed_batch.shape
         self.untangling = untangling
         keep_freed_memory()
         self.register_buffer("fixed_batch", fixed_batch.detach())
@@ -140,27 +137,33 @@ class Cascade(nn.Module):
 
         It does not if the module mixes rows, or lays them along another axis.  A module
         whose very class says that it treats rows alone need not prove it; that a base
-        class says so tells nothing of another ``forward``.
+        class says so tells nothing of another ``forward``.  Batch normalisation mixes
+        rows in training alone.
         """
-        fixed = self.fixed_batch
+        fixed, n = self.fixed_batch, len(self.fixed_batch)
         if not all(layer.stacks for layer in self._layers.values()):
+            return False
+        if any(isinstance(m, _BatchNorm) for m in self.module.modules()):
             return False
         if vars(type(self.module)).get("treats_rows_alone", False):
             return True
-        stacked = torch.cat([fixed, fixed[: (len(fixed) + 1) // 2]])
+        # Without the rows that have the largest numbers, which some modules divide by.
+        loudness = fixed.abs().flatten(1).amax(1)
+        others = fixed[loudness.argsort()[: (n + 1) // 2]]
+        stacked = torch.cat([fixed, others])
         try:
-            with (
-                torch.no_grad(),
-                self._as_in_evaluation(),
-                self._running(Phase.COMPARE, stacked),
-            ):
-                both = self.module(stacked)
+            with torch.no_grad(), self._as_in_evaluation():
+                alone = self.module(others)
+                with self._running(Phase.COMPARE, stacked):
+                    both = self.module(stacked)
         except Exception:  # Whatever a module makes of another number of rows.
             return False
         return (
-            has_rows(outputs, len(fixed))
+            has_rows(outputs, n)
+            and has_rows(alone, len(others))
             and has_rows(both, len(stacked))
             and starts_as(both, outputs)
+            and starts_as(without_first(both, n), alone)
         )
 
     def _record(self, *, exact: bool = False) -> tuple[Pass, Any]:
@@ -190,7 +193,7 @@ class Cascade(nn.Module):
         fixed = self.fixed_batch
         if not isinstance(x, Tensor):
             return self._solve_then_run(x)
-        if same_memory(x, fixed) and not self._rows_differ():
+        if same_memory(x, fixed) and not self._rows_differ(x):
             with self._running(Phase.SOLVE, self._unchanging(x)) as run:
                 outputs = self.module(run.inputs)
             return outputs, run.weights
@@ -217,13 +220,13 @@ class Cascade(nn.Module):
             outputs = self.module(run.inputs)
         return outputs, weights
 
-    def _rows_differ(self) -> bool:
+    def _rows_differ(self, x: Tensor) -> bool:
         """Tell whether equal rows of X̄ and X take different ways through the network.
 
-        They do where X̄ is untangled optimistically, and with dropout, which is drawn
-        for each of the two independently.
+        They do where X̄ is untangled optimistically, with dropout, which is drawn for
+        each of the two independently, and where X has gradients, but X̄ is constant.
         """
-        return self.untangling == "ocu" or self.is_random
+        return self.untangling == "ocu" or is_recorded(x) or self.is_random
 
     @property
     def is_random(self) -> bool:
@@ -289,6 +292,13 @@ class Cascade(nn.Module):
     def _renew_factors(self) -> None:
         """Drop the factors cached for another X̄."""
         if self._factored is None or not self._factored.matches([self.fixed_batch]):
+            if self.fixed_batch.shape != self._fixed_shape:
+                raise ValueError(
+                    f"fixed_batch has been given the shape "
+                    f"{tuple(self.fixed_batch.shape)}, but the targets belong to one "
+                    f"of shape {tuple(self._fixed_shape)}: make a new TargetSpace of "
+                    "net.realise() and the other fixed batch"
+                )
             self._factored = Fingerprint([self.fixed_batch])
             for layer in self._maps.values():
                 layer.forget()
@@ -296,6 +306,34 @@ class Cascade(nn.Module):
 
 def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:
     """Do nothing: a hook that is there to be seen."""
+
+
+def _check_given(module: Any, fixed_batch: Any) -> None:
+    """Refuse what can be no network, and what can be no X̄."""
+    if not isinstance(module, nn.Module):
+        kind = "a class" if isinstance(module, type) else type(module).__name__
+        raise TypeError(
+            f"module must be an nn.Module, such as nn.Linear(2, 3); got {kind}"
+        )
+    if any(isinstance(part, Cascade) for part in module.modules()):
+        raise ValueError(
+            "module holds a TargetSpace: give the module that this was made of, or "
+            "what its realise() returns"
+        )
+    if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
+        got = (
+            f"shape {tuple(fixed_batch.shape)}: x[:, None] has a row for each pattern"
+            if isinstance(fixed_batch, Tensor)
+            else f"{type(fixed_batch).__name__}: torch.as_tensor makes one of an array"
+        )
+        raise ValueError(
+            f"fixed_batch must be a tensor of at least two axes, got {got}"
+        )
+    if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
+        raise ValueError(
+            "fixed_batch must be floating point and have at least one row, got "
+            f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
+        )
 
 
 def _read_lam(lam: float | Sequence[float]) -> Tensor:

@@ -229,8 +229,8 @@ class TargetConv(TargetLayer):
                 "padding_mode",
             )
         }
-        self.weight = layer.weight.detach().clone()
-        self.bias = None if layer.bias is None else layer.bias.detach().clone()
+        self.kept_weight = layer.weight.detach().clone()
+        self.kept_bias = None if layer.bias is None else layer.bias.detach().clone()
         padding, self._ends = _split_padding(layer)
         self._mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         window = Window(
@@ -288,12 +288,12 @@ class TargetConv(TargetLayer):
         layer = make_blank(
             self._kind,
             **self._arguments,
-            bias=self.bias is not None,
+            bias=self.kept_bias is not None,
             device="meta",
         )
-        layer.weight = nn.Parameter(self.weight.detach().clone().contiguous())
-        if self.bias is not None:
-            layer.bias = nn.Parameter(self.bias.detach().clone())
+        layer.weight = nn.Parameter(self.kept_weight.detach().clone().contiguous())
+        if self.kept_bias is not None:
+            layer.bias = nn.Parameter(self.kept_bias.detach().clone())
         return layer
 
 

@@ -11,6 +11,8 @@ __all__ = ["is_watched"]
 def is_watched(module: nn.Module) -> bool:
     """Tell whether hooks see what goes into a module or comes out of it.
 
+    Or whether it runs by a ``forward`` of its own, not that of its class.
+
     Parameters
     ----------
     module : nn.Module
@@ -31,5 +33,6 @@ def is_watched(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
+        or "forward" in module.__dict__
         or torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
     )

@@ -45,16 +45,16 @@ class TargetMap(nn.Module):
     """
 
     targets: nn.Parameter
-    weight: Tensor
-    bias: Tensor | None
+    kept_weight: Tensor
+    kept_bias: Tensor | None
 
     def __init__(self, name: str, has_bias: bool) -> None:
         super().__init__()
         self.name = name
         self.has_bias = has_bias
         self.lam = 0.0
-        self.register_buffer("weight", None, persistent=False)
-        self.register_buffer("bias", None, persistent=False)
+        self.register_buffer("kept_weight", None, persistent=False)
+        self.register_buffer("kept_bias", None, persistent=False)
         self.stage = Stage()
         self._first: tuple[Any, Solution] | None = None
         self._last_dtype: torch.dtype | None = None
@@ -105,10 +105,15 @@ class TargetMap(nn.Module):
         if not matrix.is_cpu and not matrix.isfinite().all():
             raise self.explained(FactorisationError("its weights are not finite"))
 
+    @property
+    def description(self) -> str:
+        """What to call the map in messages."""
+        return f"layer {self.name!r}" if self.name else "the layer"
+
     def explained(self, error: FactorisationError) -> FactorisationError:
         """Say which map it was where a factorisation failed, and what to do."""
         return FactorisationError(
-            f"layer {self.name or 'itself'!r} could not be solved for its weights "
+            f"{self.description} could not be solved for its weights "
             f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}."
             " Its inputs on the fixed batch, or the targets before it, are no "
             "longer finite or span too many orders of magnitude: standardise X, "
@@ -196,6 +201,23 @@ class TargetLayer(TargetMap, StandIn):
 
     # -- what all kinds share --------------------------------------------------------
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight, as the ordinary layer has it; within a pass part of its graph."""
+        return self._present()[0]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, likewise."""
+        return self._present()[1]
+
+    def _present(self) -> tuple[Tensor, Tensor | None]:
+        """Give weight and bias that hold at the moment."""
+        current = self.stage.current
+        if current is None or current.applies_own_weights:
+            return self.kept_weight, self.kept_bias
+        return self.from_matrix(current.weights_of(self.name))
+
     def target_maps(self) -> dict[str, TargetMap]:
         """Give the layer itself."""
         return {self.name: self}
@@ -217,14 +239,18 @@ class TargetLayer(TargetMap, StandIn):
         Or, if it is solving and an `activation` is given, what that makes of them.
         """
         inputs, current = input, self.stage.current
+        if not isinstance(inputs, Tensor):
+            raise TypeError(
+                f"{self.description} takes a tensor, got {type(inputs).__name__}"
+            )
         if torch.is_autocast_enabled(inputs.device.type):
             with torch.autocast(inputs.device.type, enabled=False):
                 # Not a subclass's, which has done its part already.
-                inputs = inputs.to(self.weight.dtype)
+                inputs = inputs.to(self.kept_weight.dtype)
                 return TargetLayer.forward(self, inputs, activation)
         if current is None:
             self.refuse_to_learn_nothing()
-            return self.apply_weights(inputs, self.weight, self.bias)
+            return self.apply_weights(inputs, self.kept_weight, self.kept_bias)
         if current.phase in (Phase.SOLVE, Phase.PROJECT):
             outputs = self.run_together([(self, activation)], inputs)
             if current.phase is Phase.PROJECT:
@@ -234,15 +260,14 @@ class TargetLayer(TargetMap, StandIn):
         if current.phase is Phase.RECORD:
             return self._record(inputs, current)
         if current.phase is Phase.COMPARE:
-            sums = self.apply_weights(inputs, self.weight, self.bias)
+            sums = self.apply_weights(inputs, self.kept_weight, self.kept_bias)
             self.compare(sums)
             return sums
-        matrix = current.weights_of(self.name)
-        return self.apply_weights(inputs, *self.from_matrix(matrix))
+        return self.apply_weights(inputs, *self._present())
 
     def _record(self, inputs: Tensor, current: Pass) -> Tensor:
         """Apply the own weights; take their sums, or what leads to them, as targets."""
-        sums = self.apply_weights(inputs, self.weight, self.bias)
+        sums = self.apply_weights(inputs, self.kept_weight, self.kept_bias)
         self.take_targets(sums, current.phase)
         if current.exact:
             try:
@@ -250,7 +275,7 @@ class TargetLayer(TargetMap, StandIn):
             except FactorisationError as error:
                 raise self.explained(error) from None
             self.take_targets(targets, current.phase)
-        return self.targets.detach() if current.optimistic else sums
+        return self.targets.detach().clone() if current.optimistic else sums
 
     @staticmethod
     def run_together(
@@ -297,8 +322,8 @@ class TargetLayer(TargetMap, StandIn):
     def keep(self, matrix: Tensor) -> None:
         """Cache the weights to apply outside of passes."""
         weight, bias = self.from_matrix(matrix)
-        self.weight = weight.contiguous()
-        self.bias = None if bias is None else bias.contiguous()
+        self.kept_weight = weight.contiguous()
+        self.kept_bias = None if bias is None else bias.contiguous()
 
 
 _S = TypeVar("_S", bound=StandIn)

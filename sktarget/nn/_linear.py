@@ -38,8 +38,8 @@ class TargetLinear(TargetLayer):
         self._kind = type(layer)
         self.in_features = layer.in_features
         self.out_features = layer.out_features
-        self.weight = layer.weight.detach().clone()
-        self.bias = None if layer.bias is None else layer.bias.detach().clone()
+        self.kept_weight = layer.weight.detach().clone()
+        self.kept_bias = None if layer.bias is None else layer.bias.detach().clone()
         self._operator = DenseOperator(self.has_bias)
 
     @property
@@ -69,10 +69,10 @@ class TargetLinear(TargetLayer):
             self._kind,
             self.in_features,
             self.out_features,
-            bias=self.bias is not None,
+            bias=self.kept_bias is not None,
             device="meta",
         )
-        layer.weight = nn.Parameter(self.weight.detach().clone())
-        if self.bias is not None:
-            layer.bias = nn.Parameter(self.bias.detach().clone())
+        layer.weight = nn.Parameter(self.kept_weight.detach().clone())
+        if self.kept_bias is not None:
+            layer.bias = nn.Parameter(self.kept_bias.detach().clone())
         return layer

@@ -52,7 +52,7 @@ class TargetDirection(TargetMap):
 
     def keep(self, matrix: Tensor) -> None:
         """Cache W, the bias in its row 0."""
-        self.weight = matrix
+        self.kept_weight = matrix
 
     def solve(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, States]:
         """Solve for W on X̄, the context estimated from the targets (Eq. 21).
@@ -150,7 +150,9 @@ class TargetRecurrent(StandIn):
         device = input.data.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
-                return self.forward(input.to(self._directions()[0].weight.dtype), hx)
+                return self.forward(
+                    input.to(self._directions()[0].kept_weight.dtype), hx
+                )
         states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
         if any(state.requires_grad or bool(state.any()) for state in states):
             raise ValueError(
@@ -180,7 +182,7 @@ class TargetRecurrent(StandIn):
         if current is None:
             self.refuse_to_learn_nothing()
         if current is None or first in current.order:
-            return self._run(inputs, directions, [d.weight for d in directions])
+            return self._run(inputs, directions, [d.kept_weight for d in directions])
         if current.phase is Phase.RECORD:
             self.stacks = self.batch_first and isinstance(inputs, Tensor)
         return self._cascade(inputs, current)
@@ -208,7 +210,7 @@ class TargetRecurrent(StandIn):
         lengths = packing.lengths
         solves = current.phase in (Phase.SOLVE, Phase.PROJECT)
         if not solves:
-            matrices, estimates = [d.weight for d in layer], []
+            matrices, estimates = [d.kept_weight for d in layer], []
         else:
             solved = [d.solve(x[: len(d.targets)], lengths) for d in layer]
             matrices, estimates = map(list, zip(*solved, strict=True))
@@ -275,9 +277,11 @@ class TargetRecurrent(StandIn):
         """Make the ordinary module with the cached weights as its parameters."""
         directions = self._directions()
         layer = make_blank(self._kind, **self._options, device="meta")
-        layer.to(directions[0].weight.dtype)
+        layer.to(directions[0].kept_weight.dtype)
         for names, d in zip(layer._all_weights, directions, strict=True):
-            for name, value in zip(names, d.cell.from_matrix(d.weight), strict=True):
+            for name, value in zip(
+                names, d.cell.from_matrix(d.kept_weight), strict=True
+            ):
                 setattr(layer, name, nn.Parameter(value.detach().clone()))
         layer.flatten_parameters()
         return layer

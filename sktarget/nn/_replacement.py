@@ -94,16 +94,20 @@ def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
     return copy_with(module, substitutes), layers
 
 
+def _called(name: str) -> str:
+    return f"layer {name!r}" if name else "the module itself"
+
+
 def _refuse_without_weights(name: str, layer: nn.Module) -> None:
     """Refuse a layer that has no weights yet, or none of its own."""
     if any(is_lazy(p) for p in layer.parameters(recurse=False)):
         raise ValueError(
-            f"layer {name or 'itself'!r} ({type(layer).__name__}) has no weights "
+            f"{_called(name)} ({type(layer).__name__}) has no weights "
             "yet: run the module once, on the fixed batch for one"
         )
     if is_registered(layer) and _computes_weights(layer):
         raise ValueError(
-            f"a hook of layer {name or 'itself'!r} ({type(layer).__name__}) "
+            f"a hook of {_called(name)} ({type(layer).__name__}) "
             "computes its weights, by pruning or normalising: make them "
             "permanent first (torch.nn.utils.prune.remove, remove_weight_norm, "
             "remove_spectral_norm), or use torch.nn.utils.parametrizations"

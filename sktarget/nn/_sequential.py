@@ -66,7 +66,7 @@ def run_sequence(
         part = parts[done]
         if isinstance(part, TargetLayer) and part.is_solving:
             layers, n = _find_chain(parts, done, after)
-            if layers and not torch.is_autocast_enabled(x.device.type):
+            if layers and _may_chain(x):
                 x = TargetLayer.run_together(layers, x)
             else:
                 x, n = _run_layer(part, parts[done + 1 :], after, x)
@@ -86,12 +86,17 @@ def run_layers(
         out: Tensor = run_sequence([*chain.from_iterable(hidden), last], x)
         return out
     layers = _find_shortcuts(hidden, last)
-    if layers and x.ndim == 2 and not torch.is_autocast_enabled(x.device.type):
+    if layers and _may_chain(x) and x.ndim == 2:
         return TargetLayer.run_together(layers, x, shortcuts=True)
     for modules in hidden:
         x = torch.cat([x, run_sequence(modules, x)], dim=1)
     out = last(x)
     return out
+
+
+def _may_chain(x: Any) -> bool:
+    """Tell whether layers fed with this need not be run, or complain, one by one."""
+    return isinstance(x, Tensor) and not torch.is_autocast_enabled(x.device.type)
 
 
 def _find_shortcuts(

@@ -89,15 +89,21 @@ class TargetSpace(RealisedCascade):
     layers, whose A depends on them, start as sums.
 
     In evaluation mode the weights of the last realisation are applied and nothing is
-    solved.  They are refreshed by :meth:`eval` and by the first evaluation after the
-    targets have moved.
+    solved; any number of threads may evaluate.  The weights are refreshed on the way
+    from training to evaluation, and by the first evaluation after the targets have
+    moved.  What torch does not see, changes through ``p.data`` and fused optimisers in
+    evaluation mode, goes unnoticed until then: ``net.train().eval()`` sees it.
+
+    Gradients have no gradients: with ``create_graph=True`` they can be had, and raise
+    when they are gone back through.
 
     X̄ and the batch share one pass where they are the same tensor, unless something is
-    drawn at random in it.  What draws is known to be ``nn.Dropout`` and its kin, and
-    the dropout of attention and of recurrent modules: write ``nn.Dropout(p)``, not
-    ``F.dropout``.  Otherwise they run as one batch, X̄ on top, if the module treats
+    drawn at random in it or gradients of the batch are asked for.  What draws is known
+    to be ``nn.Dropout`` and its kin, and the dropout of attention and of recurrent
+    modules: write ``nn.Dropout(p)``, not ``F.dropout``.  Otherwise they run as one batch, X̄ on top, if the module treats
     every row by itself, which a trial at the start tells, or the attribute
-    ``treats_rows_alone = True`` of its class; if it does not, one by one.
+    ``treats_rows_alone = True`` of its class; if it does not, and with batch
+    normalisation, one by one.
 
     Where layers, activations and max-pooling follow each other in an ``nn.Sequential``,
     activations overwrite the sums of target layers, which saves memory; outputs and
@@ -158,7 +164,8 @@ class TargetSpace(RealisedCascade):
 
         Then λ grows with the rows of X̄ and with the scale of what a layer reads.  It
         is one pass over X̄ with the present targets: every layer solves with its new λ
-        before the next one runs.  Dropout is off.
+        before the next one runs.  Dropout is off.  Like other settings, λ is not part
+        of a ``state_dict``.
 
         Returns
         -------

@@ -2,15 +2,18 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import prune
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.checkpoint import checkpoint
 
 from sktarget.nn import TargetSpace
+from tests.helpers import normal
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +91,8 @@ def test_hooks_go_along() -> None:
     module[2].register_forward_pre_hook(lambda layer, x: (2 * x[0],))
     fixed, x = torch.randn(9, 3), torch.randn(4, 3)
     net = same_as_realised(module, fixed, x)
-    # To record, on trial, to train, to realise, and realised.
-    assert seen == [9, 14, 13, 9, 4]
+    # To record, twice on trial, to train, to realise, and realised.
+    assert seen == [9, 5, 14, 13, 9, 4]
     torch.testing.assert_close(copy.deepcopy(net)(x), net(x))
 
 
@@ -214,3 +217,103 @@ def test_part_of_the_module_cannot_run_by_itself() -> None:
     loss = TargetSpace(Saving(), torch.randn(20, 3))(torch.randn(4, 3)).sum()
     with pytest.raises(RuntimeError, match="checkpoint the whole or nothing"):
         loss.backward()
+
+
+class Tied(nn.Module):
+    """An autoencoder whose way back uses the weights of the way there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.tanh(self.there(x)), self.there.weight.T)
+
+
+def test_weights_may_be_used_elsewhere_once_they_are_solved_for() -> None:
+    x = normal(20, 5)
+    net = TargetSpace(Tied().double(), x, lam=0.1).train()
+    targets = net.module.there.targets
+    other = normal(7, 5, seed=1)
+
+    def loss(targets: Tensor) -> Tensor:
+        names = {"module.there.targets": targets}
+        out: Tensor = torch.func.functional_call(net, names, (other,)).square().mean()
+        return out
+
+    assert torch.autograd.gradcheck(loss, [targets])
+    with torch.no_grad():
+        net.module.there.targets.add_(0.3)
+    learnt = net(other)
+    torch.testing.assert_close(learnt, net.eval()(other))
+    torch.testing.assert_close(learnt, net.realise()(other))
+
+
+def test_weights_that_are_not_solved_for_yet_are_not_to_be_had() -> None:
+    class Early(Tied):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.there(x) * self.there.weight.norm()
+
+    class TooEarly(Tied):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.there.weight.norm() * self.there(x)
+
+    for kind in (Early, TooEarly):
+        net = TargetSpace(kind().double(), normal(20, 5)).train()
+        if kind is Early:
+            net(normal(3, 5))
+            continue
+        with pytest.raises(RuntimeError, match="layer 'there' are read before it has"):
+            net(normal(3, 5))
+
+
+def test_weights_kept_by_a_net_that_works_in_place() -> None:
+    module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 2))
+    module = module.double()
+    x = normal(30, 4)
+    net = TargetSpace(module, x, lam=0.1, untangling="ocu", keep_weights=True)
+    torch.testing.assert_close(net.eval()(x), module(x))
+
+
+@pytest.mark.parametrize("of", ["layer", "activation", "sequence"])
+def test_forwards_of_single_modules_run(of: str) -> None:
+    inner = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+    module = nn.Sequential(inner, nn.Linear(3, 2)).double()
+    net = TargetSpace(module, normal(10, 4), lam=0.1).train()
+    part = {"layer": net.module[0][0], "activation": net.module[0][1]}.get(
+        of, net.module[0]
+    )
+    forward, seen = type(part).forward, []
+
+    def patched(x: Tensor, *args: Any) -> Any:
+        seen.append(len(x))
+        return forward(part, x, *args)
+
+    part.forward = patched
+    net(normal(3, 4))
+    assert seen == [13]
+
+
+def test_fixed_batches_of_another_shape_are_refused() -> None:
+    net = TargetSpace(dense(), torch.randn(9, 3)).train()
+    for n in (5, 12):
+        net.fixed_batch = torch.randn(n, 3)
+        with pytest.raises(ValueError, match=rf"\({n}, 3\), but .* \(9, 3\): make"):
+            net(torch.randn(20, 3))
+    net.fixed_batch = torch.randn(9, 3)
+    assert net(torch.randn(20, 3)).shape == (20, 2)
+
+
+def test_what_is_no_network_and_no_rows() -> None:
+    x: Any = torch.randn(9, 3)
+    with pytest.raises(TypeError, match=r"an nn\.Module.*got a class"):
+        TargetSpace(nn.Linear, x)  # type: ignore[arg-type]
+    net = TargetSpace(dense(), x).train()
+    with pytest.raises(ValueError, match="module holds a TargetSpace: give"):
+        TargetSpace(net, x)
+    for wrong, what in ((x.numpy(), "ndarray: torch.as"), (x[:, 0], r"\(9,\): x\[:")):
+        with pytest.raises(ValueError, match=f"fixed_batch must be .*got .*{what}"):
+            TargetSpace(dense(), wrong)
+    for mode in (True, False):
+        with pytest.raises(TypeError, match="layer '0' takes a tensor, got ndarray"):
+            net.train(mode)(x.numpy())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sktarget.architectures import ConvLayer, ConvolutionalNetwork, DenseNetwork
 from sktarget.nn import TargetSpace
+from tests.helpers import normal
 
 
 class Siamese(nn.Module):
@@ -46,12 +47,31 @@ def rows_last(x: Tensor) -> Tensor:
     return x.transpose(0, 1)
 
 
+class OneAfterTheOther(nn.Module):
+    """Takes rows for steps in time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.last = nn.GRUCell(8, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, states = torch.zeros(1, 3, dtype=x.dtype), []
+        for row in x.flatten(1):
+            state = self.cell(row[None], state)
+            states += [state]
+        out: Tensor = self.last(torch.cat(states))
+        return out
+
+
 MIXING = [
     Siamese(),
     Around(rows_last, rows_last),
     Around(lambda x: x - x.mean(0), same),
     Around(same, lambda out: out.softmax(0)),
     nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0),  # takes the second axis for rows
+    OneAfterTheOther(),
+    Around(lambda x: x.cumsum(0), same),
+    Around(lambda x: x / x.abs().max(), same),
 ]
 
 
@@ -214,3 +234,28 @@ def test_a_subclass_has_to_say_so_itself() -> None:
     net = TargetSpace(Centred(4, (6,), 3, "tanh"), torch.randn(12, 4))
     assert Centred.treats_rows_alone
     assert not net._stacks
+
+
+def test_batch_normalisation_is_of_the_batch_alone() -> None:
+    norm = nn.BatchNorm1d(4, affine=False)
+    module = nn.Sequential(norm, nn.Linear(4, 2, bias=False)).double()
+    net = TargetSpace(module, normal(20, 4))
+    x = normal(6, 4, seed=1)
+    learnt, (weights,) = net.train().forward_with_weights(x)
+    alone = (x - x.mean(0)) / (x.var(0, correction=0) + norm.eps).sqrt()
+    torch.testing.assert_close(learnt, alone @ weights)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        net(x[:1])
+
+
+def test_gradient_of_rows_that_are_those_of_the_fixed_batch() -> None:
+    module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+    fixed = normal(20, 4)
+    net = TargetSpace(module, fixed, lam=0.1).train()
+    found = []
+    for x in (fixed.detach().requires_grad_(), fixed.clone().requires_grad_()):
+        (d,) = torch.autograd.grad(net(x).sum(), x)
+        found.append(d)
+    torch.testing.assert_close(*found)
+    (d,) = torch.autograd.grad(net.eval()(x).sum(), x)
+    torch.testing.assert_close(d, found[0])
