@@ -100,10 +100,10 @@ class TargetSpace(RealisedCascade):
     X̄ and the batch share one pass where they are the same tensor, unless something is
     drawn at random in it or gradients of the batch are asked for.  What draws is known
     to be ``nn.Dropout`` and its kin, and the dropout of attention and of recurrent
-    modules: write ``nn.Dropout(p)``, not ``F.dropout``.  Otherwise they run as one batch, X̄ on top, if the module treats
-    every row by itself, which a trial at the start tells, or the attribute
-    ``treats_rows_alone = True`` of its class; if it does not, and with batch
-    normalisation, one by one.
+    modules: write ``nn.Dropout(p)``, not ``F.dropout``.  Otherwise they run as one
+    batch, X̄ on top, if the module treats every row by itself, which a trial at the
+    start tells, or the attribute ``treats_rows_alone = True`` of its class; if it does
+    not, and with batch normalisation, one by one.
 
     Where layers, activations and max-pooling follow each other in an ``nn.Sequential``,
     activations overwrite the sums of target layers, which saves memory; outputs and
