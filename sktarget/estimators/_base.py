@@ -271,7 +271,7 @@ class BaseTargetSpace(TrainingCourse):
         array, place = self._choose_fixed_batch(module, rows, seed)
         fixed, lam = as_tensor(array), self.lam
         network = TargetSpace(module, fixed, untangling=self.untangling)
-        network.lam = self._auto_lam(network) if isinstance(lam, str) else lam
+        network.lam = self._auto_lam(network, rows) if isinstance(lam, str) else lam
         self.lam_ = network.lam
         if keep_weights:
             return TargetSpace(
@@ -316,11 +316,14 @@ class BaseTargetSpace(TrainingCourse):
                 "give the same ones, in the same order"
             )
 
-    def _auto_lam(self, network: TargetSpace) -> float | Sequence[float]:
+    def _auto_lam(
+        self, network: TargetSpace, rows: TrainingRows
+    ) -> float | Sequence[float]:
         if self._images is not None:
             return network.choose_lam().lam
-        n_layers = len(network.target_layers())
-        return _rules.auto_lam(len(network.fixed_batch), n_layers)
+        n_fixed, n_layers = len(network.fixed_batch), len(network.target_layers())
+        n_given = rows.n_given if self._fixed_batch_is_all else n_fixed
+        return _rules.auto_lam(n_fixed, n_layers, n_given)
 
     def _kept_fixed_batch(self) -> Array:
         """Give X̄ of the last fit as the network takes it."""

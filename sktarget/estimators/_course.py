@@ -131,12 +131,12 @@ class TrainingCourse(NetworkEstimator):
             )
         return batch_size
 
-    def _epochs(self, n_samples: int) -> int:
+    def _epochs(self, n_given: int) -> int:
         if self._incremental:
             return 1
         if not self._tuned or self._schedule() != "annealed":
             return self.max_iter
-        return _rules.auto_epochs(n_samples, self.max_iter, self._learns_numbers)
+        return _rules.auto_epochs(n_given, self.max_iter, self._learns_numbers)
 
     def _auto_rate(self, n_samples: int) -> float:
         if self._tuned:
@@ -159,14 +159,14 @@ class TrainingCourse(NetworkEstimator):
         own = any(isinstance(c, LRScheduler) for c in self.callbacks or ())
         return "annealed" if self._anneals and not own else "constant"
 
-    def _alphas(self, n_samples: int) -> tuple[float, float]:
+    def _alphas(self, n_given: int) -> tuple[float, float]:
         """Give the weight decay to begin with, and that to end with."""
         if self.alpha != "auto":
             return float(self.alpha), float(self.alpha)
         least = _rules.LEAST_ALPHA
         if not self._tuned or self._schedule() != "annealed":
             return least, least
-        first = _rules.auto_alpha(n_samples, self._n_layers, self._learns_numbers)
+        first = _rules.auto_alpha(n_given, self._n_layers, self._learns_numbers)
         return first, least
 
     def _holds_out(self, rows: TrainingRows) -> bool:
@@ -191,7 +191,8 @@ class TrainingCourse(NetworkEstimator):
             return self._loss_function()
         return QUADRATIC_ERRORS[self._loss]
 
-    def _settings(self, n_samples: int) -> TrainingSettings:
+    def _settings(self, rows: TrainingRows) -> TrainingSettings:
+        n_samples, n_given = len(rows), rows.n_given
         rate = self.learning_rate_init
         if rate == "auto":
             rate = self._auto_rate(n_samples)
@@ -199,8 +200,8 @@ class TrainingCourse(NetworkEstimator):
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
             described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
-        epochs = self._epochs(n_samples)
-        first_alpha, alpha = self._alphas(n_samples)
+        epochs = self._epochs(n_given)
+        first_alpha, alpha = self._alphas(n_given)
         return TrainingSettings(
             solver=self.solver,
             learning_rate_init=float(rate),

@@ -137,7 +137,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         """Build the network to train; set `_architecture`."""
 
     @abstractmethod
-    def _settings(self, n_samples: int) -> TrainingSettings:
+    def _settings(self, rows: TrainingRows) -> TrainingSettings:
         """Turn the parameters into settings of the training loop."""
 
     def _validate(
@@ -326,7 +326,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         if not self._incremental:
             log.no_improvement = 0
         data, held_out = self._to_tensors(network, task)
-        settings = self._settings(len(data))
+        settings = self._settings(task.rows)
         learns_all = held_out is not None and self._learns_held_out(task.all_rows)
         if learns_all:
             settings = reserve(settings)

@@ -84,7 +84,7 @@ def learn_all(
         network,
         data,
         None,
-        estimator._settings(len(data)).for_last(epochs, settings.alpha_at(when)),
+        estimator._settings(rows).for_last(epochs, settings.alpha_at(when)),
         loss=estimator._loss_function(),
         score=estimator._score_sums,
         log=last,

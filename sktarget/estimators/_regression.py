@@ -116,9 +116,9 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
         return moments_of_labels(rows)
 
-    def _settings(self, n_samples: int) -> TrainingSettings:
+    def _settings(self, rows: TrainingRows) -> TrainingSettings:
         # A base beside this one defines it.
-        settings = super()._settings(n_samples)  # type: ignore[safe-super]
+        settings = super()._settings(rows)  # type: ignore[safe-super]
         if self._origin is None or self._units is None:
             return settings
         origin, units = as_tensor(self._origin), as_tensor(self._units)

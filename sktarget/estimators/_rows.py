@@ -64,6 +64,19 @@ class TrainingRows:
         """The dtype of the arithmetic; bytes are computed with in float32."""
         return self.X.dtype if self.X.dtype.kind == "f" else np.dtype(np.float32)
 
+    @property
+    def n_given(self) -> int:
+        """How many rows these stand for: by their weights, and at least their number.
+
+        So the rules see as many where repeated rows have been merged, or are given
+        with a weight, as where they have not.
+        """
+        if self.weight is None:
+            return len(self)
+        with np.errstate(over="ignore"):
+            total = self.weight.astype(np.float64).sum()
+        return max(len(self), round(min(float(total), 1e15)))
+
     def __getitem__(self, index: Array) -> TrainingRows:
         picked = copy.copy(self)
         picked._take(index)

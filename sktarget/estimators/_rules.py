@@ -53,14 +53,15 @@ def auto_activation(
     return "leaky_relu" if n_hidden <= most else "tanh"
 
 
-def auto_lam(n_fixed: int, n_layers: int) -> float:
-    """λ = 0.2 max(n̄_b, 320) / max(2, layers).
+def auto_lam(n_fixed: int, n_layers: int, n_given: int | None = None) -> float:
+    """λ = 0.2 n̄_b max(1, 320 / rows) / max(2, layers), of rows as many as X̄ stands for.
 
     The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
     that many layers bear less of it; and with a small λ the solve on a handful of rows
-    follows them to the letter.
+    follows them to the letter.  It may, if each of them has been met many times.
     """
-    return 0.2 * max(n_fixed, 320) / max(2, n_layers)
+    few = max(1.0, 320 / (n_fixed if n_given is None else n_given))
+    return 0.2 * n_fixed * few / max(2, n_layers)
 
 
 def auto_fixed_batch_size(

@@ -359,7 +359,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         self._fixed_batch_is_all = fixed is rows.X
         return fixed, None
 
-    def _auto_lam(self, network: TargetSpace) -> float:
+    def _auto_lam(self, network: TargetSpace, rows: TrainingRows) -> float:
         n_sequences, n_steps, _ = network.fixed_batch.shape
         return _rules.auto_recurrent_lam(n_sequences * n_steps)
 

@@ -178,9 +178,9 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
             seed=seed,
         )
 
-    def _settings(self, n_samples: int) -> TrainingSettings:
+    def _settings(self, rows: TrainingRows) -> TrainingSettings:
         return self._propagation_settings(
-            n_samples,
+            len(rows),
             describe=["feedback_learning_rate_init", "target_lr"],
             rates={"feedback.*": float(self.feedback_learning_rate_init)},
         )

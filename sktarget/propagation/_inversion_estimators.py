@@ -91,9 +91,9 @@ class InversionEstimator(PropagationEstimator):
             activation=self.activation,
         )
 
-    def _settings(self, n_samples: int) -> TrainingSettings:
+    def _settings(self, rows: TrainingRows) -> TrainingSettings:
         return self._propagation_settings(
-            n_samples, describe=["target_lr", "ridge", "clip"]
+            len(rows), describe=["target_lr", "ridge", "clip"]
         )
 
     def _fitted_attributes(

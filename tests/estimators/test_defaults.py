@@ -419,6 +419,19 @@ def test_weights_are_repetitions_by_default(kind: type) -> None:
     assert_same_weights(weighted, repeated, atol=1e-8)
 
 
+@for_both
+def test_few_distinct_rows_are_learnt_as_many(kind: type) -> None:
+    digits = np.random.default_rng(0).integers(0, 4, (2000, 2)).astype(float)
+    y = digits @ [3, 5] % 4
+    seen = []
+    for X in (digits, digits + 0.01 * np.random.default_rng(1).normal(size=(2000, 2))):
+        estimator = fit_quietly(kind(random_state=0), X, y)
+        assert estimator.score(X, y) > 0.99
+        seen.append(estimator.n_iter_)
+    assert len(np.unique(digits, axis=0)) == 16
+    assert seen[0] > 40  # not 20 + 16 / 8
+
+
 # --- The rules ------------------------------------------------------------------------
 
 
@@ -427,6 +440,9 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
     assert _rules.auto_lam(10, 2) == _rules.auto_lam(320, 2) == pytest.approx(32)
     assert _rules.auto_lam(1000, 1) == _rules.auto_lam(1000, 2)
     assert _rules.auto_lam(1000, 20) == pytest.approx(10)
+    # A handful of rows may be trusted if each stands for many.
+    assert _rules.auto_lam(10, 2, 160) == pytest.approx(2)
+    assert _rules.auto_lam(10, 2, 320) == _rules.auto_lam(10, 2, 9000) == 1
 
 
 def test_large_tables_are_learnt_in_parts() -> None:
