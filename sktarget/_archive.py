@@ -14,7 +14,6 @@ import io
 import json
 import math
 import os
-import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -110,8 +109,8 @@ def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) 
         If it cannot be written; a file that is there stays as it is.
     """
     path = Path(path)
-    # Others may be writing to the same place.
-    beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    # Of one name, so that what is left of a process that was killed gets overwritten.
+    beside = path.with_name(path.name + ".part")
     try:
         with beside.open("wb") as file:
             file.writelines(parts)

@@ -21,6 +21,12 @@ _MANY_IN_GRAPH = 1 << 21
 class Linear(nn.Linear):
     """``nn.Linear`` by the faster product of matrices.
 
+    Attributes
+    ----------
+    input_units : pair of Tensors of shape (k,), or None
+        Origin and unit of every input.  What the layer gives does not depend on them;
+        in target space it is solved for as if its inputs were measured in these.
+
     Examples
     --------
     >>> layer = Linear(2, 3)
@@ -29,6 +35,8 @@ class Linear(nn.Linear):
     >>> layer(torch.zeros(4, 2)).shape
     torch.Size([4, 3])
     """
+
+    input_units: tuple[Tensor, Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer."""

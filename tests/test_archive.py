@@ -2,7 +2,6 @@
 
 import errno
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +125,4 @@ def test_failed_write_leaves_the_old_file(
     with pytest.raises(OSError, match="No space left"):
         _archive.write(path, "test", {"a": 2})
     assert _archive.read(path, "test") == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
-    contents = [{"a": np.full(20_000, k)} for k in range(4)]
-
-    def write(k: int) -> None:
-        _archive.write(tmp_path / "file", "test", contents[k % 4])
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(40)))
-    found = _archive.read(tmp_path / "file", "test")["a"]
-    assert len(found) == 20_000
-    assert len(set(found)) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

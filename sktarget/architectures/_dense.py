@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sktarget._blank import make_blank
 from sktarget._layered import Layered
@@ -165,6 +166,25 @@ class DenseNetwork(Layered):
             self.norms = nn.ModuleList(norms)
         self.activation = make_activation(activation)
         self.dropout = SeededDropout(dropout, generator) if dropout > 0 else None
+
+    @property
+    def reading(self) -> list[Any]:
+        """The layers that read the inputs, if only beside outputs of other layers."""
+        return list(self.layers if self.shortcuts else self.layers[:1])
+
+    def measure_inputs(self, origin: Tensor, unit: Tensor) -> None:
+        """Have layers that read the inputs be solved for in units of these.
+
+        Parameters
+        ----------
+        origin, unit : Tensor of shape (n_inputs,)
+            What is taken off each input, and what the rest is divided by; for the
+            network in target space, where λ is the less felt the smaller the unit.
+        """
+        for layer in self.reading:
+            more = layer.in_features - len(unit)  # Outputs of layers have none.
+            padded = F.pad(origin, (0, more)), F.pad(unit, (0, more), value=1.0)
+            layer.input_units = padded
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (n, n_inputs) to the sums of the last layer (n, n_outputs)."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from sktarget.architectures import DenseNetwork
 from sktarget.estimators import _rules
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
@@ -19,6 +20,7 @@ from sktarget.estimators._images import (
     parse_conv_layers,
     parse_image_shape,
     shape_of_images,
+    warn_of_large_pixels,
 )
 from sktarget.estimators._network import (
     WEIGHTED,
@@ -34,6 +36,7 @@ from sktarget.estimators._start import (
     mean_labels,
     standardise_inputs_,
     targets_of_origin,
+    units_of_inputs,
 )
 from sktarget.nn import TargetSpace
 from sktarget.training import as_inputs, state_to_numpy
@@ -160,6 +163,8 @@ class BaseTargetSpace(TrainingCourse):
         checked = super()._validate(flat, *y, reset=reset, **kwargs)
         if not y:
             return checked.reshape(-1, *shape)
+        if reset and self.parameterization == "targets":
+            warn_of_large_pixels(checked[0])
         return checked[0].reshape(-1, *shape), *checked[1:]
 
     def _start_from(
@@ -181,9 +186,11 @@ class BaseTargetSpace(TrainingCourse):
         self._fixed_batch_is_all = False
         if self.parameterization == "weights":
             return module
+        self._input_units = None
         if self._starts_from_labels and self._reads_table:
-            first = next(m for m in module.modules() if isinstance(m, nn.Linear))
-            standardise_inputs_(first, rows)
+            assert isinstance(module, DenseNetwork)
+            standardise_inputs_(module, rows)
+            self._input_units = units_of_inputs(rows)
         network = self._to_targets(module, rows, seed)
         if self.target_init == "normal":
             network.reset_targets(
@@ -268,6 +275,7 @@ class BaseTargetSpace(TrainingCourse):
         keep_weights: bool = False,
     ) -> TargetSpace:
         """Choose X̄ and λ; take targets from the given weights, and from the labels."""
+        self._measure(module)
         array, place = self._choose_fixed_batch(module, rows, seed)
         fixed, lam = as_tensor(array), self.lam
         network = TargetSpace(module, fixed, untangling=self.untangling)
@@ -286,6 +294,11 @@ class BaseTargetSpace(TrainingCourse):
             with torch.no_grad():
                 outputs.targets.copy_(as_tensor(start))
         return network
+
+    def _measure(self, module: nn.Module) -> None:
+        """Have a network solved for in units of its inputs, if they need any."""
+        if self._input_units is not None and isinstance(module, DenseNetwork):
+            module.measure_inputs(*map(as_tensor, self._input_units))
 
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
@@ -344,6 +357,7 @@ class BaseTargetSpace(TrainingCourse):
             return module
         if not hasattr(self, "targets_"):
             return self._to_targets(module, rows, seed, keep_weights=True)
+        self._measure(module)
         fixed = self._kept_fixed_batch()
         lam = self.lam_ if isinstance(self.lam, str) else self.lam
         network = TargetSpace(module, as_tensor(fixed), lam, self.untangling)

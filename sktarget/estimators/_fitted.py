@@ -41,6 +41,8 @@ class FittedNetwork(BaseEstimator, ABC):
     # unit in which it does; both are given, or none.
     _origin: Array | None = None
     _units: Array | None = None
+    # Origin and unit of every column of X, if any, in which the network is solved for.
+    _input_units: tuple[Array, Array] | None = None
 
     @abstractmethod
     def _build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,11 @@ __all__ = [
     "parse_conv_layers",
     "parse_image_shape",
     "shape_of_images",
+    "warn_of_large_pixels",
 ]
+
+# A deviation of pixels that points to numbers which nobody has scaled.
+_LARGE = 3.0
 
 Array = NDArray[Any]
 ImageShape = tuple[int, int, int]
@@ -221,3 +226,29 @@ def _shape(X: Any) -> tuple[int, ...]:
 def _last_three(X: Any) -> ImageShape:
     _, channels, height, width = _shape(X)
     return int(channels), int(height), int(width)
+
+
+def warn_of_large_pixels(X: Array) -> None:
+    """Warn of brightness that is neither in bytes nor scaled.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...)
+        Training images.
+
+    Warns
+    -----
+    UserWarning
+        If numbers other than bytes deviate by more than standardised ones do.
+    """
+    if X.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_large = X.std() > _LARGE
+    if is_large:
+        warnings.warn(
+            f"images of dtype {X.dtype} have values up to {X.max():g}, which are taken "
+            "as they are, and badly learnt from. Bytes, X.astype(np.uint8), are "
+            "divided by 255: do so, or standardise other numbers",
+            stacklevel=2,
+        )

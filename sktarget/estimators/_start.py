@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sktarget.architectures import DenseNetwork
 from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.linalg import ridge_solve
@@ -20,6 +21,7 @@ __all__ = [
     "moments_of_labels",
     "standardise_inputs_",
     "targets_of_origin",
+    "units_of_inputs",
 ]
 
 Array = NDArray[Any]
@@ -143,14 +145,14 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     ndarray of shape (n̄_b, n_outputs)
         What to add to the targets of the last layer.
     """
-    last = list(network.target_layers().values())[-1]
+    last: Any = list(network.target_layers().values())[-1]
     seen: list[torch.Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     was_training = network.training
     network.train().eval()  # which solves on X̄
     hook.remove()
     network.train(was_training)
-    rows = seen[0].detach().double().cpu()
+    rows = last.operator.rows(seen[0].detach()).double().cpu()
     rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
     unit = torch.eye(rows.shape[1], 1, dtype=rows.dtype)  # e₀
     share = 1 + last.lam * ridge_solve(rows.T, unit, lam=0.0).numpy()
@@ -158,29 +160,71 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     return more.astype(origin.dtype)
 
 
-def standardise_inputs_(layer: Any, rows: TrainingRows) -> None:
-    """Let the first layer's sums start as if the columns had been standardised.
+def units_of_inputs(rows: TrainingRows) -> tuple[Array, Array] | None:
+    """Give origin and unit of every column in which the network is solved for.
+
+    λ weighs on columns according to their size: it does away with those that are
+    small, or small beside their mean, and does not reach large ones.  So columns that
+    span less than 1 are measured by half of that, those of a deviation of more than 2
+    by half of that, and all these, as well as columns whose mean is more than twice
+    their deviation, from that mean on.  Others, standardised columns, brightness and
+    indicators among them, are taken as they are.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Training rows of a table.
+
+    Returns
+    -------
+    origin, unit : ndarray of shape (n_features,), or None
+        In the dtype of the arithmetic; None where no column needs any.
+    """
+    X = rows.X if rows.weight is None else rows.X[rows.weight > 0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = column_moments(rows.X, rows.weight)
+        span = X.max(0).astype(np.float64) - X.min(0)
+        narrow, wide = span < 1, deviation > 2
+        needs = narrow | wide | (np.abs(mean) > 2 * deviation)
+        needs &= _varies(mean, deviation, rows.dtype) & np.isfinite(span)
+    if not needs.any():
+        return None
+    unit = np.where(narrow, span / 2, np.where(wide, deviation / 2, 1.0))
+    found = np.where(needs, mean, 0.0), np.where(needs, unit, 1.0)
+    return found[0].astype(rows.dtype), found[1].astype(rows.dtype)
+
+
+def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
+    """Tell which columns do not hardly vary, so that rounding is most of them."""
+    kind = np.finfo(dtype)
+    floor = np.maximum(np.sqrt(kind.eps) * np.abs(mean), kind.tiny)
+    varies: Array = (deviation > floor) & np.isfinite(deviation)
+    return varies
+
+
+def standardise_inputs_(network: DenseNetwork, rows: TrainingRows) -> None:
+    """Let sums start as if the columns had been standardised.
 
     Columns in units of their own would otherwise drown the others, and saturate what
     follows.
 
     Parameters
     ----------
-    layer : nn.Linear
-        The first layer, changed in place.
+    network : DenseNetwork
+        The network, changed in place.
     rows : TrainingRows
         Training rows of a table.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = column_moments(rows.X, rows.weight)
-    # Columns that hardly vary are as good as constant: rounding is most of them.
-    kind = np.finfo(rows.dtype)
-    floor = np.maximum(np.sqrt(kind.eps) * np.abs(mean), kind.tiny)
-    deviation[~((deviation > floor) & np.isfinite(deviation))] = 1.0
-    weight = layer.weight.detach().numpy() / deviation
-    bias = -weight @ mean
-    tensors = [as_tensor(a.astype(rows.dtype)) for a in (weight, bias)]
-    if all(bool(t.isfinite().all()) for t in tensors):
-        with torch.no_grad():
-            layer.weight.copy_(tensors[0])
-            layer.bias.add_(tensors[1])
+    deviation[~_varies(mean, deviation, rows.dtype)] = 1.0
+    k = len(mean)
+    for layer in network.reading:
+        weight = layer.weight.detach().double().numpy()
+        weight[:, :k] = weight[:, :k] / deviation
+        bias = -weight[:, :k] @ mean
+        tensors = [as_tensor(a.astype(rows.dtype)) for a in (weight, bias)]
+        if all(bool(t.isfinite().all()) for t in tensors):
+            with torch.no_grad():
+                layer.weight.copy_(tensors[0])
+                layer.bias.add_(tensors[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from sktarget._blank import make_blank
@@ -9,7 +10,7 @@ from sktarget._linear import Linear, affine
 from sktarget._processor import ON_INTEL
 from sktarget.linalg import prefers_dual
 from sktarget.nn._layers import TargetLayer, register
-from sktarget.nn._operators import AugmentedOperator, DenseOperator
+from sktarget.nn._operators import AugmentedOperator, DenseOperator, MeasuredOperator
 from sktarget.nn._pass import Phase
 
 __all__ = ["TargetLinear"]
@@ -25,6 +26,8 @@ _NARROW, _PER_OUTPUT, _MANY = (128, 2, 1 << 21) if ON_INTEL else (95, 0, 1 << 16
 class TargetLinear(TargetLayer):
     """A dense layer whose weights meet its targets on X̄ (Eq. 7).
 
+    Where its inputs are measured in units, W is that of inputs in these.
+
     Parameters
     ----------
     layer : nn.Linear
@@ -32,6 +35,9 @@ class TargetLinear(TargetLayer):
     name : str
         Path of the layer in the wrapped module.
     """
+
+    _origin: Tensor | None
+    _unit: Tensor | None
 
     def __init__(self, layer: nn.Linear, name: str) -> None:
         super().__init__(name, has_bias=layer.bias is not None)
@@ -41,10 +47,17 @@ class TargetLinear(TargetLayer):
         self.kept_weight = layer.weight.detach().clone()
         self.kept_bias = None if layer.bias is None else layer.bias.detach().clone()
         self._operator = DenseOperator(self.has_bias)
+        origin, unit = getattr(layer, "input_units", None) or (None, None)
+        if origin is not None and not self.has_bias:
+            origin = torch.zeros_like(origin)  # Nothing could make up for it.
+        self.register_buffer("_origin", origin, persistent=False)
+        self.register_buffer("_unit", unit, persistent=False)
 
     @property
     def operator(self) -> DenseOperator:
-        return self._operator
+        if self._origin is None or self._unit is None:
+            return self._operator
+        return MeasuredOperator(self.has_bias, self._origin, self._unit)
 
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
         super().take_targets(sums, phase)
@@ -55,9 +68,11 @@ class TargetLinear(TargetLayer):
             self._operator = AugmentedOperator()
 
     def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self.has_bias:
-            return matrix[1:].T, matrix[0]
-        return matrix.T, None
+        weight, bias = self.without_bias(matrix), matrix[0] if self.has_bias else None
+        if self._origin is not None and self._unit is not None:
+            weight = weight / self._unit[:, None]
+            bias = None if bias is None else bias - self._origin @ weight
+        return weight.T, bias
 
     def apply_weights(
         self, inputs: Tensor, weight: Tensor, bias: Tensor | None

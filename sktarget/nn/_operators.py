@@ -22,7 +22,13 @@ from sktarget.linalg import (
     product,
 )
 
-__all__ = ["AugmentedOperator", "DenseOperator", "DesignOperator", "head"]
+__all__ = [
+    "AugmentedOperator",
+    "DenseOperator",
+    "DesignOperator",
+    "MeasuredOperator",
+    "head",
+]
 
 
 def head(rows: Tensor, n: int) -> Tensor:
@@ -157,6 +163,26 @@ class AugmentedOperator(DenseOperator):
     def design(self, rows: Tensor, n: int) -> tuple[DenseOperator, Tensor]:
         ones = _ones(n, rows.dtype, rows.device)
         return _WRITTEN_OUT, torch.cat([ones, head(rows, n)], 1)
+
+
+@dataclass(frozen=True)
+class MeasuredOperator(DenseOperator):
+    """The design matrix of a dense layer that measures its inputs in other units.
+
+    Attributes
+    ----------
+    origin, unit : Tensor of shape (k,)
+        What is taken off each input, and what the rest is divided by.
+    """
+
+    origin: Tensor
+    unit: Tensor
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        return (_as_matrix(inputs) - self.origin).div_(self.unit)
+
+    def transpose(self, weights: Tensor) -> Tensor:
+        return super().transpose(weights) / self.unit
 
 
 class _WrittenOut(DenseOperator):

@@ -1,9 +1,11 @@
 """Images, convolutions and their parameters that do not fit together."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from sktarget import TargetSpaceClassifier
@@ -161,3 +163,18 @@ def test_module_that_does_not_take_the_images(module: Any) -> None:
     X, y = problem()
     estimator = TargetSpaceClassifier(**SMALL, module=module)
     assert_refused(estimator, X, y, r"module cannot take.*\(2, 2, 8, 6\)")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_brightness_that_nobody_scaled(dtype: Any) -> None:
+    X, y = problem()
+    estimator = TargetSpaceClassifier(**SMALL, conv_layers=[(3, 4, 2)])
+    with pytest.warns(UserWarning, match="images of dtype float.* up to 255.*uint8"):
+        estimator.fit(X.astype(dtype), y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for scaled in (X, X / 255.0, (X - X.mean()) / X.std()):
+            estimator.fit(scaled, y)
+        control = estimator.set_params(parameterization="weights")
+        control.fit(X.astype(dtype), y)

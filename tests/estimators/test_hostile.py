@@ -53,6 +53,7 @@ def assert_survives(case: Case) -> None:
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "The number of unique classes")
         warnings.filterwarnings("ignore", ".*no target is passed down")
+        warnings.filterwarnings("ignore", "images of dtype .* are taken as they are")
         # NumPy's, when scikit-learn looks for what is not finite.
         warnings.filterwarnings("ignore", "invalid value encountered in (cast|reduce)")
         try:
@@ -178,10 +179,15 @@ def test_weights_of_any_size(kind: Any, exponent: int) -> None:
     weight = np.linspace(1, 2, 20)
     found = []
     for given_weight in (weight, np.ldexp(weight, exponent)):
-        estimator = kind((5,), alpha=0.0, max_iter=2, random_state=0)
+        # An automatic λ takes weights for numbers of rows.
+        estimator = kind((5,), lam=5.0, alpha=0.0, max_iter=2, random_state=0)
         with pytest.warns(ConvergenceWarning):
             estimator.fit(X, y, sample_weight=given_weight)
         found.append(estimator.predict(X))
+        automatic = kind((5,), max_iter=2, random_state=0)
+        with pytest.warns(ConvergenceWarning):
+            automatic.fit(X, y, sample_weight=given_weight)
+        assert np.isfinite(automatic.predict(X)).all()
     np.testing.assert_array_equal(*found)
 
 

@@ -1,0 +1,137 @@
+"""Columns that nobody standardised."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import MinMaxScaler
+
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._start import units_of_inputs
+from sktarget.persistence import load, save
+from tests.estimators.support import ALL_EPOCHS, Array, fit_quietly, for_both, problem
+
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (6, 5),
+    "max_iter": 10,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
+SCALES = np.array([1e-3, 50.0, 1e5, 1e-4])
+SHIFTS = np.array([2.0, 1e3, 0.0, -5.0])
+
+
+def own_units(X: Array, factor: float = 1.0) -> Array:
+    """Give columns scales of their own, far apart, the farther the less `factor` is."""
+    scales = SCALES[: X.shape[1]]
+    return X * scales * np.where(scales < 1, factor, 1 / factor)
+
+
+def as_rows(X: Array, weight: Array | None = None) -> TrainingRows:
+    return TrainingRows(X, np.zeros(len(X)), weight)
+
+
+def outputs(estimator: Any, X: Array) -> Array:
+    """Give what is finest of what an estimator predicts."""
+    if isinstance(estimator, TargetSpaceClassifier):
+        return np.asarray(estimator.predict_proba(X))
+    return np.asarray(estimator.predict(X))
+
+
+def test_columns_that_need_no_units() -> None:
+    random = np.random.default_rng(0)
+    standardised = random.normal(size=(500, 2))
+    indicators = random.integers(0, 2, (500, 2)).astype(float)
+    brightness = MinMaxScaler().fit_transform(random.exponential(size=(500, 2)))
+    constant = np.full((500, 1), 1e6)
+    X = np.hstack([standardised, indicators, brightness, constant])
+    assert units_of_inputs(as_rows(X)) is None
+    found = units_of_inputs(as_rows(np.hstack([X, 0.01 * X[:, :1], 1e3 + X[:, :1]])))
+    assert found is not None
+    origin, unit = found
+    np.testing.assert_array_equal(origin[:7], 0)
+    np.testing.assert_array_equal(unit[:7], 1)
+    span = np.ptp(X[:, 0])
+    np.testing.assert_allclose(unit[7:], [0.005 * span, 1])
+    np.testing.assert_allclose(origin[8], 1e3 + X[:, 0].mean())
+
+
+def test_units_of_weighted_rows_are_those_of_repeated_ones() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 4)) * SCALES + SHIFTS
+    weight = np.arange(40) % 3
+    weighted = units_of_inputs(as_rows(X, weight.astype(float)))
+    repeated = units_of_inputs(as_rows(np.repeat(X, weight, axis=0)))
+    assert weighted is not None
+    assert repeated is not None
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-12)
+
+
+@for_both
+@pytest.mark.parametrize("shortcuts", [False, True])
+@pytest.mark.parametrize("early_stopping", ["auto", False])
+def test_units_do_not_matter(kind: type, shortcuts: bool, early_stopping: Any) -> None:
+    X, y = problem(kind)
+    X, y = np.tile(X, (3, 1)) + 0.1 * np.repeat(X, 3, axis=0), np.tile(y, 3)
+    settings = SMALL | {"shortcuts": shortcuts, "early_stopping": early_stopping}
+    found = []
+    for factor in (1.0, 0.1):
+        given = own_units(X, factor)
+        given = given + 10 * SHIFTS[: X.shape[1]] * given.std(0)
+        estimator = fit_quietly(kind(**settings), given, y)
+        found.append(outputs(estimator, given))
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-7)
+
+
+@for_both
+def test_nothing_is_lost_on_small_columns(kind: type) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(600, 3)) * [0.01, 1.0, 1.0]
+    y: Any = 100 * X[:, 0] * X[:, 1]
+    y = y > 0 if kind is TargetSpaceClassifier else y
+    estimator = kind(random_state=0).fit(X[:400], y[:400])
+    assert estimator.score(X[400:], y[400:]) > 0.9
+
+
+@for_both
+@pytest.mark.parametrize("way", ["pickle", "file"])
+def test_units_are_kept(kind: type, way: str, tmp_path: Path) -> None:
+    X, y = problem(kind)
+    X = own_units(X) + SHIFTS[: X.shape[1]]
+    settings = SMALL | {"warm_start": True, "max_iter": 4}
+    estimator = fit_quietly(kind(**settings), X, y)
+    if way == "pickle":
+        again = pickle.loads(pickle.dumps(estimator))
+    else:
+        save(estimator, tmp_path / "model")
+        again = load(tmp_path / "model")
+    np.testing.assert_array_equal(outputs(again, X), outputs(estimator, X))
+    whole = fit_quietly(kind(**(settings | {"max_iter": 4})), X, y)
+    for model in (again, whole):
+        fit_quietly(model, X, y)
+    np.testing.assert_array_equal(outputs(again, X), outputs(whole, X))
+    np.testing.assert_array_equal(np.unique(again.fixed_batch_), np.unique(X))
+
+
+@for_both
+def test_later_calls_measure_as_the_first(kind: type) -> None:
+    X, y = problem(kind)
+    found = []
+    for factor in (1.0, 0.1):
+        given = own_units(X, factor)
+        estimator = kind((6,), random_state=0)
+        for _ in range(3):
+            extra = {"classes": np.unique(y)} if kind is TargetSpaceClassifier else {}
+            estimator.partial_fit(given[:40], y[:40], **extra)
+            estimator.partial_fit(2 * given[40:], y[40:])
+        found.append(outputs(estimator, given))
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-7)
+
+
+def test_other_starts_have_no_units() -> None:
+    X, y = problem(TargetSpaceRegressor)
+    for settings in ({"target_init": "weights"}, {"parameterization": "weights"}):
+        estimator = TargetSpaceRegressor(**SMALL, **settings)
+        assert fit_quietly(estimator, own_units(X), y)._input_units is None
