@@ -142,7 +142,9 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
             f"which are objects or code: give them, as in load(path, {hint})"
         )
     try:
-        made = _find(content["class"])(**(content["parameters"] | parameters))
+        kind = _find(content["class"])
+        _check_names(kind, parameters)
+        made = kind(**(content["parameters"] | parameters))
     except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{os.fspath(path)!r}, written by sktarget {content['version']}, does not "
@@ -176,6 +178,15 @@ def _find(path: str) -> type[NetworkEstimator]:
     if not (isinstance(kind, type) and issubclass(kind, NetworkEstimator)):
         raise TypeError(f"{path} is no estimator of sktarget")
     return kind
+
+
+def _check_names(kind: type[NetworkEstimator], parameters: dict[str, Any]) -> None:
+    unknown = sorted(parameters.keys() - set(kind._get_param_names()))
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown)} is no parameter of {kind.__name__}, which the file "
+            "holds: leave it out"
+        )
 
 
 def _try_module(estimator: NetworkEstimator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -44,6 +45,8 @@ from sktarget.training import as_inputs, state_to_numpy
 __all__ = ["BaseTargetSpace"]
 
 Array = NDArray[Any]
+# So many rows of X̄ are enough for a start, whatever the width.
+_FEW_ROWS = 50
 
 
 class BaseTargetSpace(TrainingCourse):
@@ -306,10 +309,12 @@ class BaseTargetSpace(TrainingCourse):
         """Choose X̄, and say which of its rows each training row is."""
         self._check_columns_of_fixed_batch()
         size = self.fixed_batch_size
+        widest, n_pixels = 1 + max(_columns(module), default=0), rows.X[0, :1].size
+        if self._incremental and isinstance(self.fixed_batch, str):
+            _warn_of_few_rows(len(rows) * n_pixels, widest)
         if self._takes_all(rows):
             size = None
         elif size == "auto":
-            widest, n_pixels = 1 + max(_columns(module), default=0), rows.X[0, :1].size
             size = _rules.auto_fixed_batch_size(
                 len(rows), widest, n_pixels, self._tuned
             )
@@ -379,6 +384,16 @@ class BaseTargetSpace(TrainingCourse):
                 more = targets_of_origin(network, self._origin)
                 self.targets_[-1] = self._last_targets * self._units + more
             self.fixed_batch_ = state_to_numpy(network.fixed_batch)
+
+
+def _warn_of_few_rows(n_rows: int, widest: int) -> None:
+    if n_rows < min(widest, _FEW_ROWS):
+        warnings.warn(
+            f"the first call of partial_fit chooses the fixed batch, and has only "
+            f"{n_rows} rows for layers of up to {widest} inputs: little will be learnt "
+            "by later ones. Give it some hundred rows, or a fixed_batch",
+            stacklevel=2,
+        )
 
 
 def _columns(module: nn.Module) -> list[int]:

@@ -42,7 +42,8 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     lam_ : float or tuple of float
         The λ used; one a layer where they differ.
     loss_, best_loss_ : float
-        Training loss of the last and of the best epoch, penalties included.
+        Training loss of the last and of the best epoch, penalties included; of the best
+        None where rows are held out, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`, and end
         before the epochs in which the rows held out are learnt.

@@ -36,7 +36,8 @@ def check(estimator: Any) -> None:
     """
     if not isinstance(estimator, NetworkEstimator):
         raise TypeError(
-            f"an estimator of sktarget is needed, got {type(estimator).__name__}"
+            f"an estimator of sktarget is needed, got {type(estimator).__name__}: of a "
+            "pipeline give the last step, pipeline[-1]"
         )
     check_is_fitted(estimator, "n_iter_")
 
