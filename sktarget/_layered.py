@@ -35,8 +35,7 @@ class Layered(nn.Module):
         x : Tensor of shape (n, inputs)
             Inputs.
         shortcuts : bool
-            Whether each hands on what it takes, with what it makes of that to the
-            right.
+            Whether each hands on what it takes, followed by what it makes of that.
 
         Returns
         -------

@@ -313,7 +313,11 @@ def test_rounding_of_a_gramian_stays_below_the_smallest_ridge(
 def test_many_rows_of_few_like_columns_have_a_solution() -> None:
     rows = torch.full((30_000, 4), 0.1, dtype=torch.float32)
     tau = float(rows.square().sum())
-    ridge_solve(rows, torch.ones(30_000, 2), 17 * torch.finfo(rows.dtype).eps * tau)
+    lam = 17 * torch.finfo(rows.dtype).eps * tau
+    weights = ridge_solve(rows, torch.ones(30_000, 2), lam)
+    # How it is shared out among columns that are one is rounding.  The sums are not.
+    expected = torch.full((2,), tau / (tau + lam))
+    torch.testing.assert_close(rows[0] @ weights, expected, rtol=1e-4, atol=0)
 
 
 def test_factor_reads_the_lower_triangle_only() -> None:

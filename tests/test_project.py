@@ -127,6 +127,12 @@ def test_imports_point_down(module: str) -> None:
             assert there == here or LAYERS[there] < LAYERS[here], f"imports {imported}"
 
 
+def test_every_room_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "development.md").read_text("utf-8")
+    rooms = LAYERS.keys() - {"sktarget", "sktarget._version"}
+    assert not {room for room in rooms if not re.search(rf"{room}\b", page)}
+
+
 def test_import_check_sees_every_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,10 +189,11 @@ class DenseNetwork(Layered):
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (n, n_inputs) to the sums of the last layer (n, n_outputs)."""
         *layers, last = self.layers
-        after = [m for m in (self.activation, self.dropout) if m is not None]
-        norms = [()] * len(layers) if self.norms is None else zip(self.norms)
-        parts = zip(layers, norms, strict=True)
-        hidden = [[layer, *norm, *after] for layer, norm in parts]
+        hidden = []
+        for j, layer in enumerate(layers):
+            norm = None if self.norms is None else self.norms[j]
+            parts = (layer, norm, self.activation, self.dropout)
+            hidden.append([m for m in parts if m is not None])
         return self.run_layers(hidden, last, x, self.shortcuts)
 
 

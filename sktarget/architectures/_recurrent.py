@@ -165,8 +165,9 @@ class RecurrentNetwork(nn.Module):
 
     def _recur(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for layer in self.recurrent:
-            # What is behind the end does not reach back, and packed sequences are
-            # slow on the CPU; but who solves for weights has to know the lengths.
+            # What is behind the end does not reach back, and packed sequences are slow
+            # on the CPU.  But a layer that has taken the place of one of torch's, in
+            # target space, is solved for on the real steps, and has to know them.
             packs = self.bidirectional or type(layer) not in CELLS.values()
             if lengths is None or not packs:
                 x = layer(x)[0]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
+from sktarget.estimators._drawing import draw_rows, noise_batch
 from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rows import TrainingRows
-from sktarget.nn._fixed_batch import draw_rows, noise_batch
 from sktarget.training import as_inputs
 
 __all__ = ["choose_fixed_batch"]

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sktarget.estimators._drawing import draw_rows
 from sktarget.estimators._network import as_tensor
-from sktarget.nn._fixed_batch import draw_rows
 from sktarget.training import TensorData
 
 __all__ = ["TrainingRows", "as_dense", "multiply_weights", "relative_weights"]

@@ -179,7 +179,12 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         return rows
 
     def _step_rows(
-        self, sequences: Sequences, y: Any, weight: Array | None, first: bool, c: Any
+        self,
+        sequences: Sequences,
+        y: Any,
+        weight: Array | None,
+        first: bool,
+        classes: Any,
     ) -> TrainingRows:
         labels, counts = read_step_labels(y, sequences, self.n_ignored_steps)
         values, step_weight = sequences.values, None
@@ -192,7 +197,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
                 step_weight = multiply_weights(weight[:, None], step_weight)
             labels = labels[step_weight[counts] > 0]
             counts &= step_weight > 0
-        self._learn_classes(np.unique(labels), first, c)
+        self._learn_classes(np.unique(labels), first, classes)
         outputs = np.full(counts.shape, -1)
         outputs[counts] = self._encode(labels)
         row_weight = None

@@ -105,11 +105,10 @@ class ConvOperator:
     def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
         n, outputs, *extents = sums.shape
         right = sums.movedim(1, -1).reshape(-1, self.groups, outputs // self.groups)
-        solved = factor.solve(
-            right.transpose(0, 1).squeeze(0 if self.groups == 1 else ())
-        )
-        if self.groups > 1:
-            solved = solved.transpose(0, 1)
+        if self.groups == 1:
+            solved = factor.solve(right[:, 0])
+        else:
+            solved = factor.solve(right.transpose(0, 1)).transpose(0, 1)
         return self.rows(solved.reshape(n, *extents, outputs).movedim(-1, 1))
 
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:

@@ -49,8 +49,8 @@ class Link(NamedTuple):
     operator : DesignOperator
         The products with the design matrix.
     solution_of : callable
-        Gives the factor, from the layer's inputs, the operator to multiply by what
-        stands for A on X̄, and that; where inputs never change it may answer from a
+        Gives the factor.  It is called with the layer's inputs, the products with A on
+        X̄, and what stands for A there; where inputs never change it may answer from a
         cache.
     activation : Activation or None
         What to apply to the sums, overwriting them.
@@ -78,7 +78,10 @@ class Kept(NamedTuple):
 
 
 class Tensors(NamedTuple):
-    """The tensors that a layer keeps: A on all rows and on X̄, W, what (T − S) is of."""
+    """The tensors that a layer keeps: A on all rows and on X̄, W, and what T − S is of.
+
+    That is T − S itself, or T beside the outputs.
+    """
 
     rows: Tensor
     fixed: Tensor

@@ -267,7 +267,7 @@ class TargetRecurrent(StandIn):
         """Run one layer or the whole stack for real."""
         cells = [d.cell for d in directions]
         options = self.dropout if self.training else 0.0, self.bidirectional
-        by_steps = may_run_steps(cells[0], inputs[0].device)
+        by_steps = may_run_steps(cells[0], inputs.data.device)
         run = run_steps if by_steps else run_kernel
         return run(cells, matrices, inputs, *options)
 

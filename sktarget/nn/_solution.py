@@ -87,9 +87,9 @@ def factorise_design(
 def find_weights(
     operator: DesignOperator, solution: Solution, rows: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return W, and what correlates with A to it or its right side.
+    """Return W, and what it was made of with A: W = AᵀL, or (AᵀA + λI)⁻¹AᵀL.
 
-    That is (AAᵀ + λI)⁻¹T in the dual form, and T itself in the primal one.
+    L is (AAᵀ + λI)⁻¹T in the dual form, and T itself in the primal one.
     """
     if solution.dual:
         left = operator.solve_dual(solution.factor, t)

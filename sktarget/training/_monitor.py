@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
+from sktarget.training._settings import TrainingSettings
 
 __all__ = ["DivergenceError", "Monitor", "StopTraining", "Stopper", "TrainingLog"]
 
@@ -108,16 +108,10 @@ class Monitor(Callback):
     ----------
     log : TrainingLog
         Record to continue.
-    tol, n_iter_no_change, learning_rate, power_t, verbose
-        As in the estimators.
-    alpha_at : callable
-        Of the share of the epochs done; gives the weight decay.
+    settings : TrainingSettings
+        How to train.
     has_validation : bool
         Whether the validation score decides.
-    describe, remedy : str
-        The settings to name when training diverges, and what to do about it.
-    max_iter : int
-        Epochs at whose end the ``"annealed"`` schedule has come down to zero.
     stops_by_error : bool, default=False
         Whether the error on the validation set decides, not the score.
     keeps_best : bool, default=False
@@ -136,40 +130,29 @@ class Monitor(Callback):
     def __init__(
         self,
         log: TrainingLog,
+        settings: TrainingSettings,
         *,
-        tol: float,
-        n_iter_no_change: float,
-        learning_rate: str,
-        power_t: float,
-        alpha_at: Callable[[float], float],
-        verbose: bool,
         has_validation: bool,
-        describe: str,
-        remedy: str,
-        max_iter: int,
         stops_by_error: bool = False,
         keeps_best: bool = False,
         validates_first: bool = False,
     ) -> None:
-        self.log = log
+        self.log, self.settings = log, settings
+        self.has_validation = has_validation
+        self.stops_by_error = stops_by_error
         self.keeps_best = keeps_best
         self.validates_first = validates_first
-        self.max_iter = max_iter
-        self.stops_by_error = stops_by_error
+        self.schedule = settings.schedule
+        # Losses are squares in the unit of y, scores have none.
+        scores_decide = has_validation and not stops_by_error
+        self.tol = settings.tol * (
+            1.0 if scores_decide else settings.unit * settings.unit
+        )
         # Of the epochs in the log, those of earlier fits.
         self.already = len(log.loss_curve)
         self.rates: list[float] = []
         # Of the epoch that is on: steps done, and all.
         self.step, self.n_steps = 0, 1
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.learning_rate = learning_rate
-        self.power_t = power_t
-        self.alpha_at = alpha_at
-        self.verbose = verbose
-        self.has_validation = has_validation
-        self.describe = describe
-        self.remedy = remedy
         self.reason: str | None = None
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -187,18 +170,18 @@ class Monitor(Callback):
         if not self.has_validation or self.validates_first:
             self.begin.take()
         self.step, self.n_steps = 0, -(-len(dataset_train) // net.batch_size)
-        net.alpha = self.alpha_at(self._done())
+        net.alpha = self.settings.alpha_at(self._done())
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
         """Follow the wave of the annealed schedule, step by step."""
-        if training and self.learning_rate == "annealed":
+        if training and self.schedule == "annealed":
             self._set_rates(net, 0.5 * (1 + math.cos(math.pi * self._done())))
             self.step += 1
 
     def _done(self) -> float:
         """Give the share of all steps that are behind."""
         epochs = len(self.log.loss_curve) - self.already + self.step / self.n_steps
-        return min(1.0, epochs / self.max_iter)
+        return min(1.0, epochs / self.settings.epochs)
 
     def on_epoch_end(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Judge the epoch."""
@@ -212,7 +195,7 @@ class Monitor(Callback):
             return
         self.log.loss_curve.append(loss)
         self.log.n_samples_seen += len(dataset_train)
-        if self.verbose:
+        if self.settings.verbose:
             number = self.log.epochs_before + len(self.log.loss_curve)
             print(f"Iteration {number}, loss = {loss:.8f}")
         if self.has_validation:
@@ -220,11 +203,11 @@ class Monitor(Callback):
         else:
             improved = self._judge_loss(loss)
         self.log.no_improvement = 0 if improved else self.log.no_improvement + 1
-        if self.learning_rate == "invscaling":
+        if self.schedule == "invscaling":
             # The power vanishes where its inverse would overflow.
-            share = (self.log.n_samples_seen + 1) ** -self.power_t
+            share = (self.log.n_samples_seen + 1) ** -self.settings.power_t
             self._set_rates(net, share)
-        if self.log.no_improvement > self.n_iter_no_change:
+        if self.log.no_improvement > self.settings.n_iter_no_change:
             self._no_progress(net)
 
     def _set_rates(self, net: Any, share: float) -> None:
@@ -262,7 +245,7 @@ class Monitor(Callback):
         score: float = record["valid_score"]
         self.log.validation_scores.append(score)
         self.log.validation_losses.append(record["valid_loss"])
-        if self.verbose:
+        if self.settings.verbose:
             print(f"Validation score: {score:.6f}")
         # The more, the better.
         merit = -record["valid_error"] if self.stops_by_error else score
@@ -288,24 +271,26 @@ class Monitor(Callback):
         what = "Validation score" if self.has_validation else "Training loss"
         message = (
             f"{what} did not improve more than tol={self.tol:f} for "
-            f"{self.n_iter_no_change:g} consecutive epochs."
+            f"{self.settings.n_iter_no_change:g} consecutive epochs."
         )
         groups = net.optimizer_.param_groups
         rate = groups[-1]["lr"]
-        if self.learning_rate != "adaptive" or rate <= 1e-6:
+        if self.schedule != "adaptive" or rate <= 1e-6:
             self.reason = "no progress"
-            if self.verbose:
+            if self.settings.verbose:
                 print(message + " Stopping.")
             return
         for group in groups:
             group["lr"] /= 5
         self.log.no_improvement = 0
-        if self.verbose:
+        if self.settings.verbose:
             print(message + f" Setting learning rate to {rate / 5:f}")
 
     def _diverged(self, net: Any, when: str, which: str = "training") -> None:
+        settings = self.settings
         message = (
-            f"the {which} loss is not finite {when} ({self.describe}). {self.remedy}"
+            f"the {which} loss is not finite {when} ({settings.describe}). "
+            f"{settings.remedy}"
         )
         if net.failure is not None:
             message = f"{message}. What failed first: {net.failure.rstrip('.')}"

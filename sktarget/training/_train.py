@@ -120,9 +120,9 @@ def train(
         If training diverged later, or `max_iter` was reached without convergence.
     """
     all_at_once = settings.batch_size >= len(data)
-    monitor = _make_monitor(
-        settings,
+    monitor = Monitor(
         log,
+        settings,
         has_validation=validation is not None,
         stops_by_error=error is not None,
         keeps_best=all_at_once and not goes_on,
@@ -131,7 +131,8 @@ def train(
         validates_first=validation is not None
         and error is not None
         and all_at_once
-        and _evaluates_within_a_step(module),
+        and isinstance(module, TargetSpace)
+        and not module.train().is_random,
     )
     if settings.solver == "lbfgs":
         _make_contiguous(module)
@@ -161,39 +162,6 @@ def train(
     net.notify("on_train_end", X=data, y=None)
     _warn_of_the_end(monitor.reason, settings, len(log.loss_curve) - already)
     return Ending(net.optimizer_.state_dict(), monitor.reason)
-
-
-def _make_monitor(
-    settings: TrainingSettings,
-    log: TrainingLog,
-    *,
-    has_validation: bool,
-    stops_by_error: bool,
-    keeps_best: bool,
-    validates_first: bool,
-) -> Monitor:
-    scores_decide = has_validation and not stops_by_error
-    return Monitor(
-        log,
-        # Losses are squares in the unit of y, scores have none.
-        tol=settings.tol * (1.0 if scores_decide else settings.unit * settings.unit),
-        n_iter_no_change=settings.n_iter_no_change,
-        learning_rate=settings.schedule,
-        power_t=settings.power_t,
-        alpha_at=settings.alpha_at,
-        verbose=settings.verbose,
-        has_validation=has_validation,
-        describe=settings.describe,
-        remedy=settings.remedy,
-        max_iter=settings.epochs,
-        stops_by_error=stops_by_error,
-        keeps_best=keeps_best,
-        validates_first=validates_first,
-    )
-
-
-def _evaluates_within_a_step(module: nn.Module) -> bool:
-    return isinstance(module, TargetSpace) and not module.train().is_random
 
 
 def _run_epochs(

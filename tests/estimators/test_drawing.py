@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sktarget.nn import _fixed_batch
-from sktarget.nn._fixed_batch import draw_rows, noise_batch
+from sktarget.estimators import _drawing
+from sktarget.estimators._drawing import draw_rows, noise_batch
 
 DTYPES = [np.float32, np.float64]
 both_precisions = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
@@ -93,7 +93,7 @@ def test_rows_of_more_axes(draw: Callable[..., Any]) -> None:
 def test_slices_of_the_hash(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     X = table()
     expected = sample_batch(X, 10, 0)
-    monkeypatch.setattr(_fixed_batch, "_SLICE", 3 * step)
+    monkeypatch.setattr(_drawing, "_SLICE", 3 * step)
     assert_array_equal(sample_batch(X, 10, 0), expected)
 
 
