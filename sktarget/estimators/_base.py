@@ -310,7 +310,8 @@ class BaseTargetSpace(TrainingCourse):
         self._check_columns_of_fixed_batch()
         size = self.fixed_batch_size
         widest, n_pixels = 1 + max(_columns(module), default=0), rows.X[0, :1].size
-        if self._incremental and isinstance(self.fixed_batch, str):
+        is_sample = isinstance(self.fixed_batch, str) and self.fixed_batch == "sample"
+        if self._incremental and is_sample:
             _warn_of_few_rows(len(rows) * n_pixels, widest)
         if self._takes_all(rows):
             size = None
@@ -321,7 +322,6 @@ class BaseTargetSpace(TrainingCourse):
         fixed, place = choose_fixed_batch(
             rows, self.fixed_batch, None if size is None else int(size), seed
         )
-        is_sample = isinstance(self.fixed_batch, str) and self.fixed_batch == "sample"
         self._fixed_batch_is_all = is_sample and size is None
         return fixed, place
 
@@ -390,8 +390,8 @@ def _warn_of_few_rows(n_rows: int, widest: int) -> None:
     if n_rows < min(widest, _FEW_ROWS):
         warnings.warn(
             f"the first call of partial_fit chooses the fixed batch, and has only "
-            f"{n_rows} rows for layers of up to {widest} inputs: little will be learnt "
-            "by later ones. Give it some hundred rows, or a fixed_batch",
+            f"{n_rows} row(s) for layers of up to {widest} inputs: later ones will "
+            "learn little. Give it some hundred rows, or a fixed_batch",
             stacklevel=2,
         )
 

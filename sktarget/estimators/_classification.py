@@ -43,7 +43,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels, or indicators of several labels.
         sample_weight : array-like of shape (n_samples,), optional
-            Non-negative weights of the rows.
+            Non-negative weights of the rows; 2 counts as two rows.
 
         Returns
         -------
@@ -81,7 +81,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             All labels that will ever occur; needed at the first call unless `y` holds
             them all.
         sample_weight : array-like of shape (n_samples,), optional
-            Non-negative weights of the rows.
+            Non-negative weights of the rows; 2 counts as two rows.
 
         Returns
         -------

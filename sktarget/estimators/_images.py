@@ -247,8 +247,8 @@ def warn_of_large_pixels(X: Array) -> None:
         is_large = X.std() > _LARGE
     if is_large:
         warnings.warn(
-            f"images of dtype {X.dtype} have values up to {X.max():g}, which are taken "
-            "as they are, and badly learnt from. Bytes, X.astype(np.uint8), are "
+            f"images have values from {X.min():g} to {X.max():g}, which are taken as "
+            "they are, and badly learnt from. Bytes, X.astype(np.uint8), are "
             "divided by 255: do so, or standardise other numbers",
             stacklevel=2,
         )

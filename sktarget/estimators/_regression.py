@@ -43,7 +43,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Training outputs.
         sample_weight : array-like of shape (n_samples,), optional
-            Non-negative weights of the rows.
+            Non-negative weights of the rows; 2 counts as two rows.
 
         Returns
         -------
@@ -74,7 +74,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Training outputs.
         sample_weight : array-like of shape (n_samples,), optional
-            Non-negative weights of the rows.
+            Non-negative weights of the rows; 2 counts as two rows.
 
         Returns
         -------

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from sktarget.estimators._drawing import draw_rows
 from sktarget.estimators._network import as_tensor
+from sktarget.estimators._rules import LEAST_TO_SPARE, auto_early_stopping
 from sktarget.training import TensorData
 
 __all__ = ["TrainingRows", "as_dense", "multiply_weights", "relative_weights"]
@@ -38,12 +39,15 @@ class TrainingRows:
         Positive weights.
     classes : ndarray of shape (n,) or None
         Class indices to keep in proportion when validation rows are set aside.
+    n_met : int or None
+        How many rows there were before equal ones were merged; None if none were.
     """
 
     X: Array
     y: Array
     weight: Array | None = None
     classes: Array | None = None
+    n_met: int | None = None
 
     def __post_init__(self) -> None:
         if self.weight is not None and (self.weight == 0).any():
@@ -66,16 +70,19 @@ class TrainingRows:
 
     @property
     def n_given(self) -> int:
-        """How many rows these stand for: by their weights, and at least their number.
+        """How many rows these stand for: by number before any were merged, or weight.
 
-        So the rules see as many where repeated rows have been merged, or are given
-        with a weight, as where they have not.
+        So the rules see as many where repeated rows have been merged, or are given with
+        a weight, as where they have not.  But weights alone do not make so many of a
+        handful of rows that some could be spared.
         """
+        n_met = len(self) if self.n_met is None else self.n_met
         if self.weight is None:
-            return len(self)
+            return n_met
         with np.errstate(over="ignore"):
-            total = self.weight.astype(np.float64).sum()
-        return max(len(self), round(min(float(total), 1e15)))
+            total = float(self.weight.astype(np.float64).sum())
+        most = 1e15 if auto_early_stopping(n_met) else LEAST_TO_SPARE - 1
+        return max(n_met, round(min(total, most)))
 
     def __getitem__(self, index: Array) -> TrainingRows:
         picked = copy.copy(self)
@@ -101,6 +108,7 @@ class TrainingRows:
         pairs = np.column_stack([self.X, self.y.reshape(len(self), -1)])
         drawn, place = draw_rows(pairs, len(self), seed, self.weight)
         merged = self[drawn]
+        merged.n_met = len(self)
         if self.weight is not None or len(drawn) < len(self):
             total = np.bincount(place, weights=self.weight).astype(np.float64)
             merged.weight = np.minimum(total, np.finfo(np.float64).max)

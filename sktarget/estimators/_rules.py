@@ -7,6 +7,7 @@ import math
 __all__ = [
     "IMAGES_IN_FIXED_BATCH",
     "LEAST_ALPHA",
+    "LEAST_TO_SPARE",
     "MOST_AT_ONCE",
     "auto_activation",
     "auto_alpha",
@@ -36,6 +37,9 @@ MOST_AT_ONCE = 10_000
 IMAGES_IN_FIXED_BATCH = 100
 """n̄_b of images, each of which has a row for every pixel of a map."""
 
+LEAST_TO_SPARE = 200
+"""Rows of a table from which on some can be held out."""
+
 LEAST_ALPHA = 1e-4
 """Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
 
@@ -54,13 +58,14 @@ def auto_activation(
 
 
 def auto_lam(n_fixed: int, n_layers: int, n_given: int | None = None) -> float:
-    """λ = 0.2 n̄_b max(1, 320 / rows) / max(2, layers), of rows as many as X̄ stands for.
+    """λ = 0.2 n̄_b max(1, min(320 / n̄_b, 1280 / n)) / max(2, layers), X̄ of n rows.
 
     The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
     that many layers bear less of it; and with a small λ the solve on a handful of rows
-    follows them to the letter.  It may, if each of them has been met many times.
+    follows them to the letter.  It may, if they stand for many times as many.
     """
-    few = max(1.0, 320 / (n_fixed if n_given is None else n_given))
+    n_given = n_fixed if n_given is None else n_given
+    few = max(1.0, min(320 / n_fixed, 1280 / n_given))
     return 0.2 * n_fixed * few / max(2, n_layers)
 
 
@@ -156,7 +161,7 @@ def auto_tuned_rate(n_layers: int) -> float:
 
 def auto_early_stopping(n_samples: int) -> bool:
     """Hold rows out where they can be spared: what is left decides between epochs."""
-    return n_samples >= 200
+    return n_samples >= LEAST_TO_SPARE
 
 
 def auto_recurrent_rate(solver: str, parameterization: str) -> float:

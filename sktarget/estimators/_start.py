@@ -28,6 +28,10 @@ Array = NDArray[Any]
 
 # How sure of a label the outputs that start from it are, in units of the sums.
 _CONFIDENCE = 4.0
+# Deviations of columns that λ hardly lets through, and that are large; and the variance
+# up to which it does away with what several columns have in common.
+_NARROW, _WIDE, _LOST = 0.1, 2.0, 0.1
+_INDICATES = 0.9
 
 
 def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> Array:
@@ -164,11 +168,12 @@ def units_of_inputs(rows: TrainingRows) -> tuple[Array, Array] | None:
     """Give origin and unit of every column in which the network is solved for.
 
     λ weighs on columns according to their size: it does away with those that are
-    small, or small beside their mean, and does not reach large ones.  So columns that
-    span less than 1 are measured by half of that, those of a deviation of more than 2
-    by half of that, and all these, as well as columns whose mean is more than twice
-    their deviation, from that mean on.  Others, standardised columns, brightness and
-    indicators among them, are taken as they are.
+    small, or small beside their mean, and does not reach large ones.  So columns of a
+    deviation of more than 2 are measured by half of that; those of less than 0.1 that
+    span less than 0.9 by half of that, if the variances of all of them come to less
+    than 0.1, about where λ ends; and all these, as well as columns whose mean is more
+    than twice their deviation, from that mean on.  Others, standardised columns,
+    brightness, most indicators and shares of words among them, are taken as they are.
 
     Parameters
     ----------
@@ -184,20 +189,25 @@ def units_of_inputs(rows: TrainingRows) -> tuple[Array, Array] | None:
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = column_moments(rows.X, rows.weight)
         span = X.max(0).astype(np.float64) - X.min(0)
-        narrow, wide = span < 1, deviation > 2
-        needs = narrow | wide | (np.abs(mean) > 2 * deviation)
-        needs &= _varies(mean, deviation, rows.dtype) & np.isfinite(span)
+        varies = _varies(mean, deviation, rows.dtype)
+        # Indicators span 1, however rare what they indicate.
+        narrow = varies & (deviation < _NARROW) & (span < _INDICATES)
+        wide = varies & (deviation > _WIDE)
+        if np.sum(deviation[narrow] ** 2) >= _LOST:
+            narrow[:] = False
+        off = np.abs(mean) > np.where(varies, 2 * deviation, 2.0)
+        needs = (narrow | wide | off) & np.isfinite(deviation) & np.isfinite(span)
     if not needs.any():
         return None
-    unit = np.where(narrow, span / 2, np.where(wide, deviation / 2, 1.0))
+    unit = np.where(narrow, span / 2, np.where(wide, deviation / _WIDE, 1.0))
     found = np.where(needs, mean, 0.0), np.where(needs, unit, 1.0)
     return found[0].astype(rows.dtype), found[1].astype(rows.dtype)
 
 
 def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
-    """Tell which columns do not hardly vary, so that rounding is most of them."""
+    """Tell which columns vary by far more than rounding, beside their mean."""
     kind = np.finfo(dtype)
-    floor = np.maximum(np.sqrt(kind.eps) * np.abs(mean), kind.tiny)
+    floor = np.maximum(256 * kind.eps * np.abs(mean), kind.tiny)
     varies: Array = (deviation > floor) & np.isfinite(deviation)
     return varies
 

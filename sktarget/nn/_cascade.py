@@ -147,9 +147,11 @@ class Cascade(nn.Module):
             return False
         if vars(type(self.module)).get("treats_rows_alone", False):
             return True
-        # Without the rows that have the largest numbers, which some modules divide by.
-        loudness = fixed.abs().flatten(1).amax(1)
-        others = fixed[loudness.argsort()[: (n + 1) // 2]]
+        # Without the largest and the smallest numbers, which some modules scale by.
+        numbers = fixed.flatten(1)
+        extreme = (numbers == numbers.max()) | (numbers == numbers.min())
+        others = fixed[~extreme.any(1)] if n > 2 else fixed
+        others = (others if len(others) else fixed)[: (n + 1) // 2]
         stacked = torch.cat([fixed, others])
         try:
             with torch.no_grad(), self._as_in_evaluation():

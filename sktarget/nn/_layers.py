@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import nan
 from typing import Any, TypeVar
 
 import torch
@@ -212,11 +213,19 @@ class TargetLayer(TargetMap, StandIn):
         return self._present()[1]
 
     def _present(self) -> tuple[Tensor, Tensor | None]:
-        """Give weight and bias that hold at the moment."""
+        """Give weight and bias that hold at the moment.
+
+        Before they are solved for they are unknown: NaN of the right shape and dtype.
+        """
         current = self.stage.current
         if current is None or current.applies_own_weights:
             return self.kept_weight, self.kept_bias
-        return self.from_matrix(current.weights_of(self.name))
+        if self.name in current.weights:
+            return self.from_matrix(current.weights[self.name])
+        kept = self.kept_weight, self.kept_bias
+        weight, bias = (None if t is None else torch.full_like(t, nan) for t in kept)
+        assert weight is not None
+        return weight, bias
 
     def target_maps(self) -> dict[str, TargetMap]:
         """Give the layer itself."""
@@ -263,7 +272,8 @@ class TargetLayer(TargetMap, StandIn):
             sums = self.apply_weights(inputs, self.kept_weight, self.kept_bias)
             self.compare(sums)
             return sums
-        return self.apply_weights(inputs, *self._present())
+        matrix = current.weights_of(self.name)
+        return self.apply_weights(inputs, *self.from_matrix(matrix))
 
     def _record(self, inputs: Tensor, current: Pass) -> Tensor:
         """Apply the own weights; take their sums, or what leads to them, as targets."""

@@ -68,19 +68,14 @@ class Pass:
 
     def weights_of(self, name: str) -> Tensor:
         """Give the weights that a layer has solved for; an error if it has not."""
-        if name in self.weights:
-            return self.weights[name]
-        if self.phase is Phase.APPLY:
+        if name not in self.weights:
             raise RuntimeError(
                 f"layer {name!r} runs on the batch, but has not run on the fixed batch "
                 "in this pass, and so has no weights: in training a module must take "
                 "the same layers for both. Freeze the layer (requires_grad=False) if "
                 "it is to be left out at times"
             )
-        raise RuntimeError(
-            f"the weights of layer {name!r} are read before it has run, and so before "
-            "they are solved for: a module may use them after that only"
-        )
+        return self.weights[name]
 
     def enter(self, name: str) -> None:
         """Note that a layer runs; a second time in one pass is an error."""

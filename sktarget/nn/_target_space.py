@@ -94,6 +94,9 @@ class TargetSpace(RealisedCascade):
     moved.  What torch does not see, changes through ``p.data`` and fused optimisers in
     evaluation mode, goes unnoticed until then: ``net.train().eval()`` sees it.
 
+    A module may use ``weight`` and ``bias`` of a dense or convolutional layer
+    elsewhere: within a pass they are those that it has been solved for, and NaN before.
+
     Gradients have no gradients: with ``create_graph=True`` they can be had, and raise
     when they are gone back through.
 

@@ -169,7 +169,7 @@ def test_module_that_does_not_take_the_images(module: Any) -> None:
 def test_brightness_that_nobody_scaled(dtype: Any) -> None:
     X, y = problem()
     estimator = TargetSpaceClassifier(**SMALL, conv_layers=[(3, 4, 2)])
-    with pytest.warns(UserWarning, match="images of dtype float.* up to 255.*uint8"):
+    with pytest.warns(UserWarning, match="images have values from 0 to 255.*uint8"):
         estimator.fit(X.astype(dtype), y)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -441,8 +441,9 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
     assert _rules.auto_lam(1000, 1) == _rules.auto_lam(1000, 2)
     assert _rules.auto_lam(1000, 20) == pytest.approx(10)
     # A handful of rows may be trusted if each stands for many.
-    assert _rules.auto_lam(10, 2, 160) == pytest.approx(2)
-    assert _rules.auto_lam(10, 2, 320) == _rules.auto_lam(10, 2, 9000) == 1
+    assert _rules.auto_lam(10, 2, 20) == _rules.auto_lam(10, 2)
+    assert _rules.auto_lam(10, 2, 640) == pytest.approx(2)
+    assert _rules.auto_lam(10, 2, 1280) == _rules.auto_lam(10, 2, 9000) == 1
 
 
 def test_large_tables_are_learnt_in_parts() -> None:

@@ -53,7 +53,7 @@ def assert_survives(case: Case) -> None:
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "The number of unique classes")
         warnings.filterwarnings("ignore", ".*no target is passed down")
-        warnings.filterwarnings("ignore", "images of dtype .* are taken as they are")
+        warnings.filterwarnings("ignore", "images have values .* are taken as they are")
         # NumPy's, when scikit-learn looks for what is not finite.
         warnings.filterwarnings("ignore", "invalid value encountered in (cast|reduce)")
         try:

@@ -270,7 +270,7 @@ def test_partial_fit_of_strings_and_of_labels() -> None:
     X, y = class_data()
     names = np.array(["no", "yes"])[y]
     estimator = TargetSpaceClassifier(**SMALL)
-    with pytest.warns(match="partial_fit chooses .* 1 rows for .* up to 7 inputs"):
+    with pytest.warns(match="partial_fit chooses .* 1 row.* for .* up to 7 inputs"):
         estimator.partial_fit(X[:1], names[:1], classes=["yes", "no"])
     estimator.partial_fit(X, names)
     assert estimator.classes_.tolist() == ["no", "yes"]

@@ -44,9 +44,9 @@ def outputs(estimator: Any, X: Array) -> Array:
 def test_columns_that_need_no_units() -> None:
     random = np.random.default_rng(0)
     standardised = random.normal(size=(500, 2))
-    indicators = random.integers(0, 2, (500, 2)).astype(float)
+    indicators = (random.uniform(size=(500, 2)) < [0.5, 0.004]).astype(float)
     brightness = MinMaxScaler().fit_transform(random.exponential(size=(500, 2)))
-    constant = np.full((500, 1), 1e6)
+    constant = np.ones((500, 1))
     X = np.hstack([standardised, indicators, brightness, constant])
     assert units_of_inputs(as_rows(X)) is None
     found = units_of_inputs(as_rows(np.hstack([X, 0.01 * X[:, :1], 1e3 + X[:, :1]])))
@@ -57,6 +57,29 @@ def test_columns_that_need_no_units() -> None:
     span = np.ptp(X[:, 0])
     np.testing.assert_allclose(unit[7:], [0.005 * span, 1])
     np.testing.assert_allclose(origin[8], 1e3 + X[:, 0].mean())
+
+
+def test_shares_of_words_need_no_units() -> None:
+    words = np.random.default_rng(0).poisson(0.05, (300, 400))
+    shares = words / np.linalg.norm(words, axis=1, keepdims=True).clip(1)
+    assert shares.std(0).max() < 0.1
+    assert units_of_inputs(as_rows(shares)) is None
+    assert units_of_inputs(as_rows(0.1 * shares)) is not None
+
+
+@for_both
+@pytest.mark.parametrize("column", ["constant", "time", "single"])
+def test_large_columns_do_not_drown_the_others(kind: type, column: str) -> None:
+    X, y = problem(kind)
+    week = np.linspace(0, 6e5, len(X))[:, None]
+    more = {
+        "constant": np.full((len(X), 1), 1.7e9),
+        "time": 1.7e9 + 1e-5 * week,
+        "single": (1.7e9 + week).astype(np.float32),
+    }[column]
+    X = np.hstack([X, more]).astype(more.dtype)
+    estimator = fit_quietly(kind(random_state=0), X, y)
+    assert estimator.score(X, y) > 0.8
 
 
 def test_units_of_weighted_rows_are_those_of_repeated_ones() -> None:

@@ -72,6 +72,7 @@ MIXING = [
     OneAfterTheOther(),
     Around(lambda x: x.cumsum(0), same),
     Around(lambda x: x / x.abs().max(), same),
+    Around(lambda x: x - x.min(), same),
 ]
 
 
