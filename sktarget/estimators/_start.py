@@ -185,10 +185,9 @@ def units_of_inputs(rows: TrainingRows) -> tuple[Array, Array] | None:
     origin, unit : ndarray of shape (n_features,), or None
         In the dtype of the arithmetic; None where no column needs any.
     """
-    X = rows.X if rows.weight is None else rows.X[rows.weight > 0]
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = column_moments(rows.X, rows.weight)
-        span = X.max(0).astype(np.float64) - X.min(0)
+        span = rows.X.max(0).astype(np.float64) - rows.X.min(0)
         varies = _varies(mean, deviation, rows.dtype)
         # Indicators span 1, however rare what they indicate.
         narrow = varies & (deviation < _NARROW) & (span < _INDICATES)
