@@ -35,6 +35,7 @@ from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._start import (
     aim_at_labels,
     mean_labels,
+    moments_of_inputs,
     standardise_inputs_,
     targets_of_origin,
     units_of_inputs,
@@ -192,8 +193,9 @@ class BaseTargetSpace(TrainingCourse):
         self._input_units = None
         if self._starts_from_labels and self._reads_table:
             assert isinstance(module, DenseNetwork)
-            standardise_inputs_(module, rows)
-            self._input_units = units_of_inputs(rows)
+            moments = moments_of_inputs(rows)
+            standardise_inputs_(module, *moments)
+            self._input_units = units_of_inputs(rows, *moments)
         network = self._to_targets(module, rows, seed)
         if self.target_init == "normal":
             network.reset_targets(

@@ -18,6 +18,7 @@ from sktarget.nn import TargetSpace
 __all__ = [
     "aim_at_labels",
     "mean_labels",
+    "moments_of_inputs",
     "moments_of_labels",
     "standardise_inputs_",
     "targets_of_origin",
@@ -164,7 +165,15 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     return more.astype(origin.dtype)
 
 
-def units_of_inputs(rows: TrainingRows) -> tuple[Array, Array] | None:
+def moments_of_inputs(rows: TrainingRows) -> tuple[Array, Array]:
+    """Give the weighted mean and deviation of each column, finite or not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return column_moments(rows.X, rows.weight)
+
+
+def units_of_inputs(
+    rows: TrainingRows, mean: Array, deviation: Array
+) -> tuple[Array, Array] | None:
     """Give origin and unit of every column in which the network is solved for.
 
     λ weighs on columns according to their size: it does away with those that are
@@ -179,6 +188,8 @@ def units_of_inputs(rows: TrainingRows) -> tuple[Array, Array] | None:
     ----------
     rows : TrainingRows
         Training rows of a table.
+    mean, deviation : ndarray of shape (n_features,)
+        Their moments.
 
     Returns
     -------
@@ -186,7 +197,6 @@ def units_of_inputs(rows: TrainingRows) -> tuple[Array, Array] | None:
         In the dtype of the arithmetic; None where no column needs any.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, deviation = column_moments(rows.X, rows.weight)
         span = rows.X.max(0).astype(np.float64) - rows.X.min(0)
         varies = _varies(mean, deviation, rows.dtype)
         # Indicators span 1, however rare what they indicate.
@@ -211,7 +221,7 @@ def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
     return varies
 
 
-def standardise_inputs_(network: DenseNetwork, rows: TrainingRows) -> None:
+def standardise_inputs_(network: DenseNetwork, mean: Array, deviation: Array) -> None:
     """Let sums start as if the columns had been standardised.
 
     Columns in units of their own would otherwise drown the others, and saturate what
@@ -221,18 +231,17 @@ def standardise_inputs_(network: DenseNetwork, rows: TrainingRows) -> None:
     ----------
     network : DenseNetwork
         The network, changed in place.
-    rows : TrainingRows
-        Training rows of a table.
+    mean, deviation : ndarray of shape (n_features,)
+        Moments of the columns.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, deviation = column_moments(rows.X, rows.weight)
-    deviation[~_varies(mean, deviation, rows.dtype)] = 1.0
     k = len(mean)
     for layer in network.reading:
-        weight = layer.weight.detach().double().numpy()
-        weight[:, :k] = weight[:, :k] / deviation
+        given = layer.weight.detach().numpy()
+        varies = _varies(mean, deviation, given.dtype)
+        weight = given.astype(np.float64)  # a copy
+        weight[:, :k] /= np.where(varies, deviation, 1.0)
         bias = -weight[:, :k] @ mean
-        tensors = [as_tensor(a.astype(rows.dtype)) for a in (weight, bias)]
+        tensors = [as_tensor(a.astype(given.dtype)) for a in (weight, bias)]
         if all(bool(t.isfinite().all()) for t in tensors):
             with torch.no_grad():
                 layer.weight.copy_(tensors[0])

@@ -6,11 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.preprocessing import MinMaxScaler
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget.architectures import DenseNetwork
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._start import units_of_inputs
+from sktarget.estimators._start import (
+    moments_of_inputs,
+    standardise_inputs_,
+    units_of_inputs,
+)
 from sktarget.persistence import load, save
 from tests.estimators.support import ALL_EPOCHS, Array, fit_quietly, for_both, problem
 
@@ -34,6 +40,11 @@ def as_rows(X: Array, weight: Array | None = None) -> TrainingRows:
     return TrainingRows(X, np.zeros(len(X)), weight)
 
 
+def units(X: Array, weight: Array | None = None) -> tuple[Array, Array] | None:
+    rows = as_rows(X, weight)
+    return units_of_inputs(rows, *moments_of_inputs(rows))
+
+
 def outputs(estimator: Any, X: Array) -> Array:
     """Give what is finest of what an estimator predicts."""
     if isinstance(estimator, TargetSpaceClassifier):
@@ -48,8 +59,8 @@ def test_columns_that_need_no_units() -> None:
     brightness = MinMaxScaler().fit_transform(random.exponential(size=(500, 2)))
     constant = np.ones((500, 1))
     X = np.hstack([standardised, indicators, brightness, constant])
-    assert units_of_inputs(as_rows(X)) is None
-    found = units_of_inputs(as_rows(np.hstack([X, 0.01 * X[:, :1], 1e3 + X[:, :1]])))
+    assert units(X) is None
+    found = units(np.hstack([X, 0.01 * X[:, :1], 1e3 + X[:, :1]]))
     assert found is not None
     origin, unit = found
     np.testing.assert_array_equal(origin[:7], 0)
@@ -63,8 +74,8 @@ def test_shares_of_words_need_no_units() -> None:
     words = np.random.default_rng(0).poisson(0.05, (300, 400))
     shares = words / np.linalg.norm(words, axis=1, keepdims=True).clip(1)
     assert shares.std(0).max() < 0.1
-    assert units_of_inputs(as_rows(shares)) is None
-    assert units_of_inputs(as_rows(0.1 * shares)) is not None
+    assert units(shares) is None
+    assert units(0.1 * shares) is not None
 
 
 @for_both
@@ -85,11 +96,19 @@ def test_large_columns_do_not_drown_the_others(kind: type, column: str) -> None:
 def test_units_of_weighted_rows_are_those_of_repeated_ones() -> None:
     X = np.random.default_rng(0).normal(size=(40, 4)) * SCALES + SHIFTS
     weight = np.arange(40) % 3
-    weighted = units_of_inputs(as_rows(X, weight.astype(float)))
-    repeated = units_of_inputs(as_rows(np.repeat(X, weight, axis=0)))
+    weighted = units(X, weight.astype(float))
+    repeated = units(np.repeat(X, weight, axis=0))
     assert weighted is not None
     assert repeated is not None
     np.testing.assert_allclose(weighted, repeated, rtol=1e-12)
+
+
+def test_what_cannot_be_standardised_leaves_the_weights_alone() -> None:
+    network = DenseNetwork(2, (3,), 1, "tanh", dtype=torch.float64)
+    before = network.layers[0].weight.detach().clone()
+    X = np.random.default_rng(0).normal(size=(40, 2)) * [1e-3, 1e307] + [0.0, 1.5e308]
+    standardise_inputs_(network, *moments_of_inputs(as_rows(X)))
+    assert torch.equal(network.layers[0].weight, before)
 
 
 @for_both
