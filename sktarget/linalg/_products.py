@@ -1,8 +1,8 @@
 """Products of matrices, by the faster of the two libraries that PyTorch carries.
 
 ``torch.mm`` is a call of BLAS.  For convolutions PyTorch carries oneDNN too, which can
-multiply matrices as well; on AMD's processors, whose widest vectors MKL leaves idle, it
-takes half the time.  Its product has no gradient, so what is recorded for gradients
+multiply matrices as well; on processors whose widest units MKL leaves idle, it takes
+half the time.  Its product has no gradient, so what is recorded for gradients
 stays with BLAS; within autograd nodes nothing is.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sktarget._processor import ON_AMD
+from sktarget._processor import MKL_IDLES
 
 __all__ = [
     "FEW_COLUMNS",
@@ -206,7 +206,7 @@ def _find_onednn() -> Callable[..., Tensor] | None:
     return getattr(packet, "default", None)
 
 
-_ONEDNN = _find_onednn() if ON_AMD else None
+_ONEDNN = _find_onednn() if MKL_IDLES else None
 
 
 def is_for_onednn(left: Tensor, n_columns: int) -> bool:

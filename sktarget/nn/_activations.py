@@ -107,10 +107,10 @@ def _leaky_relu(slope: float) -> Activation | None:
     )
 
 
-_TANH_GRADIENT = _by(torch.ops.aten.tanh_backward)
+_TANH = Activation(tanh_, _by(torch.ops.aten.tanh_backward), is_recorded=False)
 _BY_KIND: dict[type[nn.Module], Activation] = {
     nn.ReLU: Activation(torch.relu_, _by(torch.ops.aten.threshold_backward, 0)),
-    nn.Tanh: Activation(torch.tanh_, _TANH_GRADIENT),
-    Tanh: Activation(tanh_, _TANH_GRADIENT, is_recorded=False),
+    nn.Tanh: _TANH,
+    Tanh: _TANH,
     nn.Sigmoid: Activation(torch.sigmoid_, _by(torch.ops.aten.sigmoid_backward)),
 }
