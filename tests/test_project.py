@@ -36,6 +36,7 @@ LAYERS = {
     "sktarget._tanh": 1,
     "sktarget.linalg": 1,
     "sktarget.datasets": 0,
+    "sktarget.plotting": 0,
     "sktarget.preprocessing": 0,
     "sktarget._linear": 2,
     "sktarget.nn": 3,
