@@ -32,6 +32,7 @@ from sktarget.training import FusedAdam
 Row = dict[str, Any]
 Step = Callable[[], Any]
 SPACES = ("weights", "targets")
+_NUMBERS = {"family": "cpu family", "model": "model"}  # as Linux names them
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,24 @@ def compare_all(
 # --- Results --------------------------------------------------------------------------
 
 
+def processor() -> str:
+    """Name the processor, by its family and model too: names may be those of many."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    said: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        said.setdefault(name.strip(), value.strip())
+    if "model name" not in said:
+        return platform.processor() or platform.machine()
+    numbers = [f"{n} {said[f]}" for n, f in _NUMBERS.items() if f in said]
+    return ", ".join([said["model name"], *numbers])
+
+
 def environment(settings: Settings) -> Row:
     """Say where and with what the figures were measured."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [s for s in cpuinfo.read_text().splitlines() if "model name" in s]
-        processor = names[0].split(":")[1].strip() if names else processor
     return {
-        "device": torch.cuda.get_device_name() if settings.on_gpu else processor,
+        "device": torch.cuda.get_device_name() if settings.on_gpu else processor(),
         "threads": settings.threads,
         "cores": os.cpu_count(),
         "quick": settings.quick,
