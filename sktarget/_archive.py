@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 __all__ = ["FORMAT_VERSION", "is_plain", "read", "replace_file", "write"]
 
 FORMAT_VERSION = 1
-"""Raised whenever an older version of the package could not read a new file."""
+"""Increased whenever an older version of the package could not read a new file."""
 
 _DIGITS = 64
 _MAGIC = "sktarget"

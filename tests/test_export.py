@@ -297,6 +297,20 @@ def test_torch_module_needs_nothing_of_the_package(
     np.testing.assert_array_equal(found, estimator.predict(X))
 
 
+@pytest.mark.parametrize("transmission", ["identity", "sign", "bernoulli"])
+def test_torch_module_transmits_what_units_do(transmission: str) -> None:
+    X, y = class_data()
+    settings = SMALL | {"activation": "logistic", "transmission": transmission}
+    estimator = fit_quietly(DifferenceTargetPropagationClassifier(**settings), X, y)
+    module = to_torch(estimator)
+    with torch.no_grad():
+        probabilities = torch.softmax(module(torch.from_numpy(X)), 1).numpy()
+    np.testing.assert_allclose(probabilities, estimator.predict_proba(X))
+    origins = {type(m).__module__.split(".")[0] for m in module.modules()}
+    # The mean over many samples is no trace of PyTorch's own.
+    assert ("sktarget" in origins) == (transmission == "bernoulli")
+
+
 def test_torch_module_of_own_module_is_a_copy() -> None:
     X, y = class_data()
     estimator = fit_quietly(TargetSpaceClassifier(**SMALL, module=residual), X, y)

@@ -1,7 +1,8 @@
 """Ordinary torch modules built from hyper-parameters.
 
-A network that the estimators build is plain PyTorch: it knows nothing of targets, so
-that the very same module trains in target space or, as the control, in weight space.
+A network that the estimators build is plain PyTorch, and runs without targets: the
+very same module trains in target space or, as the control, in weight space.  A few
+attributes (`treats_rows_alone`, `input_units`) are hints to target space.
 """
 
 from sktarget.architectures._convolutional import (

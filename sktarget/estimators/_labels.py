@@ -39,8 +39,9 @@ class ClassLabels:
             self.classes_ = present if classes is None else np.unique(classes)
             if len(self.classes_) < 2:
                 named = "y must hold" if classes is None else "classes must name"
+                found = "1 class" if len(self.classes_) else "0 classes"
                 raise ValueError(
-                    f"{named} at least two classes, got 1 class: "
+                    f"{named} at least two classes, got {found}: "
                     f"{self.classes_.tolist()}; what sample_weight or class_weight "
                     "sets to zero does not count, nor does -1 as the label of a step"
                 )

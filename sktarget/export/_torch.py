@@ -56,8 +56,9 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
         A copy in evaluation mode on the CPU, which shares nothing with the estimator.
         It maps inputs, of the dtype that the network was fitted in, to the sums of the
         last layer: softmax or the logistic function makes probabilities of them.  A
-        dense network is an ``nn.Sequential``; one with shortcuts or convolutions is
-        traced; recurrent networks and modules of your own are copied as they are.
+        dense network is an ``nn.Sequential``; one with shortcuts or convolutions, or
+        whose units transmit signs, is traced; recurrent networks, those whose units
+        transmit samples, and modules of your own are copied as they are.
 
     Raises
     ------
@@ -87,9 +88,16 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
             module = replace_layer(module, name, nn.Tanh())
         elif isinstance(part, Linear):
             part.__class__ = nn.Linear  # type: ignore[assignment]
-    if isinstance(module, DenseNetwork) and not module.shortcuts:
+    # Of a class of the sister algorithms: what no activation stands for.
+    transmits = getattr(module, "transmission", "identity")
+    if (
+        isinstance(module, DenseNetwork)
+        and not module.shortcuts
+        and transmits == "identity"
+    ):
         module = _as_sequence(module)
-    elif type(module).__module__.startswith("sktarget."):
+    # Predictions by samples are means over many passes, too many for a trace.
+    elif transmits != "bernoulli" and type(module).__module__.startswith("sktarget."):
         # The way of sequences depends on their lengths, which no trace can tell.
         with contextlib.suppress(fx.proxy.TraceError, TypeError):
             module = _trace(module)

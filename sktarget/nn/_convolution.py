@@ -250,12 +250,12 @@ class TargetConv(TargetLayer):
         n_axes = len(self._operator.window.kernel) + 2
         if inputs.ndim != n_axes:
             raise ValueError(
-                f"layer {self.name!r} takes a batch of maps, of {n_axes} axes; got "
+                f"{self.description} takes a batch of maps, of {n_axes} axes; got "
                 f"inputs of shape {tuple(inputs.shape)}"
             )
         if inputs.shape[1] != self._arguments["in_channels"]:
             raise ValueError(
-                f"layer {self.name!r} takes maps of {self._arguments['in_channels']} "
+                f"{self.description} takes maps of {self._arguments['in_channels']} "
                 f"channels; got {inputs.shape[1]}, in inputs of shape "
                 f"{tuple(inputs.shape)}"
             )
@@ -264,7 +264,7 @@ class TargetConv(TargetLayer):
         window = self._operator.window
         if min(window.outputs(tuple(inputs.shape[2:]))) < 1:
             raise ValueError(
-                f"layer {self.name!r} has a kernel of {window.kernel} with dilation "
+                f"{self.description} has a kernel of {window.kernel} with dilation "
                 f"{window.dilation}, larger than its map of {tuple(inputs.shape[2:])} "
                 f"with padding {window.padding}: pad more, or pool less before it"
             )

@@ -80,7 +80,8 @@ class Kept(NamedTuple):
 class Tensors(NamedTuple):
     """The tensors that a layer keeps: A on all rows and on X̄, W, and what T − S is of.
 
-    That is T − S itself, or T beside the outputs.
+    `left` is T − S itself, or T where T − S is formed of it and `outputs`; in the dual
+    form it is (T − S) / λ.
     """
 
     rows: Tensor

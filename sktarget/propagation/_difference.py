@@ -331,7 +331,8 @@ class DifferenceTargetNetwork(nn.Module):
         for i in range(1, n_layers):
             values.append(self._layer(state, i, noise))
             state = values[-1].detach()
-        received = self.network.transmit(state, n_layers, noise.uniform)
+        # Without hidden layers this may be the caller's own tensor.
+        received = self.network.transmit(state, n_layers, noise.uniform).detach()
         received.requires_grad_()
         outputs = self.network.apply_layer(received, n_layers)
         if self.top_target == "output":

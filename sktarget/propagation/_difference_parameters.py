@@ -57,8 +57,8 @@ default={default}
     "noise": """float, default={default}
     σ, standard deviation of the noise on the values that feedback maps learn from.""",
     "noise_decay": """float or None, default={default}
-    Epochs in which the noise halves, as σ / (1 + epoch / noise_decay); None keeps
-    it.""",
+    The noise of an epoch is σ / (1 + epoch / noise_decay), half of σ after so many
+    epochs; None keeps it.""",
     "input_noise": """float, default={default}
     Standard deviation of the noise on the inputs in training.""",
     "feedback_steps": """int, default={default}

@@ -54,7 +54,7 @@ class TrainingLog:
 
     @property
     def best_epoch(self) -> int:
-        """How many epochs came before the last one with progress; at least 1."""
+        """Number of the last epoch with progress, from 1."""
         return max(1, len(self.loss_curve) - self.no_improvement)
 
     @property
@@ -268,7 +268,8 @@ class Monitor(Callback):
         return improved
 
     def _no_progress(self, net: Any) -> None:
-        what = "Validation score" if self.has_validation else "Training loss"
+        decides = "Validation error" if self.stops_by_error else "Validation score"
+        what = decides if self.has_validation else "Training loss"
         message = (
             f"{what} did not improve more than tol={self.tol:f} for "
             f"{self.settings.n_iter_no_change:g} consecutive epochs."

@@ -285,6 +285,8 @@ def test_one_class(early_stopping: bool) -> None:
     assert_refused(
         estimator, X, y, "two classes.*sample_weight.*zero", sample_weight=weight
     )
+    nothing = TargetSpaceClassifier(**SMALL, class_weight=dict.fromkeys(set(y), 0.0))
+    assert_refused(nothing, X, y, "got 0 classes: ")
     fresh = TargetSpaceClassifier(**SMALL)
     named = "classes must name at least two classes"
     assert_refused(fresh, X, y, named, method="partial_fit", classes=[1])

@@ -340,6 +340,10 @@ def test_prints_like_the_mlp(kind: type, capsys: pytest.CaptureFixture[str]) -> 
         "Validation score did not improve more than tol=1000000000.000000 for 2 "
         "consecutive epochs. Stopping."
     )
+    # By default it is the error of the rows held out that decides.
+    X, y = np.repeat(X, 3, 0), np.repeat(y, 3, 0)
+    kind((6,), tol=1e9, n_iter_no_change=2, random_state=0, verbose=True).fit(X, y)
+    assert "Validation error did not improve" in capsys.readouterr().out
     fit_quietly(kind(**SMALL), X, y)
     assert capsys.readouterr().out == ""
 

@@ -230,6 +230,8 @@ def explicit_patches(layer: Any, maps: Tensor) -> Tensor:
 def test_unbatched_maps_are_refused() -> None:
     with pytest.raises(ValueError, match="layer '0' takes a batch of maps"):
         TargetSpace(nn.Sequential(nn.Conv2d(3, 2, 3)), torch.rand(3, 8, 8))
+    with pytest.raises(ValueError, match="the layer takes maps of 3 channels; got 2"):
+        TargetSpace(nn.Conv2d(3, 2, 3), torch.rand(4, 2, 8, 8))
 
 
 @pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])

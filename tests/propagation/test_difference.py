@@ -181,6 +181,15 @@ def test_d4_without_a_step_nothing_hidden_moves(
     assert max(float(g.abs().max()) for g in plain[:-4]) > 0.1
 
 
+@pytest.mark.parametrize("top_target", ["penultimate", "output"])
+def test_inputs_stay_out_of_the_graph(top_target: str) -> None:
+    for sizes in ((), (5,)):
+        x = normal(B, 4)
+        local_gradients(make(sizes, top_target=top_target), x)
+        assert not x.requires_grad
+        assert x.grad is None
+
+
 def test_d4_equal_targets_are_kept_to_the_bit() -> None:
     net = make()
     states = states_of(net, normal(B, 4))[1:]
