@@ -280,15 +280,23 @@ def mnist(settings: Settings) -> list[Row]:
         X, y = (file[name][:10_000] for name in ("x_train", "y_train"))
         X_test, y_test = file["x_test"], file["y_test"]
     X, X_test = (x.reshape(len(x), -1).astype(np.float32) / 255 for x in (X, X_test))
-    common = {"hidden_layer_sizes": (128,), "activation": "tanh", **TO_THE_END}
-    ladder = (1, 2, 4, 8)
 
-    def make(kind: Any, n_iterations: int, seed: int) -> Any:
-        return kind(max_iter=n_iterations, random_state=seed, **common)
+    def make(kind: Any, n_iterations: int, seed: int, **kwargs: Any) -> Any:
+        return kind((128,), max_iter=n_iterations, random_state=seed, **kwargs)
 
+    # The first as it comes: it anneals its steps over the epochs that it is given.
     contenders = {
-        "TargetSpaceClassifier": (partial(make, TargetSpaceClassifier), ladder),
-        "MLPClassifier": (partial(make, MLPClassifier), ladder),
+        "TargetSpaceClassifier": (
+            partial(make, TargetSpaceClassifier),
+            (20, 40, 50, 60, 80),
+        ),
+        **{
+            f"MLPClassifier, {activation}": (
+                partial(make, MLPClassifier, activation=activation, **TO_THE_END),
+                (10, 20, 40, 80, 160),
+            )
+            for activation in ("relu", "tanh")
+        },
     }
     return race(contenders, (X, y, X_test, y_test), 0.95, settings)
 

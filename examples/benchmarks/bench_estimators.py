@@ -154,8 +154,9 @@ IMPORTS = {
     "import sktarget.nn": "import sktarget.nn",
     "the estimators": "from sktarget import TargetSpaceClassifier",
     "the estimators, and a first fit": (
+        "import warnings; warnings.simplefilter('ignore')\n"
         "from sktarget import TargetSpaceClassifier as C\n"
-        "C(max_iter=1, n_iter_no_change=9).partial_fit([[0.0], [1.0]], [0, 1])"
+        "C(max_iter=1).fit([[0.0], [1.0]], [0, 1])"
     ),
     "MLPClassifier": "from sklearn.neural_network import MLPClassifier",
 }
