@@ -95,7 +95,7 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
         and not module.shortcuts
         and transmits == "identity"
     ):
-        module = _as_sequence(module)
+        module = _as_sequential(module)
     # Predictions by samples are means over many passes, too many for a trace.
     elif transmits != "bernoulli" and type(module).__module__.startswith("sktarget."):
         # The way of sequences depends on their lengths, which no trace can tell.
@@ -104,7 +104,7 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
     return module.eval()
 
 
-def _as_sequence(module: DenseNetwork) -> nn.Sequential:
+def _as_sequential(module: DenseNetwork) -> nn.Sequential:
     *hidden, last = module.layers
     parts: list[nn.Module | None] = []
     for layer, norm in zip_longest(hidden, module.norms or ()):

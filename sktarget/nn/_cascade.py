@@ -18,7 +18,7 @@ from sktarget.nn._layers import TargetMap
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._replacement import as_ordinary, replace_layer, replace_layers
-from sktarget.nn._sequential import take_over_sequences
+from sktarget.nn._sequential import take_over_sequentials
 from sktarget.nn._stacking import has_rows, same_memory, starts_as, without_first
 
 __all__ = ["Cascade"]
@@ -51,7 +51,7 @@ class Cascade(nn.Module):
         keep_freed_memory()
         self.register_buffer("fixed_batch", fixed_batch.detach())
         self.module, self._layers = replace_layers(module)
-        take_over_sequences(self.module)
+        take_over_sequentials(self.module)
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())

@@ -1,4 +1,4 @@
-"""Sequences of modules that tell target layers who reads their sums.
+"""``nn.Sequential``, run so that target layers know who reads their sums.
 
 Run by themselves, a target layer and the modules around it have to provide for sums
 being read, and changed, by anybody.  Within an ``nn.Sequential`` that runs as a whole
@@ -23,7 +23,7 @@ from sktarget.nn._activations import AS_IT_IS, Activation, activation_of
 from sktarget.nn._hooks import is_watched
 from sktarget.nn._layers import StandIn, TargetLayer
 
-__all__ = ["restore_sequences", "take_over_sequences"]
+__all__ = ["restore_sequentials", "take_over_sequentials"]
 
 _MAX_POOLING = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 # What only reads its input, and what hands on a view of it or the input itself.
@@ -36,13 +36,13 @@ class _Sequential(nn.Sequential):
 
     def forward(self, input: Any) -> Any:
         """Run one module after the other."""
-        return run_sequence(list(self._modules.values()), input)
+        return run_sequential(list(self._modules.values()), input)
 
     def _get_name(self) -> str:
         return "Sequential"
 
 
-def run_sequence(
+def run_sequential(
     parts: list[nn.Module], x: Any, after: Sequence[nn.Module] = ()
 ) -> Any:
     """Run one module after the other, and target layers along with what follows them.
@@ -71,7 +71,7 @@ def run_sequence(
             else:
                 x, n = _run_layer(part, parts[done + 1 :], after, x)
         elif type(part) is _Sequential and not is_watched(part):
-            x, n = run_sequence([*part], x, [*parts[done + 1 :], *after]), 1
+            x, n = run_sequential([*part], x, [*parts[done + 1 :], *after]), 1
         else:
             x, n = part(x), 1
         done += n
@@ -83,13 +83,13 @@ def run_layers(
 ) -> Tensor:
     """Run hidden layers, and the last one, as ``Layered.run_layers`` does."""
     if not shortcuts:
-        out: Tensor = run_sequence([*chain.from_iterable(hidden), last], x)
+        out: Tensor = run_sequential([*chain.from_iterable(hidden), last], x)
         return out
     layers = _find_shortcuts(hidden, last)
     if layers and _may_chain(x) and x.ndim == 2:
         return TargetLayer.run_together(layers, x, shortcuts=True)
     for modules in hidden:
-        x = torch.cat([x, run_sequence(modules, x)], dim=1)
+        x = torch.cat([x, run_sequential(modules, x)], dim=1)
     out = last(x)
     return out
 
@@ -202,11 +202,8 @@ def _only_read(readers: list[nn.Module]) -> bool:
     return False
 
 
-def take_over_sequences(module: nn.Module) -> None:
-    """Have sequences within a module run like this.
-
-    These are every plain ``nn.Sequential``, and the layers of every ``Layered``.
-    """
+def take_over_sequentials(module: nn.Module) -> None:
+    """Have every plain ``nn.Sequential`` and every ``Layered`` in a module run so."""
     for part in module.modules():
         if type(part) is nn.Sequential:
             part.__class__ = _Sequential
@@ -214,8 +211,8 @@ def take_over_sequences(module: nn.Module) -> None:
             vars(part)["run_layers"] = run_layers
 
 
-def restore_sequences(module: nn.Module) -> None:
-    """Make plain ones again of what :func:`take_over_sequences` has changed."""
+def restore_sequentials(module: nn.Module) -> None:
+    """Undo what :func:`take_over_sequentials` has changed."""
     for part in module.modules():
         if type(part) is _Sequential:
             part.__class__ = nn.Sequential  # type: ignore[assignment]

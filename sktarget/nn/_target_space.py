@@ -15,7 +15,7 @@ from sktarget.nn._layers import TargetMap
 from sktarget.nn._pass import Phase
 from sktarget.nn._realisation import RealisedCascade
 from sktarget.nn._replacement import as_ordinary, copy_with
-from sktarget.nn._sequential import restore_sequences
+from sktarget.nn._sequential import restore_sequentials
 
 __all__ = ["TargetSpace"]
 
@@ -375,7 +375,7 @@ class TargetSpace(RealisedCascade):
                 layer: as_ordinary(layer) for layer in self._layers.values()
             }
             copied = copy_with(self.module, ordinary).eval()
-        restore_sequences(copied)
+        restore_sequentials(copied)
         return copied
 
     def average_weights(self, n_draws: int = 20) -> None:

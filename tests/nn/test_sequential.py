@@ -13,7 +13,7 @@ from sktarget._tanh import Tanh
 from sktarget.architectures import DenseNetwork
 from sktarget.nn import TargetSpace
 from sktarget.nn._activations import activation_of
-from sktarget.nn._sequential import restore_sequences
+from sktarget.nn._sequential import restore_sequentials
 
 F64 = torch.float64
 
@@ -233,7 +233,7 @@ def test_dense_networks_give_what_their_modules_give_one_by_one(
     for as_one in (True, False):
         net = TargetSpace(module, FIXED.flatten(1), lam=0.1, untangling=untangling)
         if not as_one:
-            restore_sequences(net.module)
+            restore_sequentials(net.module)
         full = x is FIXED
         rows = net.fixed_batch if full else x.flatten(1).clone().requires_grad_()
         outputs, weights = net.forward_with_weights(rows)
@@ -256,7 +256,7 @@ def test_dense_networks_with_a_frozen_layer(of: int, shortcuts: bool) -> None:
     for as_one in (True, False):
         net = TargetSpace(module, FIXED.flatten(1), lam=0.1)
         if not as_one:
-            restore_sequences(net.module)
+            restore_sequentials(net.module)
         layer = list(net.target_layers().values())[of]
         layer.targets.requires_grad_(False)
         leaves = [p for p in net.parameters() if p.requires_grad]
@@ -274,7 +274,7 @@ def test_gradients_of_weights_alone(shortcuts: bool) -> None:
         for as_one in (True, False):
             net = TargetSpace(module, FIXED.flatten(1), lam=0.1)
             if not as_one:
-                restore_sequences(net.module)
+                restore_sequentials(net.module)
             _, weights = net.forward_with_weights(OTHERS.flatten(1))
             loss, leaves = weights[of].square().sum(), list(net.parameters())
             # What comes after has no part in it.
