@@ -16,8 +16,8 @@ __all__ = ["Packing"]
 class Packing:
     """How a batch of sequences was packed, if it was.
 
-    Torch's own functions move data step by step, which on the way back takes a time
-    quadratic in the steps.  So they only tell which row goes where.
+    Torch's own functions move data step by step, which in the backward pass takes a
+    time quadratic in the steps.  So they only tell which row goes where.
 
     Parameters
     ----------

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from sktarget._linear import affine
 from sktarget.linalg import add_product, product
+from sktarget.nn._backward import backward_once
 from sktarget.nn._cells import SimpleCell
 from sktarget.nn._operators import head
 from sktarget.nn._running_order import in_order, shared
-from sktarget.nn._way_back import way_back
 
 __all__ = ["run_simple"]
 
@@ -77,7 +77,7 @@ class _Steps(torch.autograd.Function):
         return sums
 
     @staticmethod
-    @way_back
+    @backward_once
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
         sizes, reverse, back = ctx.sizes, ctx.reverse, weight.T

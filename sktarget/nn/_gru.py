@@ -11,10 +11,10 @@ from torch import Tensor
 from sktarget._linear import affine
 from sktarget._tanh import tanh_
 from sktarget.linalg import add_product, product
+from sktarget.nn._backward import backward_once
 from sktarget.nn._cells import GRUCell
 from sktarget.nn._operators import head
 from sktarget.nn._running_order import earlier, in_order, resized, shared
-from sktarget.nn._way_back import way_back
 
 __all__ = ["run_gated"]
 
@@ -80,7 +80,7 @@ class _Steps(torch.autograd.Function):
         return h, sums, candidate
 
     @staticmethod
-    @way_back
+    @backward_once
     def backward(ctx: Any, d_h: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if d_h is None:
             return (None,) * 6

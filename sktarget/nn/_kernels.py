@@ -50,7 +50,7 @@ def run_kernel(
     pairs = zip(cells, matrices, strict=True)
     flat = [w for own, matrix in pairs for w in own.from_matrix(matrix)]
     n_layers = n_states // (1 + bidirectional)
-    # Without dropout it makes no difference, but cuDNN's way back wants it to be so.
+    # Without dropout it makes no difference, but cuDNN's backward pass wants it so.
     training = dropout > 0 or torch.is_grad_enabled()
     options = cell.bias, n_layers, dropout, training, bidirectional
     if not isinstance(inputs, PackedSequence):
@@ -83,8 +83,8 @@ def _run_in_blocks(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run packed sequences some steps at a time, handing the states on.
 
-    On the way back torch's packed kernel fills a gradient of the size of all its data
-    at every step, which takes a time quadratic in the steps.
+    In the backward pass torch's packed kernel fills a gradient of the size of all its
+    data at every step, which takes a time quadratic in the steps.
     """
     begin = cell.start(start)
     states = begin if isinstance(begin, list) else [begin]

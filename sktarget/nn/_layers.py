@@ -160,7 +160,8 @@ class StandIn(nn.Module):
                 "a layer in target space ran in training mode, but not within a pass "
                 "of its TargetSpace, so that nothing would be learnt: call the "
                 "TargetSpace, not its module. Checkpointing of a part of the module "
-                "runs that part again on the way back: checkpoint the whole or nothing"
+                "runs that part again in the backward pass: checkpoint the whole or "
+                "nothing"
             )
 
     def use_plain_layout(self) -> bool:

@@ -1,6 +1,6 @@
-"""A layer's way there, which solves it for its weights, and its way back (Alg. 3).
+"""A layer's forward pass, which solves for its weights, and its backward pass (Alg. 3).
 
-Every kind of target layer goes this way: a :class:`DesignOperator` describes what a
+This holds for every kind of target layer: a :class:`DesignOperator` describes what a
 layer does with its inputs.
 """
 
@@ -23,7 +23,7 @@ from sktarget.nn._solution import (
 
 __all__ = ["Kept", "Link", "Tensors", "in_dtype", "in_shape", "run_back", "run_link"]
 
-# Slices of maps on the way back have about this many bytes.
+# Slices of maps in the backward pass have about this many bytes.
 _SLICE = 1 << 19
 
 
@@ -63,7 +63,7 @@ class Link(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a layer keeps for the way back, beside tensors."""
+    """What a layer keeps for the backward pass, beside tensors."""
 
     operator: DesignOperator
     design: DesignOperator
@@ -91,7 +91,7 @@ class Tensors(NamedTuple):
     outputs: Tensor | None
 
 
-# --- On the way there -----------------------------------------------------------------
+# --- Forward pass ---------------------------------------------------------------------
 
 
 def run_link(
@@ -102,7 +102,10 @@ def run_link(
     optimistic: bool,
     needs_inputs: bool,
 ) -> tuple[Tensor, Tensor, Kept, Tensors]:
-    """Give outputs, weights, and what the way back needs; inputs are x, of a shape."""
+    """Solve one layer and apply it; return outputs, weights, and what backward needs.
+
+    `shape` is that of the layer's inputs, which `x` may hold in another.
+    """
     inputs, operator, activation = in_shape(x, shape), link.operator, link.activation
     rows = operator.rows(inputs)
     n = targets.shape[0] * (rows.shape[0] // inputs.shape[0])
@@ -157,7 +160,7 @@ def run_link(
     return outputs, in_dtype(weights, inputs.dtype), kept, tensors
 
 
-# --- On the way back ------------------------------------------------------------------
+# --- Backward pass --------------------------------------------------------------------
 
 
 def run_back(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sktarget.nn._way_back import way_back
+from sktarget.nn._backward import backward_once
 
 __all__ = ["linear_scan"]
 
@@ -59,7 +59,7 @@ class _LinearScan(torch.autograd.Function):
         return states
 
     @staticmethod
-    @way_back
+    @backward_once
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor]:
         decay, states = ctx.saved_tensors
         d_gain = _scan(decay, d_states, forwards=False)

@@ -3,8 +3,8 @@
 Run by themselves, a target layer and the modules around it have to provide for sums
 being read, and changed, by anybody.  Within an ``nn.Sequential`` that runs as a whole
 only the next module sees them: activations may overwrite them, pooling may go first,
-and nothing is kept twice for the way back.  Dense layers one behind the other, with
-their activations, are one node of the graph.
+and nothing is kept twice for the backward pass.  Dense layers one behind the other,
+with their activations, are one node of the graph.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Solving a layer for its weights, and the way back through it (Alg. 3)."""
+"""Solving a layer for its weights, and the backward pass through it (Alg. 3)."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from sktarget.linalg import product
+from sktarget.nn._backward import backward_once
 from sktarget.nn._link import Link, Tensors, in_dtype, in_shape, run_back, run_link
 from sktarget.nn._operators import DesignOperator
 from sktarget.nn._solution import Solution, find_weights, pull_back
-from sktarget.nn._way_back import way_back
 
 __all__ = ["solve_and_apply", "solve_only"]
 
@@ -57,7 +57,7 @@ class _SolveAndApply(torch.autograd.Function):
         return x, *matrices
 
     @staticmethod
-    @way_back
+    @backward_once
     def backward(
         ctx: Any, d_outputs: Tensor | None, *d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
@@ -99,7 +99,7 @@ class _Solve(torch.autograd.Function):
         return in_dtype(weights, ctx.dtype)
 
     @staticmethod
-    @way_back
+    @backward_once
     def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor | None, ...]:
         rows, weights, left = ctx.saved_tensors
         d = in_dtype(d_weights, rows.dtype)

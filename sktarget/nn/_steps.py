@@ -1,9 +1,9 @@
 """Recurrent layers that torch has no fused kernel for on the CPU, run step by step.
 
-Torch runs simple layers and GRU layers there as one operation after the other, and on
-the way back forms and adds up a gradient of the weights at every step.  Here a step is
-the product with its context and a few operations in place, and all steps share one
-product for the gradient of the weights: half the time.
+Torch runs Elman layers and GRU layers there as one operation after the other, and in
+the backward pass forms and adds up a gradient of the weights at every step.  Here a
+step is the product with its context and a few operations in place, and all steps share
+one product for the gradient of the weights: half the time.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def test_part_of_the_module_cannot_run_by_itself() -> None:
 
 
 class Tied(nn.Module):
-    """An autoencoder whose way back uses the weights of the way there."""
+    """An autoencoder whose decoder shares the weights of its encoder."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -174,8 +174,8 @@ def test_pixels_are_left_out_before_the_gradient_of_a_kernel(stride: Any) -> Non
     net = TargetSpace(nn.Conv2d(4, 8, 1, stride), torch.rand(20, 4, 8, 8), lam=0.1)
     with KernelGradients() as gradients:
         net(torch.rand(5, 4, 8, 8)).sum().backward()
-    in_the_solve_and_on_the_way_back = [([1, 1], [1, 1])] * 2
-    assert gradients.seen == in_the_solve_and_on_the_way_back
+    in_the_solve_and_in_the_backward_pass = [([1, 1], [1, 1])] * 2
+    assert gradients.seen == in_the_solve_and_in_the_backward_pass
 
 
 class Scale(nn.Module):

@@ -123,7 +123,7 @@ def test_single_precision_too(lam: float) -> None:
 
 
 def bytes_kept(module: nn.Module) -> int:
-    """Count the bytes that a pass keeps for the way back, X̄ and targets left out."""
+    """Count the bytes kept for the backward pass, X̄ and targets left out."""
     net = TargetSpace(module, FIXED, lam=0.1)
     known = {p.untyped_storage().data_ptr() for p in (FIXED, *net.parameters())}
     kept: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""What the way back of every node has in common."""
+"""What the backward passes of all nodes have in common."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["way_back"]
+__all__ = ["backward_once"]
 
 Backward = TypeVar("Backward", bound=Callable[..., Any])
 
 
-def way_back(backward: Backward) -> Backward:
-    """Run ``backward(ctx, ...)`` as itself, once, and outside of autocast.
+def backward_once(backward: Backward) -> Backward:
+    """Decorate ``backward(ctx, ...)`` to run outside of autocast, and only once.
 
-    Layers switch autocast off on their way there; whoever calls ``loss.backward()``
-    within it would have some of the products of the way back in half precision, and
-    others not.
+    This is ``torch.autograd.function.once_differentiable`` with autocast switched off
+    and an error that says what to do instead.  Layers switch autocast off in the
+    forward pass; a ``loss.backward()`` called within it would run some products of the
+    backward pass in half precision, and others not.
 
-    Gradients are no functions of anything here.  Where torch is to make a graph of
-    them, they get a node that refuses to be gone back through, for without it a penalty
-    on gradients would be lost and nobody told.
+    Second derivatives are not supported.  With ``create_graph=True`` gradients get a
+    node that raises when differentiated; without that node, a penalty on gradients
+    would silently contribute nothing.
     """
 
     @functools.wraps(backward)
@@ -50,7 +51,7 @@ def _refusing(gradient: Tensor) -> Tensor:
 
 
 class _OnceOnly(torch.autograd.Function):
-    """Hands on a gradient, of which there are none."""
+    """Pass a gradient on; raise when it is differentiated."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor) -> Tensor:
