@@ -70,7 +70,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         type(x) is Tensor
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and is_for_onednn(x, weight.shape[0])
-        and _may_go(x, weight, bias)
+        and _is_plain_call(x, weight, bias)
     ):
         with suppress(RuntimeError):  # tensors without memory, as within vmap
             for tensor in (x, weight):
@@ -103,8 +103,11 @@ class _Affine(torch.autograd.Function):
         )
 
 
-def _may_go(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Tell that nobody looks on, or changes what products are, as autocast does."""
+def _is_plain_call(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Return whether this is a plain product: no subclass, autocast or forward mode.
+
+    If it is recorded for gradients, it must be large enough for a node in the graph.
+    """
     return (
         x.ndim > 1
         and all(type(p) in (Tensor, nn.Parameter, NoneType) for p in (weight, bias))

@@ -174,7 +174,7 @@ class BaseTargetSpace(TrainingCourse):
     def _start_from(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
-        self._settle(network)
+        self._average_weights(network)
         module = ordinary_module(network).cpu()
         return self._to_targets(module, rows, seed, keep_weights=True).train()
 

@@ -25,11 +25,11 @@ from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._last_epochs import learn_all, reserve
 from sktarget.estimators._network import (
     as_array,
+    average_weights,
     build_module,
     resolve_device,
     seed_dropout,
     seeded_globally,
-    settle,
     torch_dtype,
 )
 from sktarget.estimators._recovery import open_checkpoint
@@ -96,7 +96,7 @@ class _Task:
     device: torch.device
     resumes: bool
     seed: int
-    draws: int  # the seed of dropout
+    dropout_seed: int
     generator: torch.Generator
     checkpoint: Checkpoint | None
 
@@ -236,12 +236,11 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             return _rules.auto_patience(steps, self._tuned)
         return float(self.n_iter_no_change)
 
-    def _settle(self, network: nn.Module) -> None:
-        """Choose the weights that a fit ends with."""
-        # A mean over draws shrinks sums: that moves numbers, and hardly the order of
-        # classes.
+    def _average_weights(self, network: nn.Module) -> None:
+        """End a fit with the mean of the weights over draws of dropout, if any."""
+        # The mean shrinks sums: that moves numbers, and hardly the order of classes.
         if self._loss != "squared_error":
-            settle(network)
+            average_weights(network)
 
     def _loss_function(self) -> Loss:
         return LOSSES[self._loss]
@@ -270,7 +269,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             torch.inference_mode(False),
             torch.enable_grad(),
             serial_in_forks(),
-            seeded_globally(self.module is not None, task.draws, task.device),
+            seeded_globally(self.module is not None, task.dropout_seed, task.device),
         ):
             if resumes:
                 network, log = self._resume(task.rows, task.seed)
@@ -280,7 +279,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 network = self._start(task.rows, task.generator, task.seed)
                 log = TrainingLog()
             network.to(task.device)
-            seed_dropout(network, task.draws, task.device)
+            seed_dropout(network, task.dropout_seed, task.device)
             given = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             self._train(network, log, task, given)
         return self
@@ -304,7 +303,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         if resumes and hasattr(self, "_generator_state"):
             generator.set_state(state_to_torch(self._generator_state))
         # What is dropped out in one call is not to be dropped out in the next again.
-        draws = _mixed(seed, self.t_) if resumes else seed
+        dropout_seed = _mixed(seed, self.t_) if resumes else seed
         return _Task(
             rows,
             all_rows,
@@ -312,7 +311,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             device,
             resumes,
             seed,
-            draws,
+            dropout_seed,
             generator,
             checkpoint,
         )
@@ -322,7 +321,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     ) -> None:
         """Train, and keep what comes of it; `given` is what ``fit`` was called with."""
         already = len(log.loss_curve)
-        goes_on = self._incremental or self.warm_start
+        resumable = self._incremental or self.warm_start
         if not self._incremental:
             log.no_improvement = 0
         data, held_out = self._to_tensors(network, task)
@@ -351,17 +350,17 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 bridge=bridge,
                 checkpoint=task.checkpoint,
                 error=self._stopping_error(),
-                goes_on=goes_on,
+                resumable=resumable,
             )
             if learns_all and settings.reserved and ending.is_natural:
                 network = learn_all(
                     self, task.all_rows, task.seed, task.device, network, log, settings
                 )
             if not self._incremental:
-                self._settle(network)
+                self._average_weights(network)
             self.__dict__.update(fitted())
             self._forget_how_to_resume()
-            if goes_on:
+            if resumable:
                 self._keep_for_resuming(
                     network, ending.optimiser_state, task.generator, settings
                 )

@@ -27,12 +27,12 @@ __all__ = [
     "WEIGHTED",
     "as_array",
     "as_tensor",
+    "average_weights",
     "build_module",
     "ordinary_module",
     "resolve_device",
     "seed_dropout",
     "seeded_globally",
-    "settle",
     "torch_dtype",
     "weight_names",
 ]
@@ -189,8 +189,8 @@ def ordinary_module(network: nn.Module) -> nn.Module:
     return network if realise is None else realise()
 
 
-def settle(network: nn.Module) -> None:
-    """Choose the weights that a fit ends with: where they are drawn, their mean.
+def average_weights(network: nn.Module) -> None:
+    """Go over to the mean of the weights over draws of dropout, where there is any.
 
     Parameters
     ----------

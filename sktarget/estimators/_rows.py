@@ -39,7 +39,7 @@ class TrainingRows:
         Positive weights.
     classes : ndarray of shape (n,) or None
         Class indices to keep in proportion when validation rows are set aside.
-    n_met : int or None
+    n_before_merging : int or None
         How many rows there were before equal ones were merged; None if none were.
     """
 
@@ -47,7 +47,7 @@ class TrainingRows:
     y: Array
     weight: Array | None = None
     classes: Array | None = None
-    n_met: int | None = None
+    n_before_merging: int | None = None
 
     def __post_init__(self) -> None:
         if self.weight is not None and (self.weight == 0).any():
@@ -76,13 +76,13 @@ class TrainingRows:
         a weight, as where they have not.  But weights alone do not make so many of a
         handful of rows that some could be spared.
         """
-        n_met = len(self) if self.n_met is None else self.n_met
+        n = len(self) if self.n_before_merging is None else self.n_before_merging
         if self.weight is None:
-            return n_met
+            return n
         with np.errstate(over="ignore"):
             total = float(self.weight.astype(np.float64).sum())
-        most = 1e15 if auto_early_stopping(n_met) else LEAST_TO_SPARE - 1
-        return max(n_met, round(min(total, most)))
+        most = 1e15 if auto_early_stopping(n) else LEAST_TO_SPARE - 1
+        return max(n, round(min(total, most)))
 
     def __getitem__(self, index: Array) -> TrainingRows:
         picked = copy.copy(self)
@@ -108,7 +108,7 @@ class TrainingRows:
         pairs = np.column_stack([self.X, self.y.reshape(len(self), -1)])
         drawn, place = draw_rows(pairs, len(self), seed, self.weight)
         merged = self[drawn]
-        merged.n_met = len(self)
+        merged.n_before_merging = len(self)
         if self.weight is not None or len(drawn) < len(self):
             total = np.bincount(place, weights=self.weight).astype(np.float64)
             merged.weight = np.minimum(total, np.finfo(np.float64).max)

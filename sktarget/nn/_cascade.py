@@ -70,7 +70,7 @@ class Cascade(nn.Module):
     @property
     def lam(self) -> float | tuple[float, ...]:
         """The λ of the solves, one per layer where they differ; it may be changed."""
-        lams = tuple(layer.lam for layer in self._maps.values())
+        lams = tuple(target_map.lam for target_map in self._maps.values())
         return lams[0] if len(set(lams)) == 1 else lams
 
     @lam.setter
@@ -83,8 +83,8 @@ class Cascade(nn.Module):
                 f"for all; the layers are {', '.join(map(repr, self._maps))}"
             )
         own = lams.expand(len(self._maps)).tolist()
-        for layer, value in zip(self._maps.values(), own, strict=True):
-            layer.lam = value
+        for target_map, value in zip(self._maps.values(), own, strict=True):
+            target_map.lam = value
 
     @property
     def untangling(self) -> str:
@@ -302,8 +302,8 @@ class Cascade(nn.Module):
                     "net.realise() and the other fixed batch"
                 )
             self._factored = Fingerprint([self.fixed_batch])
-            for layer in self._maps.values():
-                layer.forget()
+            for target_map in self._maps.values():
+                target_map.forget()
 
 
 def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:

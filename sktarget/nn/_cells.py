@@ -30,12 +30,12 @@ from sktarget._linear import affine
 from sktarget._tanh import tanh, tanh_
 from sktarget.nn._scan import linear_scan
 
-__all__ = ["Cell", "GRUCell", "SimpleCell", "States", "cell_of"]
+__all__ = ["Cell", "ElmanCell", "GRUCell", "States", "cell_of"]
 
 # Sums of an LSTM to form at a time on the CPU: its kernel keeps several numbers for
 # each, and memory of tens of megabytes is taken from the system anew at every call.
 _WORKSPACE = 1 << 20
-Ridge = Callable[[Tensor, Tensor], Tensor]
+Solve = Callable[[Tensor, Tensor], Tensor]
 States = tuple[Tensor, ...]
 
 
@@ -75,10 +75,10 @@ class Cell(ABC):
         return len(inputs)
 
     def solve(
-        self, x: Tensor, context: Tensor, targets: Tensor, ridge: Ridge
+        self, x: Tensor, context: Tensor, targets: Tensor, solve_rows: Solve
     ) -> Tensor:
         """Solve for W, given rows of inputs, of h(t − 1) and of targets."""
-        return ridge(self._design(x, context), targets)
+        return solve_rows(self._design(x, context), targets)
 
     def _design(self, *inputs: Tensor) -> Tensor:
         """Put rows of inputs side by side, behind the ones that stand for biases."""
@@ -109,7 +109,7 @@ class Cell(ABC):
 
 
 @dataclass(frozen=True)
-class SimpleCell(Cell):
+class ElmanCell(Cell):
     """A cell of ``nn.RNN``: an activation of its one block of sums."""
 
     @abstractmethod
@@ -122,7 +122,7 @@ class SimpleCell(Cell):
 
 
 @dataclass(frozen=True)
-class TanhCell(SimpleCell):
+class TanhCell(ElmanCell):
     """The cell of ``nn.RNN`` with tanh."""
 
     kernel = staticmethod(torch.rnn_tanh)
@@ -138,7 +138,7 @@ class TanhCell(SimpleCell):
 
 
 @dataclass(frozen=True)
-class ReluCell(SimpleCell):
+class ReluCell(ElmanCell):
     """The cell of ``nn.RNN`` with the rectifier."""
 
     kernel = staticmethod(torch.rnn_relu)
@@ -185,11 +185,11 @@ class GRUCell(Cell):
         return (linear_scan(keep, (1 - keep) * n),)
 
     def solve(
-        self, x: Tensor, context: Tensor, targets: Tensor, ridge: Ridge
+        self, x: Tensor, context: Tensor, targets: Tensor, solve_rows: Solve
     ) -> Tensor:
         gates, u, v = targets.tensor_split((2 * self.n_hidden, 3 * self.n_hidden), -1)
-        both = ridge(self._design(x, context), gates)
-        u, v = ridge(self._design(x), u), ridge(self._design(context), v)
+        both = solve_rows(self._design(x, context), gates)
+        u, v = solve_rows(self._design(x), u), solve_rows(self._design(context), v)
         return self._assemble(both, u, v)
 
     def to_matrix(self, flat: Sequence[Tensor]) -> Tensor:

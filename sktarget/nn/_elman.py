@@ -1,4 +1,4 @@
-"""Simple recurrent layers (Elman's), step by step."""
+"""Elman layers, those of ``nn.RNN``, step by step."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from sktarget._linear import affine
 from sktarget.linalg import add_product, product
 from sktarget.nn._backward import backward_once
-from sktarget.nn._cells import SimpleCell
+from sktarget.nn._cells import ElmanCell
 from sktarget.nn._operators import head
 from sktarget.nn._running_order import in_order, shared
 
-__all__ = ["run_simple"]
+__all__ = ["run_elman"]
 
 
-def run_simple(
-    cell: SimpleCell, matrix: Tensor, rows: Tensor, sizes: list[int], *, reverse: bool
+def run_elman(
+    cell: ElmanCell, matrix: Tensor, rows: Tensor, sizes: list[int], *, reverse: bool
 ) -> Tensor:
     """Run one direction of one layer.
 
     Parameters
     ----------
-    cell : SimpleCell
+    cell : ElmanCell
         The cell.
     matrix : Tensor
         Its W.
@@ -60,7 +60,7 @@ class _Steps(torch.autograd.Function):
         ctx: Any,
         sums: Tensor,
         weight: Tensor,
-        cell: SimpleCell,
+        cell: ElmanCell,
         sizes: list[int],
         reverse: bool,
     ) -> Tensor:

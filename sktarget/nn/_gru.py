@@ -16,15 +16,15 @@ from sktarget.nn._cells import GRUCell
 from sktarget.nn._operators import head
 from sktarget.nn._running_order import earlier, in_order, resized, shared
 
-__all__ = ["run_gated"]
+__all__ = ["run_gru"]
 
 
-def run_gated(
+def run_gru(
     cell: GRUCell, matrix: Tensor, rows: Tensor, sizes: list[int], *, reverse: bool
 ) -> Tensor:
     """Run one direction of one layer.
 
-    As :func:`~sktarget.nn._elman.run_simple` does, with the same arguments.
+    As :func:`~sktarget.nn._elman.run_elman` does, with the same arguments.
     """
     b, h = int(cell.bias), cell.n_hidden
     split = b + cell.n_inputs

@@ -21,7 +21,15 @@ from sktarget.nn._solution import (
     pull_back_sums,
 )
 
-__all__ = ["Kept", "Link", "Tensors", "in_dtype", "in_shape", "run_back", "run_link"]
+__all__ = [
+    "Link",
+    "SavedState",
+    "SavedTensors",
+    "in_dtype",
+    "in_shape",
+    "run_back",
+    "run_link",
+]
 
 # Slices of maps in the backward pass have about this many bytes.
 _SLICE = 1 << 19
@@ -62,7 +70,7 @@ class Link(NamedTuple):
     activation: Activation | None = None
 
 
-class Kept(NamedTuple):
+class SavedState(NamedTuple):
     """What a layer keeps for the backward pass, beside tensors."""
 
     operator: DesignOperator
@@ -77,7 +85,7 @@ class Kept(NamedTuple):
     dtype: torch.dtype
 
 
-class Tensors(NamedTuple):
+class SavedTensors(NamedTuple):
     """The tensors that a layer keeps: A on all rows and on X̄, W, and what T − S is of.
 
     `left` is T − S itself, or T where T − S is formed of it and `outputs`; in the dual
@@ -101,7 +109,7 @@ def run_link(
     link: Link,
     optimistic: bool,
     needs_inputs: bool,
-) -> tuple[Tensor, Tensor, Kept, Tensors]:
+) -> tuple[Tensor, Tensor, SavedState, SavedTensors]:
     """Solve one layer and apply it; return outputs, weights, and what backward needs.
 
     `shape` is that of the layer's inputs, which `x` may hold in another.
@@ -130,7 +138,7 @@ def run_link(
         sums = operator.apply(rows, weights)
     if not solution.dual:
         if activation is not None and not optimistic and sums.dtype == inputs.dtype:
-            # T − S can be had from T and f(S), which are kept in any case.
+            # T − S can be computed from T and f(S), which are kept in any case.
             residual = activation.residual
         if needs_inputs and residual is None:
             left = t - head(sums, n)
@@ -139,7 +147,7 @@ def run_link(
     outputs = in_dtype(sums, inputs.dtype)
     if activation is not None:
         outputs = activation.apply_(outputs)
-    kept = Kept(
+    kept = SavedState(
         operator,
         design,
         solution,
@@ -150,7 +158,7 @@ def run_link(
         targets.shape,
         inputs.dtype,
     )
-    tensors = Tensors(
+    tensors = SavedTensors(
         rows,
         fixed,
         weights,
@@ -164,8 +172,8 @@ def run_link(
 
 
 def run_back(
-    kept: Kept,
-    tensors: Tensors,
+    kept: SavedState,
+    tensors: SavedTensors,
     d_outputs: Tensor | None,
     d_weights: Tensor | None,
     needs_inputs: bool,
@@ -255,7 +263,7 @@ def _through(
 
 
 def _gradient_of_inputs(
-    kept: Kept, tensors: Tensors, through: Tensor, right: Tensor
+    kept: SavedState, tensors: SavedTensors, through: Tensor, right: Tensor
 ) -> Tensor:
     """Return ∂L/∂A: dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ."""
     operator, (rows, _, weights, left, outputs) = kept.operator, tensors

@@ -67,7 +67,7 @@ class TargetDirection(TargetMap):
                 real_rows(self.in_order(x, lengths), lengths),
                 real_rows(shift(states[0]), lengths),
                 real_rows(targets, lengths),
-                self._ridge,
+                self._solve_rows,
             )
         except FactorisationError as error:
             raise self.explained(error) from None
@@ -84,7 +84,7 @@ class TargetDirection(TargetMap):
         """Change between order in time and order of running, either way."""
         return reverse(padded, lengths) if self.reverse else padded
 
-    def _ridge(self, rows: Tensor, targets: Tensor) -> Tensor:
+    def _solve_rows(self, rows: Tensor, targets: Tensor) -> Tensor:
         operator = DenseOperator(bias=False)  # The cell has written out the ones.
         return solve_only(rows, targets, operator, self.factorise)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sktarget.linalg import product
 from sktarget.nn._backward import backward_once
-from sktarget.nn._link import Link, Tensors, in_dtype, in_shape, run_back, run_link
+from sktarget.nn._link import Link, SavedTensors, in_dtype, in_shape, run_back, run_link
 from sktarget.nn._operators import DesignOperator
 from sktarget.nn._solution import Solution, find_weights, pull_back
 
@@ -62,10 +62,10 @@ class _SolveAndApply(torch.autograd.Function):
         ctx: Any, d_outputs: Tensor | None, *d_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         d, saved, d_targets = d_outputs, ctx.saved_tensors, []
-        size, last = len(Tensors._fields), len(ctx.kept) - 1
+        size, last = len(SavedTensors._fields), len(ctx.kept) - 1
         for k in range(last, -1, -1):
             kept, needs_inputs = ctx.kept[k], ctx.needs_inputs[k]
-            tensors, d_past = Tensors(*saved[size * k : size * (k + 1)]), None
+            tensors, d_past = SavedTensors(*saved[size * k : size * (k + 1)]), None
             if ctx.shortcuts and k < last and d is not None:
                 n_in = kept.in_shape[-1]
                 d_past, d = d[:, :n_in], d[:, n_in:]

@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from sktarget.nn._cells import Cell, GRUCell, SimpleCell
-from sktarget.nn._elman import run_simple
-from sktarget.nn._gru import run_gated
+from sktarget.nn._cells import Cell, ElmanCell, GRUCell
+from sktarget.nn._elman import run_elman
+from sktarget.nn._gru import run_gru
 
 __all__ = ["may_run_steps", "run_steps"]
 
 
 def may_run_steps(cell: Cell, device: torch.device) -> bool:
     """Tell whether layers of such cells run step by step."""
-    return device.type == "cpu" and isinstance(cell, SimpleCell | GRUCell)
+    return device.type == "cpu" and isinstance(cell, ElmanCell | GRUCell)
 
 
 def run_steps(
@@ -34,7 +34,7 @@ def run_steps(
     dropout: float,
     bidirectional: bool,
 ) -> tuple[Tensor | PackedSequence, tuple[Tensor]]:
-    """Run a stack of simple recurrent layers, or of GRU layers, from zero states.
+    """Run a stack of Elman layers, or of GRU layers, from zero states.
 
     As :func:`~sktarget.nn._kernels.run_kernel` does, with the same arguments.
     """
@@ -68,9 +68,9 @@ def _run(
 ) -> Tensor:
     """Run one direction of one layer; `sizes` tells the rows of every step."""
     if isinstance(cell, GRUCell):
-        return run_gated(cell, matrix, rows, sizes, reverse=reverse)
-    assert isinstance(cell, SimpleCell)
-    return run_simple(cell, matrix, rows, sizes, reverse=reverse)
+        return run_gru(cell, matrix, rows, sizes, reverse=reverse)
+    assert isinstance(cell, ElmanCell)
+    return run_elman(cell, matrix, rows, sizes, reverse=reverse)
 
 
 def _last(outputs: Tensor, sizes: list[int], *, reverse: bool) -> Tensor:

@@ -232,8 +232,8 @@ class TargetSpace(RealisedCascade):
         if not 0 < scale < math.inf:
             raise ValueError(f"scale must be positive and finite, got {scale!r}")
         self._renew_factors()
-        for layer in self._maps.values():
-            _initialisation.truncated_normal_(layer.targets, scale, generator)
+        for target_map in self._maps.values():
+            _initialisation.truncated_normal_(target_map.targets, scale, generator)
         if project:
             with (
                 torch.no_grad(),
@@ -334,8 +334,8 @@ class TargetSpace(RealisedCascade):
 
     def _without_biases(self, matrices: dict[str, Tensor]) -> list[Tensor]:
         return [
-            layer.without_bias(matrices[name])
-            for name, layer in self._maps.items()
+            target_map.without_bias(matrices[name])
+            for name, target_map in self._maps.items()
             if name in matrices
         ]
 

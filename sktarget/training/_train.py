@@ -68,7 +68,7 @@ def train(
     net_class: Callable[..., TrainingNet] = TrainingNet,
     checkpoint: Checkpoint | None = None,
     error: Loss | None = None,
-    goes_on: bool = False,
+    resumable: bool = False,
 ) -> Ending:
     """Train a network in place.
 
@@ -99,7 +99,7 @@ def train(
         Keeps every epoch in a file, and goes on from there.
     error : callable, optional
         Like `loss`; decides on the validation set in place of the score.
-    goes_on : bool, default=False
+    resumable : bool, default=False
         Whether later calls are to go on exactly from where this one ends.  Otherwise
         steps that take all rows at once, whose losses are those of states, end with
         the state of the smallest one.
@@ -125,7 +125,7 @@ def train(
         settings,
         has_validation=validation is not None,
         stops_by_error=error is not None,
-        keeps_best=all_at_once and not goes_on,
+        keeps_best=all_at_once and not resumable,
         # Callbacks of the user's score the state after a step.  Beside such a score
         # they are to see that of the same state, unless the error is what matters.
         validates_first=validation is not None

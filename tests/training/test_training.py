@@ -92,7 +92,7 @@ class Course:
         self,
         losses: Iterable[float],
         scores: Iterable[float] | None = None,
-        goes_on: bool = False,
+        resumable: bool = False,
         **changes: Any,
     ) -> None:
         self.log, self.module = TrainingLog(), Counter()
@@ -107,7 +107,7 @@ class Course:
             score=lambda *_: next(given),
             log=self.log,
             generator=None,
-            goes_on=goes_on,
+            resumable=resumable,
         )
 
     @property
@@ -209,7 +209,7 @@ def test_best_score_is_restored() -> None:
         ([4, 2, 1, 3], {}, 2),
         ([4, 2, 1, 1], {}, 4),  # No worse than the best: one step further than that.
         ([4, 3, 2, 1], {}, 4),
-        ([4, 2, 1, 3], {"goes_on": True}, 4),
+        ([4, 2, 1, 3], {"resumable": True}, 4),
         ([4, 4, 2, 2, 1, 1, 3, 3], {"batch_size": ROWS // 2}, 8),
     ],
 )
@@ -329,7 +329,7 @@ def run(
         log=TrainingLog() if log is None else log,
         generator=generator or torch.Generator().manual_seed(0),
         optimiser_state=state,
-        goes_on=True,
+        resumable=True,
     )
     return ending.optimiser_state
 
