@@ -21,9 +21,9 @@ pytestmark = needs_onednn
 def calls(onednn_calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record what goes to oneDNN: all products, as if none were too small."""
     for module, name in [
-        (_products, "_MANY"),
-        (_products, "_MANY_FOR_COPY"),
-        (_products, "_USES_OF_COPY"),
+        (_products, "_ONEDNN_LEAST"),
+        (_products, "_COPY_LEAST"),
+        (_products, "_COPY_USES"),
         (_linear, "_MANY_IN_GRAPH"),
     ]:
         monkeypatch.setattr(module, name, 0)

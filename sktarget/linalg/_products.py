@@ -25,29 +25,39 @@ __all__ = [
     "product",
 ]
 
-# Fewer multiplications take BLAS less time than the call takes oneDNN.
-_MANY = 1 << 20
-# oneDNN wants the rows of a left factor one behind the other.  Copying these pays from
-# so many multiplications on, and from so many for each number copied.
-_MANY_FOR_COPY, _USES_OF_COPY = 1 << 21, 48
-# oneDNN sums the products one by one: a long common axis is taken in slices of so many,
-# and of fewer for Gramians, whose rounding must stay below the ridge.
-_LONG, _SHORT = 1 << 10, 1 << 8
-# From so many columns on slices of Gramians are for oneDNN, by stripes of as many.
-_WIDE = 256
-# Where products of fewer columns take BLAS longer, if the left factor has more numbers.
-_FEW, _MANY_NUMBERS = 16, 1 << 13
+# Products of fewer multiplications take BLAS less time than the call takes oneDNN.
+_ONEDNN_LEAST = 1 << 20
+# oneDNN wants the rows of a left factor one behind the other.  Copying it into that
+# order pays from this many multiplications on.
+_COPY_LEAST = 1 << 21
+# It takes this many multiplications for each number copied, too.
+_COPY_USES = 48
+# oneDNN sums the products one by one, so a longer common axis is cut into slices.
+_ONEDNN_SLICE = 1 << 10
+# For Gramians the slices are shorter: their rounding must stay below the ridge.
+_ONEDNN_GRAM_SLICE = 1 << 8
+# Gramians of at least as many columns are for oneDNN, in stripes of this width.
+_ONEDNN_GRAM_COLUMNS = 256
+# A product of fewer columns takes BLAS longer than its transpose.
+_NARROW_COLUMNS = 16
+# It does so only if the left factor holds more numbers than this.
+_NARROW_NUMBERS = 1 << 13
 # Stripe by stripe, only the lower triangle of a Gramian is formed, which saves up to
-# half of the multiplications.  BLAS kernels are fastest on multiples of 48 columns, and
-# below two stripes, or on fewer numbers than these, one product is as fast.  So many
-# more columns make a stripe wider, up to fourfold, for every one reads all the rows.
-_STRIPE, _FEW_NUMBERS, _FOR_WIDER = 48, 1 << 15, 256
+# half of the multiplications.  BLAS is fastest on multiples of 48 columns, and below
+# two stripes one product is as fast.
+_STRIPE = 48
+# On fewer numbers than this one product is as fast, too.
+_STRIPE_NUMBERS = 1 << 15
+# Every stripe reads all the rows, so on large Gramians it is as wide as several: one
+# for each of this many columns, but at most four.
+_STRIPE_WIDER = 256
 FEW_COLUMNS = 12
 """Of fewer columns BLAS may sum the products of a Gramian one by one."""
-# On many rows of like numbers the error then is thousands of times the rounding of the
-# sum.  With more columns it grows large on more rows than the last number, and these
-# are taken in slices.
-_MANY_ROWS, _TOO_MANY_ROWS = 256, 1 << 13
+# With fewer than FEW_COLUMNS columns, the error on more rows of like numbers is
+# thousands of times the rounding of the sum: these are summed in double precision.
+_FEW_COLUMNS_ROWS = 256
+# With any number of columns the error grows large on more rows: these come in slices.
+_GRAM_ROWS = 1 << 13
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -76,15 +86,15 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     (n, k), m = left.shape, right.shape[1]
     if is_for_onednn(left, m) and not is_recorded(left, right, bias):
-        if left.is_contiguous() and k <= _LONG:
+        if left.is_contiguous() and k <= _ONEDNN_SLICE:
             return _by_onednn(left, right, bias)
         # Of the product and its transpose, the one with less to copy.
         turned = k * m + n * m < n * k
-        if n * k * m >= max(_MANY_FOR_COPY, _USES_OF_COPY * min(n, m) * k):
+        if n * k * m >= max(_COPY_LEAST, _COPY_USES * min(n, m) * k):
             out = _by_slices(right.T, left.T).T if turned else _by_slices(left, right)
             out = out.contiguous()
             return out if bias is None else out.add_(bias)
-    if 1 < m < _FEW < n and n * k > _MANY_NUMBERS and left.is_cpu:
+    if 1 < m < _NARROW_COLUMNS < n and n * k > _NARROW_NUMBERS and left.is_cpu:
         if bias is None:
             return torch.mm(right.T, left.T).T.contiguous()
         return torch.addmm(bias[:, None], right.T, left.T).T.contiguous()
@@ -145,10 +155,10 @@ def gramian(
     """
     rows = rows if dtype in (None, rows.dtype) else rows.to(dtype=dtype)
     n, k = rows.shape
-    if k < FEW_COLUMNS and n > _MANY_ROWS and rows.dtype == torch.float32:
+    if k < FEW_COLUMNS and n > _FEW_COLUMNS_ROWS and rows.dtype == torch.float32:
         return gramian(rows, torch.float64, ones=ones).to(rows.dtype)
-    if n > _TOO_MANY_ROWS and rows.dtype == torch.float32:
-        parts = torch.split(rows, _TOO_MANY_ROWS)
+    if n > _GRAM_ROWS and rows.dtype == torch.float32:
+        parts = torch.split(rows, _GRAM_ROWS)
         gram = gramian(parts[0], ones=ones)
         for part in parts[1:]:
             gram.add_(gramian(part, ones=ones))
@@ -157,7 +167,7 @@ def gramian(
         rows = torch.cat([rows.new_ones(n, 1), rows], 1) if ones else rows
         return rows.T @ rows
     if not ones:
-        if k < 2 * _STRIPE or rows.numel() < _FEW_NUMBERS:
+        if k < 2 * _STRIPE or rows.numel() < _STRIPE_NUMBERS:
             return rows.T @ rows
         return _fill(rows.new_empty(k, k), rows)
     out = rows.new_full((k + 1, k + 1), n)
@@ -169,11 +179,11 @@ def gramian(
 def _fill(out: Tensor, rows: Tensor) -> Tensor:
     """Write a Gramian to a tensor."""
     n, k = rows.shape
-    if k >= _WIDE and is_for_onednn(rows, k):
+    if k >= _ONEDNN_GRAM_COLUMNS and is_for_onednn(rows, k):
         return _fill_by_onednn(out, rows)
-    if k < 2 * _STRIPE or n * k < _FEW_NUMBERS or not rows.is_cpu:
+    if k < 2 * _STRIPE or n * k < _STRIPE_NUMBERS or not rows.is_cpu:
         return torch.mm(rows.T, rows, out=out)
-    width = _STRIPE * max(1, min(k // _FOR_WIDER, 4))
+    width = _STRIPE * max(1, min(k // _STRIPE_WIDER, 4))
     for start in range(0, k, width):
         stop = min(start + width, k)
         torch.mm(rows[:, start:].T, rows[:, start:stop], out=out[start:, start:stop])
@@ -183,10 +193,10 @@ def _fill(out: Tensor, rows: Tensor) -> Tensor:
 def _fill_by_onednn(out: Tensor, rows: Tensor) -> Tensor:
     k = rows.shape[1]
     out.zero_()
-    for part in torch.split(rows, _SHORT):
+    for part in torch.split(rows, _ONEDNN_GRAM_SLICE):
         columns = part.T.contiguous()
-        for start in range(0, k, _WIDE):
-            stop = min(start + _WIDE, k)
+        for start in range(0, k, _ONEDNN_GRAM_COLUMNS):
+            stop = min(start + _ONEDNN_GRAM_COLUMNS, k)
             block = _by_onednn(columns[start:stop], columns[:stop].T)
             out[start:stop, :stop].add_(block)
     return out
@@ -231,7 +241,7 @@ def is_for_onednn(left: Tensor, n_columns: int) -> bool:
     False
     """
     return bool(
-        left.numel() * n_columns >= _MANY
+        left.numel() * n_columns >= _ONEDNN_LEAST
         and _ONEDNN is not None
         and left.dtype == torch.float32
         and left.is_cpu
@@ -276,7 +286,8 @@ def _by_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tenso
 
 def _by_slices(left: Tensor, right: Tensor) -> Tensor:
     """Sum products of slices of the common axis."""
-    lefts, rights = torch.split(left, _LONG, 1), torch.split(right, _LONG)
+    lefts = torch.split(left, _ONEDNN_SLICE, 1)
+    rights = torch.split(right, _ONEDNN_SLICE)
     out = _by_onednn(lefts[0], rights[0])
     for left, right in zip(lefts[1:], rights[1:], strict=True):
         out.add_(_by_onednn(left, right))
