@@ -68,7 +68,7 @@ class Vocabulary:
         return "0" if word[:1].isdigit() else word.lower()
 
     def __call__(self, sentences: Sentences) -> list[np.ndarray]:
-        """Give the ids of every sentence."""
+        """Return the ids of every sentence."""
         return [
             np.array([self.ids.get(self.key(word), 1) for word in s]) for s in sentences
         ]

@@ -172,7 +172,7 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether an archive can hold a value."""
+    """Return whether an archive can hold a value."""
     try:
         _encode(value, [])
     except TypeError:

@@ -55,7 +55,7 @@ class Packing:
 
     @classmethod
     def before_padding(cls, padded: Tensor, lengths: Tensor) -> Packing:
-        """Say how sequences (n, time, features) of these lengths are to be packed."""
+        """Return how sequences (n, time, features) of such lengths are to be packed."""
         packing = cls(padded)
         packing.lengths, packing._shape = lengths, padded.shape[:2]
         numbers = torch.arange(packing._shape.numel(), device=padded.device)
@@ -69,7 +69,7 @@ class Packing:
         return packing
 
     def stacks_on(self, targets: Tensor) -> bool:
-        """Tell whether other sequences were packed together with those of X̄."""
+        """Return whether other sequences were packed together with those of X̄."""
         return self.lengths is not None and len(self.lengths) != len(targets)
 
     def pad(self, inputs: Tensor | PackedSequence) -> Tensor:

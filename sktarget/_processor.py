@@ -20,7 +20,7 @@ _WITH_WIDE_UNITS = 26
 
 
 def _maker_and_family() -> tuple[str, int]:
-    """Give what the processor calls its maker and its family, or nothing and 0."""
+    """Return what the processor calls its maker and its family, or nothing and 0."""
     try:
         with _ABOUT.open() as about:
             text = about.read(256)

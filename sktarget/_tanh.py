@@ -112,7 +112,7 @@ def _is_in_graph(x: Tensor) -> bool:
 
 
 def _is_for_numpy(x: Tensor) -> bool:
-    """Tell that NumPy is faster, and nobody looks on: no compiler, no tracer."""
+    """Return whether NumPy is faster here and no compiler or tracer is at work."""
     return (
         not ON_INTEL
         and not torch.compiler.is_compiling()  # what follows, compilers do not know

@@ -203,7 +203,7 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         return fitted.transform(raw_documents)
 
     def transform(self, raw_documents: Iterable[str]) -> Tokens:
-        """Give the ids of the tokens of every text.
+        """Return the ids of the tokens of every text.
 
         Parameters
         ----------

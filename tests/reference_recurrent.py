@@ -161,7 +161,7 @@ def realise(
 
 
 def to_torch(name: str, weights: Array, n_inputs: int, bias: bool) -> list[Array]:
-    """Give W as torch has it: w_ih, w_hh, and the two biases, the second mostly 0."""
+    """Return W as torch has it: w_ih, w_hh, and the two biases, the second mostly 0."""
     one = int(bias)
     x_part, h_part = weights[one : one + n_inputs].T, weights[one + n_inputs :].T
     b_ih, b_hh = weights[:one].ravel(), np.zeros(one * len(x_part))

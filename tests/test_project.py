@@ -245,7 +245,7 @@ def public_modules() -> list[ModuleType]:
 
 
 def is_ours(value: Any) -> bool:
-    """Tell what the package defines from what it inherits or what is generated."""
+    """Return whether the package defines this, neither inherited nor generated."""
     if isinstance(value, property):
         value = value.fget
     # staticmethod and classmethod; what available_if decorates.

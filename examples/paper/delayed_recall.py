@@ -40,7 +40,7 @@ class Network(nn.Module):
 
 
 def streams(task: str, n: int, delay: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Give bits (n, time, 1) and labels (n, time)."""
+    """Return bits (n, time, 1) and labels (n, time)."""
     X, y = TASKS[task][0](n, delay, random_state=seed)
     return torch.from_numpy(X).float().transpose(1, 2).contiguous(), torch.from_numpy(y)
 

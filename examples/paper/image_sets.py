@@ -56,7 +56,7 @@ Images = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def load(name: str, folder: Path | None) -> Images | None:
-    """Give images (n, channels, height, width) in bytes and labels, if they are there.
+    """Return images (n, channels, height, width) as bytes, and labels, if there.
 
     Training images and labels come first, then those for the test.
     """

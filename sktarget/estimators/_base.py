@@ -268,7 +268,7 @@ class BaseTargetSpace(TrainingCourse):
             )
 
     def _output_shape(self, X: Array) -> tuple[int, ...]:
-        """Say which shape the outputs for some rows are to have."""
+        """Return which shape the outputs for some rows are to have."""
         return len(X), self.n_outputs_
 
     def _to_targets(
@@ -346,7 +346,7 @@ class BaseTargetSpace(TrainingCourse):
         return _rules.auto_lam(n_fixed, n_layers, n_given)
 
     def _kept_fixed_batch(self) -> Array:
-        """Give X̄ of the last fit as the network takes it."""
+        """Return X̄ of the last fit as the network takes it."""
         fixed: Array = self.fixed_batch_
         return fixed
 

@@ -189,7 +189,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         return self._decode(self._sums(X))
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """Give the outputs of the network before softmax or the logistic function.
+        """Return the outputs of the network before softmax or the logistic function.
 
         Parameters
         ----------

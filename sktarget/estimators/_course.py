@@ -160,7 +160,7 @@ class TrainingCourse(NetworkEstimator):
         return "annealed" if self._anneals and not own else "constant"
 
     def _alphas(self, n_given: int) -> tuple[float, float]:
-        """Give the weight decay to begin with, and that to end with."""
+        """Return the weight decay to begin with, and that to end with."""
         if self.alpha != "auto":
             return float(self.alpha), float(self.alpha)
         least = _rules.LEAST_ALPHA

@@ -107,7 +107,7 @@ def noise_batch(X: Array, size: int, seed: int, weight: Floats | None = None) ->
 
 
 def column_moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
-    """Give weighted mean and deviation of each column, a slice of rows at a time.
+    """Return weighted mean and deviation of each column, a slice of rows at a time.
 
     Parameters
     ----------

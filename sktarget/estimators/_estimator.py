@@ -79,7 +79,7 @@ def keeps_fitted_state(
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Say what went wrong in the terms of the estimators' users."""
+    """Raise what went wrong in the terms of the estimators' users."""
     try:
         yield
     except (DivergenceError, FactorisationError) as error:
@@ -202,11 +202,11 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         return False
 
     def _holds_out(self, rows: TrainingRows) -> bool:
-        """Say whether rows are set aside to stop by."""
+        """Return whether rows are set aside to stop by."""
         return bool(self.early_stopping)
 
     def _learns_held_out(self, rows: TrainingRows) -> bool:
-        """Say whether, of all these rows, those held out are learnt in the end."""
+        """Return whether, of all these rows, those held out are learnt in the end."""
         return False
 
     def _start_from(
@@ -216,7 +216,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         raise NotImplementedError
 
     def _stopping_error(self) -> Loss | None:
-        """Give what decides on validation rows, where it is not the score."""
+        """Return what decides on validation rows, or None where the score does."""
         return None
 
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
@@ -224,13 +224,13 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         return rows
 
     def _batch_rows(self, n_samples: int) -> int:
-        """Give the rows of a mini-batch."""
+        """Return the rows of a mini-batch."""
         if self.batch_size == "auto":
             return _rules.auto_batch_size(n_samples, self._tuned)
         return min(int(self.batch_size), n_samples)
 
     def _patience(self, n_samples: int) -> float:
-        """Give the epochs without progress after which to stop."""
+        """Return the epochs without progress after which to stop."""
         if self.n_iter_no_change == "auto":
             steps = -(-n_samples // self._batch_rows(n_samples))
             return _rules.auto_patience(steps, self._tuned)
@@ -246,7 +246,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         return LOSSES[self._loss]
 
     def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
-        """Give what the outputs are measured from, and in which units, if in any."""
+        """Return what the outputs are measured from, and in which units, if in any."""
         return None, None
 
     # -- fitting ---------------------------------------------------------------------
@@ -386,7 +386,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _telling_callbacks(
         self, fitted: Callable[[], dict[str, Any]], given: dict[str, Any]
     ) -> Iterator[EpochContext | None]:
-        """Tell scikit-learn's callbacks of a fit; give what tells them of epochs."""
+        """Tell scikit-learn's callbacks of a fit; yield what tells them of epochs."""
         if not HAS_CALLBACKS or self._incremental:
             yield None
             return

@@ -149,7 +149,7 @@ class FittedNetwork(BaseEstimator, ABC):
     # -- prediction ------------------------------------------------------------------
 
     def _sums(self, X: Any) -> Array:
-        """Give the outputs of the network, (n, n_outputs), before any softmax."""
+        """Return the outputs of the network, (n, n_outputs), before any softmax."""
         check_is_fitted(self, "n_iter_")
         return self._run(self._validate(X, reset=False))
 

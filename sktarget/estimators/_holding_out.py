@@ -19,7 +19,7 @@ def _classes(rows: TrainingRows) -> tuple[int, int]:
 
 
 def can_hold_out(rows: TrainingRows, fraction: float) -> bool:
-    """Tell whether validation rows can be set aside.
+    """Return whether validation rows can be set aside.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ class ClassLabels:
             )
 
     def _weigh_classes(self, y: Array) -> Array:
-        """Give every label the weight of its class, by `class_weight`."""
+        """Return for every label the weight of its class, by `class_weight`."""
         if isinstance(self.class_weight, dict):
             if y.ndim > 1:
                 raise ValueError(
@@ -82,7 +82,7 @@ class ClassLabels:
         self.out_activation_ = "softmax" if loss == "cross_entropy" else "logistic"
 
     def _encode(self, y: Array) -> Array:
-        """Give the indices of labels."""
+        """Return the indices of labels."""
         return np.searchsorted(self.classes_, y)
 
     def _indices(self, sums: Array) -> Array:
@@ -92,7 +92,7 @@ class ClassLabels:
         return (sums > 0).astype(np.int64)
 
     def _margins(self, sums: Array) -> Array:
-        """Give what ``decision_function`` does: one number where there are two classes.
+        """Return what ``decision_function`` does: one number for two classes.
 
         That is by how much the output of the second exceeds that of the first.
         """
@@ -108,7 +108,7 @@ class ClassLabels:
             return torch.sigmoid(x).numpy()
 
     def _log_probabilities(self, sums: Array) -> Array:
-        """Give their logarithms, accurate where they vanish."""
+        """Return their logarithms, accurate where they vanish."""
         x = torch.from_numpy(sums)
         with serial_in_forks():
             if self._loss == "cross_entropy":

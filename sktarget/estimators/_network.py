@@ -77,7 +77,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def as_array(X: Any) -> Any:
-    """Give a tensor as an array of its dtype, which validation would not see."""
+    """Return a tensor as an array of its dtype, which validation would not see."""
     return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
 
 
@@ -92,7 +92,7 @@ def as_tensor(array: Array) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """Give torch's name for a dtype of NumPy's."""
+    """Return torch's name for a dtype of NumPy's."""
     return as_tensor(np.empty(0, dtype)).dtype
 
 
@@ -163,7 +163,7 @@ def seeded_globally(needed: bool, seed: int, device: torch.device) -> Iterator[N
 
 
 def seed_dropout(module: nn.Module, seed: int, device: torch.device) -> None:
-    """Give all dropout layers one generator on the device where they run."""
+    """Share one generator, on the device where they run, among all dropout layers."""
     layers = [m for m in module.modules() if isinstance(m, SeededDropout)]
     if layers:
         generator = torch.Generator(device=device).manual_seed(seed)
@@ -172,7 +172,7 @@ def seed_dropout(module: nn.Module, seed: int, device: torch.device) -> None:
 
 
 def ordinary_module(network: nn.Module) -> nn.Module:
-    """Give the network with the present weights as an ordinary module.
+    """Return the network with the present weights as an ordinary module.
 
     Parameters
     ----------

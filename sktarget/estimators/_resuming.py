@@ -43,7 +43,7 @@ class ResumableNetwork(FittedNetwork):
 
     @abstractmethod
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
-        """Give what `_build` needs, in plain values."""
+        """Return what `_build` needs, in plain values."""
 
     @abstractmethod
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:

@@ -211,7 +211,7 @@ def auto_alpha(n_samples: int, n_layers: int, of_numbers: bool = False) -> float
 
 
 def auto_last_alpha_at(best: float) -> float:
-    """Tell when weight decay was what it is to be in the last epochs.
+    """Return the time, as a share of the run, whose weight decay the last epochs use.
 
     That is a quarter of all epochs before the best, all being shares of the whole run.
 

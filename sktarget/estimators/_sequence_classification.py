@@ -214,7 +214,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     # -- fitted state ------------------------------------------------------------
 
     def _maps(self) -> Iterator[tuple[Array, Array | None]]:
-        """Give weights and biases, layer by layer and direction by direction."""
+        """Return weights and biases, layer by layer and direction by direction."""
         for layer in self.module_.modules():
             if isinstance(layer, nn.RNNBase):
                 for flat in layer.all_weights:
@@ -290,7 +290,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         )
 
     def decision_function(self, X: Any) -> Any:
-        """Give the outputs of the network before softmax.
+        """Return the outputs of the network before softmax.
 
         Parameters
         ----------
@@ -337,7 +337,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         return self._answer(X, self._log_probabilities, np.nan)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the accuracy on sequences, or on all steps that count.
+        """Return the accuracy on sequences, or on all steps that count.
 
         Parameters
         ----------

@@ -247,7 +247,7 @@ def _is_list(X: Any) -> bool:
 
 
 def _is_list_of_series(X: Any) -> bool:
-    """Tell lists of (channels, t_i) arrays from other array-likes."""
+    """Return whether X is a list of (channels, t_i) arrays, not another array-like."""
     if not _is_list(X) or len(X) == 0:
         return False
     items = [_array(item) for item in X]

@@ -156,7 +156,7 @@ def _is_number(x: Any) -> bool:
 
 
 def _plain(labels: Array) -> Array:
-    """Give labels the type that they had without the marks -1 and NaN."""
+    """Return labels in the type that they had without the marks -1 and NaN."""
     if labels.dtype.kind == "O":
         labels = np.array(labels.tolist())
     if labels.dtype.kind == "f" and (labels == np.trunc(labels)).all():

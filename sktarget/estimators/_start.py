@@ -69,7 +69,7 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
 
 
 def aim_at_labels(loss: str, means: Array) -> Array:
-    """Give the sums that outputs are to start from.
+    """Return the sums that outputs are to start from.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def aim_at_labels(loss: str, means: Array) -> Array:
 
 
 def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
-    """Give the weighted mean of each output of y, and its unit.
+    """Return the weighted mean of each output of y, and its unit.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
 
 
 def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
-    """Give what the targets of the outputs lack for their biases to carry the origin.
+    """Return what to add to the last layer's targets for its biases to hold `origin`.
 
     Outputs that are learnt from an origin on have targets T and weights W.  Those
     that y itself needs are W with `origin` more in the row of biases, and with the
@@ -166,7 +166,7 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
 
 
 def moments_of_inputs(rows: TrainingRows) -> tuple[Array, Array]:
-    """Give the weighted mean and deviation of each column, finite or not."""
+    """Return the weighted mean and deviation of each column, finite or not."""
     with np.errstate(over="ignore", invalid="ignore"):
         return column_moments(rows.X, rows.weight)
 
@@ -174,7 +174,7 @@ def moments_of_inputs(rows: TrainingRows) -> tuple[Array, Array]:
 def units_of_inputs(
     rows: TrainingRows, mean: Array, deviation: Array
 ) -> tuple[Array, Array] | None:
-    """Give origin and unit of every column in which the network is solved for.
+    """Return origin and unit of every column in which the network is solved for.
 
     λ weighs on columns according to their size: it does away with those that are
     small, or small beside their mean, and does not reach large ones.  So columns of a
@@ -214,7 +214,7 @@ def units_of_inputs(
 
 
 def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
-    """Tell which columns vary by far more than rounding, beside their mean."""
+    """Return which columns vary by far more than rounding, beside their mean."""
     kind = np.finfo(dtype)
     floor = np.maximum(256 * kind.eps * np.abs(mean), kind.tiny)
     varies: Array = (deviation > floor) & np.isfinite(deviation)

@@ -46,12 +46,12 @@ class _AsGiven(nn.Module):
 
 
 def _reads_series(estimator: NetworkEstimator) -> bool:
-    """Tell whether X holds sequences, whatever the network is."""
+    """Return whether X holds sequences, whatever the network is."""
     return isinstance(estimator, NetworkSequenceClassifier)
 
 
 def _image_shape(estimator: NetworkEstimator) -> tuple[int, ...] | None:
-    """Give the shape of a row for the network, if rows are images."""
+    """Return the shape of a row for the network, if rows are images."""
     return getattr(estimator, "_images", None)
 
 

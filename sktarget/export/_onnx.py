@@ -22,7 +22,7 @@ def to_onnx(
     *,
     dtype: str = "float32",
 ) -> onnx.ModelProto:
-    """Give a fitted estimator, or a pipeline with one, as an ONNX model.
+    """Return a fitted estimator, or a pipeline with one, as an ONNX model.
 
     The input is called ``X``; the number of its rows, and of time steps, is free.  The
     outputs are what the estimator predicts: ``label`` and ``probabilities`` of

@@ -43,7 +43,7 @@ def check(estimator: Any) -> None:
 
 
 def to_torch(estimator: NetworkEstimator) -> nn.Module:
-    """Give the fitted network as a module of PyTorch's own layers.
+    """Return the fitted network as a module of PyTorch's own layers.
 
     Parameters
     ----------

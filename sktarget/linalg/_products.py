@@ -220,7 +220,7 @@ _ONEDNN = _find_onednn() if MKL_IDLES else None
 
 
 def is_for_onednn(left: Tensor, n_columns: int) -> bool:
-    """Tell of a product whether it is large enough for oneDNN, and may go there.
+    """Return whether a product is large enough for oneDNN, and may go there.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def is_for_onednn(left: Tensor, n_columns: int) -> bool:
 
 
 def is_recorded(*tensors: Tensor | None) -> bool:
-    """Tell whether operations on tensors are recorded for gradients.
+    """Return whether operations on tensors are recorded for gradients.
 
     Parameters
     ----------

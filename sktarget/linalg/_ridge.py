@@ -154,20 +154,20 @@ def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
 
 @cache
 def _arithmetic(dtype: torch.dtype) -> tuple[float, float, float]:
-    """Give the largest number, ε, and the least number."""
+    """Return the largest number, ε, and the least number."""
     info = torch.finfo(dtype)
     return info.max, info.eps, info.tiny
 
 
 @lru_cache(maxsize=8)
 def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Give a tensor to add multiples of; to add a number takes twice as long."""
+    """Return a tensor to add multiples of; adding a number takes twice as long."""
     with torch.inference_mode(False):
         return torch.ones(1, dtype=dtype, device=device)
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """Give the arithmetic to factorise in for inputs of a dtype: LAPACK has no half.
+    """Return the dtype in which to factorise inputs of a dtype: LAPACK has no half.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 def prefers_dual(n_rows: int, n_columns: int) -> bool:
-    """Tell whether the dual form has the smaller system.
+    """Return whether the dual form has the smaller system.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ Their gradient, which that module makes, may be overwritten.
 
 
 def activation_of(module: nn.Module) -> Activation | None:
-    """Say what an activation does, if it is of a kind that may overwrite sums.
+    """Return what an activation does, if it is of a kind that may overwrite sums.
 
     Parameters
     ----------

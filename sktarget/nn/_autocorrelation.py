@@ -163,7 +163,7 @@ def _subtract_border(
 
 @lru_cache(maxsize=128)
 def _inside(extent: int, p: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Tell for every offset which pixels it brings into the map."""
+    """Return for every offset which pixels it brings into the map."""
     centres = torch.arange(extent) - torch.arange(-p, p + 1)[:, None]
     return ((centres >= 0) & (centres < extent)).to(device, dtype)
 

@@ -133,7 +133,7 @@ class Cascade(nn.Module):
         self._stacks = self._may_stack(outputs)
 
     def _may_stack(self, outputs: Any) -> bool:
-        """Tell whether X̄ runs as it does alone with other rows below.
+        """Return whether X̄ runs as it does alone with other rows below.
 
         It does not if the module mixes rows, or lays them along another axis.  A module
         whose very class says that it treats rows alone need not prove it; that a base
@@ -183,7 +183,7 @@ class Cascade(nn.Module):
         return run, outputs
 
     def _unchanging(self, rows: Any) -> Any:
-        """Give rows for a pass to run on: a copy if that could change them."""
+        """Return rows for a pass to run on: a copy if that could change them."""
         copies = self._works_in_place and isinstance(rows, Tensor)
         return rows.clone() if copies else rows
 
@@ -223,7 +223,7 @@ class Cascade(nn.Module):
         return outputs, weights
 
     def _rows_differ(self, x: Tensor) -> bool:
-        """Tell whether equal rows of X̄ and X take different ways through the network.
+        """Return whether equal rows of X̄ and X take different ways through the network.
 
         They do where X̄ is untangled optimistically, with dropout, which is drawn for
         each of the two independently, and where X has gradients, but X̄ is constant.

@@ -71,7 +71,7 @@ class Cell(ABC):
         return zeros
 
     def rows_at_a_time(self, inputs: Tensor) -> int:
-        """Tell how many sequences to give to the kernel at once."""
+        """Return how many sequences to give to the kernel at once."""
         return len(inputs)
 
     def solve(
@@ -118,7 +118,7 @@ class ElmanCell(Cell):
 
     @abstractmethod
     def slope(self, h: Tensor) -> Tensor:
-        """Give the derivative of the activation where its value is h."""
+        """Return the derivative of the activation where its value is h."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _blocks(sums: Tensor) -> list[Tensor]:
 
 
 def cell_of(layer: nn.RNNBase, n_inputs: int) -> Cell:
-    """Give the cell of one of torch's recurrent layers.
+    """Return the cell of one of torch's recurrent layers.
 
     Parameters
     ----------

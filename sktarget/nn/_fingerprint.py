@@ -36,7 +36,7 @@ class Fingerprint:
         self._parts = [(weakref.ref(t), *_state(t)) for t in tensors]
 
     def matches(self, tensors: Iterable[Tensor]) -> bool:
-        """Tell whether these are the same tensors, unchanged."""
+        """Return whether these are the same tensors, unchanged."""
         known, now = self._parts, list(tensors)
         return len(now) == len(known) and all(map(_is_same, known, now))
 

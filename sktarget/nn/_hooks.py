@@ -9,7 +9,7 @@ __all__ = ["is_watched"]
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Tell whether hooks see what goes into a module or comes out of it.
+    """Return whether hooks see what goes into a module or comes out of it.
 
     Or whether it runs by a ``forward`` of its own, not that of its class.
 

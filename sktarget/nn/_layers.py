@@ -112,7 +112,7 @@ class TargetMap(nn.Module):
         return f"layer {self.name!r}" if self.name else "the layer"
 
     def explained(self, error: FactorisationError) -> FactorisationError:
-        """Say which map it was where a factorisation failed, and what to do."""
+        """Return the error of a factorisation with the name of the map, and advice."""
         return FactorisationError(
             f"{self.description} could not be solved for its weights "
             f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}."
@@ -146,7 +146,7 @@ class StandIn(nn.Module):
     is_random: bool = False
 
     def target_maps(self) -> dict[str, TargetMap]:
-        """Give the maps by their names in the wrapped module, in order of running."""
+        """Return the maps by their names in the wrapped module, in running order."""
         raise NotImplementedError
 
     def realise(self) -> nn.Module:
@@ -165,7 +165,7 @@ class StandIn(nn.Module):
             )
 
     def use_plain_layout(self) -> bool:
-        """Return outputs laid out as torch's own are; tell if that is a change."""
+        """Lay outputs out as torch's own are; return whether that is a change."""
         return False
 
 
@@ -214,7 +214,7 @@ class TargetLayer(TargetMap, StandIn):
         return self._present()[1]
 
     def _present(self) -> tuple[Tensor, Tensor | None]:
-        """Give weight and bias that hold at the moment.
+        """Return the weight and bias that hold at the moment.
 
         Before they are solved for they are unknown: NaN of the right shape and dtype.
         """
@@ -229,7 +229,7 @@ class TargetLayer(TargetMap, StandIn):
         return weight, bias
 
     def target_maps(self) -> dict[str, TargetMap]:
-        """Give the layer itself."""
+        """Return the layer itself."""
         return {self.name: self}
 
     @property
@@ -369,7 +369,7 @@ def register(
 
 
 def is_registered(layer: nn.Module) -> bool:
-    """Tell whether there are target layers for the kind of a layer."""
+    """Return whether there are target layers for the kind of a layer."""
     return type(layer) in _registry
 
 

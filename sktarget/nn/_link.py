@@ -38,12 +38,12 @@ _SLICE = 1 << 19
 # Small networks live by the number of calls, each of a microsecond or two whether or
 # not it does anything.  So what would change nothing is not called.
 def in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Give a tensor in a dtype."""
+    """Return a tensor in a dtype."""
     return x if x.dtype == dtype else x.to(dtype=dtype)
 
 
 def in_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Give a tensor in a shape."""
+    """Return a tensor in a shape."""
     return x if x.shape == shape else x.reshape(shape)
 
 
@@ -179,7 +179,7 @@ def run_back(
     needs_inputs: bool,
     overwrite: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Give ∂L/∂inputs, if it is needed, and ∂L/∂T; `d_outputs` may be overwritten."""
+    """Return ∂L/∂inputs, if needed, and ∂L/∂T; `d_outputs` may be overwritten."""
     if d_outputs is None and d_weights is None:
         return None, None
     operator, optimistic, rows = kept.operator, kept.optimistic, tensors.rows

@@ -42,7 +42,7 @@ def _as_matrix(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _ones(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Give the column that biases are multiplied with; it is the same at every pass."""
+    """Return the column that biases are multiplied with, the same at every pass."""
     with torch.inference_mode(False):
         return torch.ones(n, 1, dtype=dtype, device=device)
 
@@ -58,13 +58,13 @@ class DesignOperator(Protocol):
         """Turn the inputs of the layer into what stands for A."""
 
     def design(self, rows: Tensor, n: int) -> tuple[DesignOperator, Tensor]:
-        """Give what stands for A on X̄, the first n rows, and how to multiply by it."""
+        """Return the products with A on X̄, the first n rows, and what stands for A."""
 
     def sums(self, outputs: Tensor) -> Tensor:
         """Bring targets, or a gradient of the outputs, into the shape of AW."""
 
     def is_dual(self, rows: Tensor) -> bool:
-        """Tell whether the dual system is to be factorised."""
+        """Return whether the dual system is to be factorised."""
 
     def gramian(self, rows: Tensor, dtype: torch.dtype, ridge: float) -> Tensor:
         """Form the lower triangle of AᵀA, or of AAᵀ in the dual form.

@@ -67,7 +67,7 @@ class Pass:
         return self.phase in (Phase.RECORD, Phase.COMPARE)
 
     def weights_of(self, name: str) -> Tensor:
-        """Give the weights that a layer has solved for; an error if it has not."""
+        """Return the weights that a layer has solved for; raise if it has not."""
         if name not in self.weights:
             raise RuntimeError(
                 f"layer {name!r} runs on the batch, but has not run on the fixed batch "
@@ -87,11 +87,11 @@ class Pass:
         self.order.append(name)
 
     def has_changed_inputs(self) -> bool:
-        """Tell whether the module has worked in place on what it was called with."""
+        """Return whether the module has worked in place on what it was called with."""
         return self._version is not None and self.inputs._version != self._version
 
     def is_unchanged(self, inputs: Tensor) -> bool:
-        """Tell whether a layer's inputs are the module's own, maybe reshaped."""
+        """Return whether a layer's inputs are the module's own, maybe reshaped."""
         own = self.inputs
         return (
             self._version is not None

@@ -38,7 +38,7 @@ class Window:
     dilation: tuple[int, ...]
 
     def outputs(self, extents: tuple[int, ...]) -> tuple[int, ...]:
-        """Give the extents of the map that comes out."""
+        """Return the extents of the map that comes out."""
         return tuple(
             (h + 2 * p - d * (k - 1) - 1) // s + 1
             for h, k, s, p, d in zip(
@@ -52,7 +52,7 @@ class Window:
         )
 
     def is_same(self) -> bool:
-        """Tell whether every pixel is the centre of exactly one patch, undilated."""
+        """Return whether every pixel is the centre of exactly one patch, undilated."""
         return all(
             s == 1 and k == 2 * p + 1 and (d == 1 or k == 1)
             for k, s, p, d in zip(
@@ -61,7 +61,7 @@ class Window:
         )
 
     def only_skips(self) -> bool:
-        """Tell whether every patch is one pixel, and some pixels are in none."""
+        """Return whether every patch is one pixel, and some pixels are in none."""
         pointwise = all(
             k == 1 and p == 0 for k, p in zip(self.kernel, self.padding, strict=True)
         )

@@ -58,7 +58,7 @@ class RealisedCascade(Cascade):
             yield
 
     def _is_realised(self) -> bool:
-        """Tell whether the cached weights are those of the present targets."""
+        """Return whether the cached weights are those of the present targets."""
         return (
             self._realised is not None
             and self._realised[:2] == (self.lam, self.untangling)

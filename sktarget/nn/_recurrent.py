@@ -76,7 +76,7 @@ class TargetDirection(TargetMap):
     def sums(
         self, x: Tensor, h: Tensor, matrix: Tensor, lengths: Tensor | None
     ) -> Tensor:
-        """Give the sums that W leads to, from the outputs h of the true run."""
+        """Return the sums that W leads to, from the outputs h of the true run."""
         x, h = self.in_order(x, lengths), self.in_order(h, lengths)
         return self.in_order(self.cell.sums(x, shift(h), matrix), lengths)
 
@@ -132,7 +132,7 @@ class TargetRecurrent(StandIn):
         return self.training and self.dropout > 0 and self.num_layers > 1
 
     def target_maps(self) -> dict[str, TargetMap]:
-        """Give the directions of all layers."""
+        """Return the directions of all layers."""
         return {direction.name: direction for direction in self._directions()}
 
     def _directions(self) -> list[TargetDirection]:

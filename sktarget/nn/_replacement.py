@@ -115,7 +115,7 @@ def _refuse_without_weights(name: str, layer: nn.Module) -> None:
 
 
 def _computes_weights(layer: nn.Module) -> bool:
-    """Tell whether hooks such as those of pruning make a weight of other numbers."""
+    """Return whether a hook, as of pruning, computes a weight from other numbers."""
     return any(name.endswith(("_orig", "_g")) for name in layer._parameters)
 
 

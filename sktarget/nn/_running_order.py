@@ -28,7 +28,7 @@ def resized(rows: Tensor, n: int) -> Tensor:
 
 
 def earlier(states: Tensor, sizes: list[int], reverse: bool) -> Tensor:
-    """Give every row that of the step before, in the order of running, or zeros.
+    """Return for every row that of the step before, in running order, or zeros.
 
     Examples
     --------

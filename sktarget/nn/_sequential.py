@@ -95,7 +95,7 @@ def run_layers(
 
 
 def _may_chain(x: Any) -> bool:
-    """Tell whether layers fed with this need not be run, or complain, one by one."""
+    """Return whether layers fed with this need not be run, or complain, one by one."""
     return isinstance(x, Tensor) and not torch.is_autocast_enabled(x.device.type)
 
 
@@ -164,7 +164,7 @@ def _run_layer(
 def _overwriting(
     module: nn.Module, parts: list[nn.Module], next_: int, after: Sequence[nn.Module]
 ) -> Activation | None:
-    """Say what an activation does, if it may overwrite the sums that it is fed with."""
+    """Return what an activation does, if it may overwrite the sums it is fed with."""
     activation = activation_of(module)
     if activation is None or is_watched(module):
         return None
@@ -192,7 +192,7 @@ def _pooling_and_activation(
 
 
 def _only_read(readers: list[nn.Module]) -> bool:
-    """Tell whether what goes through some modules comes to one that only reads it."""
+    """Return whether what goes through some modules comes to one that only reads it."""
     for i, module in enumerate(readers):
         if type(module) is _Sequential and not is_watched(module):
             return _only_read([*module, *readers[i + 1 :]])

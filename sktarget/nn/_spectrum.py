@@ -163,7 +163,7 @@ def _inverse(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Give the weights of all frequencies in each lag: of cosines and of sines.
+    """Return the weights of all frequencies in each lag: of cosines and of sines.
 
     Half of them: what they weigh is added to its transpose, or that subtracted.
     """

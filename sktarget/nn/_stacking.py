@@ -12,7 +12,7 @@ __all__ = ["has_rows", "same_memory", "starts_as", "without_first"]
 
 
 def same_memory(x: Tensor, fixed: Tensor) -> bool:
-    """Tell whether two tensors are one, or views of one that show the same."""
+    """Return whether two tensors are one, or views of one that show the same."""
     return x is fixed or (
         x.data_ptr() == fixed.data_ptr()
         and x.shape == fixed.shape
@@ -22,7 +22,7 @@ def same_memory(x: Tensor, fixed: Tensor) -> bool:
 
 
 def has_rows(outputs: Any, n: int) -> bool:
-    """Tell whether all that a module gave out are tensors of `n` rows."""
+    """Return whether all that a module gave out are tensors of `n` rows."""
     if isinstance(outputs, Tensor):  # Walking through a tree of one leaf takes long.
         return outputs.ndim > 0 and len(outputs) == n
     leaves = [leaf for leaf in tree_leaves(outputs) if leaf is not None]
@@ -39,7 +39,7 @@ def without_first(outputs: Any, n: int) -> Any:
 
 
 def starts_as(outputs: Any, alone: Any) -> bool:
-    """Tell whether first rows are what they are without others below, but for rounding.
+    """Return whether the first rows of one result equal another, up to rounding.
 
     Parameters
     ----------

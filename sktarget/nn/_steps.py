@@ -23,7 +23,7 @@ __all__ = ["may_run_steps", "run_steps"]
 
 
 def may_run_steps(cell: Cell, device: torch.device) -> bool:
-    """Tell whether layers of such cells run step by step."""
+    """Return whether layers of such cells run step by step."""
     return device.type == "cpu" and isinstance(cell, ElmanCell | GRUCell)
 
 

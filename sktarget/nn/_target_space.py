@@ -247,7 +247,7 @@ class TargetSpace(RealisedCascade):
         return self
 
     def target_layers(self) -> dict[str, TargetMap]:
-        """Give the target layers in the order in which they run.
+        """Return the target layers in the order in which they run.
 
         Returns
         -------

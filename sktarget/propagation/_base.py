@@ -81,7 +81,7 @@ SHARED_DOCS = {
 
 
 def mean_weight(rows: TrainingRows) -> float:
-    """Say how many rows a row of mean weight stands for, within what is computable."""
+    """Return how many rows one of mean weight stands for, within what is computable."""
     if rows.weight is None:
         return 1.0
     _, mean = relative_weights(rows.weight)

@@ -218,11 +218,11 @@ class DifferenceTargetNetwork(nn.Module):
         return outputs
 
     def realise(self) -> TransmittingNetwork:
-        """Give the network without feedback maps."""
+        """Return the network without feedback maps."""
         return self.network
 
     def get_extra_state(self) -> Tensor:
-        """Give the record of the feedback maps, as a part of the network's state."""
+        """Return the record of the feedback maps, as a part of the network's state."""
         shape = len(self.reconstruction_curve), len(self.feedback)
         curve = torch.tensor(self.reconstruction_curve, dtype=torch.float64)
         return curve.reshape(shape)

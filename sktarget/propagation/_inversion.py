@@ -143,7 +143,7 @@ class Inversion:
         return (self.undo(h + d) - self.undo(h)) @ matrix.T
 
     def saturated(self, h: Tensor) -> Tensor:
-        """Give the share of values beyond ±(1 − ε)."""
+        """Return the share of values beyond ±(1 − ε)."""
         if self.activation == "identity":
             return h.new_zeros(())
         return (h.abs() > 1 - self.clip).to(h.dtype).mean()
@@ -192,11 +192,11 @@ class InversionNetwork(nn.Module):
         return outputs
 
     def realise(self) -> nn.Module:
-        """Give the network itself."""
+        """Return the network itself."""
         return self.network
 
     def get_extra_state(self) -> tuple[Tensor, Tensor]:
-        """Give what is known of the last mini-batch, as a part of the state."""
+        """Return what is known of the last mini-batch, as a part of the state."""
         return self.displacement_norms, self.saturation_fraction
 
     def set_extra_state(self, state: tuple[Tensor, Tensor]) -> None:

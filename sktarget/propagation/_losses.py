@@ -16,7 +16,7 @@ BatchLoss = Callable[[Tensor, Tensor | None], Tensor]
 def loss_and_slope(
     loss: BatchLoss, outputs: Tensor, at: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Give the loss, and the gradient of each row's own loss.
+    """Return the loss, and the gradient of each row's own loss.
 
     Parameters
     ----------

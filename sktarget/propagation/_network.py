@@ -122,7 +122,7 @@ class TransmittingNetwork(DenseNetwork):
     def transmit(
         self, v: Tensor, i: int, uniform: Callable[[int], Tensor] | None = None
     ) -> Tensor:
-        """Give what the units of layer i - 1 transmit to layer i.
+        """Return what the units of layer i - 1 transmit to layer i.
 
         Parameters
         ----------
@@ -184,17 +184,17 @@ class TransmittingNetwork(DenseNetwork):
 
 
 def sign(v: Tensor) -> Tensor:
-    """Give +1 where `v` is positive, else -1; unlike ``torch.sign`` never 0."""
+    """Return +1 where `v` is positive, else -1; unlike ``torch.sign`` never 0."""
     return torch.where(v > 0, 1.0, -1.0).to(v.dtype)
 
 
 def _mean_softmax(sums: Tensor) -> Tensor:
-    """Give the logarithm of the mean probabilities."""
+    """Return the logarithm of the mean probabilities."""
     return sums.log_softmax(-1).logsumexp(0) - math.log(len(sums))
 
 
 def _mean_logistic(sums: Tensor) -> Tensor:
-    """Give the sums to which the mean probabilities belong."""
+    """Return the sums to which the mean probabilities belong."""
     return F.logsigmoid(sums).logsumexp(0) - F.logsigmoid(-sums).logsumexp(0)
 
 

@@ -99,7 +99,7 @@ def step_errors(
 
 
 def _negligible(like: Tensor) -> float:
-    """Give the size below which numbers are on their way to denormal ones.
+    """Return the size below which numbers are on their way to denormal ones.
 
     Displacements fade from step to step, and denormal numbers are slow on a CPU.
     """

@@ -27,7 +27,7 @@ Named = Iterable[tuple[str, Callback]]
 
 
 def callback_states(callbacks: Named) -> dict[str, dict[str, Any]]:
-    """Give the states of callbacks in plain values.
+    """Return the states of callbacks in plain values.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def restore_callbacks(
 
 
 def _has(callback: Callback) -> bool:
-    """Tell whether a callback has a state at all: some of skorch's only report."""
+    """Return whether a callback has a state at all: some of skorch's only report."""
     reports = type(callback).__module__ == "skorch.callbacks.logging"
     return not reports and type(callback) is not TrainEndCheckpoint
 
@@ -133,7 +133,7 @@ def _parameter_names(callback: Callback) -> list[str]:
 
 
 def _state(callback: Callback) -> dict[str, Any]:
-    """Give all that is no parameter; of objects with a state of their own, that."""
+    """Return all that is no parameter; of objects with a state of their own, that."""
     if _keeps_itself(callback):
         return {"": callback.state_dict()}
     parameters = _parameter_names(callback)

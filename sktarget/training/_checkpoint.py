@@ -230,7 +230,7 @@ class Checkpoint(Callback):
             self._warn(error)
 
     def _for_callbacks(self, net: Any) -> dict[str, Any]:
-        """Give what nobody but the user's callbacks reads or changes."""
+        """Return what nobody but the user's callbacks reads or changes."""
         callbacks = self._callbacks(net)
         parameters = net.module_.named_parameters()
         return {
@@ -262,7 +262,7 @@ class Checkpoint(Callback):
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:
-    """Give the plain part of the record of an epoch, without its mini-batches."""
+    """Return the plain part of the record of an epoch, without its mini-batches."""
     packed = {name: pack(value) for name, value in row.items() if name != "batches"}
     plain = {name: v for name, v in packed.items() if _archive.is_plain(v)}
     return {"dict": {**plain, "batches": []}}

@@ -44,7 +44,7 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def rows_at_a_time(x: Tensor) -> int:
-    """Say how many rows to evaluate at once.
+    """Return how many rows to evaluate at once.
 
     Parameters
     ----------

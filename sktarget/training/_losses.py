@@ -49,7 +49,7 @@ def squared_error(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def common_unit(units: Tensor) -> float:
-    """Give the root mean square of some units, that of a single one exactly."""
+    """Return the root mean square of some units, that of a single one exactly."""
     most = float(units.max())
     return most * math.sqrt((units.double() / most).square().mean().item())
 

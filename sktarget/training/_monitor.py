@@ -179,7 +179,7 @@ class Monitor(Callback):
             self.step += 1
 
     def _done(self) -> float:
-        """Give the share of all steps that are behind."""
+        """Return the share of all steps that are behind."""
         epochs = len(self.log.loss_curve) - self.already + self.step / self.n_steps
         return min(1.0, epochs / self.settings.epochs)
 
@@ -225,7 +225,7 @@ class Monitor(Callback):
             self._diverged(net, f"after epoch {len(self.log.loss_curve)}")
 
     def state(self) -> dict[str, Any]:
-        """Give what another monitor needs to go on as this one would have."""
+        """Return what another monitor needs to go on as this one would have."""
         return {
             "best": self.best.tensors if self.has_best else None,
             "best_loss": self.best_loss,
@@ -326,7 +326,7 @@ class Stopper(Callback):
 
 
 def _is_usable(net: Any) -> bool:
-    """Tell whether the last step of all has left a network that can be evaluated."""
+    """Return whether the last step of all has left a network that can be evaluated."""
     try:
         net.module_.eval()
     except FactorisationError as error:

@@ -108,7 +108,7 @@ class TrainingSettings:
         return [*self.rates.values(), self.learning_rate_init]
 
     def alpha_at(self, done: float) -> float:
-        """Give the weight decay of an epoch.
+        """Return the weight decay of an epoch.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class TrainingSettings:
         return max(self.alpha, self.first_alpha * 2 ** (-20 * done))
 
     def for_last(self, epochs: int, alpha: float) -> TrainingSettings:
-        """Give the settings for some last epochs, with steps half as large.
+        """Return the settings for some last epochs, with steps half as large.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class TrainingSettings:
         return self.max_iter - self.reserved
 
     def of_net(self) -> dict[str, Any]:
-        """Give what a :class:`TrainingNet` needs of these settings.
+        """Return what a :class:`TrainingNet` needs of these settings.
 
         Returns
         -------
@@ -186,7 +186,7 @@ class TrainingSettings:
         return self.learning_rate if self.learning_rate in able else "constant"
 
     def optimiser(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Give the class and the arguments of the optimiser."""
+        """Return the class and the arguments of the optimiser."""
         if self.solver == "lbfgs":
             return torch.optim.LBFGS, {
                 "lr": 1.0,

@@ -93,7 +93,7 @@ def _of_numbers(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def digest(*arrays: NDArray[Any]) -> str:
-    """Give a short text that other arrays will not have.
+    """Return a short text that other arrays will not have.
 
     Parameters
     ----------

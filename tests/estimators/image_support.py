@@ -21,6 +21,6 @@ SMALL: dict[str, Any] = {
 
 
 def digits(n: int = 150) -> tuple[Array, Array]:
-    """Give images of bytes (n, 1, 8, 8) and labels."""
+    """Return images of bytes (n, 1, 8, 8) and labels."""
     X, y = load_digits(return_X_y=True)
     return (X[:n] * 15).astype(np.uint8).reshape(-1, 1, 8, 8), y[:n]

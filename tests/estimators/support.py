@@ -62,7 +62,7 @@ def curve_data(n_outputs: int | None = None) -> tuple[Array, Array]:
 
 
 def noisy(kind: type) -> tuple[Any, Any]:
-    """Give a problem on which training stops early."""
+    """Return a problem on which training stops early."""
     X, y = class_data(2, 400)
     if kind is TargetSpaceRegressor:
         X = np.random.default_rng(0).uniform(-1, 1, (400, 3))
@@ -88,7 +88,7 @@ def assert_same_weights(a: Any, b: Any, atol: float = 0.0) -> None:
 
 
 def weights_differ(a: Any, b: Any) -> bool:
-    """Tell whether any layer differs by more than rounding could explain."""
+    """Return whether any layer differs by more than rounding could explain."""
     pairs = zip(weights(a), weights(b), strict=True)
     return any(not np.allclose(one, other, atol=1e-6) for one, other in pairs)
 
@@ -133,7 +133,7 @@ class Dies(Callback):
             raise MemoryError("the end")
 
     def state_dict(self) -> dict[str, Any]:
-        """Give nothing: the epochs of a process are counted, not those of a run."""
+        """Return nothing: the epochs of a process are counted, not those of a run."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

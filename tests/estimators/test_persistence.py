@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 def holds_rows(estimator: Any, X: Array) -> bool:
-    """Tell whether the bytes of any row of X are in the pickle."""
+    """Return whether the bytes of any row of X are in the pickle."""
     data = pickle.dumps(estimator)
     return any(row.tobytes() in data for row in X)
 

@@ -31,7 +31,7 @@ SHIFTS = np.array([2.0, 1e3, 0.0, -5.0])
 
 
 def own_units(X: Array, factor: float = 1.0) -> Array:
-    """Give columns scales of their own, far apart, the farther the less `factor` is."""
+    """Return columns of scales far apart, the farther the smaller `factor` is."""
     scales = SCALES[: X.shape[1]]
     return X * scales * np.where(scales < 1, factor, 1 / factor)
 
@@ -46,7 +46,7 @@ def units(X: Array, weight: Array | None = None) -> tuple[Array, Array] | None:
 
 
 def outputs(estimator: Any, X: Array) -> Array:
-    """Give what is finest of what an estimator predicts."""
+    """Return the finest of what an estimator predicts."""
     if isinstance(estimator, TargetSpaceClassifier):
         return np.asarray(estimator.predict_proba(X))
     return np.asarray(estimator.predict(X))

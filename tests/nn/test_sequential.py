@@ -81,7 +81,7 @@ def chained(g: Callable[[], nn.Module]) -> nn.Sequential:
 
 
 def train(module: nn.Module, x: Tensor, **arguments: Any) -> list[Tensor]:
-    """Give outputs and all gradients, those of a penalty on the weights too."""
+    """Return outputs and all gradients, those of a penalty on the weights too."""
     net = TargetSpace(module, FIXED.to(x.dtype), **{"lam": 0.1, **arguments})
     outputs, weights = net.forward_with_weights(x)
     loss = outputs.square().sum() + sum((w**2).sum() for w in weights)

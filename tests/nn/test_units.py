@@ -18,7 +18,7 @@ UNIT = torch.tensor([0.01, 30.0, 1.0, 500.0], dtype=F64)
 
 
 def as_they_come(z: Tensor) -> Tensor:
-    """Give what the standardised inputs were before."""
+    """Return what the standardised inputs were before."""
     return ORIGIN + UNIT * z
 
 

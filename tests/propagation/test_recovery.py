@@ -43,7 +43,7 @@ def fit(kind: type, **more: Any) -> Any:
 
 
 def state(estimator: Any) -> dict[str, Any]:
-    """Give all that a fit has left behind but the path."""
+    """Return all that a fit has left behind but the path."""
     return {k: v for k, v in vars(estimator).items() if "check" not in k}
 
 

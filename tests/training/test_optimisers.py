@@ -54,7 +54,7 @@ def test_fused_adam_is_adam(layout: torch.memory_format, amsgrad: bool) -> None:
 
 
 def brought_back(state: dict[str, Any]) -> dict[str, Any]:
-    """Give a state as a file may bring it back, which forgets how numbers lay."""
+    """Return a state as a file may bring it back, which forgets how numbers lay."""
     state = copy.deepcopy(state)
     for entries in state["state"].values():
         entries.update({name: value.contiguous() for name, value in entries.items()})
