@@ -36,7 +36,7 @@ def write(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> N
     Parameters
     ----------
     path : path-like
-        The file; one that is there is replaced at once, when the new one is complete.
+        The file; one that is there is replaced atomically, by the complete new one.
     kind : str
         What the file is, checked when it is read.
     content : dict

@@ -11,7 +11,7 @@ __all__ = ["Layered"]
 class Layered(nn.Module):
     """A module that runs hidden layers and a last one by :meth:`run_layers`.
 
-    Target space, which may run several layers at once, puts its own way in its place.
+    Target space replaces that method by one that may run several layers at once.
 
     Examples
     --------
@@ -35,7 +35,7 @@ class Layered(nn.Module):
         x : Tensor of shape (n, inputs)
             Inputs.
         shortcuts : bool
-            Whether each hands on what it takes, followed by what it makes of that.
+            Whether each layer passes on its input, concatenated with its output.
 
         Returns
         -------

@@ -393,7 +393,7 @@ def _warn_of_few_rows(n_rows: int, widest: int) -> None:
         warnings.warn(
             f"the first call of partial_fit chooses the fixed batch, and has only "
             f"{n_rows} row(s) for layers of up to {widest} inputs: later ones will "
-            "learn little. Give it some hundred rows, or a fixed_batch",
+            "learn little. Give it a few hundred rows, or a fixed_batch",
             stacklevel=2,
         )
 

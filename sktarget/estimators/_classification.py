@@ -69,7 +69,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         """Train for one more epoch, on the given rows.
 
         What is chosen from the data, such as X̄, is chosen at the first call, from the
-        rows of that call: give it some hundred.
+        rows of that call: give it a few hundred.
 
         Parameters
         ----------

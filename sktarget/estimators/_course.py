@@ -224,8 +224,8 @@ class TrainingCourse(NetworkEstimator):
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X"
             + (" and y" if self._learns_numbers else ""),
-            # A single step, a course meant to be shorter, and one on images, whose
-            # step size has come down to nothing, end as planned.
+            # partial_fit, runs shortened by the rules, and annealed runs on images end
+            # as planned.
             warns_at_end=epochs == self.max_iter
             and not self._incremental
             and not (self._has_image_targets and self._schedule() == "annealed"),

@@ -248,7 +248,7 @@ def warn_of_large_pixels(X: Array) -> None:
     if is_large:
         warnings.warn(
             f"images have values from {X.min():g} to {X.max():g}, which are taken as "
-            "they are, and badly learnt from. Bytes, X.astype(np.uint8), are "
-            "divided by 255: do so, or standardise other numbers",
+            "they are and hard to learn from. Pass bytes, X.astype(np.uint8), which "
+            "are divided by 255, or standardise X",
             stacklevel=2,
         )

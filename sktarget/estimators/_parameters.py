@@ -148,9 +148,9 @@ default={default}
     down to that, so that the rows held out tell how much is good, see
     :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
-    Rows of a mini-batch.  ``"auto"``, see :ref:`defaults`, is all rows of a table of up
-    to 10,000, or 2,000; beside a step size of one's own 200; for images 100, in weight
-    space 200.""",
+    Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else 2,000, or
+    200 if you set a step size; for images 100, in weight space 200.  See
+    :ref:`defaults`.""",
     "learning_rate": """{"auto", "annealed", "constant", "invscaling", "adaptive"}, \
 default={default}
     Schedule of the step size: ``"annealed"`` lets it sink to zero along half a wave of

@@ -40,10 +40,10 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
         convolution's n_in is channels × height × width of its kernel, the channel the
         slowest.
     lam_ : float or tuple of float
-        The λ used; one a layer where they differ.
+        The λ used; one per layer where they differ.
     loss_, best_loss_ : float
-        Training loss of the last and of the best epoch, penalties included; of the best
-        None where rows are held out, as in scikit-learn.
+        Training loss of the last and of the best epoch, penalties included;
+        `best_loss_` is None where rows are held out, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`, and end
         before the epochs in which the rows held out are learnt.

@@ -109,7 +109,8 @@ class ResumableNetwork(FittedNetwork):
         state: dict[str, Any] = state_to_torch(kept)
         groups = state["param_groups"]
         rates = zip(settings.group_rates(), self._optimiser_rates, strict=True)
-        # The last group is there always, those before it where their parameters are.
+        # The default group is always there, and last; others exist only where their
+        # parameters do.
         for group, (rate, kept_rate) in zip(
             reversed(groups), reversed(list(rates)), strict=False
         ):

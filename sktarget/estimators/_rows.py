@@ -70,11 +70,11 @@ class TrainingRows:
 
     @property
     def n_given(self) -> int:
-        """How many rows these stand for: by number before any were merged, or weight.
+        """Rows before merging, or their total weight if larger.
 
-        So the rules see as many where repeated rows have been merged, or are given with
-        a weight, as where they have not.  But weights alone do not make so many of a
-        handful of rows that some could be spared.
+        The rules thus choose the same whether repeats come as rows, merged or as
+        weights.  Weights alone do not lift a handful of rows to where some are held
+        out.
         """
         n = len(self) if self.n_before_merging is None else self.n_before_merging
         if self.weight is None:

@@ -60,9 +60,9 @@ def auto_activation(
 def auto_lam(n_fixed: int, n_layers: int, n_given: int | None = None) -> float:
     """λ = 0.2 n̄_b max(1, min(320 / n̄_b, 1280 / n)) / max(2, layers), X̄ of n rows.
 
-    The Gramian grows with the rows of X̄; every layer shrinks the signal by its λ, so
-    that many layers bear less of it; and with a small λ the solve on a handful of rows
-    follows them to the letter.  It may, if they stand for many times as many.
+    The Gramian grows with the rows of X̄, so λ does too.  Every layer shrinks the
+    signal, so each of many gets less.  On few rows a small λ would fit them exactly, so
+    it is raised there, unless these rows stand for many more.
     """
     n_given = n_fixed if n_given is None else n_given
     few = max(1.0, min(320 / n_fixed, 1280 / n_given))
@@ -186,11 +186,11 @@ def last_epochs(max_iter: int) -> int:
 
 
 def auto_last_epochs(best_epoch: int, left: int, falls: bool = False) -> int:
-    """Epochs of all rows, once it is known how many are good: 10 + a half of these.
+    """Epochs on all rows after early stopping: 10 plus half of the best epoch's number.
 
-    They begin where those without the rows held out were best, and so are few.  If the
-    weight decay `falls`, they have more of it than was left there, longer training does
-    not fit the noise, and they are 10 + all of these.
+    They start from the best state, so few are needed.  If the weight decay `falls`,
+    they get more of it than the run had at its end, longer training does not fit noise,
+    and they are 10 plus all of it.
     """
     return min(left, 10 + (best_epoch if falls else best_epoch // 2))
 
@@ -213,9 +213,8 @@ def auto_alpha(n_samples: int, n_layers: int, of_numbers: bool = False) -> float
 def auto_last_alpha_at(best: float) -> float:
     """Return the time, as a share of the run, whose weight decay the last epochs use.
 
-    That is a quarter of all epochs before the best, all being shares of the whole run.
-
-    What a state has learnt it learnt with more weight decay than it came to see.
+    It is that of a quarter of the run before the best epoch: the best state was learnt
+    under the stronger decay of earlier epochs.
     """
     return max(0.0, best - 0.25)
 

@@ -104,10 +104,10 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         direction, then of each exit layer.  The inputs of a recurrent layer are its
         inputs proper and the states of the step before.
     lam_ : float or tuple of float
-        The λ used; one a layer where they differ.
+        The λ used; one per layer where they differ.
     loss_, best_loss_ : float
-        Training loss of the last and of the best epoch, penalties included; of the best
-        None where rows are held out, as in scikit-learn.
+        Training loss of the last and of the best epoch, penalties included;
+        `best_loss_` is None where rows are held out, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`.
     best_validation_score_ : float or None

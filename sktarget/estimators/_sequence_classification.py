@@ -90,7 +90,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         """Train for one more epoch, on the given sequences.
 
         What is chosen from the data, such as X̄, is chosen at the first call, from the
-        sequences of that call: give it some hundred.
+        sequences of that call: give it a few hundred.
 
         Parameters
         ----------

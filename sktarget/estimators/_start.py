@@ -29,9 +29,13 @@ Array = NDArray[Any]
 
 # How sure of a label the outputs that start from it are, in units of the sums.
 _CONFIDENCE = 4.0
-# Deviations of columns that λ hardly lets through, and that are large; and the variance
-# up to which it does away with what several columns have in common.
-_NARROW, _WIDE, _LOST = 0.1, 2.0, 0.1
+# Deviation below which λ suppresses a column.
+_NARROW = 0.1
+# Deviation above which a column counts as large.
+_WIDE = 2.0
+# Total variance of narrow columns below which λ suppresses even what they share.
+_LOST = 0.1
+# Span from which a column counts as an indicator.
 _INDICATES = 0.9
 
 
@@ -133,10 +137,9 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
 def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     """Return what to add to the last layer's targets for its biases to hold `origin`.
 
-    Outputs that are learnt from an origin on have targets T and weights W.  Those
-    that y itself needs are W with `origin` more in the row of biases, and with the
-    inputs A of the layer on X̄, behind ones, T + (1 + λ (Aᵀ)⁺ e₀) originᵀ leads
-    there, if A has full column rank.
+    The network learns y − origin with targets T and weights W.  For y itself the bias
+    row of W needs `origin` added; with A the inputs on X̄ behind ones,
+    T + (1 + λ (Aᵀ)⁺ e₀) originᵀ leads there if A has full column rank.
 
     Parameters
     ----------

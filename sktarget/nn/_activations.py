@@ -1,7 +1,7 @@
 """Activations that may overwrite the sums they are applied to.
 
-Their gradient can be had from what comes out.  So a target layer that is run together
-with its activation keeps one tensor where two nodes of a graph keep two.
+Their gradient can be computed from what comes out.  So a target layer that is run
+together with its activation keeps one tensor where two nodes of a graph keep two.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Activation:
     apply_ : callable
         Overwrites sums with their activations, and returns them.
     gradient : callable
-        From ∂L/∂A and the activations A, makes ∂L/∂S: a new tensor, or the third one
-        given, which may be the first.
+        Computes ∂L/∂S from ∂L/∂A, the activations A and an optional tensor to write
+        to, which may be ∂L/∂A itself.
     residual : callable or None
-        From targets T and activations, makes a new tensor T − S; None if S cannot be
-        had from these, or only with digits lost.
+        Computes a new tensor T − S from targets T and activations; None if S cannot be
+        recovered from these, or only with digits lost.
     is_recorded : bool
         Whether torch records `apply_` for gradients.
     """
@@ -47,9 +47,9 @@ class Activation:
 
 
 AS_IT_IS = Activation(lambda sums: sums, lambda d, out, into: d, torch.sub)
-"""None at all, for sums that the next module alone reads, and leaves as they are.
+"""The identity, for sums that only the next module reads, without changing them.
 
-Their gradient, which that module makes, may be overwritten.
+Their gradient, which that module computes, may be overwritten.
 """
 
 

@@ -1,4 +1,4 @@
-"""Whether anybody looks on as modules run."""
+"""Whether hooks observe a module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["is_watched"]
 def is_watched(module: nn.Module) -> bool:
     """Return whether hooks see what goes into a module or comes out of it.
 
-    Or whether it runs by a ``forward`` of its own, not that of its class.
+    A ``forward`` of its own, in place of that of its class, counts as one.
 
     Parameters
     ----------

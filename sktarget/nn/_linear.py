@@ -15,9 +15,9 @@ from sktarget.nn._pass import Phase
 
 __all__ = ["TargetLinear"]
 
-# Up to so many inputs, or so many for each output, the ones are written out, but not
-# for inputs of more numbers in all: elsewhere the copy costs more than it saves, or
-# more memory than it is worth.
+# The ones are written out for layers of at most _NARROW inputs, or _PER_OUTPUT inputs
+# per output, whose inputs on X̄ hold at most _MANY numbers; elsewhere the copy costs
+# more time or memory than it saves.
 _NARROW, _PER_OUTPUT, _MANY = (128, 2, 1 << 21) if ON_INTEL else (95, 0, 1 << 16)
 
 

@@ -153,9 +153,8 @@ class DenseOperator:
 class AugmentedOperator(DenseOperator):
     """The design matrix of a dense layer, with the ones of X̄ written out.
 
-    Where products are fast, a column of ones costs less than the second operation that
-    would stand for it beside each of them.  Other rows than those of X̄ go into few
-    products, and remain as they are.
+    Where products are fast, a column of ones is cheaper than a separate bias operation
+    beside each.  Rows other than those of X̄ enter few products and get no such column.
     """
 
     bias: bool = True

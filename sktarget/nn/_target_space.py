@@ -97,16 +97,16 @@ class TargetSpace(RealisedCascade):
     A module may use ``weight`` and ``bias`` of a dense or convolutional layer
     elsewhere: within a pass they are those that it has been solved for, and NaN before.
 
-    Gradients have no gradients: with ``create_graph=True`` they can be had, and raise
-    when they are gone back through.
+    Second derivatives are not supported: ``create_graph=True`` works, but
+    differentiating the gradients raises.
 
-    X̄ and the batch share one pass where they are the same tensor, unless something is
-    drawn at random in it or gradients of the batch are asked for.  What draws is known
-    to be ``nn.Dropout`` and its kin, and the dropout of attention and of recurrent
-    modules: write ``nn.Dropout(p)``, not ``F.dropout``.  Otherwise they run as one
-    batch, X̄ on top, if the module treats every row by itself, which a trial at the
-    start tells, or the attribute ``treats_rows_alone = True`` of its class; if it does
-    not, and with batch normalisation, one by one.
+    If the batch is X̄ itself, one pass serves both, unless untangling is optimistic,
+    dropout is active or gradients of the batch are needed.  Dropout is recognised as
+    ``nn.Dropout`` and its kin, and in attention and recurrent modules; ``F.dropout``
+    is not.  Other batches run stacked below X̄ if the module treats rows independently:
+    a trial at construction finds out, or the class says so with
+    ``treats_rows_alone = True``.  Otherwise, and with batch normalisation, X̄ and the
+    batch run one after the other.
 
     Where layers, activations and max-pooling follow each other in an ``nn.Sequential``,
     activations overwrite the sums of target layers, which saves memory; outputs and

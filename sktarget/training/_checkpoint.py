@@ -1,7 +1,8 @@
 """A training run in a file, to go on from after it was killed.
 
-In the manner of skorch's own checkpoint, but in one file, which is replaced at once,
-and complete: a run that goes on from it ends as the undisturbed one, bit by bit.
+In the manner of skorch's own checkpoint, but in one file, which is replaced
+atomically, and complete: a run that goes on from it ends as the undisturbed one, bit
+for bit.
 """
 
 from __future__ import annotations

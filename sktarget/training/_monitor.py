@@ -42,7 +42,7 @@ class TrainingLog:
     n_samples_seen : int
         Rows shown to the network so far, the t of the ``invscaling`` schedule.
     epochs_before : int
-        How many epochs another log holds that this one goes on from.
+        Epochs in the log that this one continues.
     """
 
     loss_curve: list[float] = field(default_factory=list)

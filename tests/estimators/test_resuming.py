@@ -50,7 +50,7 @@ def test_two_fits_are_one(
     twice = kind(**settings)
     fit_quietly(fit_quietly(twice, X, y), X, y)
     once = fit_quietly(kind(**(settings | {"max_iter": 10})), X, y)
-    assert_same_weights(twice, once)  # bit by bit
+    assert_same_weights(twice, once)  # bit for bit
     assert twice.loss_curve_ == once.loss_curve_
     assert len(twice.loss_curve_) == 10
     assert twice.n_iter_ in (5, 10)

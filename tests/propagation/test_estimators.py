@@ -126,7 +126,7 @@ def test_going_on_keeps_both_optimisers(kind: type, solver: str, method: str) ->
             fit_quietly(parts, X, y, method="partial_fit")
         else:
             fit_quietly(parts, X, y)
-    assert_same_weights(once, parts)  # bit by bit
+    assert_same_weights(once, parts)  # bit for bit
     for a, b in zip(feedback(once), feedback(parts), strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(
