@@ -109,7 +109,7 @@ class InversionEstimator(PropagationEstimator):
     **INVERSION_DOCS
     | {
         "activation": """{"tanh", "identity"}, default={default}
-    Activation of the hidden layers; there must be a way back."""
+    Activation of the hidden layers; it must be invertible."""
     }
 )
 class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):

@@ -131,7 +131,7 @@ class RegularizedInversionSequenceClassifier(
         "return_sequences": ["boolean"],
         "update": [StrOptions({"local", "through_time"})],
     }
-    # There is a way back from tanh; other activations have no use here.
+    # tanh can be inverted; other activations have no use here.
     activation = "tanh"
 
     def __init__(
