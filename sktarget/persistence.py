@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktarget import _archive
 from sktarget._version import __version__
-from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators.base import NetworkEstimator
 
 __all__ = ["load", "save"]
 

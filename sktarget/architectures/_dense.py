@@ -22,12 +22,13 @@ __all__ = [
     "make_activation",
 ]
 
+_LEAKY_SLOPE = 0.2
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
     "logistic": nn.Sigmoid,
     "tanh": Tanh,
     "relu": nn.ReLU,
-    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+    "leaky_relu": lambda: nn.LeakyReLU(_LEAKY_SLOPE),
 }
 """Activations by their names in the estimators."""
 
@@ -227,7 +228,7 @@ def initialise_(
         The layer given.
     """
     if activation in ("relu", "leaky_relu"):
-        slope = 0.2 if activation == "leaky_relu" else 0.0
+        slope = _LEAKY_SLOPE if activation == "leaky_relu" else 0.0
         nn.init.kaiming_uniform_(layer.weight, a=slope, generator=generator)
     elif inner:
         nn.init.orthogonal_(layer.weight, generator=generator)

@@ -163,7 +163,7 @@ def shape_of_images(
     else:
         shape = given
         columns = _shape(X)[1:]
-        if columns and columns != (math.prod(shape),) and len(columns) == 1:
+        if len(columns) == 1 and columns[0] != math.prod(shape):
             raise ValueError(
                 f"image_shape={shape} (channels, height, width) makes "
                 f"{math.prod(shape)} columns, but X has {columns[0]}: correct "

@@ -82,7 +82,23 @@ def as_array(X: Any) -> Any:
 
 
 def as_tensor(array: Array) -> torch.Tensor:
-    """Share memory with an array, or copy it where it is read-only or strided."""
+    """Return an array as a tensor, sharing its memory if it is contiguous and writable.
+
+    Parameters
+    ----------
+    array : ndarray
+        Any array of a dtype that torch has.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape and dtype, on the CPU.
+
+    Examples
+    --------
+    >>> as_tensor(np.arange(3.0)[::-1])
+    tensor([2., 1., 0.], dtype=torch.float64)
+    """
     array = np.require(array, requirements=["C", "W", "A"])
     # NumPy takes axes of at most one number for contiguous, whatever their stride.
     return torch.from_numpy(
@@ -92,7 +108,23 @@ def as_tensor(array: Array) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """Return torch's name for a dtype of NumPy's."""
+    """Return the dtype of torch that corresponds to one of NumPy.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        One that torch has, too.
+
+    Returns
+    -------
+    torch.dtype
+        Its counterpart.
+
+    Examples
+    --------
+    >>> torch_dtype(np.dtype("float32"))
+    torch.float32
+    """
     return as_tensor(np.empty(0, dtype)).dtype
 
 

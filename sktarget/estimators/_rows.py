@@ -115,9 +115,20 @@ class TrainingRows:
         return merged
 
     def to_tensors(self, device: torch.device, dtype: torch.dtype) -> TensorData:
-        """Hand the rows to torch for a network of `dtype`; weights get the mean 1.
+        """Return the rows as tensors, with weights of mean 1.
 
-        Images stay where and as they are, and go to the device batch by batch.
+        Parameters
+        ----------
+        device : torch.device
+            Where the network is.  Images stay where they are, and go there batch by
+            batch.
+        dtype : torch.dtype
+            That of the network.
+
+        Returns
+        -------
+        TensorData
+            The rows, sharing memory with these where they can.
         """
         x, y = as_tensor(self.X), as_tensor(self.y).to(device)
         x = x if x.ndim == 4 else x.to(device)

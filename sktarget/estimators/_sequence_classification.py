@@ -26,7 +26,7 @@ from sktarget.estimators._rows import TrainingRows, multiply_weights
 from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
 from sktarget.estimators._sequence_rows import SequenceRows, read_step_labels
 from sktarget.estimators._sizes import parse_layer_sizes
-from sktarget.nn._cells import cell_of
+from sktarget.nn.base import cell_of
 from sktarget.training import LOSSES, Loss, TensorData, over_steps
 
 __all__ = ["NetworkSequenceClassifier"]
@@ -144,12 +144,8 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
                 sample_weight, values, dtype=np.float64, ensure_non_negative=True
             )
         if self.return_sequences:
-            rows = self._step_rows(sequences, y, sample_weight, first, classes)
-        else:
-            rows = self._sequence_rows(values, y, sample_weight, first, classes)
-        if len(rows) == 0:
-            raise ValueError("sample_weight is zero for every row")
-        return rows
+            return self._step_rows(sequences, y, sample_weight, first, classes)
+        return self._sequence_rows(values, y, sample_weight, first, classes)
 
     def _sequence_rows(
         self, values: Array, y: Any, weight: Array | None, first: bool, classes: Any

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators.base import NetworkEstimator
 
 if TYPE_CHECKING:
     import onnx

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from sktarget._version import __version__
-from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
+from sktarget.estimators.base import NetworkEstimator, NetworkSequenceClassifier
 from sktarget.export._head import SUMS, Head
 from sktarget.export._torch import check
 

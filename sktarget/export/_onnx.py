@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from sktarget import _archive
-from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators.base import NetworkEstimator
 from sktarget.export._network import network_model
 from sktarget.export._skl2onnx import pipeline_model
 

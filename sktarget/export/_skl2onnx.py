@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from sktarget.estimators import TargetSpaceClassifier, TargetSpaceRegressor
-from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators.base import NetworkEstimator
 from sktarget.export._head import tensor_type
 from sktarget.export._network import INPUT, OPSET, network_model
 from sktarget.propagation import (

@@ -13,8 +13,8 @@ from torch import fx, nn
 from sktarget._linear import Linear
 from sktarget._tanh import Tanh
 from sktarget.architectures import DenseNetwork, SeededDropout
-from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.nn._replacement import replace_layer
+from sktarget.estimators.base import NetworkEstimator
+from sktarget.nn.base import replace_layer
 
 __all__ = ["check", "to_torch"]
 

@@ -228,8 +228,7 @@ class TargetConv(TargetLayer):
                 "padding_mode",
             )
         }
-        self.kept_weight = layer.weight.detach().clone()
-        self.kept_bias = None if layer.bias is None else layer.bias.detach().clone()
+        self._keep_weights_of(layer)
         padding, self._ends = _split_padding(layer)
         self._mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         window = Window(
@@ -290,9 +289,7 @@ class TargetConv(TargetLayer):
             bias=self.kept_bias is not None,
             device="meta",
         )
-        layer.weight = nn.Parameter(self.kept_weight.detach().clone().contiguous())
-        if self.kept_bias is not None:
-            layer.bias = nn.Parameter(self.kept_bias.detach().clone())
+        self._give_weights_to(layer)
         return layer
 
 

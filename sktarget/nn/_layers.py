@@ -228,6 +228,17 @@ class TargetLayer(TargetMap, StandIn):
         assert weight is not None
         return weight, bias
 
+    def _keep_weights_of(self, layer: Any) -> None:
+        """Copy the weights of an ordinary layer."""
+        self.kept_weight = layer.weight.detach().clone()
+        self.kept_bias = None if layer.bias is None else layer.bias.detach().clone()
+
+    def _give_weights_to(self, layer: Any) -> None:
+        """Copy the weights to an ordinary layer."""
+        layer.weight = nn.Parameter(self.kept_weight.detach().clone().contiguous())
+        if self.kept_bias is not None:
+            layer.bias = nn.Parameter(self.kept_bias.detach().clone())
+
     def target_maps(self) -> dict[str, TargetMap]:
         """Return the layer itself."""
         return {self.name: self}

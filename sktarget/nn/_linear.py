@@ -44,8 +44,7 @@ class TargetLinear(TargetLayer):
         self._kind = type(layer)
         self.in_features = layer.in_features
         self.out_features = layer.out_features
-        self.kept_weight = layer.weight.detach().clone()
-        self.kept_bias = None if layer.bias is None else layer.bias.detach().clone()
+        self._keep_weights_of(layer)
         self._operator = DenseOperator(self.has_bias)
         origin, unit = getattr(layer, "input_units", None) or (None, None)
         if origin is not None and not self.has_bias:
@@ -87,7 +86,5 @@ class TargetLinear(TargetLayer):
             bias=self.kept_bias is not None,
             device="meta",
         )
-        layer.weight = nn.Parameter(self.kept_weight.detach().clone())
-        if self.kept_bias is not None:
-            layer.bias = nn.Parameter(self.kept_bias.detach().clone())
+        self._give_weights_to(layer)
         return layer

@@ -167,7 +167,29 @@ def copy_with(
 
 
 def replace_layer(root: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """Put `layer` wherever the submodule called `name` stands; return the root."""
+    """Put a layer in the place of a submodule, wherever that stands.
+
+    Parameters
+    ----------
+    root : nn.Module
+        The module to change.
+    name : str
+        Path of the submodule; empty for `root` itself.
+    layer : nn.Module
+        What takes its place.
+
+    Returns
+    -------
+    nn.Module
+        The root, or `layer` if that takes its place.
+
+    Examples
+    --------
+    >>> replace_layer(nn.Sequential(nn.Tanh()), "0", nn.ReLU())
+    Sequential(
+      (0): ReLU()
+    )
+    """
     if not name:
         return layer
     old = root.get_submodule(name)

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._parameters import CONSTRAINTS
-from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators.base import (
+    CONSTRAINTS,
+    NetworkEstimator,
+    TrainingRows,
+    relative_weights,
+)
 from sktarget.training import TrainingSettings
 
 __all__ = [
@@ -43,6 +46,7 @@ SHARED_CONSTRAINTS: dict[str, list[Any]] = {
     "weight_init": [StrOptions({"orthogonal", "uniform"})],
     "target_lr": [Interval(Real, 0, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "solver": [StrOptions({"adam", "sgd", "rmsprop_centered"})],
     "early_stopping": ["boolean"],
     **{name: CONSTRAINTS[name] for name in _AS_IN_TARGET_SPACE},
 }

@@ -12,9 +12,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from sktarget.estimators._network import as_tensor
-from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._sizes import parse_layer_sizes
+from sktarget.estimators.base import (
+    TrainingRows,
+    as_tensor,
+    parse_layer_sizes,
+    torch_dtype,
+)
 from sktarget.propagation._base import PropagationEstimator
 from sktarget.propagation._difference import DifferenceTargetNetwork, FeedbackMap
 from sktarget.propagation._difference_parameters import DIFFERENCE_CONSTRAINTS
@@ -148,7 +151,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         self, rows: TrainingRows, generator: torch.Generator, seed: int
     ) -> nn.Module:
         self._architecture = self._describe_architecture(rows.X)
-        dtype = as_tensor(rows.X[:0]).dtype
+        dtype = torch_dtype(rows.X.dtype)
         module = self._build(self._architecture, dtype, generator)
         return self._with_feedback(module, generator, seed)
 

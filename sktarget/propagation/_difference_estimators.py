@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sktarget.estimators._classification import NetworkClassifier
-from sktarget.estimators._parameters import CLASS_WEIGHT, document_parameters
-from sktarget.estimators._regression import NetworkRegressor
+from sktarget.estimators.base import (
+    CLASS_WEIGHT,
+    NetworkClassifier,
+    NetworkRegressor,
+    document_parameters,
+)
 from sktarget.propagation._difference_base import BaseDifferenceTargetPropagation
 from sktarget.propagation._difference_parameters import (
     DIFFERENCE_CONSTRAINTS,

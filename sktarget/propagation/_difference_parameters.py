@@ -8,6 +8,7 @@ from typing import Any
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sktarget.architectures import ACTIVATIONS
+from sktarget.estimators.base import CONSTRAINTS
 from sktarget.propagation._base import SHARED_CONSTRAINTS, SHARED_DOCS
 
 __all__ = ["DIFFERENCE_CONSTRAINTS", "DIFFERENCE_DOCS"]
@@ -17,7 +18,7 @@ _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 _COUNT = Interval(Integral, 1, None, closed="left")
 DIFFERENCE_CONSTRAINTS: dict[str, list[Any]] = {
     **SHARED_CONSTRAINTS,
-    "hidden_layer_sizes": ["array-like", _COUNT],
+    "hidden_layer_sizes": CONSTRAINTS["hidden_layer_sizes"],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "feedback_activation": [StrOptions(set(ACTIVATIONS))],
     "transmission": [StrOptions({"identity", "sign", "bernoulli"})],
@@ -30,7 +31,6 @@ DIFFERENCE_CONSTRAINTS: dict[str, list[Any]] = {
     "feedback_learning_rate_init": [_POSITIVE],
     "difference": ["boolean"],
     "learn_feedback": ["boolean"],
-    "solver": [StrOptions({"adam", "sgd", "rmsprop_centered"})],
     "n_samples_predict": [_COUNT],
 }
 """Constraints on the parameters that both estimators have."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,11 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from sktarget.estimators._classification import NetworkClassifier
-from sktarget.estimators._network import as_tensor
-from sktarget.estimators._parameters import CLASS_WEIGHT, document_parameters
-from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._sizes import parse_layer_sizes
+from sktarget.estimators.base import (
+    CLASS_WEIGHT,
+    CONSTRAINTS,
+    NetworkClassifier,
+    TrainingRows,
+    document_parameters,
+    parse_layer_sizes,
+    torch_dtype,
+)
 from sktarget.propagation._base import (
     SHARED_CONSTRAINTS,
     SHARED_DOCS,
@@ -43,7 +47,6 @@ INVERSION_CONSTRAINTS: dict[str, list[Any]] = {
     "ridge": [Interval(Real, 0, None, closed="neither")],
     "clip": [Interval(Real, 0, 1, closed="neither")],
     "linearize": ["boolean"],
-    "solver": [StrOptions({"adam", "sgd", "rmsprop_centered"})],
     "class_weight": CLASS_WEIGHT,
 }
 """Constraints on the parameters that all estimators by inversion have."""
@@ -69,8 +72,6 @@ INVERSION_DOCS = SHARED_DOCS | {
 }
 """Texts for the section "Parameters" of their docstrings."""
 
-_REMEDY = "Raise ridge or clip, lower learning_rate_init or target_lr, or standardise X"
-
 
 class InversionEstimator(PropagationEstimator):
     """Base of the estimators that invert layers."""
@@ -80,7 +81,9 @@ class InversionEstimator(PropagationEstimator):
     clip: float
     linearize: bool
 
-    _remedy = _REMEDY
+    _remedy = (
+        "Raise ridge or clip, lower learning_rate_init or target_lr, or standardise X"
+    )
     _training_net = LocalNet
 
     def _inversion(self) -> Inversion:
@@ -180,10 +183,7 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **INVERSION_CONSTRAINTS,
-        "hidden_layer_sizes": [
-            "array-like",
-            Interval(Integral, 1, None, closed="left"),
-        ],
+        "hidden_layer_sizes": CONSTRAINTS["hidden_layer_sizes"],
         "activation": [StrOptions({"tanh", "identity"})],
     }
 
@@ -265,7 +265,7 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
         self, rows: TrainingRows, generator: torch.Generator, seed: int
     ) -> nn.Module:
         self._architecture = self._describe_architecture(rows.X)
-        dtype = as_tensor(rows.X[:0]).dtype
+        dtype = torch_dtype(rows.X.dtype)
         return self._take_up(
             self._build(self._architecture, dtype, generator), rows, seed
         )

@@ -12,11 +12,14 @@ from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from sktarget.architectures import RecurrentNetwork
-from sktarget.estimators._network import as_tensor
-from sktarget.estimators._parameters import CONSTRAINTS, document_parameters
-from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
-from sktarget.estimators._sizes import parse_layer_sizes
+from sktarget.estimators.base import (
+    CONSTRAINTS,
+    NetworkSequenceClassifier,
+    TrainingRows,
+    document_parameters,
+    parse_layer_sizes,
+    torch_dtype,
+)
 from sktarget.propagation._base import mean_weight
 from sktarget.propagation._inversion_estimators import (
     INVERSION_CONSTRAINTS,
@@ -213,7 +216,7 @@ class RegularizedInversionSequenceClassifier(
         self, rows: TrainingRows, generator: torch.Generator, seed: int
     ) -> nn.Module:
         self._architecture = self._describe_architecture(rows.X)
-        dtype = as_tensor(np.empty(0, rows.dtype)).dtype
+        dtype = torch_dtype(rows.dtype)
         module = self._build(self._architecture, dtype, generator)
         for name, parameter in module.named_parameters():
             if "weight" in name:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
-from sktarget.nn._replacement import ordinary_weights
+from sktarget.nn.base import ordinary_weights
 from sktarget.training._data import Batch, MiniBatches, TensorData, rows_at_a_time
 from sktarget.training._losses import Loss, squared_norm
 

@@ -1,0 +1,32 @@
+"""What estimators are built on, for those of other rooms.
+
+Unlike the estimators themselves this may change from one version to the next.
+"""
+
+from sktarget.estimators._classification import NetworkClassifier
+from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._network import as_tensor, torch_dtype
+from sktarget.estimators._parameters import (
+    CLASS_WEIGHT,
+    CONSTRAINTS,
+    document_parameters,
+)
+from sktarget.estimators._regression import NetworkRegressor
+from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
+from sktarget.estimators._sizes import parse_layer_sizes
+
+__all__ = [
+    "CLASS_WEIGHT",
+    "CONSTRAINTS",
+    "NetworkClassifier",
+    "NetworkEstimator",
+    "NetworkRegressor",
+    "NetworkSequenceClassifier",
+    "TrainingRows",
+    "as_tensor",
+    "document_parameters",
+    "parse_layer_sizes",
+    "relative_weights",
+    "torch_dtype",
+]

@@ -1,0 +1,9 @@
+"""What networks in target space are made of, for other rooms.
+
+Unlike :class:`~sktarget.nn.TargetSpace` this may change from one version to the next.
+"""
+
+from sktarget.nn._cells import cell_of
+from sktarget.nn._replacement import ordinary_weights, replace_layer
+
+__all__ = ["cell_of", "ordinary_weights", "replace_layer"]
