@@ -51,6 +51,9 @@ _STRIPE_NUMBERS = 1 << 15
 # Every stripe reads all the rows, so on large Gramians it is as wide as several: one
 # for each of this many columns, but at most four.
 _STRIPE_WIDER = 256
+# Products of fewer columns, or rows, than FEW_COLUMNS may sum one by one, too.  A common
+# axis longer than the first of these is cut into slices of the second.
+_SEQUENTIAL, _SLICE = 1 << 12, 1 << 11
 FEW_COLUMNS = 12
 """Of fewer columns BLAS may sum the products of a Gramian one by one."""
 # With fewer than FEW_COLUMNS columns, the error on more rows of like numbers is
@@ -85,6 +88,12 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
             [1., 3.]])
     """
     (n, k), m = left.shape, right.shape[1]
+    if k > _SEQUENTIAL and min(n, m) < FEW_COLUMNS and left.dtype == torch.float32:
+        lefts, rights = torch.split(left, _SLICE, 1), torch.split(right, _SLICE)
+        out = product(lefts[0], rights[0], bias)
+        for part, other in zip(lefts[1:], rights[1:], strict=True):
+            out = out + product(part, other)
+        return out
     if is_for_onednn(left, m) and not is_recorded(left, right, bias):
         if left.is_contiguous() and k <= _ONEDNN_SLICE:
             return _by_onednn(left, right, bias)
