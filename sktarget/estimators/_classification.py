@@ -103,19 +103,21 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             )
         if kind != "multilabel-indicator":
             y = column_or_1d(y, warn=True)
-        weight = self._row_weights(X, y, sample_weight)
+        weight = self._row_weights(X, y, sample_weight, first, classes)
         if kind == "multilabel-indicator":
             return self._multilabel_rows(X, y, weight, first)
         return self._class_rows(X, y, weight, first, classes)
 
-    def _row_weights(self, X: Array, y: Array, sample_weight: Any) -> Array | None:
+    def _row_weights(
+        self, X: Array, y: Array, sample_weight: Any, first: bool, classes: Any
+    ) -> Array | None:
         if sample_weight is None and self.class_weight is None:
             return None
         weight: Array = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
         if self.class_weight is not None:
-            of_classes = self._weigh_classes(y)
+            of_classes = self._weigh_classes(y, weight, first, classes)
             weight = multiply_weights(weight, of_classes)
         return weight
 

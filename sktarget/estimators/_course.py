@@ -159,15 +159,19 @@ class TrainingCourse(NetworkEstimator):
         own = any(isinstance(c, LRScheduler) for c in self.callbacks or ())
         return "annealed" if self._anneals and not own else "constant"
 
-    def _alphas(self, n_given: int) -> tuple[float, float]:
+    def _alphas(self, rows: TrainingRows) -> tuple[float, float]:
         """Return the weight decay to begin with, and that to end with."""
         if self.alpha != "auto":
             return float(self.alpha), float(self.alpha)
-        least = _rules.LEAST_ALPHA
-        if not self._tuned or self._schedule() != "annealed":
-            return least, least
-        first = _rules.auto_alpha(n_given, self._n_layers, self._learns_numbers)
-        return first, least
+        # The penalty is divided by the total weight.  Where that is less than the rows,
+        # it would grow to many times of what was studied, and lead to a constant.
+        share = min(1.0, rows.total_weight / rows.n_given)
+        least = first = _rules.LEAST_ALPHA
+        if self._tuned and self._schedule() == "annealed":
+            first = _rules.auto_alpha(
+                rows.n_given, self._n_layers, self._learns_numbers
+            )
+        return first * share, least * share
 
     def _holds_out(self, rows: TrainingRows) -> bool:
         if self.early_stopping != "auto":
@@ -201,7 +205,7 @@ class TrainingCourse(NetworkEstimator):
             lams = np.atleast_1d(self.lam_)
             described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
         epochs = self._epochs(n_given)
-        first_alpha, alpha = self._alphas(n_given)
+        first_alpha, alpha = self._alphas(rows)
         return TrainingSettings(
             solver=self.solver,
             learning_rate_init=float(rate),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import compute_sample_weight
 from torch.nn import functional as F
 
 from sktarget.estimators._forks import serial_in_forks
@@ -59,22 +58,42 @@ class ClassLabels:
                 "in the first call of partial_fit, or set warm_start=False"
             )
 
-    def _weigh_classes(self, y: Array) -> Array:
-        """Return for every label the weight of its class, by `class_weight`."""
+    def _weigh_classes(
+        self, y: Array, weight: Array | None, first: bool, classes: Any
+    ) -> Array:
+        """Return for every label the weight of its class, by `class_weight`.
+
+        For "balanced" a label counts by its weight, as if it were repeated.
+        """
         if isinstance(self.class_weight, dict):
             if y.ndim > 1:
                 raise ValueError(
                     "class_weight must be 'balanced' or None where y holds indicators "
                     f"of several labels, got {self.class_weight!r}: use sample_weight"
                 )
-            for label, weight in self.class_weight.items():
-                if not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
+            for label, value in self.class_weight.items():
+                if not isinstance(value, Real) or not 0 <= float(value) < np.inf:
                     raise ValueError(
                         "class_weight must be finite and at least 0, got "
-                        f"{weight!r} for class {label!r}"
+                        f"{value!r} for class {label!r}"
                     )
-        weights: Array = compute_sample_weight(self.class_weight, y)
-        return weights
+            labels, index = np.unique(y, return_inverse=True)
+            known = labels if classes is None else np.unique(classes)
+            known = known if first else self.classes_
+            self._check_weighted(known.tolist())
+            given = [self.class_weight.get(c, 1.0) for c in labels.tolist()]
+            return np.asarray(given, dtype=np.float64)[index]
+        columns = y.T if y.ndim > 1 else [y]
+        balanced = [_balance(column, weight) for column in columns]
+        return np.asarray(np.prod(balanced, axis=0))
+
+    def _check_weighted(self, known: list[Any]) -> None:
+        unknown = [c for c in self.class_weight if c not in known]
+        if unknown and not all(c in self.class_weight for c in known):
+            raise ValueError(
+                f"class_weight names {unknown}, which are not among the classes "
+                f"{known}: correct or remove these names"
+            )
 
     def _set_loss(self, loss: str, n_outputs: int) -> None:
         self._loss = loss
@@ -114,6 +133,16 @@ class ClassLabels:
             if self._loss == "cross_entropy":
                 return torch.log_softmax(x, -1).numpy()
             return F.logsigmoid(x).numpy()
+
+
+def _balance(labels: Array, weight: Array | None) -> Array:
+    """Return for every label a weight by which all classes together weigh the same."""
+    _, index = np.unique(labels, return_inverse=True)
+    counts = np.bincount(index, None if weight is None else weight / weight.max())
+    present = counts > 0
+    factors = np.zeros(len(counts))
+    factors[present] = counts.sum() / (present.sum() * counts[present])
+    return np.asarray(factors[index])
 
 
 def _softmax(x: torch.Tensor) -> torch.Tensor:

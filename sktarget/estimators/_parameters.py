@@ -203,7 +203,8 @@ default={default}
     "max_fun": """int, default={default}
     Bound on the evaluations of the loss within one ``"lbfgs"`` iteration.""",
     "class_weight": """dict, "balanced" or None, default={default}
-    Weights of the classes, as in scikit-learn.""",
+    Weights of the classes, as in scikit-learn; ``"balanced"`` counts rows by their
+    `sample_weight`, in ``partial_fit`` those of the call.""",
     "device": """str, default={default}
     Where to train: ``"auto"`` is the first GPU if there is one, else ``"cpu"``.""",
     "callbacks": """list of skorch callbacks or None, default={default}

@@ -77,12 +77,16 @@ class TrainingRows:
         out.
         """
         n = len(self) if self.n_before_merging is None else self.n_before_merging
-        if self.weight is None:
-            return n
-        with np.errstate(over="ignore"):
-            total = float(self.weight.astype(np.float64).sum())
         most = 1e15 if auto_early_stopping(n) else LEAST_TO_SPARE - 1
-        return max(n, round(min(total, most)))
+        return max(n, round(min(self.total_weight, most)))
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights, 1 for each row if there are none."""
+        if self.weight is None:
+            return float(len(self))
+        with np.errstate(over="ignore"):
+            return float(self.weight.astype(np.float64).sum())
 
     def __getitem__(self, index: Array) -> TrainingRows:
         picked = copy.copy(self)

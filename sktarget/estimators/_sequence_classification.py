@@ -165,7 +165,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         check_consistent_length(values, y)
         check_classification_targets(y)
         if self.class_weight is not None:
-            of_classes = self._weigh_classes(y)
+            of_classes = self._weigh_classes(y, weight, first, classes)
             of_rows = np.ones(len(y)) if weight is None else weight
             weight = multiply_weights(of_rows, of_classes)
         present = np.unique(y if weight is None else y[weight > 0])
@@ -186,11 +186,12 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         values, step_weight = sequences.values, None
         if weight is not None or self.class_weight is not None:
             step_weight = np.zeros(counts.shape)
-            step_weight[counts] = 1.0
+            of_rows = np.ones(len(counts)) if weight is None else weight
+            step_weight[counts] = np.repeat(of_rows, counts.sum(axis=1))
             if self.class_weight is not None:
-                step_weight[counts] = self._weigh_classes(labels)
-            if weight is not None:
-                step_weight = multiply_weights(weight[:, None], step_weight)
+                of_steps = step_weight[counts]
+                of_classes = self._weigh_classes(labels, of_steps, first, classes)
+                step_weight[counts] = multiply_weights(of_steps, of_classes)
             labels = labels[step_weight[counts] > 0]
             counts &= step_weight > 0
         self._learn_classes(np.unique(labels), first, classes)

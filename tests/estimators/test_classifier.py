@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
 
@@ -203,6 +204,37 @@ def test_class_weight_multiplies_sample_weight() -> None:
     assert_same_weights(
         both, fit_quietly(small(), X, y, sample_weight=product), atol=1e-10
     )
+
+
+def test_balanced_classes_count_by_weight() -> None:
+    X, y = class_data()
+    weight = 1.0 + (y == 1)
+    by_rows = np.repeat(np.arange(len(y)), weight.astype(int))
+    estimator = small(class_weight="balanced")
+    weighted = fit_quietly(clone(estimator), X, y, sample_weight=weight)
+    repeated = fit_quietly(estimator, X[by_rows], y[by_rows])
+    assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-9)
+
+
+def test_class_weight_of_a_class_that_a_batch_lacks() -> None:
+    X, y = class_data()
+    estimator = small(class_weight={1: 5.0}).partial_fit(X, y, classes=[0, 1, 2])
+    estimator.partial_fit(X[y == 0], y[y == 0])
+    assert_array_equal(estimator.classes_, [0, 1, 2])
+    with pytest.raises(
+        ValueError, match=r"class_weight names \[7\].*classes \[0, 1, 2\]"
+    ):
+        small(class_weight={7: 1.0}).partial_fit(X, y, classes=[0, 1, 2])
+
+
+@pytest.mark.parametrize("share", [1e-1, 1e-4])
+def test_small_weights_leave_deep_networks_as_they_are(share: float) -> None:
+    X = np.random.default_rng(0).normal(size=(400, 4))
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    deep = TargetSpaceClassifier((20,) * 4, max_iter=60, random_state=0)
+    found = fit_quietly(clone(deep), X, y, sample_weight=np.full(400, share))
+    expected = fit_quietly(deep, X, y)
+    assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-3)
 
 
 def test_class_weight_moves_the_boundary() -> None:
