@@ -2,13 +2,13 @@
 Parts of speech
 ===============
 
-A label for every word of sentences of unequal lengths, in lists: the universal parts of
-speech of the English Web Treebank.  A bidirectional network tags words by their ids, in
-target space and in weight space.
+Every word of sentences of unequal lengths, given as lists, gets a label: the universal
+parts of speech of the English Web Treebank.  A bidirectional network tags words by
+their ids, in target space and in weight space.
 
-``python examples/part_of_speech.py --data DIR`` wants ``ud_ewt_pos.csv.xz`` with the
+``python examples/part_of_speech.py --data DIR`` needs ``ud_ewt_pos.csv.xz`` with the
 columns ``split``, ``sentence``, ``token`` and ``upos``.  Without it, sentences of a
-small, made-up grammar stand in; with ``--quick``, few sentences.
+small, made-up grammar stand in; ``--quick`` uses few sentences.
 """
 
 import argparse
@@ -31,14 +31,13 @@ def load(folder: Path) -> dict[str, tuple[Sentences, Sentences]]:
     for split, part in table.groupby("split"):
         columns = part.groupby("sentence", sort=False)[["token", "upos"]].agg(list)
         splits[str(split)] = columns["token"].tolist(), columns["upos"].tolist()
-    splits.setdefault(
-        "train", splits["dev"]
-    )  # The development set is small, but a set.
+    # Without a training set, the development set, though small, will do.
+    splits.setdefault("train", splits["dev"])
     return splits
 
 
 def made_up(n: int = 400) -> dict[str, tuple[Sentences, Sentences]]:
-    """Write sentences in which the tag of a word depends on the words beside it."""
+    """Make up sentences in which the tag of a word depends on its neighbours."""
     rng = np.random.default_rng(0)
     words = {"DET": ["the", "a"], "NOUN": ["walk", "run", "talk"], "ADV": ["fast"]}
     words["VERB"] = words["NOUN"]
@@ -64,7 +63,7 @@ class Vocabulary:
 
     @staticmethod
     def key(word: str) -> str:
-        """Bring numbers and case to one form."""
+        """Return the word in lower case, and "0" for all numbers."""
         return "0" if word[:1].isdigit() else word.lower()
 
     def __call__(self, sentences: Sentences) -> list[np.ndarray]:
@@ -78,7 +77,7 @@ class Vocabulary:
 
 
 def most_frequent(train: Any, test: Any) -> float:
-    """Tag each word as it is tagged most often; return the accuracy."""
+    """Return the accuracy of tagging each word as it is most often tagged."""
     pairs = pd.DataFrame(
         {"word": np.concatenate(train[0]), "tag": np.concatenate(train[1])}
     )

@@ -3,8 +3,8 @@ When to use target space
 ========================
 
 The study of ``examples/benchmarks/study_defaults.py``, whose results are kept with the
-source, as plots: the estimators as they come beside scikit-learn's, score by depth,
-and score by epoch and by second.
+source, as plots: the estimators with their defaults beside scikit-learn's, score by
+depth, and score by epoch and by second.
 """
 
 # %%
@@ -32,10 +32,10 @@ def mean(run: dict[str, list[float]]) -> float:
 # %%
 # As they come
 # ------------
-# No argument given, inputs standardised: by how much target space is ahead of
-# scikit-learn's MLP on each table, in accuracy (blue) or R² (orange). A point is the
-# mean over three splits, a bar reaches from the least to the most.  ``MLPRegressor``
-# gets standardised outputs, without which it falls far out of the picture.
+# No arguments, standardised inputs: how far target space is ahead of scikit-learn's MLP
+# on each table, in accuracy (blue) or R² (orange). A point is the mean over three
+# splits, a bar reaches from the smallest to the largest difference.  ``MLPRegressor``
+# gets standardised outputs, without which it would fall far outside the picture.
 
 tables = study["defaults"]
 ahead = {
@@ -57,8 +57,8 @@ _ = axis.set(xlabel="test score of target space, less that of the MLP")
 # %%
 # By depth
 # --------
-# Hidden layers of 28. Weight space with five settings, each with as many epochs as
-# target space may have at most; what an early stop leaves out counts as well.
+# Hidden layers of 28. Weight space has five settings, each with the most epochs that
+# target space may use, even if target space stops earlier.
 
 depth = study["depth"]
 in_a_row = min(5, len(depth))

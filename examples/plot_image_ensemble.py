@@ -5,16 +5,17 @@ Images, and the average of two networks
 
 A convolutional network in target space reads the hand-written digits of scikit-learn.
 Two such networks, which differ in their seed and so in their initial weights, their
-fixed batch and their mini-batches, err on different digits: the average of their
-probabilities errs less (Sec. 5.2 of the paper). ``VotingClassifier(voting="soft")`` of
-scikit-learn is that average.
+fixed batch and their mini-batches, err on different digits, and the average of their
+probabilities errs less (Sec. 5.2 of the paper). Scikit-learn's
+``VotingClassifier(voting="soft")`` computes that average.
 """
 
 # %%
 # The networks
 # ------------
-# The images come as rows of 64 pixels; `image_shape` says how to read them. Two
-# convolutions of 3 by 3 pixels, max-pooling by 2 after the second, then a dense layer.
+# The images come as rows of 64 pixels; `image_shape` says how to read them. The network
+# has two convolutions of 3 by 3 pixels, max-pooling by 2 after the second, then a dense
+# layer.
 
 import matplotlib.pyplot as plt
 import numpy as np

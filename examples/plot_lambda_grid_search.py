@@ -5,17 +5,17 @@ Choosing λ and the layer sizes by grid search
 
 λ regularises the step from targets to weights (Eq. 7 of the paper). It is not a weight
 decay, but like any regularisation it has to suit the data and the network. Deep
-networks want a small one: every layer shrinks its sums a little, and with many layers
-little is left of the signal. A pipeline and a grid search of scikit-learn find the
-right one.
+networks need a small one: every layer shrinks its sums a little, and after many layers
+little is left of the signal. A scikit-learn pipeline and grid search find the right
+one.
 """
 
 # %%
 # The search
 # ----------
 # Hand-written digits of 64 pixels. The fixed batch is the whole training set, so the
-# useful range of λ grows with the number of its rows, and so is every mini-batch: a
-# single pass serves both, and forty of them are enough.
+# useful range of λ grows with the number of its rows. Every mini-batch is the training
+# set as well: a single pass serves both, and forty of them are enough.
 
 import warnings
 
@@ -52,7 +52,7 @@ search = GridSearchCV(
     n_jobs=2,
 )
 with warnings.catch_warnings():
-    # Forty epochs rank the candidates; none of them needs to settle for that.
+    # Forty epochs suffice to rank the candidates, even if none has converged.
     warnings.simplefilter("ignore", ConvergenceWarning)
     search.fit(X_train, y_train)
 

@@ -1,19 +1,19 @@
 """
-==================================
-A residual network of one's own
-==================================
+===========================
+Your own residual network
+===========================
 
 `module` takes any network. Here it is a small residual one (He et al., 2016) for the
-hand-written digits: blocks of two convolutions around which a shortcut leads, with
-strides in place of pooling. The estimator puts targets in the place of all its weights,
-those of the shortcuts included; the order in which the layers run is the cascade.
+hand-written digits: blocks of two convolutions with a shortcut around them, and strides
+in place of pooling. The estimator replaces all its weights by targets, including those
+of the shortcuts; the order in which the layers run is the cascade.
 """
 
 # %%
 # The network
 # -----------
-# A callable of two numbers: for images the first is that of the channels. A class of
-# PyTorch's will do.
+# `module` is called with the numbers of inputs and outputs, for images those of
+# channels and outputs. A class of PyTorch modules will do.
 
 import warnings
 
@@ -42,7 +42,7 @@ class Block(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """Three blocks; the average over what is left of the image; one dense layer."""
+    """Three blocks, the average over what is left of the image, and a dense layer."""
 
     def __init__(self, n_channels: int, n_outputs: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class ResidualNetwork(nn.Module):
 # %%
 # In either space
 # ---------------
-# The very same module, its weights learnt through targets and directly.
+# The very same module, with its weights learnt through targets and directly.
 
 images, y = load_digits(return_X_y=True)
 X = (images / 16).astype("float32").reshape(-1, 1, 8, 8)

@@ -10,7 +10,7 @@ plots. The tables behind them, with the processor and the versions, are on the p
 # %%
 # The results
 # -----------
-# One list of rows a part of the suite; a row is a case and its figures.
+# One list of rows per part of the suite; a row holds a case and its figures.
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ print(content["environment"])
 
 
 def column(part: str, name: str, **where: Any) -> list[Any]:
-    """Take a column of the rows that agree with `where`."""
+    """Return a column of the rows that match `where`."""
     rows = results.get(part, [])
     return [r[name] for r in rows if all(r[k] == v for k, v in where.items())]
 
@@ -35,8 +35,8 @@ def column(part: str, name: str, **where: Any) -> list[Any]:
 # %%
 # An iteration beside one in weight space
 # ---------------------------------------
-# Where widths are small the calls themselves take the time; in wide and deep networks
-# the products. The floor counts multiplications, without the solves.
+# Where widths are small, the calls themselves take most of the time; in wide and deep
+# networks, the products do. The floor counts multiplications, without the solves.
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
 for axis, (part, name) in zip(
@@ -89,7 +89,7 @@ for axis in axes:
 # %%
 # Time to an accuracy
 # -------------------
-# An iteration costs more and there are fewer of them. Contenders that never reached the
+# An iteration costs more, but fewer are needed. Contenders that never reached the
 # accuracy are left out.
 
 parts = [

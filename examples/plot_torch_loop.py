@@ -12,8 +12,8 @@ is then trained by `skorch <https://skorch.readthedocs.io>`_.
 # %%
 # An ordinary network
 # -------------------
-# Nothing below knows about targets. Any control flow will do, as long as the weighted
-# layers are of kinds that target space knows, such as ``nn.Linear``.
+# Nothing in it knows about targets. Any control flow will do, as long as the weighted
+# layers are of kinds that target space supports, such as ``nn.Linear``.
 
 import matplotlib.pyplot as plt
 import torch
@@ -53,12 +53,12 @@ y_test = torch.as_tensor(test_labels)
 # %%
 # The loop
 # --------
-# It serves both spaces. In target space the fixed batch is the training set itself,
-# and one pass both solves for the weights and measures the loss.
+# It serves both spaces. In target space the fixed batch is the training set itself, so
+# one pass both solves for the weights and measures the loss.
 
 
 def train(network: nn.Module, learning_rate: float) -> list[float]:
-    """Minimise the cross-entropy of the training set; return the loss curve."""
+    """Minimise the cross-entropy on the training set; return the loss curve."""
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     network.train()
     curve = []
@@ -88,8 +88,8 @@ print(f"target space: test accuracy {test_accuracy(in_target_space):.3f}")
 print(f"weight space: test accuracy {test_accuracy(in_weight_space):.3f}")
 
 # %%
-# The parameters that the optimiser saw are the targets, one matrix for each layer with
-# a row for each pattern of the fixed batch.
+# The parameters that the optimiser saw are the targets, one matrix per layer with a row
+# for each pattern of the fixed batch.
 
 for name, parameter in in_target_space.named_parameters():
     print(f"{name:<28} {tuple(parameter.shape)}")
@@ -104,8 +104,8 @@ axes.legend()
 # %%
 # Back to an ordinary network
 # ---------------------------
-# ``realise`` bakes the weights in: what it returns has ordinary parameters, and no
-# targets and no training data inside. Save, export or compile it as usual.
+# ``realise`` bakes the weights in: what it returns has ordinary parameters, and holds
+# neither targets nor training data. Save, export or compile it as usual.
 
 realised = in_target_space.realise()
 print(type(realised).__name__, sum(p.numel() for p in realised.parameters()))

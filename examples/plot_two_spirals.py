@@ -49,9 +49,9 @@ X_test, y_test = make_two_spirals(midpoints=True)
 # %%
 # Two ways to train one network
 # -----------------------------
-# Three hidden layers of five tanh units, every layer connected to all before it. In
+# Three hidden layers of five tanh units, each layer connected to all before it. In
 # target space the fixed batch is the whole training set (``fixed_batch_size=None``), so
-# that a single pass solves for the weights and measures the loss.
+# a single pass solves for the weights and measures the loss.
 
 N_EPOCHS = 1500
 
@@ -70,7 +70,7 @@ def make_classifier(parameterization: str) -> TargetSpaceClassifier:
         learning_rate_init=0.01,
         batch_size=len(X_train),
         alpha=0.0,
-        # Spend the whole budget: neither network is to stop early.
+        # Spend the whole budget: neither network may stop early.
         max_iter=N_EPOCHS,
         tol=0.0,
         n_iter_no_change=N_EPOCHS,
@@ -86,8 +86,8 @@ classifiers = {
 print(f"{'':<14}{'train':>8}{'test':>8}{'loss':>10}{'seconds':>9}")
 for name, classifier in classifiers.items():
     start = time.perf_counter()
-    # Matrices this small gain nothing from a second thread, and on a busy machine they
-    # would wait for it.
+    # Matrices this small gain nothing from a second thread, and on a busy machine would
+    # have to wait for it.
     with threadpool_limits(1), warnings.catch_warnings():
         # The budget is meant to run out before the loss has settled.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -104,8 +104,8 @@ for name, classifier in classifiers.items():
 # %%
 # What they learnt
 # ----------------
-# The picture tells more than the accuracy: in target space the network has found the
-# two spirals, in weight space it has cut up the plane until most of the training points
+# The picture says more than the accuracy: in target space the network has found the two
+# spirals, in weight space it has cut up the plane until most of the training points
 # fitted.
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")

@@ -5,12 +5,12 @@ Real series, settings found on the training set
 Two sets of the UCR and UEA archives: ItalyPowerDemand (one day's electricity demand,
 summer or winter) and BasicMotions (six sensors of a wrist; standing, walking, running
 or badminton).  A grid search on the training set picks the kind of cell and the
-learning rate.  On 40 series networks that start from other weights differ by ten
-points, so five of the best setting vote; the test set is looked at once.
+learning rate.  On 40 series, networks that start from different weights differ by ten
+points, so five with the best setting vote; the test set is looked at only once.
 
-``python examples/real_series.py --data DIR`` wants ``ts_NAME.npz`` with the arrays
+``python examples/real_series.py --data DIR`` needs ``ts_NAME.npz`` with the arrays
 ``x_train`` (n, channels, time), ``y_train``, ``x_test`` and ``y_test``.  Without it,
-and with ``--quick``, waves of two speeds stand in.
+waves of two speeds stand in; ``--quick`` shrinks the grid.
 """
 
 import argparse
@@ -32,7 +32,7 @@ GRID = {"cell": ["rnn", "gru", "lstm"], "learning_rate_init": [0.01, 0.03]}
 
 
 def load(folder: Path, name: str) -> tuple[Any, ...]:
-    """Read a set, its channels brought to mean 0 and deviation 1 in training."""
+    """Read a set; scale its channels to mean 0 and deviation 1 in training."""
     with np.load(folder / f"ts_{name}.npz") as file:
         X, y, X_test, y_test = (
             file[k] for k in ("x_train", "y_train", "x_test", "y_test")
@@ -54,7 +54,7 @@ def waves(n: int = 60) -> tuple[Any, ...]:
 
 
 def average(best: TargetSpaceSequenceClassifier, n: int) -> VotingClassifier:
-    """Let `n` networks of one setting vote, each from weights of its own."""
+    """Let `n` networks of one setting vote, each starting from different weights."""
     members = [(f"seed {i}", clone(best).set_params(random_state=i)) for i in range(n)]
     return VotingClassifier(members, voting="soft")
 
@@ -84,7 +84,7 @@ def main() -> None:
             grid,
             cv=StratifiedKFold(4, shuffle=True, random_state=0),
             scoring=["accuracy", "neg_log_loss"],
-            # Many settings are right on all of a small training set.
+            # Many settings get all of a small training set right; the loss differs.
             refit="neg_log_loss",
         )
         with warnings.catch_warnings():

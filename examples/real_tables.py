@@ -3,7 +3,7 @@
 Imputer, scaler and one-hot encoder feed ``TargetSpaceClassifier`` (adult) or
 ``TargetSpaceRegressor`` (housing); then ``GridSearchCV`` chooses λ and the widths with
 two jobs.  The tables come from a folder with ``tab_adult.csv.xz`` and
-``tab_california_housing.csv.xz``, or from OpenML where there is a network.
+``tab_california_housing.csv.xz``, or are downloaded from OpenML.
 
     python examples/real_tables.py [--data DIR] [--jobs 2]
 """

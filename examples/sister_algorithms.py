@@ -1,8 +1,8 @@
 """Target space, its two sister algorithms and back-propagation, side by side.
 
 The same networks learn the same data in four ways: in target space, by difference
-target propagation, by regularised inversion, and by their weights.  Controls show how
-far a network comes that trains its output layer alone, and what each method loses
+target propagation, by regularised inversion, and in weight space.  Controls show how
+far a network gets that trains only its output layer, and what each method loses
 without the part that makes it work.
 
 - Digits, with 2, 3 and 7 hidden layers: accuracy on a quarter of the rows, set aside,
@@ -104,7 +104,7 @@ ORDER: dict[str, Make] = {
 
 
 def digits(depths: Sequence[int], epochs: int, seeds: Sequence[int]) -> Table:
-    """Train every kind on the digits, and score what it makes of rows set aside."""
+    """Train every kind on the digits, and score it on the rows set aside."""
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(np.float32)
     table: Table = {}

@@ -1,4 +1,4 @@
-"""How training went, as a plot, in the manner of scikit-learn's displays."""
+"""Plots of how training went, in the manner of scikit-learn's displays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingCurveDisplay"]
 
-# Where estimators that are made of others keep the one that was trained.
+# Where estimators that wrap others keep the one that was trained.
 _WITHIN = ("best_estimator_", "regressor_", "_final_estimator")
 _LABELS = {"loss": "Loss", "score": "Score of the rows held out"}
 _CURVES = {
@@ -27,26 +27,26 @@ class TrainingCurveDisplay:
     """Loss or score, epoch by epoch.
 
     Make it with :meth:`from_estimator`, which also takes scikit-learn's
-    ``MLPClassifier`` and ``MLPRegressor``, to lay their curves beside.
+    ``MLPClassifier`` and ``MLPRegressor``, for comparison.
 
     Parameters
     ----------
     training : sequence of float or None
         One value for each epoch.
     held_out : sequence of float or None
-        Likewise, of the rows that were held out; the last epochs of a fit, which train
-        on all rows, have none.
+        Likewise, for the rows held out; the last epochs of a fit, which train on all
+        rows, have no such value.
     response : {"loss", "score"}, default="loss"
         What the values are.
     estimator_name : str, default=None
-        Stands in the legend.
+        Name for the legend.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        What was drawn on.
+        The axes with the curves.
     figure_ : matplotlib Figure
-        The figure around it.
+        The figure with the axes.
     lines_ : list of matplotlib Line2D
         The curves.
 
@@ -91,7 +91,7 @@ class TrainingCurveDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; by default on a new figure.
         name : str, default=None
-            Stands in the legend, in place of `estimator_name`.
+            Name for the legend, in place of `estimator_name`.
         **kwargs : dict
             Passed on to ``Axes.plot``, for both curves.
 
@@ -103,7 +103,7 @@ class TrainingCurveDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         """
         try:
             from matplotlib import pyplot as plt
@@ -114,12 +114,12 @@ class TrainingCurveDisplay:
         if ax is None:
             _, ax = plt.subplots()
         name = self.estimator_name if name is None else name
-        before = "" if name is None else f"{name}, "
+        prefix = "" if name is None else f"{name}, "
         self.lines_ = []
         curves = (("training", self.training, "-"), ("held out", self.held_out, "--"))
         for label, values, style in curves:
             if values:
-                options: dict[str, Any] = {"linestyle": style, "label": before + label}
+                options: dict[str, Any] = {"linestyle": style, "label": prefix + label}
                 if self.lines_:
                     options["color"] = self.lines_[0].get_color()
                 epochs = range(1, len(values) + 1)
@@ -152,7 +152,7 @@ class TrainingCurveDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; by default on a new figure.
         name : str, default=None
-            Stands in the legend; by default the name of the class.
+            Name for the legend; by default that of the class.
         **kwargs : dict
             Passed on to ``Axes.plot``.
 
@@ -202,7 +202,7 @@ def _check_response(response: str) -> None:
 
 
 def _trained(estimator: Any) -> Any:
-    """Find the estimator that others are wrapped around."""
+    """Return the innermost estimator, which others are wrapped around."""
     for name in _WITHIN:
         within = getattr(estimator, name, None)
         if within is not None:

@@ -25,14 +25,14 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
 
     Texts are split as :class:`~sklearn.feature_extraction.text.CountVectorizer` splits
     them, and the vocabulary is the one that it would learn; but the order of the
-    tokens is kept.  Rows are padded on the right with 0.  Tokens that the vocabulary
-    does not have become 1, those that it has become 2 and above.
+    tokens is kept.  Rows are padded on the right with 0.  Tokens outside the
+    vocabulary become 1, those in it 2 and above.
 
     Parameters
     ----------
     max_features : int, default=None
         Size of the vocabulary: the tokens most frequent in the texts of `fit`.  By
-        default all of them.
+        default all tokens.
 
     max_length : int, default=None
         Number of tokens to which texts are cut and padded.  By default nothing is cut,
@@ -55,13 +55,13 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         How to remove accents.
 
     preprocessor : callable, default=None
-        Stands in for `lowercase` and `strip_accents`.
+        Replaces `lowercase` and `strip_accents`.
 
     tokenizer : callable, default=None
-        Stands in for `token_pattern`.
+        Replaces `token_pattern`.
 
     token_pattern : str, default=r"(?u)\b\w\w+\b"
-        What a token is: words of two characters or more.
+        Regular expression for a token; by default, words of two characters or more.
 
     stop_words : {"english"} or list, default=None
         Tokens to leave out.
@@ -76,14 +76,14 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     vocabulary_ : dict
-        The id of every token known.
+        The id of every known token.
 
     vocabulary_size_ : int
         Number of ids, those of padding and of unknown tokens included.
 
     Notes
     -----
-    A text without any token becomes a row of nothing but padding.
+    A text without any tokens becomes a row of padding.
 
     Examples
     --------
@@ -179,7 +179,7 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
     def fit_transform(
         self, raw_documents: Iterable[str], y: object = None, **fit_params: Any
     ) -> Tokens:
-        """Learn the vocabulary and give the ids of the same texts.
+        """Learn the vocabulary and return the ids of the same texts.
 
         Parameters
         ----------
@@ -259,7 +259,7 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         return len(self.vocabulary_) + _FIRST
 
     def __sklearn_tags__(self) -> Any:
-        """Declare that texts are taken, not arrays."""
+        """Declare that the input is texts, not arrays."""
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False

@@ -1,9 +1,9 @@
-"""How long it takes to reach a stated test accuracy, beside what else would be used.
+"""How long it takes to reach a stated test accuracy, compared with alternatives.
 
 Each contender is fitted with more and more iterations until the median test accuracy
-over the seeds reaches what is asked; the time is the median of those last fits.  A
-contender whose ladder ends below it is shown with the best that it reached.  All run
-in one process, on as many threads as asked for.
+over the seeds reaches the stated one; the time is the median of those last fits.  A
+contender whose ladder of iterations ends below it is shown with the best accuracy that
+it reached.  All run in one process, on as many threads as asked for.
 
     python examples/benchmarks/bench_accuracy.py [--quick] [--data DIR]
 """
@@ -34,7 +34,7 @@ from sktarget.datasets import make_delayed_recall, make_two_spirals
 from sktarget.nn import TargetSpace
 
 Data = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-Make = Callable[[int, int], Any]  # of the iterations and the seed
+Make = Callable[[int, int], Any]  # from the number of iterations and the seed
 
 LADDER = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 40, 60, 80, 120)
 LONG_LADDER = (*range(120, 240, 20), *range(240, 500, 40))
@@ -78,7 +78,7 @@ def race(
     settings: Settings,
     n_seeds: int = 5,
 ) -> list[Row]:
-    """Let all contenders run; say how much longer than the first each takes."""
+    """Run all contenders, and report their times as multiples of the first one's."""
     rows: list[Row] = []
     for name, (make, ladder) in contenders.items():
         with np.errstate(all="ignore"):
@@ -144,8 +144,8 @@ def two_spirals(settings: Settings) -> list[Row]:
             **common,
         )
 
-    # The best of a search over widths, depths, step sizes, activations, solvers and
-    # the moments of Adam; for target space over λ, shortcuts and schedules as well.
+    # These are the best from a search over widths, depths, step sizes, activations,
+    # solvers and the moments of Adam; for target space also λ, shortcuts and schedules.
     contenders = {
         "TargetSpaceClassifier (40, 40, 40)": (ours, LADDER),
         "MLPClassifier (64, 64, 64), relu": (
@@ -214,7 +214,7 @@ def deep_digits(settings: Settings) -> list[Row]:
 
 
 class RecallLoop:
-    """A loop of plain PyTorch that learns to recall bits, as an estimator of sorts."""
+    """A plain PyTorch loop that learns to recall bits, as an estimator of sorts."""
 
     def __init__(self, space: str, cell: str, rate: float, delay: int) -> None:
         self.space, self.cell, self.rate, self.delay = space, cell, rate, delay
@@ -284,7 +284,7 @@ def mnist(settings: Settings) -> list[Row]:
     def make(kind: Any, n_iterations: int, seed: int, **kwargs: Any) -> Any:
         return kind((128,), max_iter=n_iterations, random_state=seed, **kwargs)
 
-    # The first as it comes: it anneals its steps over the epochs that it is given.
+    # The first keeps its defaults: it anneals its steps over the epochs that it gets.
     contenders = {
         "TargetSpaceClassifier": (
             partial(make, TargetSpaceClassifier),

@@ -37,7 +37,7 @@ def problem(
     *,
     fused: bool = False,
 ) -> Problem:
-    """Make the paper's network; λ is the paper's, or with None that of estimators."""
+    """Make the paper's network; λ is the paper's, or if None that of estimators."""
     torch.manual_seed(0)
     x, y = torch.rand(n_batch, 1, 28, 28), torch.randint(10, (n_batch,))
     network, fixed = paper_network(), torch.rand(n_fixed, 1, 28, 28)
@@ -47,7 +47,7 @@ def problem(
 
 
 def channels_last(n_fixed: int, n_batch: int) -> Problem:
-    """Give weight space too the layout that target space chooses by itself."""
+    """Give weight space, too, the layout that target space chooses by itself."""
     made = problem(n_fixed, n_batch)
     x = made.x.to(memory_format=torch.channels_last)
     network = made.network.to(memory_format=torch.channels_last)

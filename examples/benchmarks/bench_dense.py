@@ -1,7 +1,7 @@
 """What an iteration of a dense network costs in target space.
 
-Sets an iteration in target space beside one in weight space, over width, depth and the
-sizes of the two batches.  The floor is what counting multiplications gives:
+Compares an iteration in target space with one in weight space, over width, depth and
+the sizes of the two batches.  The floor is what counting multiplications gives:
 1 + 2.17 n̄_b / n_b, or 2.17 where X is X̄; solves and the calls themselves come on top.
 
     python examples/benchmarks/bench_dense.py [--quick] [--threads 1] [--json FILE]
@@ -39,10 +39,10 @@ def problem(
     plain: bool = True,
     about: Row | None = None,
 ) -> Problem:
-    """Make a network of tanh and random data; X̄ is X itself if n_fixed is None.
+    """Make a network of tanh units and random data; X̄ is X itself if n_fixed is None.
 
-    Layers, activations and Adam are plain PyTorch's, or else as the estimators have
-    them, which takes less time in either space.
+    Layers, activations and Adam are plain PyTorch's if `plain`, otherwise those of the
+    estimators, which take less time in either space.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n_batch, n_in, generator=generator)

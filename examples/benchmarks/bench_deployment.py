@@ -1,4 +1,4 @@
-"""What a fitted model costs to keep, to load and to call, beside scikit-learn's.
+"""What a fitted model costs to store, load and call, compared with scikit-learn's.
 
 Prints, for each network, the sizes of its stored forms, the times to load them, and the
 latencies of ``predict_proba`` for 1, 100 and 10,000 rows, of ``TargetSpaceClassifier``,
@@ -35,7 +35,7 @@ ROWS = (1, 100, 10_000)
 
 
 def fitted(n_inputs: int, widths: tuple[int, ...]) -> tuple[Any, Any]:
-    """Fit both classifiers for a moment, in single precision."""
+    """Fit both classifiers briefly, in single precision."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1000, n_inputs)).astype("f4")
     y = np.arange(1000) % 10
@@ -52,7 +52,7 @@ def fitted(n_inputs: int, widths: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def sizes(ours: Any, mlp: Any, path: Path) -> dict[str, int]:
-    """Sizes of the stored forms, in bytes."""
+    """Return the sizes of the stored forms, in bytes."""
     return {
         "weights alone": sum(w.nbytes for w in ours.coefs_ + ours.intercepts_),
         "pickle": len(pickle.dumps(ours)),
@@ -64,7 +64,7 @@ def sizes(ours: Any, mlp: Any, path: Path) -> dict[str, int]:
 
 
 def loading(ours: Any, mlp: Any, path: Path) -> dict[str, Callable[[], Any]]:
-    """Ways to load a model; each makes the first prediction too."""
+    """Return ways to load a model, each of which also makes the first prediction."""
     row = np.zeros((1, ours.n_features_in_), dtype="f4")
     kept, kept_mlp = pickle.dumps(ours), pickle.dumps(mlp)
     kept_skops, graph = skops.io.dumps(ours), to_onnx(ours).SerializeToString()
@@ -79,7 +79,7 @@ def loading(ours: Any, mlp: Any, path: Path) -> dict[str, Callable[[], Any]]:
 
 
 def session(graph: bytes) -> onnxruntime.InferenceSession:
-    """Load an ONNX model, to run in as many threads as torch uses."""
+    """Load an ONNX model, to run on as many threads as torch uses."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(
@@ -88,7 +88,7 @@ def session(graph: bytes) -> onnxruntime.InferenceSession:
 
 
 def predicting(ours: Any, mlp: Any, n: int) -> dict[str, Callable[[], Any]]:
-    """Ways to predict for some rows."""
+    """Return ways to predict for some rows."""
     X = np.random.default_rng(1).normal(size=(n, ours.n_features_in_)).astype("f4")
     running = session(to_onnx(ours).SerializeToString())
     return {

@@ -1,7 +1,7 @@
-"""What the estimators cost beside the bare loop and beside scikit-learn's perceptron.
+"""What the estimators cost, compared with a bare loop and scikit-learn's perceptron.
 
-``fit`` beside a loop of plain PyTorch over the same network, batches and optimiser; its
-growth with the number of rows; prediction of one row and of 100,000; imports.
+``fit`` beside a plain PyTorch loop over the same network, batches and optimiser; its
+growth with the number of rows; prediction for one row to 100,000; imports.
 
     python examples/benchmarks/bench_estimators.py [--quick] [--threads 1]
 """
@@ -28,19 +28,19 @@ from sktarget import TargetSpaceClassifier
 from sktarget.architectures import DenseNetwork
 from sktarget.nn import TargetSpace
 
-# Never to stop before the last epoch.
+# Never stop before the last epoch.
 TO_THE_END = {"tol": 0.0, "n_iter_no_change": 10**6}
 
 
 def data(n_rows: int, n_columns: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Ten classes of random rows, in single precision."""
+    """Return random rows of ten classes, in single precision."""
     random = np.random.RandomState(0)
     X = random.standard_normal((n_rows, n_columns)).astype(np.float32)
     return X, np.arange(n_rows) % 10
 
 
 def fitted(estimator: Any, X: np.ndarray, y: np.ndarray) -> Any:
-    """Fit, however few the epochs."""
+    """Fit without a warning of too few epochs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return estimator.fit(X, y)
@@ -101,7 +101,7 @@ def overhead(settings: Settings) -> list[Row]:
 
 
 def growth(settings: Settings) -> list[Row]:
-    """Time one epoch of ``fit`` with the settings by default, two layers of 100."""
+    """Time one epoch of ``fit`` with default settings, two layers of 100."""
     rows = []
     for n in settings.few([10**3, 10**4], [10**3, 10**4, 10**5, 10**6]):
         X, y = data(n)
@@ -163,7 +163,7 @@ IMPORTS = {
 
 
 def imports(settings: Settings) -> list[Row]:
-    """Time processes that import something and end, less one that does nothing."""
+    """Time processes that only import something, minus one that does nothing."""
 
     def seconds(code: str) -> float:
         taken = []

@@ -27,7 +27,7 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class Recurrent(nn.Module):
-    """Maybe an embedding, a recurrent layer, and a dense one on all or last steps."""
+    """Optionally an embedding, a recurrent layer, a dense one on all or last steps."""
 
     def __init__(
         self, cell: str, sizes: tuple[int, int, int], n_tokens: int, last: bool

@@ -1,4 +1,4 @@
-"""The tables of the documentation, from what ``study_defaults.py`` has found.
+"""The tables of the documentation, from the results of ``study_defaults.py``.
 
     python examples/benchmarks/defaults_tables.py
 
@@ -20,13 +20,13 @@ Runs = dict[str, dict[str, list[float]]]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Write a table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def spread(runs: Runs, method: str) -> str:
-    """Give mean and deviation of a method's scores; nothing where it did not run."""
+    """Return mean and deviation of a method's scores; nothing where it did not run."""
     if method not in runs:
         return ""
     scores = runs[method]["scores"]
@@ -36,7 +36,7 @@ def spread(runs: Runs, method: str) -> str:
 def means_and_ranks(
     found: dict[str, Runs], labels: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give mean scores, one row a table, and mean ranks of what is compared."""
+    """Return mean scores, one row per table, and the mean rank of each label."""
     means = np.array(
         [[np.mean(r[m]["scores"]) for m in labels] for r in found.values()]
     )
@@ -44,7 +44,7 @@ def means_and_ranks(
 
 
 def of_halves(found: dict[str, Runs]) -> str:
-    """Compare the estimators as they come, over the halves of the tables."""
+    """Compare the estimators with their defaults, over the halves of the tables."""
     rows = []
     for title, half in (("chose", CHOOSE), ("report", REPORT)):
         for kind, names in half.items():
@@ -70,14 +70,14 @@ def of_halves(found: dict[str, Runs]) -> str:
 
 
 def table_by_table(found: dict[str, Runs]) -> str:
-    """Compare the estimators as they come."""
+    """Compare the estimators with their defaults, on each table."""
     methods = ["target space", "MLP", "MLP, y scaled", "weight space"]
     rows = [[name, *(spread(runs, m) for m in methods)] for name, runs in found.items()]
     return table(["", *methods], rows)
 
 
 def best_of(runs: Runs) -> str:
-    """Name the setting with the best mean score."""
+    """Return the name of the setting with the best mean score."""
     return max(runs, key=lambda label: float(np.mean(runs[label]["scores"])))
 
 
@@ -90,7 +90,7 @@ def comparison(ours: Runs, theirs: Runs) -> list[str]:
 
 
 def in_both_spaces(runs: Runs) -> tuple[Runs, Runs]:
-    """Part target space as it comes from the settings of weight space."""
+    """Separate target space with its defaults from the settings of weight space."""
     theirs = {label: run for label, run in runs.items() if label != "target space"}
     return {"defaults": runs["target space"]}, theirs
 
@@ -132,7 +132,7 @@ def single_rules(found: dict[str, Runs]) -> str:
 
 
 def as_markdown(found: dict[str, Any]) -> str:
-    """Write all tables, each behind a comment that names it."""
+    """Return all tables, each between comments that name it."""
     parts = {
         "halves": of_halves(found["defaults"]),
         "tables": table_by_table(found["defaults"]),

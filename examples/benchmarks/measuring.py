@@ -1,8 +1,8 @@
 """What the benchmarks share: timing in turns, tables, and the command line.
 
 Times are medians, in milliseconds, of calls that take turns within one process, so that
-what else a machine does strikes all sides alike.  On one thread they are times of the
-processor, in which waiting for it does not count.
+other load on the machine affects all sides alike.  On one thread they are processor
+times, which do not include waiting for the processor.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Settings:
     data: Path | None = None
 
     def few(self, quick: Any, full: Any) -> Any:
-        """Choose what the quick run takes, or the full one."""
+        """Return the value for the quick run, or that for the full one."""
         return quick if self.quick else full
 
     @property
@@ -55,8 +55,8 @@ class Settings:
 
     def clock(self) -> float:
         """Read the clock, in seconds."""
-        alone = self.threads == 1 and not self.on_gpu
-        return time.process_time() if alone else time.perf_counter()
+        one_core = self.threads == 1 and not self.on_gpu
+        return time.process_time() if one_core else time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Problem:
     y: Tensor
     lam: float | Sequence[float]
     floor: float | None = None
-    fused: bool = False  # Adam in one call, as the estimators have it
+    fused: bool = False  # Adam in one call, as in the estimators
     about: Row = field(default_factory=dict)
 
     def step(self, space: str, device: str = "cpu") -> Step:
@@ -106,7 +106,7 @@ def in_turns(
     warm_up: int = 3,
     least: int = 5,
 ) -> dict[str, float]:
-    """Time several functions in turns, for about so long; give medians in ms."""
+    """Time several functions in turns, for about `seconds`; return medians in ms."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     start, rounds = settings.clock(), 0
     while rounds < warm_up + least or settings.clock() - start < seconds:
@@ -122,7 +122,7 @@ def in_turns(
 
 
 def compare(name: str, problem: Problem, settings: Settings, seconds: float) -> Row:
-    """Set an iteration in target space beside one in weight space."""
+    """Compare an iteration in target space with one in weight space."""
     steps = {space: problem.step(space, settings.device) for space in SPACES}
     taken = in_turns(steps, settings, seconds)
     ratio = taken["targets"] / taken["weights"]
@@ -137,7 +137,7 @@ def compare(name: str, problem: Problem, settings: Settings, seconds: float) -> 
 def compare_all(
     problems: Problems, settings: Settings, *, quick: float, full: float
 ) -> list[Row]:
-    """Compare problem after problem, each for so many seconds."""
+    """Compare both spaces on each problem, for `quick` or `full` seconds."""
     seconds = settings.few(quick, full)
     return [compare(n, make(), settings, seconds) for n, make in problems.items()]
 
@@ -146,21 +146,21 @@ def compare_all(
 
 
 def processor() -> str:
-    """Name the processor, by its family and model too: names may be those of many."""
+    """Return the processor's name, family and model: processors may share a name."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
-        said.setdefault(name.strip(), value.strip())
-    if "model name" not in said:
+        fields.setdefault(name.strip(), value.strip())
+    if "model name" not in fields:
         return platform.processor() or platform.machine()
-    numbers = [f"{n} {said[f]}" for n, f in _NUMBERS.items() if f in said]
-    return ", ".join([said["model name"], *numbers])
+    numbers = [f"{n} {fields[f]}" for n, f in _NUMBERS.items() if f in fields]
+    return ", ".join([fields["model name"], *numbers])
 
 
 def environment(settings: Settings) -> Row:
-    """Say where and with what the figures were measured."""
+    """Return where, and with what versions, the figures are measured."""
     return {
         "device": torch.cuda.get_device_name() if settings.on_gpu else processor(),
         "threads": settings.threads,
@@ -175,7 +175,7 @@ def environment(settings: Settings) -> Row:
 
 
 def shown(value: Any) -> str:
-    """Round a value for a table."""
+    """Return a value as text, rounded for a table."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if not isinstance(value, float):
@@ -216,7 +216,7 @@ Parts = Mapping[str, Callable[[Settings], list[Row]]]
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """Make the parser of the options that all benchmarks have."""
+    """Make a parser of the options that all benchmarks share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -224,14 +224,14 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--data", type=Path, help="folder with mnist.npz")
-    parser.add_argument("--only", nargs="+", metavar="PART", help="these parts alone")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="only these parts")
     return parser
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """Read the settings, and prepare torch accordingly."""
     torch.set_num_threads(arguments.threads)
-    # Numbers below the normal range take the processor a hundred times as long.
+    # Denormal numbers take the processor a hundred times as long.
     torch.set_flush_denormal(True)
     return Settings(
         arguments.quick, arguments.threads, arguments.device, arguments.data
@@ -244,7 +244,7 @@ def run_parts(
     only: list[str] | None,
     keep: Callable[[dict[str, list[Row]]], None] = lambda results: None,
 ) -> None:
-    """Measure part after part; print the table of each, and keep what there is."""
+    """Measure each part, print its table, and keep the results so far."""
     unknown = set(only or ()) - set(parts)
     if unknown:
         names = ", ".join(parts)

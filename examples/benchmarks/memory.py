@@ -1,8 +1,8 @@
-"""What a training in target space holds in memory, beside one in weight space.
+"""What training in target space holds in memory, compared with weight space.
 
-Two figures tell: the tensors alive at the peak, which depend on nothing but the
-program, and what the process gets from the system for them, measured in a process of
-its own.  That is more: an allocator leaves gaps, and libraries keep room of their own.
+There are two figures: the tensors alive at the peak, which depend only on the program,
+and the memory that the process gets from the system for them, measured in a separate
+process.  The latter is larger: an allocator leaves gaps, and libraries keep buffers.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class LiveTensors(TorchDispatchMode):
-    """Follows how many bytes tensors hold: some to begin with, and all new ones.
+    """Tracks how many bytes tensors hold: given ones, and all new ones.
 
     Parameters
     ----------
     given : iterable of Tensor
-        What is there to begin with.
+        The tensors that exist at the start.
 
     Attributes
     ----------
     now, peak : int
-        Bytes, at the moment and at most.
+        Bytes now, and the most so far.
     """
 
     def __init__(self, given: Iterable[Tensor]) -> None:
@@ -70,7 +70,7 @@ class LiveTensors(TorchDispatchMode):
 
 
 def tensors_at_peak(make: Callable[[], Problem], space: str, device: str) -> float:
-    """Run some iterations; return in MiB the tensors alive at most.
+    """Run some iterations; return the peak size of live tensors in MiB.
 
     They include the network, the batch and, in target space, X̄.
     """
@@ -92,7 +92,7 @@ def resident_memory(entry: str) -> float:
 
 
 def hand_back_memory() -> None:
-    """Return what was freed to the system, and have the peak counted from now on."""
+    """Hand freed memory back to the system, and reset the peak of this process."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -101,7 +101,7 @@ def hand_back_memory() -> None:
 
 
 def small_problem() -> Problem:
-    """Make a problem with which all libraries come into use."""
+    """Make a problem that brings all libraries into use."""
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2))
     x, y = torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.long)
     return Problem(network, x.clone(), x, y, lam=0.1)
@@ -110,10 +110,10 @@ def small_problem() -> Problem:
 def process_at_peak(
     make: Callable[[], Problem], space: str, device: str
 ) -> tuple[float, float]:
-    """Run some iterations; return in MiB the memory that they took at their peak.
+    """Run some iterations; return their peak memory in MiB.
 
-    First what came on top of libraries, data and a network of its own weights: targets,
-    optimiser, and all that an iteration holds; then the whole process.
+    First comes what they add to libraries, data and the network with its weights:
+    targets, optimiser, and all that an iteration holds; then the whole process.
     """
     small_problem().step("targets", device)()
     problem = make()
@@ -134,9 +134,9 @@ def process_at_peak(
 
 
 def compare_memory(script: str, cases: Iterable[str], settings: Settings) -> list[Row]:
-    """Set peaks of target space beside those of weight space, case by case; on Linux.
+    """Compare peaks in target space with those in weight space, on Linux only.
 
-    Those of processes are medians.
+    Peaks of processes are medians.
     """
     if not Path("/proc/self/status").exists():
         return []

@@ -1,16 +1,16 @@
 """All benchmarks of speed in one command.
 
-Measures in turns what target space costs beside weight space, what the estimators cost
-beside a bare loop and beside scikit-learn, and how long training takes to a stated
-accuracy.  Prints every table; with ``--out`` it also writes ``results.json`` and
+Measures what target space costs compared with weight space, what the estimators cost
+compared with a bare loop and scikit-learn, and how long training takes to reach a
+stated accuracy.  Prints every table; with ``--out`` it also writes ``results.json`` and
 ``tables.md``, which the documentation shows and plots.
 
     python examples/benchmarks/run_all.py [--quick] [--threads 1] [--device cpu]
         [--out DIR] [--only PART ...] [--data DIR]
 
-On one thread it takes half an hour, with ``--quick`` two minutes.  Run it
-on an idle machine; ``--data`` names a folder with ``mnist.npz``.  With ``--only`` the
-other results in DIR stay, if they were measured alike.
+On one thread it takes half an hour, with ``--quick`` two minutes.  Run it on an idle
+machine; ``--data`` names a folder with ``mnist.npz``.  With ``--only``, the other
+results in DIR are kept, if they were measured in the same environment.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def render(folder: Path) -> None:
 
 
 def others(folder: Path, where: Row) -> dict[str, list[Row]]:
-    """Read what a folder holds already, to measure single parts anew."""
+    """Read the results that a folder already holds, so that some can be replaced."""
     path = folder / "results.json"
     if not path.exists():
         return {}
@@ -70,7 +70,7 @@ def others(folder: Path, where: Row) -> dict[str, list[Row]]:
     if content["environment"] != where:
         raise SystemExit(
             f"the results in {path} were measured with other versions, threads or on "
-            "another machine: give another folder to --out, or leave --only out"
+            "another machine: give --out another folder, or omit --only"
         )
     results: dict[str, list[Row]] = content["results"]
     return results
@@ -80,7 +80,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--out", type=Path, help="folder for the results")
     parser.add_argument(
-        "--render", action="store_true", help="only write tables.md anew from the JSON"
+        "--render", action="store_true", help="only rewrite tables.md from results.json"
     )
     arguments = parser.parse_args()
     start, out = time.perf_counter(), arguments.out

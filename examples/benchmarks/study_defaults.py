@@ -1,30 +1,30 @@
 """The study behind the defaults: tables, depths, single rules, and the course of a fit.
 
-Five parts, each of which prints what it finds and adds it to one JSON file:
+Five parts, each of which prints its results and adds them to one JSON file:
 
 defaults
     ``TargetSpaceClassifier()`` and ``TargetSpaceRegressor()`` beside scikit-learn's
     multi-layer perceptrons and the same network in weight space.
 depth
-    1 to 24 hidden layers of 28 in target space and in weight space, for which the best
-    of several step sizes, activations and weight decays counts.
+    1 to 24 hidden layers of 28 in target space and in weight space, where the best of
+    several step sizes, activations and weight decays counts.
 tuned
-    The deepest of these in target space with other weight decays, for those who tune
-    both.
+    The deepest of these in target space with other weight decays, for a comparison in
+    which both are tuned.
 rules
     One default at a time replaced by something else, on the tables that the rules were
     chosen on.
 course
     Score by epoch and by second, 16 layers of 28.
 
-The tables are those that come with scikit-learn, generated ones and, where there is a
-folder that has them, ``tab_NAME.csv.xz`` with the target in the last column.  Columns
-are imputed, scaled and encoded on the training part, for all methods alike.
+The tables are those that come with scikit-learn, generated ones and, if a folder has
+them, ``tab_NAME.csv.xz`` with the target in the last column.  For all methods alike,
+columns are imputed, scaled and encoded as fitted to the training part.
 
     python examples/benchmarks/study_defaults.py [--data DIR] [--quick] [--json FILE]
 
 ``defaults.json`` beside this file holds the results that the documentation shows, in
-the tables that ``defaults_tables.py`` makes of them.
+tables made by ``defaults_tables.py``.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def is_classes(name: str) -> bool:
-    """Tell whether a table is one of classes."""
+    """Return whether a table has classes as its outputs."""
     return name in CHOOSE["classes"] + REPORT["classes"]
 
 
 def read(name: str, folder: Path | None) -> tuple[pd.DataFrame, np.ndarray] | None:
-    """Give inputs and outputs of a table, if it is there."""
+    """Return inputs and outputs of a table, or None if it is missing."""
     if name in BUNDLED:
         X, y = BUNDLED[name](return_X_y=True)
     elif name == "spheres":
@@ -108,7 +108,7 @@ def read(name: str, folder: Path | None) -> tuple[pd.DataFrame, np.ndarray] | No
 
 
 def split(X: pd.DataFrame, y: np.ndarray, seed: int, classes: bool, most: int) -> Parts:
-    """Give prepared training inputs, training outputs, test inputs, test outputs."""
+    """Return prepared training inputs, training outputs, test inputs, test outputs."""
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=0.3, random_state=seed, stratify=y if classes else None
     )
@@ -152,20 +152,20 @@ class Tables:
     Parameters
     ----------
     folder : Path or None
-        Where more tables are.
+        Folder with more tables.
     most : int
-        Training rows of each, at most.
+        Most training rows of each.
     """
 
     def __init__(self, folder: Path | None, most: int = MOST_ROWS) -> None:
         self.folder, self.most = folder, most
 
     def of(self, names: list[str]) -> Iterator[tuple[str, Callable[[int], Parts]]]:
-        """Go through those of the tables that are there."""
+        """Go through those of the tables that are available."""
         for name in names:
             table = read(name, self.folder)
             if table is None:
-                print(f"{name}: not there, left out")
+                print(f"{name}: not found, left out")
                 continue
             yield (
                 name,
@@ -183,7 +183,7 @@ def ours(name: str, *args: Any, **settings: Any) -> Callable[[int], Any]:
 
 
 def perceptron(name: str, *args: Any, **settings: Any) -> Callable[[int], Any]:
-    """Make scikit-learn's network, as it comes."""
+    """Make scikit-learn's network, with its defaults unless given."""
     kind = MLPClassifier if is_classes(name) else MLPRegressor
     return lambda seed: kind(*args, random_state=seed, **settings)
 
@@ -222,12 +222,12 @@ CONTROLS: dict[str, dict[str, Any]] = {
         "learning_rate_init": 0.003,
     },
 }
-"""Settings of weight space, the best of which counts on each table and depth."""
+"""Settings of weight space; on each table and depth the best of them counts."""
 
 TUNED: dict[str, dict[str, Any]] = {
     f"alpha = {alpha:g}": {"alpha": alpha} for alpha in (0.0001, 0.1, 1.0, 3.0)
 }
-"""Settings of target space that make five of it too, with its defaults."""
+"""Settings of target space: with its defaults, it has five as well."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -246,14 +246,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batches of 200, step 0.03": {"learning_rate_init": 0.03},
     "two layers": {"hidden_layer_sizes": (100, 100)},
 }
-"""What single defaults are replaced by; "lam" is a factor of the automatic value."""
+"""Replacements of single defaults; "lam" multiplies the automatic value."""
 
 
 # --- The five parts -------------------------------------------------------------------
 
 
 def study_defaults(tables: Tables, splits: int) -> dict[str, Any]:
-    """Compare the estimators as they come."""
+    """Compare the estimators with their defaults."""
     found: dict[str, Any] = {}
     for half in (CHOOSE, REPORT):
         for name, parts in tables.of(half["classes"] + half["numbers"]):
@@ -282,7 +282,7 @@ def study_depth(tables: Tables, splits: int, depths: list[int]) -> dict[str, Any
 
 
 def study_tuned(tables: Tables, splits: int, depths: list[int]) -> dict[str, Any]:
-    """Give deep networks in target space other weight decays than the default."""
+    """Try deep networks in target space with weight decays other than the default."""
     found: dict[str, Any] = {}
     for name, parts in tables.of(DEEP):
         found[name] = {}
@@ -313,7 +313,7 @@ def study_rules(tables: Tables, splits: int) -> dict[str, Any]:
 
 
 class Course(Callback):
-    """Scores test rows after every epoch, and keeps the time apart from that."""
+    """Scores test rows after every epoch, and records the time without the scoring."""
 
     def __init__(self, X: np.ndarray, truth: np.ndarray) -> None:
         self.X, self.truth = X, truth
@@ -325,7 +325,7 @@ class Course(Callback):
         self.spent, self.start = 0.0, time.perf_counter()
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Stop the clock, score, and go on."""
+        """Stop the clock, score, and restart the clock."""
         self.spent += time.perf_counter() - self.start
         self.seconds.append(self.spent)
         self.scores.append(float(np.mean(net.predict(self.X) == self.truth)))
@@ -357,7 +357,7 @@ def study_course(tables: Tables, names: list[str]) -> dict[str, Any]:
     return found
 
 
-# --- What it comes to -----------------------------------------------------------------
+# --- Results --------------------------------------------------------------------------
 
 
 def show(title: str, runs: dict[str, dict[str, Any]]) -> None:
@@ -373,7 +373,7 @@ def show(title: str, runs: dict[str, dict[str, Any]]) -> None:
 
 
 def rounded(found: Any) -> Any:
-    """Leave four digits of every number."""
+    """Round every number to four decimals."""
     if isinstance(found, dict):
         return {key: rounded(value) for key, value in found.items()}
     if isinstance(found, list):
@@ -382,7 +382,7 @@ def rounded(found: Any) -> Any:
 
 
 def summarise(found: dict[str, Any]) -> str:
-    """Give mean rank, mean score and the worst gap of the estimators as they come."""
+    """Return mean rank, mean score and worst gap of the estimators by default."""
     lines = []
     for title, half in (("chosen on", CHOOSE), ("reported on", REPORT)):
         for kind, names in half.items():

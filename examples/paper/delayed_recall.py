@@ -3,13 +3,13 @@ Bits remembered for many steps
 ==============================
 
 The bit-stream tasks of Fairbank, Samothrakis and Citi (Sec. 5.3, Figs. 8 and 9): recall
-the bit of `delay` steps before, or add the stream to its delayed self.  A plain
-PyTorch loop trains the network of the paper, 1-(N+3)-2 for recall and 1-(N+5)-2 for
-addition, in target space or in weight space, until 99 % of the test bits are right.
+the bit that came `delay` steps before, or add the stream to a delayed copy of itself.
+A plain PyTorch loop trains the network of the paper, 1-(N+3)-2 for recall and 1-(N+5)-2
+for addition, in target space or in weight space, until 99 % of the test bits are right.
 
-``python examples/paper/delayed_recall.py --quick`` takes less than a minute.  Both
-figures are ``--tasks recall addition --delays 10 20 40 60 80 100 --trials 5 --plot
-FILE``, and the LSTM's part adds ``--cell lstm --methods scu weights``.
+``python examples/paper/delayed_recall.py --quick`` takes less than a minute.  For both
+figures use ``--tasks recall addition --delays 10 20 40 60 80 100 --trials 5 --plot
+FILE``, and for the LSTM's part add ``--cell lstm --methods scu weights``.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def streams(task: str, n: int, delay: int, seed: int) -> tuple[Tensor, Tensor]:
 def build(
     method: str, task: str, delay: int, seed: int, cell: str, lam: float
 ) -> nn.Module:
-    """Make the network of the paper, to be learnt in the space that `method` names."""
+    """Make the network of the paper, in the space that `method` names."""
     torch.manual_seed(seed)
     network = Network(cell, delay + TASKS[task][1])
     if method == "weights":
@@ -59,7 +59,7 @@ def build(
 
 @torch.no_grad()
 def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Return the fraction of the bits that count which are right."""
+    """Return the fraction of right answers among the bits that count."""
     network.eval()
     right = (network(x).argmax(-1) == y)[y >= 0]
     network.train()
@@ -69,7 +69,7 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
 def train(
     network: nn.Module, task: str, delay: int, seed: int, arguments: argparse.Namespace
 ) -> tuple[int | None, float]:
-    """Train until solved; return the iterations it took, and the best accuracy."""
+    """Train until solved; return the number of iterations, and the best accuracy."""
     x, y = streams(task, 8000, delay, seed + 2)
     x_test, y_test = streams(task, 1000, delay, seed + 3)
     optimizer = torch.optim.Adam(network.parameters(), lr=arguments.rate)

@@ -4,20 +4,21 @@ Four image sets in target space and in weight space
 
 Table 2 of Fairbank, Samothrakis and Citi (Sec. 5.2): a convolutional network learns
 MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 in target space, in weight space, and in
-weight space with batch normalisation. Prints the test accuracy of each, of the mean of
-its networks and of their average ("ensemble").
+weight space with batch normalisation. Prints the test accuracy of each: the mean over
+its networks, and that of their averaged probabilities ("ensemble").
 
     python examples/paper/image_sets.py --data DIR [--sets mnist cifar10] [--epochs 8]
 
-DIR holds, for each set that is to run, one of
+DIR holds, for each set to run, one of
 
 - ``mnist.npz``, ``fashion_mnist.npz``, ``cifar10.npz``, ``cifar100.npz`` with the
-  arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``, as Keras keeps them;
+  arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``, as Keras stores them;
 - ``cifar-10-batches-py``, ``cifar-100-python``: the folders of the sets' authors;
 - ``cifar10_jpeg_full.npz``: the images as JPEG files (needs Pillow).
 
-The others are left out. Without ``--data`` the hand-written digits of scikit-learn
-stand in. ``--quick`` takes a small part of each set and less than a minute.
+Sets that are missing are left out. Without ``--data`` the hand-written digits of
+scikit-learn stand in. ``--quick`` uses a small part of each set, and takes less than a
+minute.
 """
 
 import argparse
@@ -46,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "weight space": {"parameterization": "weights"},
     "batch norm": {"parameterization": "weights", "batch_norm": True},
 }
-# Peak of the step size of weight space; target space finds its own, and anneals it.
+# Peak step size in weight space; target space chooses and anneals its own.
 RATE = 0.003
 
 Images = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -56,9 +57,9 @@ Images = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def load(name: str, folder: Path | None) -> Images | None:
-    """Return images (n, channels, height, width) as bytes, and labels, if there.
+    """Return images (n, channels, height, width) as bytes, and labels; None if missing.
 
-    Training images and labels come first, then those for the test.
+    Training images and labels come first, then those of the test set.
     """
     if name == "digits":
         X, y = load_digits(return_X_y=True)
@@ -92,7 +93,7 @@ def _with_channels(*arrays: np.ndarray) -> Images:
 
 
 def _decode(file: Any, split: str) -> np.ndarray:
-    """Decode the JPEG files, all with one header, that lie end to end in an array."""
+    """Decode JPEG files with a common header, stored end to end in an array."""
     from PIL import Image
 
     head, data = file["jpeg_head"].tobytes(), file[f"{split}_bytes"].tobytes()
@@ -106,7 +107,7 @@ def _decode(file: Any, split: str) -> np.ndarray:
 
 
 def _load_batches(name: str, folder: Path) -> Images | None:
-    """Read the CIFAR sets as their authors give them out."""
+    """Read the CIFAR sets in the format that their authors publish."""
     if name == "cifar10":
         folder, label = folder / "cifar-10-batches-py", b"labels"
         parts = [[f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]]
@@ -166,7 +167,7 @@ def network(
 def study(
     name: str, images: Images, method: str, options: argparse.Namespace
 ) -> tuple[float, float]:
-    """Return the mean accuracy of the networks and that of their average."""
+    """Return the mean accuracy of the networks and that of their ensemble."""
     X, y, X_test, y_test = images
     accuracies, probabilities = [], []
     for seed in range(options.networks):

@@ -5,12 +5,12 @@ Film reviews
 The sentiment task of Fairbank, Samothrakis and Citi (Sec. 5.4, Fig. 10, Table 3):
 25,000 reviews to train on and as many to test, the 5,000 most frequent words, the last
 500 words of each review; an embedding of 32, a recurrent layer of 100 and the output
-behind the last word.  A plain recurrent network learns in target space and in weight
+after the last word.  A plain recurrent network learns in target space and in weight
 space, and an LSTM in weight space.
 
-``python examples/paper/imdb.py --data DIR`` wants ``imdb_train.csv.xz`` and
-``imdb_test.csv.xz`` with the columns ``text`` and ``label``.  With ``--quick``, a part
-of them, or without ``--data`` made-up reviews, takes less than a minute.
+``python examples/paper/imdb.py --data DIR`` needs ``imdb_train.csv.xz`` and
+``imdb_test.csv.xz`` with the columns ``text`` and ``label``; without ``--data``,
+made-up reviews stand in.  ``--quick`` uses few reviews and takes less than a minute.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from sktarget import TargetSpaceSequenceClassifier
 from sktarget.preprocessing import TokenSequencer
 
 N_WORDS, N_STEPS = 5000, 500
-# As the word lists of the paper: single letters count, apostrophes belong to words.
+# As in the paper's word list: single letters count, apostrophes belong to words.
 WORD = r"(?u)\b\w[\w']*\b"
 METHODS: dict[str, dict[str, Any]] = {
     "target space": {},
@@ -34,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "LSTM": {"parameterization": "weights", "cell": "lstm"},
     "LSTM in target space": {"cell": "lstm"},
 }
-# Of Table 3: best test accuracy in per cent.
+# From Table 3: best test accuracy in per cent.
 PAPER = {"target space": 87.7, "weight space": 79.0, "LSTM": 87.3}
 
 
@@ -49,7 +49,7 @@ def reviews(folder: Path, n: int | None) -> list[tuple[list[str], np.ndarray]]:
 
 
 def made_up_reviews(n: int) -> list[tuple[list[str], np.ndarray]]:
-    """Write reviews of random words; a few words are more frequent in good ones."""
+    """Make up reviews of random words, some of which depend on the label."""
     rng = np.random.default_rng(0)
     words = np.array([f"word{k}" for k in range(400)])
     parts = []

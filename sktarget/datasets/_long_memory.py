@@ -1,4 +1,4 @@
-"""Sequences of which a few early steps decide: tests of long memory."""
+"""Sequences that a few early steps decide: tests of long memory."""
 
 from numbers import Integral
 
@@ -26,13 +26,13 @@ def make_temporal_order(
     *,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Make sequences of symbols, in which two of them and their order decide.
+    """Make sequences of symbols, two of which, and their order, decide the class.
 
-    There are six symbols.  The symbols 0 and 1 occur twice in all: one of them at a
-    step of the second tenth of the sequence, and one of them at a step of the tenth
-    that follows its middle.  All other steps hold one of the symbols 2 to 5, which mean
-    nothing.  The class tells which two symbols occurred, in their order: ``v + 2 w``
-    for first v and then w.  The task stems from [1]_; this form is that of [2]_.
+    There are six symbols.  Two steps hold symbol 0 or 1: one step in the second tenth
+    of the sequence, and one in the tenth that follows its middle.  All other steps hold
+    one of the symbols 2 to 5, which mean nothing.  The class says which two symbols
+    occurred, and in which order: ``v + 2 w`` for v followed by w.  The task comes from
+    [1]_; this form is that of [2]_.
 
     Parameters
     ----------
@@ -92,11 +92,11 @@ def make_adding(
     *,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Make sequences of numbers, two of which are marked, and the means of these.
+    """Make sequences of numbers, two of them marked, and the means of these two.
 
     The first mark is in the first tenth of the sequence, the second one in the four
-    tenths that follow.  A network that always answers 0.5 errs by 1/24 in the mean
-    square.  The task stems from [1]_; this form is that of [2]_.
+    tenths that follow.  A network that always answers 0.5 has a mean squared error of
+    1/24.  The task comes from [1]_; this form is that of [2]_.
 
     Parameters
     ----------

@@ -57,8 +57,8 @@ def make_two_spirals(
         Total number of points, at least 2. If odd, the first arm has one more.
 
     n_turns : float, default=3.0
-        Full turns that each arm makes. The radii do not depend on it, so that more
-        turns lie closer together.
+        Full turns that each arm makes. The radii do not depend on it, so the more
+        turns, the closer they lie.
 
     midpoints : bool, default=False
         Whether to return the angular midpoints: the same arms, shifted by half the

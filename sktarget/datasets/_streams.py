@@ -1,4 +1,4 @@
-"""Streams of bits that a recurrent network has to keep in mind."""
+"""Streams of bits that a recurrent network has to remember."""
 
 from numbers import Integral
 
@@ -32,8 +32,8 @@ def make_delayed_recall(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Make streams of random bits, and the bit that came some steps before each.
 
-    A task for recurrent networks, which have to keep `delay` bits in mind (Sec. 5.3
-    of [1]_).
+    A task for recurrent networks, which have to remember `delay` bits (Sec. 5.3 of
+    [1]_).
 
     Parameters
     ----------
@@ -86,11 +86,11 @@ def make_delayed_addition(
     n_timesteps: int | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Make streams of random bits, and the sums of each with itself, delayed.
+    """Make streams of random bits, and the sum of each with a delayed copy of itself.
 
-    A stream is read as a binary number, its least bit first. To it the same number is
-    added, `delay` steps later. Beside the last `delay` bits a recurrent network has to
-    keep the carry in mind (Sec. 5.3 of [1]_).
+    A stream is read as a binary number, least significant bit first. The same number,
+    `delay` steps later, is added to it. Besides the last `delay` bits, a recurrent
+    network has to remember the carry (Sec. 5.3 of [1]_).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the estimators of this package share beside what all estimators share."""
+"""What the estimators of this package share, on top of what all estimators share."""
 
 from __future__ import annotations
 
@@ -59,33 +59,33 @@ SHARED_DOCS = {
     to ±√(6 / (n_in + n_out)).  Biases start at 0.""",
     "learning_rate_init": """float or "auto", default={default}
     Step size of the network's weights.  ``"auto"`` is 0.001 for ``solver="adam"``, 0.1
-    for ``"sgd"`` and 0.01 for ``"rmsprop_centered"``; and 0.01 for all of them where
-    one mini-batch holds all rows of ``fit``.""",
+    for ``"sgd"`` and 0.01 for ``"rmsprop_centered"``; where one mini-batch holds all
+    rows of ``fit``, it is 0.01 for every solver.""",
     "early_stopping": """bool, default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
     the best epoch.""",
     "batch_size": """int, default={default}
-    Rows of a mini-batch; all of them, where there are fewer.""",
+    Rows of a mini-batch; all rows, if there are fewer.""",
     "max_iter": """int, default={default}
     Epochs of each call of ``fit``.""",
     "random_state": """int, RandomState instance or None, default={default}
     Decides the initial weights, the validation rows, the mini-batches and all
     noise.""",
     "warm_start": """bool, default={default}
-    Go on from the last ``fit``: its weights and its optimisers' states.""",
+    Continue from the weights and optimiser states of the last ``fit``.""",
     "momentum": """float, default={default}
-    Momentum of ``solver="sgd"``, of Nesterov's kind.""",
+    Nesterov momentum of ``solver="sgd"``.""",
     "checkpoint": """path-like or None, default={default}
-    File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
-    goes on from there: after it was killed it ends as it would have undisturbed.  It
-    refuses the file of a fit with other data or parameters; remove a file to begin
-    anew.  See :ref:`recovery`.""",
+    File in which ``fit`` saves its state after every epoch.  A ``fit`` that finds one
+    resumes from it: a fit that was killed ends as it would have ended uninterrupted.
+    The file of a fit with other data or parameters is refused; remove the file to start
+    afresh.  See :ref:`recovery`.""",
 }
 """Texts for the section "Parameters" of their docstrings."""
 
 
 def mean_weight(rows: TrainingRows) -> float:
-    """Return how many rows one of mean weight stands for, within what is computable."""
+    """Return how many rows one of mean weight stands for, clipped to a safe range."""
     if rows.weight is None:
         return 1.0
     _, mean = relative_weights(rows.weight)
@@ -108,7 +108,7 @@ class PropagationEstimator(NetworkEstimator):
         describe: list[str],
         rates: dict[str, float] | None = None,
     ) -> TrainingSettings:
-        """Make settings; `describe` names what may be at fault when training fails."""
+        """Make settings; `describe` names parameters to report if training diverges."""
         rate = self.learning_rate_init
         if rate == "auto":
             full_batch = (
@@ -137,14 +137,14 @@ class PropagationEstimator(NetworkEstimator):
     _remedy = "Lower learning_rate_init or target_lr, or standardise X"
 
     def _keep_network(self, network: nn.Module) -> None:
-        """Keep nothing more: weights and optimiser are all there is."""
+        """Keep nothing more: weights and optimiser state are all there is."""
 
     @staticmethod
     def _warn_of_one_layer(n_hidden: int) -> None:
         if n_hidden < 2:
             warnings.warn(
                 f"With {n_hidden} hidden layer(s) no target is passed down: this is "
-                "backpropagation, with another step size for the hidden layer. Give "
-                "two or more hidden_layer_sizes.",
+                "backpropagation, with a different step size for the hidden layer. "
+                "Give two or more hidden_layer_sizes.",
                 stacklevel=2,
             )

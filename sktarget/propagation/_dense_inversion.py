@@ -17,13 +17,13 @@ __all__ = ["DenseInversionNetwork"]
 
 
 class DenseInversionNetwork(InversionNetwork):
-    """A dense network that finds gradients of its layers by inverting them.
+    """A dense network that finds the gradients of its layers by inverting them.
 
-    With ``d`` the displacement of the last hidden layer down the loss,
+    Starting from ``d``, the displacement of the last hidden layer down the loss,
 
-    - ``d_{i-1} = F_i(h_i + d_i) − F_i(h_i)``, or the linear part, with the inverse of
-      each layer computed anew for each mini-batch;
-    - layer i descends ``½‖f_i(h_{i-1}) − (h_i + d_i)‖²``, all else constant;
+    - ``d_{i-1} = F_i(h_i + d_i) − F_i(h_i)``, or its linear part, with the inverse of
+      each layer recomputed for each mini-batch;
+    - layer i descends ``½‖f_i(h_{i-1}) − (h_i + d_i)‖²``, all else being constant;
     - the output layer learns by the gradient of the loss.
 
     Parameters
@@ -33,16 +33,16 @@ class DenseInversionNetwork(InversionNetwork):
     inversion : Inversion
         How displacements are passed down.
     target_lr : float
-        γ: step of the last hidden layer along the gradient of the mean loss.
+        γ: step of the last hidden layer down the gradient of the mean loss.
     mean_weight : float, default=1.0
         How many rows a row of weight 1 stands for.
 
     Attributes
     ----------
     displacement_norms : Tensor of shape (n_hidden,)
-        Norms of ``d_i`` in the last mini-batch, from below.
+        Norms of ``d_i`` in the last mini-batch, from the lowest layer up.
     saturation_fraction : Tensor of shape ()
-        Share of hidden values that were clipped there.
+        Share of hidden values that were clipped in that mini-batch.
 
     Examples
     --------
@@ -80,10 +80,10 @@ class DenseInversionNetwork(InversionNetwork):
         x : Tensor of shape (n_b, n_inputs)
             Inputs.
         loss : callable
-            Of (outputs, weights of the rows or None): the loss, averaged over rows.
+            Maps (outputs, weights of the rows or None) to the loss, averaged over rows.
         weight : Tensor of shape (n_b,), optional
-            Weights of the rows, with mean 1.  They weigh a row's share in what the
-            layers learn, not its displacement: a weight is as good as repeats.
+            Weights of the rows, with mean 1.  They scale a row's share in what the
+            layers learn, not its displacement: a weight acts like repeats.
 
         Returns
         -------
@@ -95,7 +95,7 @@ class DenseInversionNetwork(InversionNetwork):
         Raises
         ------
         FactorisationError
-            If weights have left the finite numbers.
+            If weights are no longer finite.
         """
         n_layers = len(self.network.layers)
         states = [x]

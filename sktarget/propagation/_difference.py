@@ -2,7 +2,7 @@
 
 Plain torch, without scikit-learn.  With layers 1 to M, ``h_0 = x``, values
 ``h_i = f_i(h_{i-1})`` and feedback maps ``g_i``, learned approximate inverses of
-``f_i``, a mini-batch is learnt from in three steps:
+``f_i``, training on a mini-batch takes three steps:
 
 1. Each ``g_i`` learns to undo ``f_i`` on noisy values: it descends
    ``‖g_i(f_i(n)) - n‖²``, ``n = h_{i-1} + σ ξ``.
@@ -11,8 +11,8 @@ Plain torch, without scikit-learn.  With layers 1 to M, ``h_0 = x``, values
 3. Each layer descends its own ``‖f_i(h_{i-1}) - ĥ_i‖²``, with ``h_{i-1}`` and ``ĥ_i``
    constant.
 
-No gradient crosses a layer, except that of the loss through the output layer where the
-top target is that of the last hidden layer.
+No gradient crosses a layer, except that of the loss through the output layer if the top
+target is that of the last hidden layer.
 
 References
 ----------
@@ -46,13 +46,13 @@ class FeedbackMap(nn.Module):
     Parameters
     ----------
     n_in, n_out : int
-        Widths of the layer above, whose values go in, and of the one below.
+        Widths of the layer above, whose values are the input, and of the one below.
     activation : str
         t, a key of ``ACTIVATIONS``.
     signs : bool, default=False
-        Take the signs of what goes in: q'.
+        Whether to take the signs of the input: q'.
     dtype : torch.dtype, optional
-        Of the weights.
+        Dtype of the weights.
 
     Examples
     --------
@@ -100,12 +100,12 @@ def propagate_targets(
     feedback : sequence of k - 1 callables
         Each maps values of ``states[i + 1]`` to values of ``states[i]``.
     difference : bool, default=True
-        Correct for the error of the feedback map; without, ``ĥ_{i-1} = g_i(ĥ_i)``.
+        Correct for the error of the feedback map; if not, ``ĥ_{i-1} = g_i(ĥ_i)``.
 
     Returns
     -------
     list of k Tensors
-        The targets, each like its state.
+        The targets, each of the shape of its state.
 
     Examples
     --------
@@ -119,14 +119,14 @@ def propagate_targets(
         undo = feedback[i - 1]
         target = undo(targets[-1])
         if difference:
-            # The bracket first: equal arguments then leave the state as it is, exactly.
+            # The bracket first, so that equal arguments leave the state exactly as is.
             target = states[i - 1] + (target - undo(states[i]))
         targets.append(target)
     return targets[::-1]
 
 
 class DifferenceTargetNetwork(nn.Module):
-    """A network with feedback maps, which finds gradients of its layers by targets.
+    """A network with feedback maps, which finds the gradients of layers from targets.
 
     Parameters
     ----------
@@ -135,10 +135,10 @@ class DifferenceTargetNetwork(nn.Module):
     feedback_activation : str, default="tanh"
         Activation of the feedback maps, a key of ``ACTIVATIONS``.
     target_lr : float, default=0.01
-        η_s: step of the top target along the gradient of each row's own loss.
+        η_s: step of the top target down the gradient of each row's own loss.
     top_target : {"penultimate", "output"}, default="penultimate"
-        Layer with the first target: the last hidden layer, whose output layer then
-        learns by the gradient of the loss; or the output layer.
+        Layer with the first target: the last hidden layer, in which case the output
+        layer learns by the gradient of the loss; or the output layer.
     noise : float, default=0.1
         σ of the noise on which feedback maps are trained.
     input_noise : float, default=0.0
@@ -150,7 +150,7 @@ class DifferenceTargetNetwork(nn.Module):
     generator : torch.Generator, optional
         Draws the feedback weights.
     seed : int, default=0
-        Decides the noise, see :meth:`begin_epoch`.
+        Determines the noise, see :meth:`begin_epoch`.
 
     Attributes
     ----------
@@ -222,27 +222,27 @@ class DifferenceTargetNetwork(nn.Module):
         return self.network
 
     def get_extra_state(self) -> Tensor:
-        """Return the record of the feedback maps, as a part of the network's state."""
+        """Return the reconstruction curve, as a part of the network's state."""
         shape = len(self.reconstruction_curve), len(self.feedback)
         curve = torch.tensor(self.reconstruction_curve, dtype=torch.float64)
         return curve.reshape(shape)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the record over."""
+        """Restore the reconstruction curve."""
         self.reconstruction_curve = state.tolist()
 
     def begin_epoch(self, epoch: int, scale: float = 1.0) -> None:
         """Choose the noise of an epoch.
 
-        It follows from the seed and the epoch's number, so that training which pauses
-        goes on as if it had not.
+        It is determined by the seed and the epoch's number, so that training continues
+        after a pause as if there had been none.
 
         Parameters
         ----------
         epoch : int
             Number of the epoch, from 1.
         scale : float, default=1.0
-            Factor of σ in this epoch.
+            Factor for σ in this epoch.
         """
         device = next(self.network.parameters()).device
         seed = self.seed + epoch
@@ -266,7 +266,7 @@ class DifferenceTargetNetwork(nn.Module):
         Returns
         -------
         list of Tensor of shape ()
-            One loss a map; gradients reach its own parameters only.
+            One loss per map, whose gradients reach only the parameters of that map.
         """
         noise = RowNoise(x, self._generator)
         states = self._states(x, noise)
@@ -281,7 +281,7 @@ class DifferenceTargetNetwork(nn.Module):
 
     @torch.no_grad()
     def _states(self, x: Tensor, noise: RowNoise) -> list[Tensor]:
-        """Compute h_0 up to the values of the last hidden layer."""
+        """Compute the values from h_0 up to the last hidden layer."""
         states = [self._noisy_input(x, noise)]
         for i in range(1, len(self.network.layers)):
             states.append(self._layer(states[-1], i, noise))
@@ -311,10 +311,10 @@ class DifferenceTargetNetwork(nn.Module):
         x : Tensor of shape (n_b, n_inputs)
             Inputs.
         loss : callable
-            Of (outputs, weights of the rows or None): the loss, averaged over rows.
+            Maps (outputs, weights of the rows or None) to the loss, averaged over rows.
         weight : Tensor of shape (n_b,), optional
-            Weights of the rows, with mean 1.  They weigh a row's share in what the
-            layers learn, not the step of its target: a weight is as good as repeats.
+            Weights of the rows, with mean 1.  They scale a row's share in what the
+            layers learn, not the step of its target: a weight acts like repeats.
 
         Returns
         -------
@@ -325,7 +325,7 @@ class DifferenceTargetNetwork(nn.Module):
         """
         noise = RowNoise(x, self._generator)
         n_layers = len(self.network.layers)
-        # Values of the hidden layers, each of a graph that ends at its own layer.
+        # Values of the hidden layers, each with a graph of its own layer only.
         values: list[Tensor] = []
         state = self._noisy_input(x, noise)
         for i in range(1, n_layers):

@@ -1,4 +1,4 @@
-"""What the estimators by difference target propagation share: the course of a fit."""
+"""The base of the estimators that train by difference target propagation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["BaseDifferenceTargetPropagation"]
 
 Array = NDArray[Any]
 
-# What belongs to the feedback maps, not to the network that predicts.
+# Arguments of the feedback maps, not of the network that predicts.
 _FEEDBACK = ("feedback_activation", "top_target")
 
 
@@ -193,7 +193,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
     ) -> dict[str, Any]:
         assert isinstance(network, DifferenceTargetNetwork)
         linear = _linear_parts(network)
-        # An epoch that diverged has no loss, and so no row here.
+        # An epoch that diverged has no loss, and so gets no row here.
         curve = network.reconstruction_curve[: len(log.loss_curve)]
         shape = (len(curve), len(linear))
         return super()._fitted_attributes(network, log, n_iter) | {

@@ -33,8 +33,8 @@ class DifferenceTargetPropagationClassifier(
     """A neural network classifier trained by difference target propagation.
 
     No gradient travels down the network.  Each layer is given a target for its values
-    by a learned feedback map, which undoes the layer above, and moves towards it.  So
-    units may be discrete or random, see `transmission`.
+    by a learned feedback map, which undoes the layer above, and moves towards it.  This
+    allows units to be discrete or random, see `transmission`.
 
     {parameters}
 
@@ -48,7 +48,7 @@ class DifferenceTargetPropagationClassifier(
         Those of the feedback maps, from the second layer up: weights (n_in, n_out) lead
         from a layer, n_in, to the one below, n_out.  Empty for one hidden layer.
     reconstruction_curve_ : ndarray of shape (n_epochs, n_maps)
-        Mean squared norm by which each feedback map missed what it was to reconstruct.
+        Mean squared norm of the reconstruction error of each feedback map.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
@@ -73,7 +73,7 @@ class DifferenceTargetPropagationClassifier(
     See Also
     --------
     DifferenceTargetPropagationRegressor : The same for real outputs.
-    RegularizedInversionClassifier : Targets by inverting layers, without feedback maps.
+    RegularizedInversionClassifier : Inverts layers in place of learning feedback maps.
     sktarget.TargetSpaceClassifier : Training in target space.
 
     References
@@ -177,7 +177,7 @@ class DifferenceTargetPropagationRegressor(
 ):
     """A neural network regressor trained by difference target propagation.
 
-    It minimises the squared error; of several outputs, each in units of its own
+    It minimises the squared error, of several outputs each in units of its own
     deviation.  See :class:`DifferenceTargetPropagationClassifier` for the method.
 
     {parameters}
@@ -189,9 +189,9 @@ class DifferenceTargetPropagationRegressor(
     feedback_coefs_, feedback_intercepts_ : list of ndarray
         Those of the feedback maps, from the second layer up: weights (n_in, n_out) lead
         from a layer, n_in, to the one below, n_out.  Empty for one hidden layer.  A map
-        from the outputs takes them from the mean of y on, in their deviations.
+        from the outputs takes them standardised, by the means and deviations of y.
     reconstruction_curve_ : ndarray of shape (n_epochs, n_maps)
-        Mean squared norm by which each feedback map missed what it was to reconstruct.
+        Mean squared norm of the reconstruction error of each feedback map.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float

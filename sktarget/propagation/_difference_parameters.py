@@ -38,39 +38,40 @@ DIFFERENCE_CONSTRAINTS: dict[str, list[Any]] = {
 DIFFERENCE_DOCS = SHARED_DOCS | {
     "activation": """{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
-    Activation of the hidden layers.  Those of ``transmission="bernoulli"`` are
-    logistic, whatever is said here, since their values are probabilities.""",
+    Activation of the hidden layers.  With ``transmission="bernoulli"`` it is always
+    logistic, since the values are probabilities.""",
     "feedback_activation": """str, default={default}
-    Activation of the feedback maps, of the same names.""",
+    Activation of the feedback maps, with the same choices.""",
     "transmission": """{"identity", "sign", "bernoulli"}, default={default}
-    What hidden units hand on: their values; between hidden layers the signs of their
+    What hidden units pass on: their values; between hidden layers the signs of their
     values; or samples, 1 with the value as probability and 0 otherwise.""",
     "top_target": """{"penultimate", "output"}, default={default}
-    Layer with the first target.  ``"penultimate"``, the last hidden layer: the output
-    layer learns by the gradient of the loss.  ``"output"``: the outputs before any
-    softmax get the first target.""",
+    Layer with the first target.  ``"penultimate"`` is the last hidden layer; the output
+    layer then learns by the gradient of the loss.  With ``"output"``, the outputs
+    before any softmax get the first target.""",
     "target_lr": """float, default={default}
     η_s ≥ 0: the first target is this step down the gradient of each row's *own* loss,
     so that it does not depend on the size of a mini-batch.  Where a publication
     multiplies the gradient of the mean loss, divide its η by the rows of its batch.
-    Of squared errors, the loss is half the mean over outputs.""",
+    For squared errors, the loss is half the mean over outputs.""",
     "noise": """float, default={default}
     σ, standard deviation of the noise on the values that feedback maps learn from.""",
     "noise_decay": """float or None, default={default}
-    The noise of an epoch is σ / (1 + epoch / noise_decay), half of σ after so many
-    epochs; None keeps it.""",
+    The noise of an epoch is σ / (1 + epoch / noise_decay), which is half of σ after
+    `noise_decay` epochs; None keeps it constant.""",
     "input_noise": """float, default={default}
     Standard deviation of the noise on the inputs in training.""",
     "feedback_steps": """int, default={default}
     Steps of the feedback maps for each step of the network.""",
     "feedback_order": """{"batch", "epoch"}, default={default}
-    Train feedback before every step of the network on the same mini-batch, or in a
-    pass of its own at the beginning of every epoch.""",
+    Train feedback maps on each mini-batch before the step of the network, or in a
+    separate pass at the beginning of every epoch.""",
     "difference": """bool, default={default}
-    The difference correction.  Without it this is plain target propagation, which
-    fails in deep networks.""",
+    Apply the difference correction.  Without it this is plain target propagation,
+    which fails in deep networks.""",
     "learn_feedback": """bool, default={default}
-    Without it feedback maps keep their initial weights, as a control.""",
+    Train the feedback maps.  If False, they keep their initial weights, as a
+    control.""",
     "solver": """{"adam", "sgd", "rmsprop_centered"}, default={default}
     Optimiser of the network and, with a state of its own, of the feedback maps.
     ``"rmsprop_centered"`` is RMSprop with centred second moments, 0.001 under the
@@ -78,7 +79,7 @@ default={default}
     "feedback_learning_rate_init": """float, default={default}
     Step size of the feedback maps' weights.""",
     "n_samples_predict": """int, default={default}
-    Passes with samples over which ``transmission="bernoulli"`` averages its
-    predictions.""",
+    Number of passes with samples that predictions average over with
+    ``transmission="bernoulli"``.""",
 }
 """Texts for the section "Parameters" of their docstrings."""

@@ -1,13 +1,13 @@
 """Regularised inversion: one layer undone in closed form.
 
-Plain torch, without scikit-learn.  A layer ``h = σ(W h' + fed)``, with what else is
-fed to it, is undone by the state below that best explains a target v,
+Plain torch, without scikit-learn.  A layer ``h = σ(W h' + fed)``, ``fed`` being all its
+other input, is undone by finding the state below that best explains a target v,
 
     F(v) = argmin_h' ½‖W h' + fed − σ⁻¹(clip(v))‖² + r/2 ‖h'‖²
          = M (σ⁻¹(clip(v)) − fed),     M = (WᵀW + r I)⁻¹ Wᵀ
 
-A displacement d of h is passed down as ``F(h + d) − F(h)``, from which what was fed
-drops out, or as the linear part of that.
+A displacement d of h is passed down as ``F(h + d) − F(h)``, in which ``fed`` cancels,
+or as the linear part of that.
 
 References
 ----------
@@ -67,7 +67,7 @@ class Inversion:
     ridge : float
         r ≥ 0.
     clip : float
-        ε: values are clipped to ±(1 − ε) before tanh is undone.
+        ε: values are clipped to ±(1 − ε) before tanh is inverted.
     linearize : bool
         Pass on the linear part of ``F(h + d) − F(h)`` instead of the difference.
     activation : {"tanh", "identity"}
@@ -88,7 +88,7 @@ class Inversion:
     activation: str = "tanh"
 
     def clipped(self, v: Tensor) -> Tensor:
-        """Bring values into the range of the activation."""
+        """Clip values to the range in which the activation is inverted."""
         if self.activation == "identity":
             return v
         return v.clamp(self.clip - 1, 1 - self.clip)
@@ -121,7 +121,7 @@ class Inversion:
         return (self.undo(v) - fed) @ matrix.T
 
     def pull_back(self, matrix: Tensor, h: Tensor, d: Tensor) -> Tensor:
-        """Pass displacements on to the layer below, those of zero as exactly zero.
+        """Pass displacements on to the layer below; zero stays exactly zero.
 
         Parameters
         ----------
@@ -139,7 +139,8 @@ class Inversion:
         """
         if self.linearize:
             return (d / self.slope(self.clipped(h))) @ matrix.T
-        # Not of all layers at once: a value's place in memory may change its last bit.
+        # Undo one layer at a time: the position of a value in memory may change its
+        # last bit, and equal values must cancel exactly.
         return (self.undo(h + d) - self.undo(h)) @ matrix.T
 
     def saturated(self, h: Tensor) -> Tensor:
@@ -150,7 +151,7 @@ class Inversion:
 
 
 class InversionNetwork(nn.Module):
-    """Base of the networks that find gradients by inverting their layers or steps.
+    """Base of the networks that find gradients by inverting layers or time steps.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ class InversionNetwork(nn.Module):
     inversion : Inversion
         How displacements are passed on.
     target_lr : float
-        γ: step of the first target along the gradient of the mean loss.
+        γ: step of the first target down the gradient of the mean loss.
     mean_weight : float, default=1.0
         How many rows a row of weight 1 stands for.
 
@@ -168,7 +169,7 @@ class InversionNetwork(nn.Module):
     displacement_norms : Tensor
         Norms of the displacements in the last mini-batch.
     saturation_fraction : Tensor of shape ()
-        Share of hidden values that were clipped there.
+        Share of hidden values that were clipped in that mini-batch.
     """
 
     def __init__(
@@ -196,9 +197,9 @@ class InversionNetwork(nn.Module):
         return self.network
 
     def get_extra_state(self) -> tuple[Tensor, Tensor]:
-        """Return what is known of the last mini-batch, as a part of the state."""
+        """Return the statistics of the last mini-batch, as a part of the state."""
         return self.displacement_norms, self.saturation_fraction
 
     def set_extra_state(self, state: tuple[Tensor, Tensor]) -> None:
-        """Take over what is known of the last mini-batch."""
+        """Restore the statistics of the last mini-batch."""
         self.displacement_norms, self.saturation_fraction = state

@@ -49,23 +49,23 @@ INVERSION_CONSTRAINTS: dict[str, list[Any]] = {
     "linearize": ["boolean"],
     "class_weight": CLASS_WEIGHT,
 }
-"""Constraints on the parameters that all estimators by inversion have."""
+"""Constraints on the parameters that all inversion estimators have."""
 
 INVERSION_DOCS = SHARED_DOCS | {
     "target_lr": """float, default={default}
     γ ≥ 0: the first target is this step down the gradient of the mini-batch's *mean*
-    loss.  With ``solver="adam"`` it matters little, and not at all with
-    `linearize`.""",
+    loss.  With ``solver="adam"`` it matters little, and with `linearize` as well, not
+    at all.""",
     "ridge": """float, default={default}
-    r > 0, the ridge on the states that an inverse finds.  Displacements that are
-    passed down are multiplied by up to 1 / 2√r in every layer: a small ridge lets them
-    explode, a large one fade.""",
+    r > 0, the ridge penalty on the states that an inverse finds.  Every layer that
+    displacements are passed down multiplies them by up to 1 / 2√r: with a small ridge
+    they may explode, with a large one they fade.""",
     "clip": """float, default={default}
-    ε: values are clipped to ±(1 − ε) before the activation is undone.""",
+    ε: values are clipped to ±(1 − ε) before the activation is inverted.""",
     "linearize": """bool, default={default}
     Pass displacements on by the derivative of the inverse at the state, instead of by
-    the difference of two inverses.  Units beyond the clipped range then are passed
-    with up to 1 / (1 − (1 − ε)²) times their displacement, instead of zero.""",
+    the difference of two inverses.  Displacements of units beyond the clipped range
+    then count up to 1 / (1 − (1 − ε)²) times, instead of as zero.""",
     "solver": """{"adam", "sgd", "rmsprop_centered"}, default={default}
     Optimiser.  ``"rmsprop_centered"`` is RMSprop with centred second moments, 0.001
     under the root, and momentum 0.9.""",
@@ -119,12 +119,12 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
     """A neural network classifier trained by regularised inversion of its layers.
 
     No gradient travels down the network.  Each layer is given a target for its values
-    by the layer above, inverted in closed form, and moves towards it.  Nothing is
-    learned for the inverse, and nothing is random in a step.
+    by inverting the layer above in closed form, and moves towards it.  The inverse need
+    not be learned, and no step is random.
 
     The method was published for recurrent networks, see
     :class:`RegularizedInversionSequenceClassifier`.  This is its extension to dense
-    layers, where inverting costs one factorisation for every layer and mini-batch.
+    layers, where inverting costs one factorisation per layer and mini-batch.
 
     {parameters}
 
@@ -162,7 +162,7 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
 
     See Also
     --------
-    DifferenceTargetPropagationClassifier : Targets by learned feedback maps.
+    DifferenceTargetPropagationClassifier : Targets from learned feedback maps.
     sktarget.TargetSpaceClassifier : Training in target space.
 
     References

@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["BatchLoss", "loss_and_slope"]
 
 BatchLoss = Callable[[Tensor, Tensor | None], Tensor]
-"""Of (outputs, weights of the rows or None): the loss, averaged over rows."""
+"""Maps (outputs, weights of the rows or None) to the loss, averaged over rows."""
 
 
 def loss_and_slope(
@@ -34,7 +34,7 @@ def loss_and_slope(
     loss : Tensor of shape ()
         The weighted loss, with its graph.
     slope : Tensor of the shape of `at`
-        Gradients that know nothing of weights.
+        Gradient of each row's unweighted loss.
 
     Examples
     --------

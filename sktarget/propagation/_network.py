@@ -17,13 +17,13 @@ INITIALISATIONS: dict[str, Callable[..., Tensor]] = {
     "orthogonal": nn.init.orthogonal_,
     "uniform": nn.init.xavier_uniform_,
 }
-"""Initial weights by name: all singular values 1, or ±√(6 / (n_in + n_out))."""
+"""Initial weights by name: singular values 1, or uniform ±√(6 / (n_in + n_out))."""
 
 
 def initialise_layers_(
     layers: nn.ModuleList, name: str, generator: torch.Generator | None
 ) -> None:
-    """Draw the weights of dense layers anew; the biases stay.
+    """Redraw the weights of dense layers, but not the biases.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class TransmittingNetwork(DenseNetwork):
     - ``"identity"``: the values;
     - ``"sign"``: +1 where the value is positive, else -1, between hidden layers; the
       output layer sees the values;
-    - ``"bernoulli"``: 1 with the value as probability, else 0, by all hidden units.
+    - ``"bernoulli"``: 1 with the value as probability, else 0, in all hidden layers.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class TransmittingNetwork(DenseNetwork):
     hidden_layer_sizes : sequence of int
         Widths of the hidden layers.
     n_outputs : int
-        Number of outputs; they are the bare sums of the last layer.
+        Number of outputs, which are the bare sums of the last layer.
     activation : str
         A key of ``ACTIVATIONS``; ``"logistic"`` for ``transmission="bernoulli"``.
     transmission : {"identity", "sign", "bernoulli"}
@@ -67,16 +67,16 @@ class TransmittingNetwork(DenseNetwork):
     out_activation : {"softmax", "logistic", "identity"}
         What follows the sums; decides how passes with samples are averaged.
     n_passes : int
-        Passes with samples over which a prediction is averaged.
+        Number of passes with samples that a prediction averages over.
     generator : torch.Generator, optional
         Source of randomness for the initial weights and for the samples.
     dtype : torch.dtype, optional
-        Of the weights; torch's default if None.
+        Dtype of the weights; torch's default if None.
 
     Notes
     -----
     Predictions with samples average over `n_passes` sets of thresholds, drawn once and
-    the same for all rows.  So they depend on the row alone.
+    the same for all rows, so each prediction depends on its row alone.
 
     Examples
     --------
@@ -131,7 +131,7 @@ class TransmittingNetwork(DenseNetwork):
         i : int
             Number of the layer that receives, from 1.
         uniform : callable, optional
-            Of a width: gives uniform numbers to hold the values against.
+            Maps a width to uniform numbers with which to compare the values.
 
         Returns
         -------
@@ -170,7 +170,7 @@ class TransmittingNetwork(DenseNetwork):
         """Map inputs (n, n_inputs) to the sums of the last layer (n, n_outputs)."""
         if self.transmission != "bernoulli":
             return self._run(x)
-        # Pass by pass: all at once would need the memory of that many batches.
+        # One pass at a time: all at once would need the memory of n_passes batches.
         passes = [self._run(x, thresholds) for thresholds in self.thresholds]
         return _AVERAGES[self.out_activation](torch.stack(passes))
 
@@ -194,7 +194,7 @@ def _mean_softmax(sums: Tensor) -> Tensor:
 
 
 def _mean_logistic(sums: Tensor) -> Tensor:
-    """Return the sums to which the mean probabilities belong."""
+    """Return the logits of the mean probabilities."""
     return F.logsigmoid(sums).logsumexp(0) - F.logsigmoid(-sums).logsumexp(0)
 
 

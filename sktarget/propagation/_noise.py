@@ -11,9 +11,9 @@ __all__ = ["RowNoise"]
 
 
 class RowNoise:
-    """Random numbers that belong to rows: equal rows are given equal numbers.
+    """Random numbers that belong to rows: equal rows get equal numbers.
 
-    So the numbers depend neither on the order of the rows within the mini-batch nor
+    The numbers thus depend neither on the order of the rows within the mini-batch nor
     on whether a row is repeated or carries a weight.
 
     Parameters
@@ -50,7 +50,7 @@ class RowNoise:
 
     @cached_property
     def groups(self) -> tuple[int, Tensor]:
-        """Number of distinct rows, and which of them each row is."""
+        """Number of distinct rows, and the index of each row among them."""
         keys, group = torch.unique(_hash_rows(self.x), return_inverse=True)
         return len(keys), group
 
@@ -58,10 +58,10 @@ class RowNoise:
 def _hash_rows(x: Tensor) -> Tensor:
     """Hash the bits of each row, in arithmetic modulo 2⁶⁴: exact in any order.
 
-    Every word, offset by its place, goes through the finaliser of SplitMix64.
+    Every word, offset according to its place, goes through the finaliser of SplitMix64.
     """
     integer = torch.int64 if x.dtype == torch.float64 else torch.int32
-    # 0.0 and -0.0 are equal, and are to be hashed equally.
+    # Adding 0.0 turns -0.0 into 0.0: equal numbers must have equal hashes.
     bits = (x + 0.0).contiguous().flatten(1).view(integer).long()
     z = bits + torch.arange(bits.shape[1], device=x.device) * -0x61C8864680B583EB
     z = (z ^ _shifted(z, 30)) * -0x40A7B892E31B1A47
@@ -70,5 +70,5 @@ def _hash_rows(x: Tensor) -> Tensor:
 
 
 def _shifted(z: Tensor, n: int) -> Tensor:
-    """Shift bits to the right, zeros coming after them, not copies of the sign."""
+    """Shift bits to the right, filling with zeros, not with copies of the sign."""
     return (z >> n) & ((1 << (64 - n)) - 1)

@@ -5,11 +5,11 @@ Plain torch, without scikit-learn.  States ``h_t = σ(W h_{t-1} + U x_t + b)`` w
 
     d_t = direct_t + F(h_{t+1} + d_{t+1}) − F(h_{t+1}),
 
-or by the linear part of that, where ``direct_t`` is a step down the loss of what is
+or by the linear part of that, where ``direct_t`` is a step down the loss of the output
 read from ``h_t`` itself.  The weights then learn in one of two ways.
 
-- ``"local"``: every step descends ``½‖σ(W h_{t-1} + U x_t + b) − (h_t + d_t)‖²`` with
-  all else constant.  Nothing travels back in time but displacements.
+- ``"local"``: every step descends ``½‖σ(W h_{t-1} + U x_t + b) − (h_t + d_t)‖²``, all
+  else being constant.  Only displacements travel back in time.
 - ``"through_time"``: the same sum, but ``h_t`` depends on the weights through all
   earlier steps too.  This is the update of the implementation that the authors
   released; it contains back-propagation through time.
@@ -45,9 +45,9 @@ def displace(direct: Tensor, pull_back: PullBack) -> Tensor:
     Parameters
     ----------
     direct : Tensor of shape (time, n_b, width)
-        Displacements by what is read from each state itself.
+        Displacements due to the output read from each state itself.
     pull_back : callable
-        Of a step t and its displacements (n_b, width): what step t - 1 is displaced by.
+        Maps a step t and its displacements (n_b, width) to those of step t - 1.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def step_errors(
 
 
 def _negligible(like: Tensor) -> float:
-    """Return the size below which numbers are on their way to denormal ones.
+    """Return the size below which numbers are about to become denormal.
 
     Displacements fade from step to step, and denormal numbers are slow on a CPU.
     """
@@ -118,7 +118,8 @@ class RecurrentInversionNetwork(InversionNetwork):
     inversion : Inversion
         How displacements are passed back in time.
     target_lr : float
-        γ: step of the states that are read along the gradient of the mean loss.
+        γ: step, down the gradient of the mean loss, of states that outputs are read
+        from.
     update : {"local", "through_time"}
         How the weights learn from the displacements.
     mean_weight : float, default=1.0
@@ -129,7 +130,7 @@ class RecurrentInversionNetwork(InversionNetwork):
     displacement_norms : Tensor of shape (time,)
         Norms of ``d_t`` in the last mini-batch, from the first step on.
     saturation_fraction : Tensor of shape ()
-        Share of values of states that were clipped there.
+        Share of state values that were clipped in that mini-batch.
 
     Examples
     --------
@@ -164,12 +165,13 @@ class RecurrentInversionNetwork(InversionNetwork):
         Parameters
         ----------
         x : Tensor of shape (n_b, time, n_inputs)
-            Sequences, NaN behind the ends of shorter ones.
+            Sequences, with NaN after the ends of shorter ones.
         loss : callable
-            Of (outputs, weights or None): the loss, averaged over sequences or steps.
+            Maps (outputs, weights or None) to the loss, averaged over sequences or
+            steps.
         weight : Tensor of shape (n_b,) or (n_b, time), optional
-            Weights of sequences, with mean 1, or of steps.  Those of sequences weigh
-            what is learnt from one, those of steps displace its states.
+            Weights of sequences, with mean 1, or of steps.  Those of sequences scale
+            what is learnt from each, those of steps the displacements of states.
 
         Returns
         -------
@@ -181,7 +183,7 @@ class RecurrentInversionNetwork(InversionNetwork):
         Raises
         ------
         FactorisationError
-            If weights have left the finite numbers.
+            If weights are no longer finite.
         """
         padding = x[..., 0].isnan()
         x = x.nan_to_num(0.0)
@@ -219,7 +221,7 @@ class RecurrentInversionNetwork(InversionNetwork):
         assert isinstance(cell, nn.RNN)
         recurrent = cell.weight_hh_l0
         assert isinstance(recurrent, Tensor)
-        # Time first, so that a step is one piece of memory.
+        # Time first, so that each step is contiguous in memory.
         h = states.transpose(0, 1).contiguous()
         matrix = inverse_matrix(recurrent, self.inversion.ridge)
 

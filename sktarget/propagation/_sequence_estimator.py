@@ -36,18 +36,17 @@ Array = NDArray[Any]
 
 _DOCS = INVERSION_DOCS | {
     "recurrent_layer_sizes": """int or array-like of one int, default={default}
-    Width of the recurrent layer; there is one.""",
+    Width of the only recurrent layer.""",
     "return_sequences": """bool, default={default}
-    Classify every step; otherwise the whole sequence, from the state in which it
-    ends.""",
+    Classify every step; otherwise the whole sequence, from its last state.""",
     "update": """{"local", "through_time"}, default={default}
-    ``"local"``: every step moves towards its own target, all else constant.
-    ``"through_time"``: the implementation that the authors of the method released; it
-    sends the distances from the targets back through time by the chain rule, so that
-    back-propagation through time is part of it.  Long sequences need it; `ridge` 10,
-    `clip` 0.001 and `linearize` then suit it well.""",
+    ``"local"``: every step moves towards its own target, all else being constant.
+    ``"through_time"``: as in the implementation that the authors of the method
+    released, the distances from the targets are also sent back through time by the
+    chain rule, so that it includes back-propagation through time.  Long sequences need
+    it; use it with `ridge` 10, `clip` 0.001 and `linearize`.""",
     "batch_size": """int, default={default}
-    Sequences of a mini-batch; all of them, where there are fewer.""",
+    Sequences of a mini-batch; all sequences, if there are fewer.""",
 }
 
 
@@ -57,8 +56,8 @@ class RegularizedInversionSequenceClassifier(
 ):
     """A recurrent network classifier trained by regularised inversion of its steps.
 
-    A network of tanh units reads a sequence.  The state in which it ends is given a
-    target, a small step down the loss.  Every earlier state is given a target by
+    A network of tanh units reads a sequence.  The last state is given a target, a
+    small step down the loss.  Every earlier state is given a target by
     inverting, in closed form, the step that follows it.  The same inverse serves all
     steps, so that a mini-batch costs one factorisation.
 
@@ -75,7 +74,7 @@ class RegularizedInversionSequenceClassifier(
         How far the last mini-batch displaced the states of each step, as the norm over
         sequences and units.
     saturation_fraction_ : float
-        Share of values of states beyond ±(1 − ε) in the last mini-batch.
+        Share of state values beyond ±(1 − ε) in the last mini-batch.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
@@ -85,7 +84,7 @@ class RegularizedInversionSequenceClassifier(
     module_ : torch.nn.Module
         The fitted network, an ordinary module; takes (n, time, channels).
     n_features_in_ : int
-        Number of columns of X of shape (n, time), of channels of other series.
+        Number of columns of X of shape (n, time), otherwise of channels.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
@@ -104,8 +103,9 @@ class RegularizedInversionSequenceClassifier(
 
     Notes
     -----
-    Sequences and the labels of steps come as for
-    :class:`~sktarget.TargetSpaceSequenceClassifier`, real numbers only.
+    Sequences and the labels of steps are passed as to
+    :class:`~sktarget.TargetSpaceSequenceClassifier`, but sequences must be real
+    numbers.
 
     The update of the recurrent layer is proportional to `target_lr` times
     `learning_rate_init` (exactly so with `linearize` and ``solver="sgd"``), that of the

@@ -1,4 +1,4 @@
-"""Training nets whose mini-batches are learnt from by targets."""
+"""Training nets that learn from mini-batches by targets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["FeedbackNet", "LocalNet"]
 
 
 class LocalNet(TrainingNet):
-    """A net whose module itself sets the gradients of its parameters."""
+    """A net whose module sets the gradients of its parameters itself."""
 
     def train_step_single(self, batch: Batch, **_: Any) -> dict[str, Any]:
-        """Have the module find the gradients of the forward parameters."""
+        """Let the module set the gradients of the forward parameters."""
         x, y = batch
 
         def loss(sums: Tensor, weight: Tensor | None) -> Tensor:
@@ -41,7 +41,8 @@ class FeedbackNet(LocalNet):
         Train feedback before each step of the network, or in a pass over all
         mini-batches before a pass that trains the network.
     noise_decay : float or None
-        Epochs after which half of the noise is left, as σ / (1 + epoch / decay).
+        Epochs after which half of the noise is left, as σ / (1 + epoch / decay); None
+        keeps it constant.
     **kwargs
         As for :class:`~sktarget.training.TrainingNet`.
     """
@@ -62,7 +63,7 @@ class FeedbackNet(LocalNet):
         super().__init__(*args, **kwargs)
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Have the noise drawn on the device where the network now is."""
+        """Draw the noise on the device that the network is now on."""
         super().on_train_begin(*args, **kwargs)
         self.module_.begin_epoch(1)
 
@@ -82,7 +83,7 @@ class FeedbackNet(LocalNet):
             for batch in iterator:
                 self._train_feedback(batch)
         super().run_single_epoch(iterator, training, *args, **kwargs)
-        # Read back once an epoch: that waits for the device.
+        # Read back only once per epoch, because that waits for the device.
         means = torch.stack(self._losses).mean(0) if self._losses else torch.empty(0)
         curve.append(means.tolist())
 
@@ -93,7 +94,7 @@ class FeedbackNet(LocalNet):
         return super().train_step(batch, **kwargs)
 
     def _train_feedback(self, batch: Batch) -> None:
-        """Step the feedback maps; without gradients all other parameters stay."""
+        """Step the feedback maps; others have no gradients, and do not change."""
         if not self.module_.feedback:
             return
         if self.feedback_steps == 0:

@@ -20,14 +20,14 @@ class EpochContext(Callback):
     context : sklearn.callback.CallbackContext
         Context of the whole fit.
     fitted : callable
-        Gives the fitted attributes as if training had stopped now.
+        Returns the fitted attributes as if training had stopped now.
     **task : object
-        The estimator, X, y and metadata, as the hooks want them.
+        The estimator, X, y and metadata, as the hooks expect them.
 
     Attributes
     ----------
     monitor : Monitor
-        Is told if a callback asks to stop.
+        Gets a reason to end if a callback asks to stop.
     """
 
     monitor: Monitor
@@ -45,7 +45,7 @@ class EpochContext(Callback):
         )
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Close it, and pass on whether a callback asks to stop."""
+        """Close the context, and tell the monitor if a callback asks to stop."""
         stop = self.epoch.call_on_fit_task_end(
             **self.task, reconstruction_attributes=self.fitted
         )

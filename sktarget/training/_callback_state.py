@@ -1,8 +1,9 @@
-"""What the user's callbacks have learnt, in plain values, for a run to go on from.
+"""The state of the user's callbacks, in plain values, so that a run can be resumed.
 
-The checkpoints of skorch hold network, optimiser and history, not the callbacks.  By
-its convention, what a callback takes when it is made are its parameters, which whoever
-starts the run again gives again; everything else that it holds is its state.
+Checkpoints of skorch hold the network, the optimiser and the history, not the
+callbacks.  By its convention, the arguments with which a callback is made are its
+parameters, which are given again when the run is restarted; everything else that it
+holds is its state.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def callback_states(callbacks: Named) -> dict[str, dict[str, Any]]:
     -------
     dict of str to dict
         By name: ``kind``, the class; ``parameters``, in words; and ``state``, None
-        where the callback holds what plain values cannot stand for.
+        where the callback holds something that plain values cannot represent.
     """
     return {name: _describe(callback) for name, callback in callbacks if _has(callback)}
 
@@ -51,8 +52,8 @@ def restore_callbacks(
     Parameters
     ----------
     callbacks : iterable of (str, Callback)
-        Callbacks whose ``on_train_begin`` has been called.  Those that nothing was kept
-        of, because they are new, stay as they are.
+        Callbacks whose ``on_train_begin`` has been called.  New ones, of which nothing
+        was kept, stay as they are.
     kept : dict of str to dict
         What was kept.
     path : str
@@ -61,13 +62,13 @@ def restore_callbacks(
     Returns
     -------
     bool
-        Whether a schedule goes on, so that the rates are to be those of before.
+        Whether a schedule was restored, so that the rates must be restored too.
 
     Warns
     -----
     UserWarning
-        If a callback begins anew: its state could not be kept, or it has other
-        parameters than before.
+        If a callback begins anew, because its state could not be kept or its
+        parameters have changed.
     """
     schedules = False
     for name, callback in callbacks:
@@ -79,13 +80,13 @@ def restore_callbacks(
             reason = "it has other parameters than before"
         elif before["state"] is None:
             reason = (
-                "it holds what cannot be kept, for want of methods state_dict and "
-                "load_state_dict"
+                "it holds objects that cannot be kept, as they lack the methods "
+                "state_dict and load_state_dict"
             )
         if reason:
             warnings.warn(
                 f"checkpoint={path!r} goes on, but the callback {name!r} begins anew: "
-                f"{reason}. The fit will not end as it would have undisturbed",
+                f"{reason}. The fit will not end as it would have uninterrupted",
                 stacklevel=2,
             )
         else:
@@ -133,7 +134,7 @@ def _parameter_names(callback: Callback) -> list[str]:
 
 
 def _state(callback: Callback) -> dict[str, Any]:
-    """Return all that is no parameter; of objects with a state of their own, that."""
+    """Return all but parameters; for objects with a ``state_dict``, what it returns."""
     if _keeps_itself(callback):
         return {"": callback.state_dict()}
     parameters = _parameter_names(callback)
@@ -144,14 +145,14 @@ def _state(callback: Callback) -> dict[str, Any]:
         ):
             continue
         packed = value.state_dict() if _keeps_itself(value) else value
-        # Such as the scorer that was made of a parameter `scoring`.
+        # Left out is what was made from a parameter, such as a scorer from `scoring`.
         if _archive.is_plain(pack(packed)) or name.rstrip("_") not in parameters:
             state[name] = packed
     return state
 
 
 def _restore(callback: Callback, state: dict[str, Any]) -> bool:
-    """Take a state up; tell whether a part with a state of its own was among it."""
+    """Restore a state; return whether it has parts with a state of their own."""
     found = unpack(state)
     if _keeps_itself(callback):
         callback.load_state_dict(found[""])
@@ -175,7 +176,7 @@ def _keeps_itself(value: Any) -> bool:
 
 
 def pack(value: Any) -> Any:
-    """Turn what archives do not know, tensors among others, into what they do.
+    """Turn tensors and other values that archives cannot hold into ones that they can.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ def pack(value: Any) -> Any:
     Returns
     -------
     object
-        Plain values, where all that was nested could be turned into such.
+        Plain values, if everything nested could be turned into such.
     """
     match value:
         case Tensor():
@@ -207,12 +208,12 @@ def unpack(value: Any) -> Any:
     Parameters
     ----------
     value : object
-        What :func:`pack` has given.
+        What :func:`pack` returned.
 
     Returns
     -------
     object
-        What it was given.
+        What was packed.
     """
     match value:
         case {"tensor": array}:

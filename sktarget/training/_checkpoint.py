@@ -1,8 +1,7 @@
-"""A training run in a file, to go on from after it was killed.
+"""A training run saved to a file, to be resumed after it was killed.
 
-In the manner of skorch's own checkpoint, but in one file, which is replaced
-atomically, and complete: a run that goes on from it ends as the undisturbed one, bit
-for bit.
+Like skorch's own checkpoint, but complete, and in one file, which is replaced
+atomically: a resumed run ends as an uninterrupted one, bit for bit.
 """
 
 from __future__ import annotations
@@ -33,39 +32,39 @@ __all__ = ["Checkpoint"]
 
 _KIND = "checkpoint"
 _FILE = "checkpoint.npz"  # within a folder
-# Known by a digest alone: a message cannot show what changed in them.
+# Known only by digests: a message cannot show what changed in them.
 _DIGESTS = {"training set", "state before fit"}
 
 
 class Checkpoint(Callback):
-    """Keeps the state of a run after every epoch, and goes on from there.
+    """Saves the state of a run after every epoch, and resumes from it.
 
     Parameters
     ----------
     path : path-like
-        The file; folders above it are made.  In a folder that is there, the file is
-        ``checkpoint.npz``.
+        The file; missing folders above it are made.  If it is an existing folder, the
+        file is ``checkpoint.npz`` in it.
     problem : dict of str to str
-        What is being learnt from what, by names of parameters, ``"training set"`` and
-        ``"state before fit"``: a file of another problem is refused.
+        Describes what is learnt and from what, by the names of parameters, ``"training
+        set"`` and ``"state before fit"``: the file of another problem is refused.
     random_state : numpy.random.RandomState
         What the run begins with.
     begins_anew : bool, default=False
-        Ignore a file whose run has come to its end.
+        Ignore a file whose run has ended.
     uses_global_generator : bool, default=False
         Whether torch's global generator is part of the state.
 
     Attributes
     ----------
     random_state : numpy.random.RandomState
-        What the run began with: as given, or as it was before the run was killed.
+        What the run began with: as given, or read from the file of a killed run.
 
     Raises
     ------
     ValueError
         If the file is damaged or holds another problem.
     OSError
-        If the file is there and cannot be read.
+        If the file exists but cannot be read.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Checkpoint(Callback):
             self.random_state.set_state(self._began_with)
         self._has_warned = False
 
-    # -- going on --------------------------------------------------------------------
+    # -- resuming --------------------------------------------------------------------
 
     def _read(self, begins_anew: bool) -> dict[str, Any] | None:
         try:
@@ -106,8 +105,8 @@ class Checkpoint(Callback):
         if kept["version"] != __version__:
             warnings.warn(
                 f"checkpoint={os.fspath(self.path)!r} was written by sktarget "
-                f"{kept['version']}; {__version__} goes on from it, and may not end "
-                "where that would have",
+                f"{kept['version']}; {__version__} resumes from it, and may not end "
+                "where that version would have",
                 stacklevel=2,
             )
         return kept
@@ -130,7 +129,7 @@ class Checkpoint(Callback):
     def take_up(
         self, monitor: Monitor, generator: torch.Generator | None
     ) -> dict[str, Any] | None:
-        """Learn whose state to keep.
+        """Attach to a run: restore its log, and return its optimiser's state.
 
         Parameters
         ----------
@@ -142,7 +141,7 @@ class Checkpoint(Callback):
         Returns
         -------
         dict or None
-            State of the optimiser to go on from, if there is a run to go on from.
+            State of the optimiser, or None if there is no run to resume.
         """
         self.monitor, self.generator = monitor, generator
         self._already = len(monitor.log.loss_curve)
@@ -155,7 +154,7 @@ class Checkpoint(Callback):
         return optimiser
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Put everything into the state that the file holds."""
+        """Restore everything else from the file."""
         self._prepare_folder()
         if self._kept is None:
             return
@@ -167,7 +166,7 @@ class Checkpoint(Callback):
             self.monitor.load_state(kept["monitor"])
         sources = self._generators(net.module_)
         for source, state in zip(sources, kept["generators"], strict=False):
-            # On another device, draws cannot go on: they begin anew.
+            # The state of a generator does not fit another device: draws begin anew.
             if state.shape == source.get_state().shape:
                 source.set_state(state)
         frozen = self._kept["frozen"]
@@ -181,18 +180,18 @@ class Checkpoint(Callback):
         callbacks, path = self._callbacks(net), os.fspath(self.path)
         if not restore_callbacks(callbacks, self._kept["callbacks"], path):
             return
-        # That a schedule was begun anew, and then put back, has moved the rates.
+        # The schedule began anew before its state was restored, which moved the rates.
         groups = state_to_torch(self._kept["optimiser"]["param_groups"])
         for group, kept in zip(net.optimizer_.param_groups, groups, strict=True):
             group.update({k: v for k, v in kept.items() if k != "params"})
 
     def _callbacks(self, net: Any) -> list[tuple[str, Callback]]:
-        """List the callbacks that are the user's, with their names."""
+        """List the user's callbacks, with their names."""
         own = (Monitor, EpochContext, Checkpoint, Stopper)
         return [(n, c) for n, c in net.callbacks_ if not isinstance(c, own)]
 
     def _generators(self, module: nn.Module) -> list[torch.Generator]:
-        """List all that is drawn from, in an order that does not change."""
+        """List all generators that are drawn from, in an order that does not change."""
         held = [v for m in module.modules() for v in vars(m).values()]
         found = [v for v in [self.generator, *held] if isinstance(v, torch.Generator)]
         if self.uses_global_generator:
@@ -204,7 +203,7 @@ class Checkpoint(Callback):
             )
         return list({id(source): source for source in found}.values())
 
-    # -- keeping ---------------------------------------------------------------------
+    # -- saving ----------------------------------------------------------------------
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Write the file."""
@@ -231,7 +230,7 @@ class Checkpoint(Callback):
             self._warn(error)
 
     def _for_callbacks(self, net: Any) -> dict[str, Any]:
-        """Return what nobody but the user's callbacks reads or changes."""
+        """Return what only the user's callbacks read or change."""
         callbacks = self._callbacks(net)
         parameters = net.module_.named_parameters()
         return {
@@ -241,7 +240,7 @@ class Checkpoint(Callback):
         }
 
     def _prepare_folder(self) -> None:
-        """Tell at once what would otherwise come up after the first epoch."""
+        """Warn at once of an error that would otherwise come after the first epoch."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             probe = self.path.with_name(self.path.name + ".probe")
@@ -256,14 +255,14 @@ class Checkpoint(Callback):
         self._has_warned = True
         warnings.warn(
             f"checkpoint={os.fspath(self.path)!r} cannot be written: {error}. Training "
-            "goes on without; if it is killed, what it has learnt since the last file "
-            "is lost",
+            "goes on without it; if it is killed, what it has learnt since the file "
+            "was last written is lost",
             stacklevel=2,
         )
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the plain part of the record of an epoch, without its mini-batches."""
+    """Return the plain part of an epoch's record, without its mini-batches."""
     packed = {name: pack(value) for name, value in row.items() if name != "batches"}
     plain = {name: v for name, v in packed.items() if _archive.is_plain(v)}
     return {"dict": {**plain, "batches": []}}

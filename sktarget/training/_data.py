@@ -10,21 +10,22 @@ from torch import Tensor
 
 __all__ = ["Batch", "MiniBatches", "TensorData", "as_inputs", "rows_at_a_time"]
 
-# Rows, and numbers in them, that are evaluated at a time, so that what a layer gives
-# is still in cache for the next, and maps of images fit into memory.
+# Limits on the rows, and on the numbers in them, that are evaluated at a time, so that
+# the output of a layer is still in cache for the next, and maps of images fit into
+# memory.
 _MOST_ROWS = 1024
 _MOST_NUMBERS = 1 << 19
 
 
 def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Turn what is stored into what a network reads.
+    """Convert inputs from how they are stored to what a network reads.
 
     Parameters
     ----------
     x : Tensor of shape (n, ...)
         Floating point, uint8 for the brightness of pixels, or int64 for token ids.
     dtype : torch.dtype, default=torch.float32
-        What to turn into.
+        What to convert to.
 
     Returns
     -------
@@ -73,7 +74,7 @@ class Batch(tuple[Tensor, Tensor]):
     x : Tensor of shape (n_b, ...)
         Inputs.
     y : Tensor of shape (n_b, ...)
-        Outputs as the loss wants them.
+        Outputs as the loss expects them.
     weight : Tensor of shape (n_b,), optional
         Weights of the rows.
     """
@@ -98,18 +99,18 @@ class TensorData(Dataset):
     weight : Tensor of shape (n,), optional
         Non-negative weights of the rows with mean 1; None stands for ones.
     mean_weight : float, default=1.0
-        Mean of the weights before they were brought to mean 1: how many rows a row
+        Mean of the weights before they were scaled to mean 1: how many rows a row
         stands for.
     device : torch.device, optional
         Where the network is, if not where `x` is; batches of `x` are sent there.
     dtype : torch.dtype, optional
-        In which the network computes, if not that of `x`; see :func:`as_inputs`.
+        What the network computes in, if not the dtype of `x`; see :func:`as_inputs`.
 
     Attributes
     ----------
     copies : bool
-        Whether to hand out copies only, for a network that may work in place on what
-        it is given.
+        Whether to hand out only copies, because the network may modify its inputs in
+        place.
     """
 
     copies = False
@@ -138,14 +139,14 @@ class TensorData(Dataset):
         Returns
         -------
         Tensor of shape (m, ...)
-            On the device and in the arithmetic of the network.
+            The rows on the network's device, in the dtype that it reads.
         """
         prepared = as_inputs(x.to(self.device), self.dtype)
         return prepared.clone() if self.copies and prepared is x else prepared
 
     @property
     def X(self) -> Tensor:  # noqa: N802
-        """The inputs, by the name that skorch's callbacks know."""
+        """The inputs, under the name that skorch's callbacks use."""
         return self.x
 
     def __len__(self) -> int:
@@ -157,15 +158,15 @@ class TensorData(Dataset):
 
 
 class MiniBatches:
-    """One epoch of mini-batches, drawn anew at every iteration over it.
+    """One epoch of mini-batches, redrawn whenever it is iterated over.
 
     Parameters
     ----------
     data : TensorData
         The rows to draw from.
     batch_size : int
-        Rows of a batch; the last one may be smaller.  With all rows in one batch, the
-        very tensors of `data` are handed out, in their order.
+        Rows of a batch; the last one may be smaller.  If one batch holds all rows, it
+        consists of the tensors of `data` themselves, in their order.
     generator : torch.Generator, optional
         Shuffles the rows; without it they keep their order.
     """

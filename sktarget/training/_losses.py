@@ -49,7 +49,7 @@ def squared_error(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def common_unit(units: Tensor) -> float:
-    """Return the root mean square of some units, that of a single one exactly."""
+    """Return the root mean square of some units; a single one is returned exactly."""
     most = float(units.max())
     return most * math.sqrt((units.double() / most).square().mean().item())
 
@@ -60,7 +60,7 @@ def squared_error_in(units: Tensor) -> Loss:
     Parameters
     ----------
     units : Tensor of shape (k,)
-        The units, where the outputs are.
+        The units, on the device of the outputs.
 
     Returns
     -------
@@ -103,26 +103,26 @@ QUADRATIC_ERRORS: dict[str, Loss] = {
     "logistic": _quadratic_of_labels,
     "squared_error": squared_error,
 }
-"""Squared errors of the predictions by the names of the losses; of classes, Brier's.
+"""Squared errors of the predictions by the names of the losses; for classes, Brier's.
 
-Longer training always adds a few confident mistakes.  Cross-entropy weighs them without
-bound, this error with a bounded penalty each.
+Longer training always adds a few confident mistakes.  Cross-entropy penalises them
+without bound, this error each by a bounded amount.
 """
 
 
 def over_steps(loss: Loss) -> Loss:
-    """Make a loss over the steps of sequences out of one over rows.
+    """Turn a loss over rows into one over the steps of sequences.
 
     Parameters
     ----------
     loss : callable
-        A loss of classification, of sums (m, n_outputs), y and weights of m rows.
+        A classification loss of sums (m, n_outputs), y and weights of m rows.
 
     Returns
     -------
     callable
-        Of sums (n, time, n_outputs), y of shape (n, time), -1 where a step does not
-        count, and weights (n, time) or None.
+        A loss of sums (n, time, n_outputs), y of shape (n, time), -1 where a step does
+        not count, and weights (n, time) or None.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def over_steps(loss: Loss) -> Loss:
 
 
 class _SquaredNorm(torch.autograd.Function):
-    """One node for all layers: cheaper than two nodes a layer."""
+    """One node for all layers: cheaper than two nodes per layer."""
 
     @staticmethod
     def forward(ctx: Any, *weights: Tensor) -> Tensor:

@@ -20,23 +20,23 @@ __all__ = ["DivergenceError", "Monitor", "StopTraining", "Stopper", "TrainingLog
 
 
 class StopTraining(KeyboardInterrupt):
-    """Ends a run in the way that skorch knows."""
+    """Ends a run by the exception with which skorch is told to stop."""
 
 
 class DivergenceError(ArithmeticError):
-    """The loss was not finite before a single epoch had passed."""
+    """The loss became infinite or NaN before a single epoch was completed."""
 
 
 @dataclass
 class TrainingLog:
-    """What a run leaves behind beside the network.
+    """What a run leaves behind besides the network.
 
     Attributes
     ----------
     loss_curve : list of float
         Training loss of every epoch, penalties included.
     validation_losses, validation_scores : list of float
-        Of every epoch, empty without a validation set.
+        Those of every epoch; empty without a validation set.
     no_improvement : int
         Epochs in a row without progress.
     n_samples_seen : int
@@ -65,7 +65,7 @@ class TrainingLog:
 
 @dataclass
 class _Snapshot:
-    """A copy of all parameters and buffers of a network, filled again and again."""
+    """A copy of a network's parameters and buffers, which is overwritten repeatedly."""
 
     live: list[Tensor]
     tensors: list[Tensor]
@@ -87,8 +87,8 @@ class _Snapshot:
 
 
 def _state(module: torch.nn.Module) -> list[Tensor]:
-    # Running statistics belong to the state; cached weights, which are not persistent,
-    # follow from the rest, and X̄ stays as it is.
+    # Running statistics belong to the state.  Cached weights, which are not persistent,
+    # follow from the rest, and X̄ never changes.
     buffers = [
         buffer
         for part in module.modules()
@@ -113,10 +113,10 @@ class Monitor(Callback):
     has_validation : bool
         Whether the validation score decides.
     stops_by_error : bool, default=False
-        Whether the error on the validation set decides, not the score.
+        Whether the error on the validation set decides, instead of the score.
     keeps_best : bool, default=False
-        Whether to end with the state of the smallest training loss, should the last
-        loss be a larger one.
+        Whether to end with the state of the smallest training loss if the last loss is
+        larger.
     validates_first : bool, default=False
         Whether the validation set is evaluated before the step of an epoch, not after
         it.
@@ -124,7 +124,7 @@ class Monitor(Callback):
     Attributes
     ----------
     reason : str or None
-        Why the run is to end; whoever else wants it to end sets it too.
+        Why the run should end; others may set it to end the run.
     """
 
     def __init__(
@@ -143,15 +143,15 @@ class Monitor(Callback):
         self.keeps_best = keeps_best
         self.validates_first = validates_first
         self.schedule = settings.schedule
-        # Losses are squares in the unit of y, scores have none.
+        # Losses are in squares of the unit of y; scores have no unit.
         scores_decide = has_validation and not stops_by_error
         self.tol = settings.tol * (
             1.0 if scores_decide else settings.unit * settings.unit
         )
-        # Of the epochs in the log, those of earlier fits.
+        # How many epochs of the log belong to earlier fits.
         self.already = len(log.loss_curve)
         self.rates: list[float] = []
-        # Of the epoch that is on: steps done, and all.
+        # Steps of the current epoch: done so far, and in total.
         self.step, self.n_steps = 0, 1
         self.reason: str | None = None
 
@@ -162,7 +162,7 @@ class Monitor(Callback):
         self.best_loss = self.log.best_loss
         scores = [] if self.stops_by_error else self.log.validation_scores
         self.best_merit = max(scores, default=-math.inf)
-        # Where a fit goes on, the state it begins with is the best so far.
+        # When training continues, the state it begins with is the best so far.
         self.has_best = bool(self.log.loss_curve)
 
     def on_epoch_begin(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
@@ -173,13 +173,13 @@ class Monitor(Callback):
         net.alpha = self.settings.alpha_at(self._done())
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        """Follow the wave of the annealed schedule, step by step."""
+        """Follow the cosine of the annealed schedule, step by step."""
         if training and self.schedule == "annealed":
             self._set_rates(net, 0.5 * (1 + math.cos(math.pi * self._done())))
             self.step += 1
 
     def _done(self) -> float:
-        """Return the share of all steps that are behind."""
+        """Return the share of all steps that are done."""
         epochs = len(self.log.loss_curve) - self.already + self.step / self.n_steps
         return min(1.0, epochs / self.settings.epochs)
 
@@ -204,19 +204,19 @@ class Monitor(Callback):
             improved = self._judge_loss(loss)
         self.log.no_improvement = 0 if improved else self.log.no_improvement + 1
         if self.schedule == "invscaling":
-            # The power vanishes where its inverse would overflow.
+            # A negative power underflows to zero where its inverse would overflow.
             share = (self.log.n_samples_seen + 1) ** -self.settings.power_t
             self._set_rates(net, share)
         if self.log.no_improvement > self.settings.n_iter_no_change:
             self._no_progress(net)
 
     def _set_rates(self, net: Any, share: float) -> None:
-        """Bring the step sizes to a share of those that training began with."""
+        """Set the step sizes to a share of those that training began with."""
         for group, rate in zip(net.optimizer_.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Go back to the best state, if there is a validation set or need to."""
+        """Restore the best state, if there is a validation set or the last is worse."""
         losses = self.log.loss_curve
         is_worse = self.keeps_best and losses[-1:] > [self.best_loss]
         if self.has_best and (self.has_validation or is_worse):
@@ -225,7 +225,7 @@ class Monitor(Callback):
             self._diverged(net, f"after epoch {len(self.log.loss_curve)}")
 
     def state(self) -> dict[str, Any]:
-        """Return what another monitor needs to go on as this one would have."""
+        """Return what another monitor needs to continue as this one would have."""
         return {
             "best": self.best.tensors if self.has_best else None,
             "best_loss": self.best_loss,
@@ -234,7 +234,7 @@ class Monitor(Callback):
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state given by :meth:`state`, after ``on_train_begin``."""
+        """Continue from what :meth:`state` returned, after ``on_train_begin``."""
         self.has_best = state["best"] is not None
         for now, kept in zip(self.best.tensors, state["best"] or (), strict=False):
             now.copy_(kept)
@@ -247,7 +247,7 @@ class Monitor(Callback):
         self.log.validation_losses.append(record["valid_loss"])
         if self.settings.verbose:
             print(f"Validation score: {score:.6f}")
-        # The more, the better.
+        # Larger is better.
         merit = -record["valid_error"] if self.stops_by_error else score
         improved = merit >= self.best_merit + self.tol
         if merit > self.best_merit or not self.has_best:
@@ -313,7 +313,7 @@ class Stopper(Callback):
     Parameters
     ----------
     monitor : Monitor
-        Knows whether the run is to end.
+        Knows whether the run should end.
     """
 
     def __init__(self, monitor: Monitor) -> None:
@@ -326,7 +326,7 @@ class Stopper(Callback):
 
 
 def _is_usable(net: Any) -> bool:
-    """Return whether the last step of all has left a network that can be evaluated."""
+    """Return whether the network can be evaluated after the very last step."""
     try:
         net.module_.eval()
     except FactorisationError as error:

@@ -29,9 +29,9 @@ class TrainingNet(NeuralNet):
     module : nn.Module
         A :class:`~sktarget.nn.TargetSpace`, or any module for weight space.
     loss : callable
-        Of (sums, y, weight of the rows or None).
+        Maps (sums, y, weight of the rows or None) to the loss.
     score : callable
-        Of (sums, data); scores the validation set.
+        Maps (sums, data) to the score of the validation set.
     alpha : float
         Weight decay.
     generator : torch.Generator or None
@@ -43,11 +43,11 @@ class TrainingNet(NeuralNet):
     error : callable, optional
         Like `loss`; recorded for the validation set too.
     unit : float, default=1.0
-        What the loss measures outputs in.  Losses are recorded and told to callbacks
-        times its square.
+        Unit in which the loss measures outputs.  Losses are multiplied by its square
+        before they are recorded and passed to callbacks.
     origin, units : Tensor of shape (n_outputs,), optional
-        What is made of the outputs of the module before anything else:
-        ``origin + units * outputs``.  Both are given, or none.
+        Outputs of the module are first turned into ``origin + units * outputs``.  Give
+        both or neither.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
@@ -83,7 +83,7 @@ class TrainingNet(NeuralNet):
             device = next(module.parameters()).device
             self.origin, self.units = origin.to(device), units.to(device)
         self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
-        # What is evaluated together with a step that takes all rows, and the outputs.
+        # Inputs to evaluate along with a step that takes all rows, and their outputs.
         self.evaluated_first: Tensor | None = None
         self.outputs_before: Tensor | None = None
         super().__init__(module, criterion=nn.Identity, **kwargs)
@@ -97,12 +97,12 @@ class TrainingNet(NeuralNet):
         if training:
             self.mean_weight = dataset.mean_weight
             return MiniBatches(dataset, self.batch_size, self.generator)
-        if self.evaluated_first is not None:  # All outputs are there at once.
+        if self.evaluated_first is not None:  # All outputs come at once.
             return MiniBatches(dataset, max(1, len(dataset)))
         return MiniBatches(dataset, max(self.batch_size, rows_at_a_time(dataset.x)))
 
     def train_step_single(self, batch: Batch, **_: Any) -> dict[str, Any]:
-        """Forward, loss and penalty, backward."""
+        """Run forward, add loss and penalty, and run backward."""
         x, y = batch
         if not self.module_.training:
             self.module_.train()
@@ -134,7 +134,7 @@ class TrainingNet(NeuralNet):
         return torch.addcmul(self.origin, sums, self.units)
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Any]:
-        """Loss and outputs of validation rows."""
+        """Return the loss and the outputs of validation rows."""
         x, y = batch
         sums = self.outputs_before
         with torch.no_grad():
@@ -159,13 +159,13 @@ class TrainingNet(NeuralNet):
         square = self.unit * self.unit
         outputs = []
         for batch in iterator:
-            # Which begins a batch in the history, where callbacks leave their records.
+            # This opens a batch in the history, where callbacks leave their records.
             self.notify("on_batch_begin", batch=batch, training=training)
             self.history.record_batch(f"{prefix}_batch_size", len(batch[0]))
             try:
                 step = step_fn(batch, **fit_params)
             except FactorisationError as error:
-                # Targets that have left the finite numbers: training has diverged.
+                # Targets are no longer finite: training has diverged.
                 self.failure = str(error)
                 total = math.nan
                 break

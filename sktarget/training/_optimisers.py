@@ -1,4 +1,4 @@
-"""Optimisers that torch does not have, or not as fast."""
+"""Optimisers that torch lacks, or has only in slower form."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["CentredRMSprop", "FusedAdam", "FusedSGD"]
 
 
 class _LaidOut(torch.optim.Optimizer):
-    """An optimiser whose state lies in memory as its parameters do."""
+    """An optimiser whose state has the memory layout of its parameters."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state, which is copied."""
+        """Continue from a copy of a state."""
         super().load_state_dict(state_dict)
-        # Fused optimisers read the memory of parameter and state side by side.
+        # Fused optimisers walk through parameters and state in order of memory.
         for parameter, entries in self.state.items():
             for name, value in entries.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -32,7 +32,7 @@ class FusedSGD(_LaidOut, torch.optim.SGD):
     params : iterable
         Parameters, or groups of parameters.
     **options
-        Those of ``torch.optim.SGD``, but for `fused`.
+        Those of ``torch.optim.SGD``, except `fused`.
 
     Examples
     --------
@@ -50,18 +50,18 @@ class FusedSGD(_LaidOut, torch.optim.SGD):
 
 
 class FusedAdam(_LaidOut, torch.optim.Adam):
-    """Adam in one pass over the memory, in whatever order numbers lie there.
+    """Adam in one pass over the memory, whatever the layout of the parameters.
 
-    Torch's own pass copies maps that have their channels last, which takes longer than
-    all the rest, and takes gradients for something else that do not lie like their
-    parameters.  It does the same to every number, so here it is shown maps as they lie.
+    Torch's own pass copies tensors that have their channels last, which takes longer
+    than all the rest, and misreads gradients whose layout differs from that of their
+    parameters.  As it treats all numbers alike, it is shown contiguous views here.
 
     Parameters
     ----------
     params : iterable
         Parameters, or groups of parameters.
     **options
-        Those of ``torch.optim.Adam``, but for `fused`.
+        Those of ``torch.optim.Adam``, except `fused`.
 
     Examples
     --------
@@ -96,7 +96,7 @@ class FusedAdam(_LaidOut, torch.optim.Adam):
             if gradient.stride() != strides:
                 gradients[i] = torch.empty_like(parameter).copy_(gradient)
             order = sorted(range(len(shape)), key=strides.__getitem__, reverse=True)
-            # The moments too, but not the number of steps.
+            # The moments are permuted too, but not the number of steps.
             for kind in (parameters, gradients, *filter(None, others)):
                 if kind[i].shape == shape:
                     kind[i] = kind[i].permute(order)
@@ -113,8 +113,8 @@ class CentredRMSprop(_LaidOut):
         u ← μ u − α g / √(v − m² + ε)
         p ← p + u
 
-    Everything starts at zero, without a correction for it.  The stabiliser stands
-    under the root, where ``torch.optim.RMSprop`` adds it to the root: for gradients
+    Everything starts at zero, without bias correction.  The stabiliser stands under
+    the root, whereas ``torch.optim.RMSprop`` adds it to the root: for gradients
     well below √ε this is stochastic gradient descent with momentum and the step α/√ε.
 
     Parameters
@@ -154,7 +154,7 @@ class CentredRMSprop(_LaidOut):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without a gradient stay."""
+        """Take one step; parameters without a gradient do not change."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -180,7 +180,7 @@ class CentredRMSprop(_LaidOut):
         torch._foreach_addcmul_(square, grads, grads, value=1 - group["rho"])
         scale = torch._foreach_add(square, group["eps"])
         torch._foreach_addcmul_(scale, mean, mean, value=-1)
-        # Rounding may take all of a variance that has become small.
+        # Rounding may make a small variance vanish or turn negative.
         torch._foreach_clamp_min_(scale, group["eps"])
         torch._foreach_sqrt_(scale)
         torch._foreach_mul_(update, group["momentum"])

@@ -15,7 +15,7 @@ from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
 __all__ = ["TrainingSettings"]
 
-# Solvers that can follow no schedule, or more than the annealed one.
+# Schedules of the solvers that support none, or more than the annealed one.
 _SCHEDULES: dict[str, set[str]] = {
     "lbfgs": set(),
     "sgd": {"annealed", "invscaling", "adaptive"},
@@ -32,14 +32,14 @@ class TrainingSettings:
         Optimiser.
     learning_rate_init, learning_rate, power_t
         Step size and its schedule; ``"annealed"`` for all solvers but ``"lbfgs"``, the
-        others for ``"sgd"``.
+        others for ``"sgd"`` only.
     momentum, nesterovs_momentum, beta_1, beta_2, epsilon
-        Of the optimiser.
+        Parameters of the optimiser.
     alpha : float
-        Weight decay on the weights, biases, embeddings and norms left out.
+        Weight decay on the weights, but not on biases, embeddings and normalisations.
     first_alpha : float
-        Weight decay of the first epoch, if that is more: it is halved in every
-        twentieth of the epochs, until it has come down to `alpha`.
+        Weight decay of the first epoch, if larger: it is halved in every twentieth of
+        the epochs until it reaches `alpha`.
     batch_size : int
         Rows of a mini-batch.
     shuffle : bool
@@ -47,11 +47,11 @@ class TrainingSettings:
     max_iter : int
         Epochs, or iterations of ``"lbfgs"``.
     reserved : int
-        How many of these are left for afterwards.
+        How many of these to leave for the last epochs, on all rows.
     max_fun : int
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
-        Stopping rule; of losses, `tol` is in squares of `unit`.
+        Stopping rule; for losses, `tol` is in squares of `unit`.
     verbose : bool
         Print the progress.
     callbacks : sequence
@@ -59,12 +59,12 @@ class TrainingSettings:
     describe : str
         The settings to name when training diverges.
     warns_at_end : bool
-        Whether `max_iter` epochs without convergence are worth a warning.
+        Whether to warn if `max_iter` epochs pass without convergence.
     remedy : str
         What to do when training diverges.
     origin, units : Tensor of shape (n_outputs,), optional
-        What the outputs of a regression are measured from, and in: y is
-        ``origin + units * outputs``.  The loss is to be measured in these units; it
+        Zero points and units of the outputs of a regression: y is
+        ``origin + units * outputs``.  The loss must be measured in these units; it
         is reported times the square of their root mean square, `unit`.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
@@ -123,19 +123,19 @@ class TrainingSettings:
         return max(self.alpha, self.first_alpha * 2 ** (-20 * done))
 
     def for_last(self, epochs: int, alpha: float) -> TrainingSettings:
-        """Return the settings for some last epochs, with steps half as large.
+        """Return the settings for the last epochs, with steps half as large.
 
         Parameters
         ----------
         epochs : int
             Their number.
         alpha : float
-            Their weight decay, which stays.
+            Their weight decay, which is constant.
 
         Returns
         -------
         TrainingSettings
-            These, for a run of its own that nobody looks at.
+            These, for a separate run without callbacks, warning or early stop.
         """
         return replace(
             self,
@@ -151,7 +151,7 @@ class TrainingSettings:
 
     @property
     def epochs(self) -> int:
-        """How many there are to run at most."""
+        """The most epochs, or iterations, to run."""
         return self.max_iter - self.reserved
 
     def of_net(self) -> dict[str, Any]:
@@ -181,9 +181,9 @@ class TrainingSettings:
 
     @property
     def schedule(self) -> str:
-        """What becomes of the step size, of what the solver can do."""
-        able = _SCHEDULES.get(self.solver, {"annealed"})
-        return self.learning_rate if self.learning_rate in able else "constant"
+        """Schedule of the step size, constant if the solver does not support it."""
+        supported = _SCHEDULES.get(self.solver, {"annealed"})
+        return self.learning_rate if self.learning_rate in supported else "constant"
 
     def optimiser(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Return the class and the arguments of the optimiser."""

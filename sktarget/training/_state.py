@@ -13,7 +13,7 @@ __all__ = ["describe_value", "digest", "state_to_numpy", "state_to_torch"]
 
 
 def state_to_numpy(state: Any) -> Any:
-    """Turn the tensors in nested dicts and lists into arrays of their own.
+    """Copy the tensors in nested dicts and lists to arrays.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def state_to_torch(state: Any) -> Any:
 
 
 def describe_value(value: Any) -> str:
-    """Describe the value of a parameter so that equal ones have equal words.
+    """Describe the value of a parameter so that equal ones are described equally.
 
     Parameters
     ----------
@@ -88,12 +88,12 @@ def describe_value(value: Any) -> str:
 
 
 def _of_numbers(array: NDArray[Any]) -> NDArray[Any]:
-    # The memory of objects holds addresses, which tell nothing.
+    # The memory of object arrays holds addresses, which say nothing of the values.
     return array.astype(str) if array.dtype.kind == "O" else array
 
 
 def digest(*arrays: NDArray[Any]) -> str:
-    """Return a short text that other arrays will not have.
+    """Return a short text that differs for other arrays.
 
     Parameters
     ----------

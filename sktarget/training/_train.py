@@ -31,12 +31,12 @@ __all__ = ["Ending", "train"]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run has ended.
+    """How a run ended.
 
     Attributes
     ----------
     optimiser_state : dict
-        To continue from.
+        State to continue from.
     reason : str
         ``"no progress"``, ``"max_iter"``, ``"interrupted"``, ``"diverged"``, or that a
         callback asked for it.
@@ -47,7 +47,7 @@ class Ending:
 
     @property
     def is_natural(self) -> bool:
-        """Whether the run was left to itself, and went well."""
+        """Whether the run ended by itself, without diverging."""
         return self.reason in ("no progress", "max_iter")
 
 
@@ -77,7 +77,7 @@ def train(
     module : nn.Module
         The network, on the device of `data`.
     data, validation : TensorData
-        Training set, and what early stopping scores.
+        Training set, and rows that early stopping scores.
     settings : TrainingSettings
         How to train.
     loss, score : callable
@@ -93,21 +93,21 @@ def train(
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
     net_class : callable
-        Makes the net, which says how a mini-batch is learnt from: :class:`TrainingNet`,
-        by the gradient of the loss, or a class derived from it.
+        Makes the net, which determines how a mini-batch is learnt from:
+        :class:`TrainingNet`, by the gradient of the loss, or a class derived from it.
     checkpoint : Checkpoint, optional
-        Keeps every epoch in a file, and goes on from there.
+        Saves every epoch to a file, and resumes from it.
     error : callable, optional
         Like `loss`; decides on the validation set in place of the score.
     resumable : bool, default=False
-        Whether later calls are to go on exactly from where this one ends.  Otherwise
-        steps that take all rows at once, whose losses are those of states, end with
-        the state of the smallest one.
+        Whether later calls must continue exactly from where this one ends.  Otherwise
+        training whose steps take all rows, so that each loss is that of one state, ends
+        with the state of the smallest loss.
 
     Returns
     -------
     Ending
-        State of the optimiser, and why the run has ended.
+        State of the optimiser, and why the run ended.
 
     Raises
     ------
@@ -126,8 +126,8 @@ def train(
         has_validation=validation is not None,
         stops_by_error=error is not None,
         keeps_best=all_at_once and not resumable,
-        # Callbacks of the user's score the state after a step.  Beside such a score
-        # they are to see that of the same state, unless the error is what matters.
+        # The user's callbacks score the state after a step.  They should see the
+        # validation score of that same state, unless the error is what decides.
         validates_first=validation is not None
         and error is not None
         and all_at_once
@@ -185,7 +185,7 @@ def _run_epochs(
 
 
 def _make_contiguous(module: nn.Module) -> None:
-    # L-BFGS takes gradients, which have the layout of their parameters, for vectors.
+    # L-BFGS views gradients, which have the layout of their parameters, as vectors.
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()
 
@@ -196,8 +196,8 @@ def _in_order(
     bridge: EpochContext | None,
     checkpoint: Checkpoint | None,
 ) -> list[Any]:
-    # The monitor records the epoch that the others may look at; the stopper ends the
-    # run only when all have seen it.
+    # The monitor comes first, so that the others see its record of the epoch; the
+    # stopper comes last, so that all have seen the epoch before the run ends.
     first: list[Any] = [("monitor", monitor)]
     if bridge is not None:
         bridge.monitor = monitor
