@@ -52,7 +52,7 @@ for place, name in enumerate(names):
     axis.plot([ahead[name].min(), ahead[name].max()], [place] * 2, color=kind)
     axis.plot(ahead[name].mean(), place, "o", color=kind)
 axis.set_yticks(range(len(names)), names)
-_ = axis.set(xlabel="test score of target space, less that of the MLP")
+_ = axis.set(xlabel="test score of target space minus that of the MLP")
 
 # %%
 # By depth

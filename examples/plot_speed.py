@@ -53,7 +53,7 @@ for axis, (part, name) in zip(
     axis.plot(x, column(part, "floor"), linestyle="--", label="floor")
     axis.set(xscale="log", xlabel=name)
     axis.set_ylim(0, 1.1 * max(column(part, "ratio") + column(part, "floor")))
-axes[0].set(ylabel="time, target / weight space", xlabel="units a layer")
+axes[0].set(ylabel="time, target / weight space", xlabel="units per layer")
 axes[1].set(xlabel="hidden layers")
 axes[2].set(xlabel="rows of the fixed batch (mini-batch: 1000)")
 _ = axes[0].legend()
@@ -74,7 +74,7 @@ for cell in dict.fromkeys(column(part, "cell")):
             marker="o",
             label=f"{cell}, {space}",
         )
-axes[0].set(xscale="log", yscale="log", xlabel="steps", ylabel="ms an iteration")
+axes[0].set(xscale="log", yscale="log", xlabel="steps", ylabel="ms per iteration")
 for name in ("TargetSpaceClassifier", "MLPClassifier"):
     axes[1].plot(
         column("fit over rows", "rows"),
@@ -82,7 +82,7 @@ for name in ("TargetSpaceClassifier", "MLPClassifier"):
         marker="o",
         label=name,
     )
-axes[1].set(xscale="log", yscale="log", xlabel="rows", ylabel="s an epoch")
+axes[1].set(xscale="log", yscale="log", xlabel="rows", ylabel="s per epoch")
 for axis in axes:
     axis.legend()
 
