@@ -1,4 +1,4 @@
-"""Layers of torch made without drawing weights that are replaced at once."""
+"""Torch's layers, made without drawing weights that are replaced at once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def make_blank(kind: type[Layer], *args: Any, **kwargs: Any) -> Layer:
-    """Make a layer with room for weights, but without values.
+    """Make a layer with memory for its weights, but without values.
 
-    Torch's own layers draw theirs when they are made, from the global generator.
-    ``torch.nn.utils.skip_init`` would leave that alone, but it goes through the device
+    Torch's layers draw their weights from the global generator when they are made.
+    ``torch.nn.utils.skip_init`` would leave it alone, but goes through the device
     "meta", where drawing nothing takes four times as long as all the rest.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Networks whose layers others may run in their own way."""
+"""Networks whose layers target space may run in its own way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Layered"]
 
 
 class Layered(nn.Module):
-    """A module that runs hidden layers and a last one by :meth:`run_layers`.
+    """A module that runs hidden layers and a last one with :meth:`run_layers`.
 
     Target space replaces that method by one that may run several layers at once.
 
@@ -31,7 +31,7 @@ class Layered(nn.Module):
         hidden : list of list of nn.Module
             The hidden layers, each along with its activation and the like.
         last : nn.Module
-            The layer of the outputs.
+            The output layer.
         x : Tensor of shape (n, inputs)
             Inputs.
         shortcuts : bool
@@ -40,7 +40,7 @@ class Layered(nn.Module):
         Returns
         -------
         Tensor of shape (n, outputs)
-            What the last one gives.
+            Output of the last one.
         """
         for modules in hidden:
             out = x

@@ -1,4 +1,4 @@
-"""Dense layers by the faster of PyTorch's products of matrices, with gradients."""
+"""Dense layers with the faster of PyTorch's products of matrices, and gradients."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MANY_IN_GRAPH = 1 << 21
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` by the faster product of matrices.
+    """``nn.Linear`` with the faster product of matrices.
 
     Attributes
     ----------
     input_units : pair of Tensors of shape (k,), or None
-        Origin and unit of every input.  What the layer gives does not depend on them;
-        in target space it is solved for as if its inputs were measured in these.
+        Origin and unit of every input.  The layer's outputs do not depend on them; in
+        target space it is solved for as if its inputs were measured in these.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> affine(torch.ones(1, 2), torch.eye(2), torch.tensor([1.0, 2.0]))
     tensor([[2., 3.]])
     """
-    # Most products are small, and there every test counts: these come first.
+    # Most products are small, and there every test counts: size is tested early.
     if (
         type(x) is Tensor
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]

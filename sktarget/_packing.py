@@ -16,13 +16,13 @@ __all__ = ["Packing"]
 class Packing:
     """How a batch of sequences was packed, if it was.
 
-    Torch's own functions move data step by step, which in the backward pass takes a
-    time quadratic in the steps.  So they only tell which row goes where.
+    Torch's own functions move data step by step, which in the backward pass takes
+    time quadratic in the number of steps.  So they only find out which row goes where.
 
     Parameters
     ----------
     inputs : Tensor of shape (n, time, features) or PackedSequence
-        The batch, as a recurrent layer was given it.
+        The batch, as given to a recurrent layer.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Packing:
 
     @classmethod
     def before_padding(cls, padded: Tensor, lengths: Tensor) -> Packing:
-        """Return how sequences (n, time, features) of such lengths are to be packed."""
+        """Return how to pack sequences (n, time, features) of these lengths."""
         packing = cls(padded)
         packing.lengths, packing._shape = lengths, padded.shape[:2]
         numbers = torch.arange(packing._shape.numel(), device=padded.device)
@@ -73,7 +73,7 @@ class Packing:
         return self.lengths is not None and len(self.lengths) != len(targets)
 
     def pad(self, inputs: Tensor | PackedSequence) -> Tensor:
-        """Turn such a batch into one of shape (n, time, features)."""
+        """Turn a batch packed in this way into one of shape (n, time, features)."""
         if not isinstance(inputs, PackedSequence):
             return inputs
         rows = inputs.data
@@ -81,7 +81,7 @@ class Packing:
         return padded.index_copy(0, self._places, rows).view(*self._shape, -1)
 
     def pack(self, padded: Tensor) -> Tensor | PackedSequence:
-        """Turn (n, time, features) into such a batch."""
+        """Turn (n, time, features) into a batch packed in this way."""
         if self.lengths is None:
             return padded
         return self._packed._replace(data=padded.flatten(0, 1)[self._places])

@@ -1,10 +1,10 @@
-"""What the processor is, as far as it decides which library is fastest.
+"""What the processor is, as far as that decides which library is fastest.
 
-PyTorch carries Intel's MKL, for products and factors of matrices and for functions such
-as tanh.  On processors made by others it uses vectors of 256 bits.  Where a core has
-units of 512, as AMD's have from family 26 (Zen 5) on, half of them then lie idle, and
-other libraries multiply in half the time.  Family 25 (Zen 4) takes such vectors in two
-halves, and they gain nothing.
+PyTorch ships Intel's MKL, for products and factorisations of matrices and for functions
+such as tanh.  On other makers' processors MKL uses vectors of 256 bits.  Where a core
+has units of 512 bits, as AMD's have from family 26 (Zen 5) on, half of each then lies
+idle, and other libraries multiply in half the time.  Family 25 (Zen 4) processes
+vectors of 512 bits in two halves, so they gain nothing there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WITH_WIDE_UNITS = 26
 
 
 def _maker_and_family() -> tuple[str, int]:
-    """Return what the processor calls its maker and its family, or nothing and 0."""
+    """Return the processor's maker and family; an empty string and 0 if unknown."""
     try:
         with _ABOUT.open() as about:
             text = about.read(256)

@@ -1,6 +1,6 @@
-"""tanh by NumPy: on a thread of the CPU up to nine times as fast as by torch.
+"""tanh by NumPy: on one CPU thread, up to nine times as fast as torch's.
 
-On Intel's processors, for which torch's is made, it is as fast, and used there.
+On Intel's processors, for which it is made, torch's is as fast, and is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Tanh", "tanh", "tanh_"]
 
 # Fewer numbers take longer to hand over than to compute, the more so with a graph.
 _FEW, _FEW_IN_GRAPH = 1 << 9, 1 << 13
-# Torch shares the work among its threads, NumPy does not.
+# From this many threads on torch is used: it shares the work, NumPy does not.
 _MANY_THREADS = 7
 
 
@@ -69,12 +69,12 @@ def tanh_(x: Tensor) -> Tensor:
     Parameters
     ----------
     x : Tensor
-        Numbers, overwritten.
+        Numbers to overwrite.
 
     Returns
     -------
     Tensor
-        The same.
+        The tensor given.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def _is_for_numpy(x: Tensor) -> bool:
     """Return whether NumPy is faster here and no compiler or tracer is at work."""
     return (
         not ON_INTEL
-        and not torch.compiler.is_compiling()  # what follows, compilers do not know
+        and not torch.compiler.is_compiling()  # compilers do not know what follows
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and type(x) in (Tensor, nn.Parameter)
         and x.numel() >= (_FEW_IN_GRAPH if _is_in_graph(x) else _FEW)

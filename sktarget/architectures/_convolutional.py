@@ -27,7 +27,7 @@ class ConvLayer(NamedTuple):
     kernel : tuple of int
         Height and width of the kernel.
     channels : int
-        Channels that the convolution gives out.
+        Number of output channels of the convolution.
     pool : int
         Edge and stride of the max-pooling window; 1 for none.
     """
@@ -52,8 +52,8 @@ def map_sizes(
     Returns
     -------
     list of tuple of int
-        Height and width of what each convolution reads, and last of what the stack
-        gives out.
+        Height and width of each convolution's input map, and last of the output map of
+        the stack.
 
     Raises
     ------
@@ -103,17 +103,17 @@ class ConvolutionalNetwork(nn.Module):
     activation : str
         A key of ``ACTIVATIONS``.
     shortcuts : bool, default=False
-        Shortcuts among the dense layers, which take the flattened last map for input.
+        Shortcuts among the dense layers, which take the flattened last map as input.
     dropout : float, default=0.0
         Probability with which outputs of hidden dense layers and of every even-numbered
-        convolution, the first being number 1, are dropped in training (Sec. 5.2).
+        convolution, counted from 1, are dropped in training (Sec. 5.2).
     batch_norm : bool, default=False
         Normalise the sums of all but the last layer over the mini-batch; for training
         in weight space.
     generator : torch.Generator, optional
         Source of randomness for the initial weights and for dropout.
     dtype : torch.dtype, optional
-        Of the weights; torch's default if None.
+        Type of the weights; torch's default if None.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class ConvolutionalNetwork(nn.Module):
             if batch_norm:
                 parts.append(nn.BatchNorm2d(layer.channels, dtype=dtype))
             if layer.pool > 1:
-                # Activations rise, so their maximum is that of the sums, for less work.
+                # Activations never decrease, so pooling may go first, for less work.
                 parts.append(nn.MaxPool2d(layer.pool))
             parts.append(make_activation(activation))
             if dropout > 0 and number % 2 == 0:
@@ -186,7 +186,7 @@ def _convolution(
     generator: torch.Generator | None,
     dtype: torch.dtype | None,
 ) -> list[nn.Module]:
-    """Make a convolution that keeps the size of its map, and its padding."""
+    """Make a convolution, after padding if needed, that keeps the size of its map."""
     height, width = layer.kernel
     before, after = ((height - 1) // 2, (width - 1) // 2), (height // 2, width // 2)
     conv = make_blank(
@@ -201,5 +201,5 @@ def _convolution(
     initialise_(conv, activation, generator)
     if before == after:
         return [conv]
-    # A kernel of even extent has no middle: its map is padded more at the end.
+    # A kernel of even extent has no centre: its map is padded more at the end.
     return [nn.ZeroPad2d((before[1], after[1], before[0], after[0])), conv]

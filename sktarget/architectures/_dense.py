@@ -49,7 +49,7 @@ def make_activation(name: str) -> nn.Module:
     Raises
     ------
     ValueError
-        If there is none of this name.
+        If there is no activation of this name.
 
     Examples
     --------
@@ -63,16 +63,16 @@ def make_activation(name: str) -> nn.Module:
 
 
 class SeededDropout(nn.Dropout):
-    """Dropout that draws from a generator of its own, not from the global one.
+    """Dropout that draws from its own generator, not from the global one.
 
     Parameters
     ----------
     p : float
-        Probability of an input to be dropped.
+        Probability that an input is dropped.
     generator : torch.Generator, optional
-        Source of randomness; None stands for the global generator.  It does not go
-        along with copies, such as that of :class:`~sktarget.nn.TargetSpace`: give
-        these one of their own.
+        Source of randomness; None stands for the global generator.  Copies,
+        such as that of :class:`~sktarget.nn.TargetSpace`, do not get it: give these
+        one of their own.
 
     Examples
     --------
@@ -124,7 +124,7 @@ class DenseNetwork(Layered):
     generator : torch.Generator, optional
         Source of randomness for the initial weights and for dropout.
     dtype : torch.dtype, optional
-        Of the weights; torch's default if None.
+        Type of the weights; torch's default if None.
 
     Examples
     --------
@@ -170,17 +170,17 @@ class DenseNetwork(Layered):
 
     @property
     def reading(self) -> list[Any]:
-        """The layers that read the inputs, if only beside outputs of other layers."""
+        """The layers that read the inputs, alone or next to outputs of other layers."""
         return list(self.layers if self.shortcuts else self.layers[:1])
 
     def measure_inputs(self, origin: Tensor, unit: Tensor) -> None:
-        """Have layers that read the inputs be solved for in units of these.
+        """Set the units of the inputs in which layers that read them are solved for.
 
         Parameters
         ----------
         origin, unit : Tensor of shape (n_inputs,)
-            What is taken off each input, and what the rest is divided by; for the
-            network in target space, where λ is the less felt the smaller the unit.
+            What is subtracted from each input, and what the difference is divided by.
+            They matter in target space, where λ weighs less the smaller the unit is.
         """
         for layer in self.reading:
             more = layer.in_features - len(unit)  # Outputs of layers have none.
@@ -219,8 +219,9 @@ def initialise_(
     generator : torch.Generator or None
         Source of randomness; None stands for the global generator.
     inner : bool, default=False
-        Whether the layer leads from one hidden layer to the next: but for rectifiers
-        it then gets an orthogonal matrix, which keeps the signal in deep networks.
+        Whether the layer leads from one hidden layer to the next: except for
+        rectifiers it then gets an orthogonal matrix, which preserves the signal in
+        deep networks.
 
     Returns
     -------

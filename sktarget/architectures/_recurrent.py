@@ -22,11 +22,11 @@ _EMBEDDING_DEVIATION = 0.1
 
 
 class RecurrentNetwork(nn.Module):
-    """Recurrent layers and exit layers, maybe on top of an embedding of token ids.
+    """Recurrent layers and exit layers, optionally after an embedding of token ids.
 
-    Padding lies behind the steps of a sequence: token ids of 0, or steps of NaN.  It
-    reaches neither the recurrent layers, which are given packed sequences, nor the
-    exit layers, whose rows are real steps only.
+    Padding comes after the steps of a sequence: token ids of 0, or steps of NaN.  It
+    affects no output: the exit layers are given real steps only, and the recurrent
+    layers packed sequences wherever padding would matter.
 
     Parameters
     ----------
@@ -41,27 +41,27 @@ class RecurrentNetwork(nn.Module):
     cell : {"rnn", "lstm", "gru"}
         Kind of the recurrent layers.
     activation : str
-        Of the exit layers, a key of ``ACTIVATIONS``; also that of the recurrent layers
-        for ``cell="rnn"``, where it is "tanh" or "relu".
+        Activation of the exit layers, a key of ``ACTIVATIONS``; with ``cell="rnn"``
+        also that of the recurrent layers, and then "tanh" or "relu".
     bidirectional : bool, default=False
         Run every recurrent layer in both directions.
     return_sequences : bool, default=False
-        Give outputs at every step; otherwise once, from the states in which every
+        Return outputs at every step; otherwise once, from the states in which every
         direction ends.
     vocabulary_size : int, optional
         Number of token ids, padding included; None for sequences of real numbers.
     embedding_dim : int, optional
         Width of the embedding, if there is a vocabulary.
     shortcuts : bool, default=False
-        Of the exit layers, see :class:`DenseNetwork`.
+        Shortcuts among the exit layers, see :class:`DenseNetwork`.
     dropout : float, default=0.0
-        Of the hidden exit layers; it also follows every recurrent layer.
+        Dropout of the hidden exit layers; it also follows every recurrent layer.
     batch_norm : bool, default=False
-        Of the hidden exit layers.
+        Batch normalisation of the hidden exit layers.
     generator : torch.Generator, optional
         Source of randomness for the initial weights and for dropout.
     dtype : torch.dtype, optional
-        Of the weights; torch's default if None.
+        Type of the weights; torch's default if None.
 
     Examples
     --------
@@ -139,8 +139,8 @@ class RecurrentNetwork(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (n, time) or (n, time, channels)
-            Token ids; or real numbers, which of a network with an embedding are taken
-            for embedded tokens.
+            Token ids; or real numbers, which a network with an embedding takes for
+            embedded tokens.
 
         Returns
         -------
@@ -165,9 +165,9 @@ class RecurrentNetwork(nn.Module):
 
     def _recur(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for layer in self.recurrent:
-            # What is behind the end does not reach back, and packed sequences are slow
-            # on the CPU.  But a layer that has taken the place of one of torch's, in
-            # target space, is solved for on the real steps, and has to know them.
+            # Steps after the end do not affect earlier ones, and packed sequences are
+            # slow on the CPU.  But a layer that has replaced one of torch's, in target
+            # space, is solved for on the real steps, and has to know them.
             packs = self.bidirectional or type(layer) not in CELLS.values()
             if lengths is None or not packs:
                 x = layer(x)[0]
@@ -196,7 +196,7 @@ class RecurrentNetwork(nn.Module):
 
 def _run_packed(layer: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
     """Run a recurrent layer on the steps (n, time, features) before padding."""
-    if torch.onnx.is_in_onnx_export():  # which knows this form only
+    if torch.onnx.is_in_onnx_export():  # which supports only this form
         given = pack_padded_sequence(
             x, lengths.cpu(), batch_first=True, enforce_sorted=False
         )
@@ -211,7 +211,7 @@ def _real_steps(x: Tensor) -> Tensor | None:
     if x.is_floating_point():
         padding = x[..., 0].isnan()
         return ~padding if bool(padding.any()) else None
-    # A 0 among the tokens of a sequence is a step as well, whatever it may stand for.
+    # A 0 between the tokens of a sequence is a step too, whatever it stands for.
     real = x.ne(0).long().flip(1).cumsum(1).flip(1) > 0
     return None if bool(real[:, -1].all()) else real
 
@@ -219,7 +219,7 @@ def _real_steps(x: Tensor) -> Tensor | None:
 def _embedding(
     n_ids: int, width: int, generator: torch.Generator | None, dtype: torch.dtype | None
 ) -> nn.Embedding:
-    """Make an embedding of normal numbers (Sec. 5.4), zeros for padding."""
+    """Make an embedding of normal numbers (Sec. 5.4), with zeros for padding."""
     weight = torch.empty(n_ids, width, dtype=dtype, device="cpu")
     nn.init.normal_(weight, std=_EMBEDDING_DEVIATION, generator=generator)
     weight[0] = 0
@@ -231,8 +231,8 @@ def _initialise_cell_(
 ) -> nn.RNNBase:
     """Draw the weights of a recurrent module, gate by gate; zero its biases.
 
-    Inputs get Glorot's uniform distribution, states an orthogonal matrix, and the
-    forget gate of an LSTM a bias of 1, so that it starts by remembering.
+    Weights of inputs get Glorot's uniform distribution, those of states an orthogonal
+    matrix, and the forget gate of an LSTM a bias of 1, so that it remembers at first.
     """
     for name, weight in layer.named_parameters():
         if name.startswith("bias"):

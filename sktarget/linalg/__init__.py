@@ -1,6 +1,6 @@
 """Linear algebra: products of matrices, Gramians, and ridge least squares.
 
-Everything here is plain tensor arithmetic that knows nothing of networks.
+Everything here is plain tensor arithmetic that knows nothing about networks.
 """
 
 from sktarget.linalg._products import (

@@ -1,9 +1,9 @@
-"""Products of matrices, by the faster of the two libraries that PyTorch carries.
+"""Products of matrices, by the faster of the two libraries that PyTorch ships.
 
-``torch.mm`` is a call of BLAS.  For convolutions PyTorch carries oneDNN too, which can
-multiply matrices as well; on processors whose widest units MKL leaves idle, it takes
-half the time.  Its product has no gradient, so what is recorded for gradients
-stays with BLAS; within autograd nodes nothing is.
+``torch.mm`` calls BLAS.  For convolutions PyTorch also ships oneDNN, which can multiply
+matrices as well; on processors whose widest units MKL leaves idle, it takes half the
+time.  Its product has no gradient, so products that are recorded for gradients stay
+with BLAS; within autograd nodes none are.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ __all__ = [
     "product",
 ]
 
-# Products of fewer multiplications take BLAS less time than the call takes oneDNN.
+# For fewer multiplications BLAS takes less time than the mere call of oneDNN.
 _ONEDNN_LEAST = 1 << 20
-# oneDNN wants the rows of a left factor one behind the other.  Copying it into that
-# order pays from this many multiplications on.
+# oneDNN needs a left factor whose rows are contiguous.  Copying it into that order pays
+# off from this many multiplications on.
 _COPY_LEAST = 1 << 21
-# It takes this many multiplications for each number copied, too.
+# It also takes this many multiplications for each number copied.
 _COPY_USES = 48
-# oneDNN sums the products one by one, so a longer common axis is cut into slices.
+# oneDNN sums the products one by one.  To limit rounding errors, a longer common axis
+# is cut into slices.
 _ONEDNN_SLICE = 1 << 10
 # For Gramians the slices are shorter: their rounding must stay below the ridge.
 _ONEDNN_GRAM_SLICE = 1 << 8
-# Gramians of at least as many columns are for oneDNN, in stripes of this width.
+# Gramians of at least this many columns go to oneDNN, in stripes of this width.
 _ONEDNN_GRAM_COLUMNS = 256
-# A product of fewer columns takes BLAS longer than its transpose.
+# BLAS takes longer for a product of fewer columns than for its transpose.
 _NARROW_COLUMNS = 16
-# It does so only if the left factor holds more numbers than this.
+# This holds only if the left factor has more numbers than this.
 _NARROW_NUMBERS = 1 << 13
 # Stripe by stripe, only the lower triangle of a Gramian is formed, which saves up to
 # half of the multiplications.  BLAS is fastest on multiples of 48 columns, and below
@@ -48,18 +49,18 @@ _NARROW_NUMBERS = 1 << 13
 _STRIPE = 48
 # On fewer numbers than this one product is as fast, too.
 _STRIPE_NUMBERS = 1 << 15
-# Every stripe reads all the rows, so on large Gramians it is as wide as several: one
-# for each of this many columns, but at most four.
+# Every stripe reads all the rows, so large Gramians get wider stripes: _STRIPE times
+# the number of columns divided by this, but at most four times.
 _STRIPE_WIDER = 256
 # Products of fewer columns, or rows, than FEW_COLUMNS may sum one by one, too.  A common
 # axis longer than the first of these is cut into slices of the second.
 _SEQUENTIAL, _SLICE = 1 << 12, 1 << 11
 FEW_COLUMNS = 12
-"""Of fewer columns BLAS may sum the products of a Gramian one by one."""
-# With fewer than FEW_COLUMNS columns, the error on more rows of like numbers is
-# thousands of times the rounding of the sum: these are summed in double precision.
+"""With fewer columns BLAS may sum the products of a Gramian one by one."""
+# With fewer than FEW_COLUMNS columns, the error on more rows of similar numbers is
+# thousands of times the rounding of the sum, so these are summed in double precision.
 _FEW_COLUMNS_ROWS = 256
-# With any number of columns the error grows large on more rows: these come in slices.
+# With any number of columns the error is large on more rows: these go in slices.
 _GRAM_ROWS = 1 << 13
 
 
@@ -97,7 +98,7 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     if is_for_onednn(left, m) and not is_recorded(left, right, bias):
         if left.is_contiguous() and k <= _ONEDNN_SLICE:
             return _by_onednn(left, right, bias)
-        # Of the product and its transpose, the one with less to copy.
+        # Form whichever of the product and its transpose has less to copy.
         turned = k * m + n * m < n * k
         if n * k * m >= max(_COPY_LEAST, _COPY_USES * min(n, m) * k):
             out = _by_slices(right.T, left.T).T if turned else _by_slices(left, right)
@@ -143,7 +144,7 @@ def gramian(
     Parameters
     ----------
     rows : Tensor of shape (n, k)
-        The matrix A, or its right part.
+        The matrix A, or A without its column of ones.
     dtype : torch.dtype, optional
         Arithmetic of the product; by default that of `rows`.
     ones : bool, default=False
@@ -152,7 +153,7 @@ def gramian(
     Returns
     -------
     Tensor of shape (k, k), or (k + 1, k + 1) with `ones`
-        Right on and below the diagonal; what stands above is undefined.  Pass
+        Correct on and below the diagonal; the part above is undefined.  Pass
         ``rows.T`` for the Gramian of the dual form.
 
     Examples
@@ -172,7 +173,7 @@ def gramian(
         for part in parts[1:]:
             gram.add_(gramian(part, ones=ones))
         return gram
-    if is_recorded(rows):  # What is written to a tensor has no gradient.
+    if is_recorded(rows):  # Writing to `out` has no gradient.
         rows = torch.cat([rows.new_ones(n, 1), rows], 1) if ones else rows
         return rows.T @ rows
     if not ones:
@@ -229,19 +230,19 @@ _ONEDNN = _find_onednn() if MKL_IDLES else None
 
 
 def is_for_onednn(left: Tensor, n_columns: int) -> bool:
-    """Return whether a product is large enough for oneDNN, and may go there.
+    """Return whether a product is large enough for oneDNN, and suitable for it.
 
     Parameters
     ----------
     left : Tensor
         The left factor.
     n_columns : int
-        The columns of the right one.
+        Number of columns of the right one.
 
     Returns
     -------
     bool
-        False wherever oneDNN is not there, or not known to be faster.
+        False wherever oneDNN is not available, or not known to be faster.
 
     Examples
     --------
@@ -286,10 +287,10 @@ def is_recorded(*tensors: Tensor | None) -> bool:
 def _by_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     assert _ONEDNN is not None
     if not (right.is_contiguous() or right.T.is_contiguous()):
-        # With gaps between rows oneDNN may take a thousand times as long, and to turn
-        # a matrix takes ten times as long as to copy it as it lies.
-        lies_turned = right.stride(0) == 1
-        right = right.T.contiguous().T if lies_turned else right.contiguous()
+        # With gaps between rows oneDNN may take a thousand times as long, and copying
+        # a matrix into the other layout takes ten times as long as keeping its own.
+        is_transposed = right.stride(0) == 1
+        right = right.T.contiguous().T if is_transposed else right.contiguous()
     return _ONEDNN(left, right.T, bias, "none", [], "")
 
 

@@ -1,6 +1,6 @@
 """Ridge least squares by Cholesky: factorise once, solve many times.
 
-Everything here is plain tensor arithmetic that knows nothing of networks.  For
+Everything here is plain tensor arithmetic that knows nothing about networks.  For
 inputs ``A`` (one row per pattern) and targets ``T`` the ridge solution is
 
     W = (AᵀA + λI)⁻¹ Aᵀ T          primal form, Eq. 7
@@ -38,11 +38,11 @@ __all__ = [
 ]
 
 # Up to this order a factor in double precision is inverted for right-hand sides in
-# single, if there are half as many of these.
+# single, if there are at least half as many of these.
 _INVERTED = 192
 # Up to this order products with an inverse cost less than the calls for a solve.
 _SMALL = 32
-# From so many right-hand sides on BLAS solves ZᵀG = Rᵀ faster than LAPACK does GZ = R.
+# From this many right-hand sides on, solving ZᵀG = Rᵀ in BLAS beats GZ = R in LAPACK.
 _SEVERAL = 16
 # The relative floor below which λ drowns in the rounding of the Gramian.
 _FLOOR = 16 * torch.finfo(torch.float64).eps
@@ -90,17 +90,18 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     """Choose the arithmetic and the effective λ of a ridge problem.
 
     With ``τ`` the trace of the Gramian, an upper bound of its largest eigenvalue,
-    and ``ε`` the machine epsilon of `dtype`, or of float32 if that is narrower yet:
+    and ``ε`` the machine epsilon of `dtype`, or of float32 if `dtype` is narrower:
 
     - Gramian and factor are formed in float64 unless ``λ ≥ 16ετ``, that is, unless
       the rounding of the Gramian stays below λ;
     - all products are formed in float64 when ``√λ < 64ε√τ``: errors of ``AᵀT``
-      reach ``AW`` enlarged by up to ``1 / 2√λ``;
-    - λ is raised to ``16 ε₆₄ τ``, which makes λ = 0 legal on inputs of any rank.
+      reach ``AW`` multiplied by up to ``1 / 2√λ``;
+    - λ is raised to ``16 ε₆₄ τ``, which allows λ = 0 on inputs of any rank.
 
     On a GPU the trace is not read back, because that would stall the device.
-    Gramian and factor are then always formed in float64, other products never, and λ
-    is raised to ``(64ε)² τ``, from where on these are accurate.
+    Gramian and factor are then always formed in float64, other products never in more
+    than the arithmetic of the inputs, and λ is raised to ``(64ε)² τ``, from which on
+    these are accurate.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
 
 
 def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
-    """Plan without looking at the trace, which would wait for the device."""
+    """Plan without reading the trace, which would wait for the device."""
     work_dtype = at_least_float32(dtype)
     floor = max(_FLOOR, (64 * torch.finfo(work_dtype).eps) ** 2)
     ridge = (trace.double() * floor).clamp(min=lam)
@@ -154,14 +155,14 @@ def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
 
 @cache
 def _arithmetic(dtype: torch.dtype) -> tuple[float, float, float]:
-    """Return the largest number, ε, and the least number."""
+    """Return the largest number, ε, and the smallest normal number."""
     info = torch.finfo(dtype)
     return info.max, info.eps, info.tiny
 
 
 @lru_cache(maxsize=8)
 def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return a tensor to add multiples of; adding a number takes twice as long."""
+    """Return a one to add multiples of; adding a number takes twice as long."""
     with torch.inference_mode(False):
         return torch.ones(1, dtype=dtype, device=device)
 
@@ -264,9 +265,9 @@ class RidgeFactor:
         -----
         The errors are those of triangular solves, up to ``ε √(τ / λ)`` relative to AZ;
         an explicit ``(G + λI)⁻¹`` would square that.  For right-hand sides in single
-        precision a factor in double can spare it: it is one product in place of two
+        precision a factor in double can afford it: it is one product in place of two
         solves, and its error ``ε₆₄ τ / λ`` vanishes beside that of the right-hand
-        sides, which comes to ``ε √(τ / λ) / 2`` in AZ.
+        sides, which amounts to ``ε √(τ / λ) / 2`` in AZ.
         """
         dtype, wanted = self.lower.dtype, right.dtype
         wide = right if wanted == dtype else right.to(dtype=dtype)
@@ -312,12 +313,12 @@ def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
     gram : Tensor of shape (k, k) or (g, k, k)
         The Gramian, or several; only its lower triangle is read.
     ridge : float or Tensor of shape ()
-        λ > 0, as :func:`plan_solve` gives it.
+        λ > 0, as :func:`plan_solve` returns it.
 
     Returns
     -------
     RidgeFactor
-        The factor, checked already on the CPU, unchecked on a GPU.
+        The factor: already checked on the CPU, unchecked on a GPU.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """The torch core: networks that learn targets instead of weights.
 
-Nothing here knows scikit-learn; see :mod:`sktarget.estimators` for that.
+Nothing here depends on scikit-learn; see :mod:`sktarget.estimators` for that.
 """
 
-# They register their layers.
+# Imported because they register their layers.
 from sktarget.nn import _convolution, _linear, _recurrent  # noqa: F401
 from sktarget.nn._target_space import TargetSpace
 

@@ -1,6 +1,6 @@
 """Activations that may overwrite the sums they are applied to.
 
-Their gradient can be computed from what comes out.  So a target layer that is run
+Their gradient can be computed from their outputs.  So a target layer that is run
 together with its activation keeps one tensor where two nodes of a graph keep two.
 """
 
@@ -18,13 +18,13 @@ from sktarget._tanh import Tanh, tanh_
 
 __all__ = ["AS_IT_IS", "Activation", "activation_of"]
 
-# A slope any smaller might take small sums to where numbers lose digits.
+# A smaller slope might turn small sums into subnormal numbers, which lose digits.
 _LEAST_SLOPE = 1e-3
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation by what it does to tensors.
+    """An activation, described by what it does to tensors.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def activation_of(module: nn.Module) -> Activation | None:
     Parameters
     ----------
     module : nn.Module
-        Any module; of a subclass nothing is known.
+        Any module; what a subclass does is not known.
 
     Returns
     -------
@@ -79,8 +79,8 @@ def activation_of(module: nn.Module) -> Activation | None:
     return _BY_KIND.get(type(module))
 
 
-def _by(backward: Any, *options: Any) -> Callable[..., Tensor]:
-    """Make a gradient by an operator of torch, which may write to a given tensor."""
+def _gradient(backward: Any, *options: Any) -> Callable[..., Tensor]:
+    """Make a gradient from an operator of torch that can write to a given tensor."""
     new, out = backward.default, backward.grad_input
 
     def gradient(d: Tensor, outputs: Tensor, into: Tensor | None) -> Tensor:
@@ -93,7 +93,7 @@ def _by(backward: Any, *options: Any) -> Callable[..., Tensor]:
 
 @lru_cache(maxsize=16)
 def _leaky_relu(slope: float) -> Activation | None:
-    if not slope > 0:  # what comes out does not tell where the sum was negative
+    if not slope > 0:  # the output does not show where the sum was negative
         return None
 
     def residual(targets: Tensor, out: Tensor) -> Tensor:
@@ -102,15 +102,15 @@ def _leaky_relu(slope: float) -> Activation | None:
 
     return Activation(
         partial(nn.functional.leaky_relu_, negative_slope=slope),
-        _by(torch.ops.aten.leaky_relu_backward, slope, True),
+        _gradient(torch.ops.aten.leaky_relu_backward, slope, True),
         residual if slope >= _LEAST_SLOPE else None,
     )
 
 
-_TANH = Activation(tanh_, _by(torch.ops.aten.tanh_backward), is_recorded=False)
+_TANH = Activation(tanh_, _gradient(torch.ops.aten.tanh_backward), is_recorded=False)
 _BY_KIND: dict[type[nn.Module], Activation] = {
-    nn.ReLU: Activation(torch.relu_, _by(torch.ops.aten.threshold_backward, 0)),
+    nn.ReLU: Activation(torch.relu_, _gradient(torch.ops.aten.threshold_backward, 0)),
     nn.Tanh: _TANH,
     Tanh: _TANH,
-    nn.Sigmoid: Activation(torch.sigmoid_, _by(torch.ops.aten.sigmoid_backward)),
+    nn.Sigmoid: Activation(torch.sigmoid_, _gradient(torch.ops.aten.sigmoid_backward)),
 }

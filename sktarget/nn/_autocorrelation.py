@@ -1,14 +1,14 @@
 """The Gramian of a "same" convolution from the autocorrelation of its maps.
 
-The Gramian of the patches of a map has an entry for every two offsets d, e within
-the kernel and every two channels,
+The Gramian of the patches of a map has an entry for every pair of offsets d, e within
+the kernel and every pair of channels,
 
-    G[d, e] = Σ_o x[o + d] x[o + e],      o over the map, x zero outside of it.
+    G[d, e] = Σ_o x[o + d] x[o + e],      o over the map, x zero outside it.
 
-Were o to run over all of space, this would be the autocorrelation ``R[e − d]``, with
-``R[Δ] = Σ_q x[q] x[q + Δ]``.  What the o beyond the ends of an axis contribute comes
-from the few lines of the map next to these ends, and is a problem of the
-same kind with one axis less.  So no patch of a batch is ever gathered.
+If o ran over all of space, this would be the autocorrelation ``R[e − d]``, with
+``R[Δ] = Σ_q x[q] x[q + Δ]``.  The contribution of the o beyond the ends of an axis
+comes from the few lines of the map next to these ends, and is a problem of the same
+kind with one axis fewer.  So the patches of a batch are never gathered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["same_gramian"]
 # Maps are summed in slices of about this many numbers.
 _SLICE = 1 << 18
 # In single precision the Gramian of maps about their mean, of trace τ, has an error of
-# at most about ετ, as a rule a tenth of that; so many times ετ outweigh it.
+# at most about ετ, usually a tenth of that; a ridge of this many ετ outweighs it.
 _OUTWEIGHS = 4
 
 
@@ -54,8 +54,8 @@ def same_gramian(
     ones : bool, default=False
         Put a column of ones before the patches.
     ridge : float, default=0.0
-        The ridge that will be added.  Maps in single precision are multiplied in that,
-        whatever `dtype`, where the ridge outweighs its rounding.
+        The ridge that will be added.  Where it outweighs the rounding of single
+        precision, maps in single precision are multiplied in it, whatever `dtype` is.
 
     Returns
     -------
@@ -65,9 +65,10 @@ def same_gramian(
 
     Notes
     -----
-    About 1.5 multiplications of two vectors of channels for each pixel of the box,
-    where patches take ``∏ kernel²`` for each pixel of the map.  Rounding errors are
-    relative to the autocorrelation at lag 0, not to single entries of G.
+    Takes about 1.5 multiplications of two vectors of channels per pixel of the map
+    padded for the lags, whereas patches take ``∏ kernel²`` per pixel of the map.
+    Rounding errors are relative to the autocorrelation at lag 0, not to single entries
+    of G.
 
     Examples
     --------
@@ -82,7 +83,7 @@ def same_gramian(
         gram = _about_mean(maps, kernel, dtype, ones, ridge)
         if gram is not None:
             return gram
-    # Axes along which the kernel has one position are only more images.
+    # An axis along which the kernel has extent 1 merely adds more images.
     flat = [i for i, p in enumerate(reach, 1) if p == 0]
     images = maps.movedim(flat, list(range(1, len(flat) + 1))).flatten(0, len(flat))
     long = tuple(p for p in reach if p)
@@ -100,11 +101,11 @@ def same_gramian(
 def _about_mean(
     maps: Tensor, kernel: tuple[int, ...], dtype: torch.dtype, ones: bool, ridge: float
 ) -> Tensor | None:
-    """Form the Gramian from the maps about their mean map, if `ridge` allows for it.
+    """Form the Gramian from the maps about their mean map, if `ridge` is large enough.
 
-    With the mean m over n images, ``G(x) = G(x − m) + n G(m)``.  Most of G, and of its
-    rounding errors, which for maps alike have one sign, is in the second part; that is
-    one image, for which arithmetic in `dtype` is cheap.
+    With the mean m over n images, ``G(x) = G(x − m) + n G(m)``.  Most of G is in the
+    second part, and so are most of its rounding errors, which have one sign where maps
+    are alike; that part is one image, for which arithmetic in `dtype` is cheap.
     """
     if maps.shape[-1] < FEW_COLUMNS:
         return None
@@ -121,10 +122,10 @@ def _about_mean(
 
 
 def _fill(gram: Tensor, maps: Tensor, reach: tuple[int, ...], n_inner: int) -> None:
-    """Sum over o within the map along the first `n_inner` axes, anywhere beyond.
+    """Sum over o, confined to the map along the first `n_inner` axes only.
 
-    Both have a leading axis of independent problems; the result, of shape
-    (problems, *kernel, channels, *kernel, channels), goes to `gram`.
+    Both tensors have a leading axis of independent problems; the result, of shape
+    (problems, *kernel, channels, *kernel, channels), is written to `gram`.
     """
     n = len(reach)
     lags = _autocorrelations(maps, reach, gram.dtype)
@@ -143,9 +144,9 @@ def _subtract_border(
 ) -> None:
     """Subtract the sums over o at one distance beyond the two ends of an axis.
 
-    The o at this distance see `n_lines` lines of the map, which become channels of
-    maps that lack the axis.  Only o within the map along earlier axes are meant: the
-    others have been subtracted.
+    Kernels centred on these o reach `n_lines` lines of the map, which become channels
+    of maps that lack the axis.  Only o within the map along earlier axes count: the
+    others have already been subtracted.
     """
     p, extent, c = reach[axis], maps.shape[2 + axis], maps.shape[-1]
     starts, offsets = (0, extent - n_lines), (2 * p + 1 - n_lines, 0)
@@ -163,13 +164,13 @@ def _subtract_border(
 
 @lru_cache(maxsize=128)
 def _inside(extent: int, p: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return for every offset which pixels it brings into the map."""
+    """Return, for every offset, which pixels it reaches from centres in the map."""
     centres = torch.arange(extent) - torch.arange(-p, p + 1)[:, None]
     return ((centres >= 0) & (centres < extent)).to(device, dtype)
 
 
 def _column_sums(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Sum the patches: for every offset, the pixels that it brings into the map."""
+    """Sum the patches: for every offset, the pixels that it reaches from the map."""
     sums = _sum_images(maps, dtype)
     for axis, p in enumerate(reach):
         inside = _inside(sums.shape[axis], p, dtype, sums.device)
@@ -179,18 +180,18 @@ def _column_sums(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Te
 
 def _sum_images(maps: Tensor, dtype: torch.dtype) -> Tensor:
     parts = torch.split(maps, max(1, _SLICE * len(maps) // max(1, maps.numel())))
-    # Whole, the maps would be copied to be summed in another arithmetic.
+    # To sum them at once in another dtype, torch would copy all the maps.
     return torch.stack([part.sum(0, dtype=dtype) for part in parts]).sum(0)
 
 
 def _autocorrelations(
     maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor:
-    """Take the autocorrelations of several problems, by the cheapest way."""
+    """Compute the autocorrelations of several problems, in the cheapest way."""
     if len(reach) > 1:
         return torch.stack([autocorrelation(m, reach, dtype) for m in maps])
-    # On a line there are few lags: one product each.  The zeros that separate the
-    # images let it run through all of them.
+    # In one dimension there are few lags: one product each.  Zeros separate the images,
+    # so that a product can run through all of them.
     lag = 2 * reach[0] if reach else 0
     rows = F.pad(maps, (0, 0, 0, lag)).to(dtype).flatten(1, -2)
     n = rows.shape[1]

@@ -19,8 +19,8 @@ def backward_once(backward: Backward) -> Backward:
 
     This is ``torch.autograd.function.once_differentiable`` with autocast switched off
     and an error that says what to do instead.  Layers switch autocast off in the
-    forward pass; a ``loss.backward()`` called within it would run some products of the
-    backward pass in half precision, and others not.
+    forward pass; a ``loss.backward()`` called within autocast would run some products
+    of the backward pass in half precision, and others not.
 
     Second derivatives are not supported.  With ``create_graph=True`` gradients get a
     node that raises when differentiated; without that node, a penalty on gradients
@@ -38,16 +38,16 @@ def backward_once(backward: Backward) -> Backward:
                 found = backward(ctx, *gradients)
         if not torch.is_grad_enabled():
             return found
-        return tuple(None if d is None else _refusing(d) for d in found)
+        return tuple(None if d is None else _once_only(d) for d in found)
 
     return cast(Backward, run)
 
 
-def _refusing(gradient: Tensor) -> Tensor:
-    refusing: Tensor = _OnceOnly.apply(  # type: ignore[no-untyped-call]
+def _once_only(gradient: Tensor) -> Tensor:
+    passed_on: Tensor = _OnceOnly.apply(  # type: ignore[no-untyped-call]
         gradient.detach().requires_grad_()
     )
-    return refusing
+    return passed_on
 
 
 class _OnceOnly(torch.autograd.Function):
@@ -61,6 +61,6 @@ class _OnceOnly(torch.autograd.Function):
     def backward(ctx: Any, _: Tensor) -> Tensor:
         raise RuntimeError(
             "a network in target space has no second derivatives, which penalties on "
-            "gradients and differential equations take: net.realise() gives an "
-            "ordinary network that has them, for its weights"
+            "gradients and differential equations need: net.realise() returns an "
+            "ordinary network that has them, with respect to its weights"
         )

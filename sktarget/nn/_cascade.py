@@ -30,8 +30,8 @@ _DROPOUTS = (_DropoutNd, nn.MultiheadAttention)
 class Cascade(nn.Module):
     """A copy of a module whose layers solve for their weights as it runs on X̄.
 
-    It is what :class:`~sktarget.nn.TargetSpace` consists of behind its interface, and
-    takes the parameters of the same names.
+    This is what lies behind the interface of :class:`~sktarget.nn.TargetSpace`, which
+    describes the parameters.
     """
 
     fixed_batch: Tensor
@@ -57,8 +57,8 @@ class Cascade(nn.Module):
             self._maps.update(layer.target_maps())
         modules = list(self.module.modules())
         self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
-        # Where dropout comes first, in place, it would drop X̄ itself.  What else works
-        # in place shows in the first pass.
+        # Dropout that comes first and works in place would overwrite X̄ itself.  Other
+        # modules that work in place are found out in the first pass.
         self._works_in_place = any(getattr(m, "inplace", False) for m in self._dropouts)
         self._factored: Fingerprint | None = None
         self._stage = Stage()
@@ -133,12 +133,12 @@ class Cascade(nn.Module):
         self._stacks = self._may_stack(outputs)
 
     def _may_stack(self, outputs: Any) -> bool:
-        """Return whether X̄ runs as it does alone with other rows below.
+        """Return whether X̄ gives the same results with other rows below it.
 
-        It does not if the module mixes rows, or lays them along another axis.  A module
-        whose very class says that it treats rows alone need not prove it; that a base
-        class says so tells nothing of another ``forward``.  Batch normalisation mixes
-        rows in training alone.
+        It does not if the module mixes rows, or puts them along another axis.  A module
+        whose own class declares that it treats rows alone is not tried out; if only a
+        base class does, ``forward`` may differ.  Batch normalisation mixes rows only in
+        training, so no trial would show it.
         """
         fixed, n = self.fixed_batch, len(self.fixed_batch)
         if not all(layer.stacks for layer in self._layers.values()):
@@ -147,7 +147,8 @@ class Cascade(nn.Module):
             return False
         if vars(type(self.module)).get("treats_rows_alone", False):
             return True
-        # Without the largest and the smallest numbers, which some modules scale by.
+        # Without rows of the largest or smallest number: results of modules that scale
+        # by these then differ.
         numbers = fixed.flatten(1)
         extreme = (numbers == numbers.max()) | (numbers == numbers.min())
         others = fixed[~extreme.any(1)] if n > 2 else fixed
@@ -158,7 +159,7 @@ class Cascade(nn.Module):
                 alone = self.module(others)
                 with self._running(Phase.COMPARE, stacked):
                     both = self.module(stacked)
-        except Exception:  # Whatever a module makes of another number of rows.
+        except Exception:  # The module may fail in any way on other numbers of rows.
             return False
         return (
             has_rows(outputs, n)
@@ -169,9 +170,9 @@ class Cascade(nn.Module):
         )
 
     def _record(self, *, exact: bool = False) -> tuple[Pass, Any]:
-        """Run the own weights on X̄; the layers take their sums as targets.
+        """Run the layers' own weights on X̄, and take the sums as targets.
 
-        Or, if `exact`, targets that lead back to these weights.
+        If `exact`, take targets that lead back to these weights instead.
         """
         with (
             torch.no_grad(),
@@ -183,14 +184,14 @@ class Cascade(nn.Module):
         return run, outputs
 
     def _unchanging(self, rows: Any) -> Any:
-        """Return rows for a pass to run on: a copy if that could change them."""
+        """Return rows for a pass to run on: a copy if the pass could change them."""
         copies = self._works_in_place and isinstance(rows, Tensor)
         return rows.clone() if copies else rows
 
     # -- passes ----------------------------------------------------------------------
 
     def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Solve on X̄, run on X; give the outputs for X and the matrices by name."""
+        """Solve on X̄, run on X; return the outputs for X and the matrices by name."""
         self._renew_factors()
         fixed = self.fixed_batch
         if not isinstance(x, Tensor):
@@ -202,7 +203,7 @@ class Cascade(nn.Module):
         if self._stacks and x.shape[1:] == fixed.shape[1:] and x.dtype == fixed.dtype:
             try:
                 return self._run_stacked(x)
-            except NotOneBatch:  # That it looked so was a coincidence.
+            except NotOneBatch:  # The trial at construction was misleading.
                 self._stacks = False
         return self._solve_then_run(x)
 
@@ -215,7 +216,7 @@ class Cascade(nn.Module):
         return without_first(outputs, len(self.fixed_batch)), run.weights
 
     def _solve_then_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Run X̄ and then, with the weights found, what may be of another shape."""
+        """Run X̄ and then, with the weights found, `x`, which may have another shape."""
         weights = self._solve_on_fixed_batch()
         with self._running(Phase.APPLY, self._unchanging(x)) as run:
             run.weights = weights
@@ -223,16 +224,16 @@ class Cascade(nn.Module):
         return outputs, weights
 
     def _rows_differ(self, x: Tensor) -> bool:
-        """Return whether equal rows of X̄ and X take different ways through the network.
+        """Return whether the network may treat equal rows of X̄ and X differently.
 
-        They do where X̄ is untangled optimistically, with dropout, which is drawn for
-        each of the two independently, and where X has gradients, but X̄ is constant.
+        It does with optimistic untangling, with dropout, which is drawn for each of the
+        two independently, and if X needs gradients, since X̄ is constant.
         """
         return self.untangling == "ocu" or is_recorded(x) or self.is_random
 
     @property
     def is_random(self) -> bool:
-        """Whether anything is dropped out of a pass in the present mode."""
+        """Whether anything is dropped out in the present mode."""
         return any(layer.is_random for layer in self._layers.values()) or any(
             m.training and (m.p if isinstance(m, _DropoutNd) else m.dropout) > 0
             for m in self._dropouts
@@ -271,9 +272,9 @@ class Cascade(nn.Module):
         for encoder in encoders:
             encoder.use_nested_tensor = False  # Targets are tensors of one shape.
         if any(isinstance(m, nn.TransformerEncoderLayer) for m, _ in modes):
-            # In evaluation torch reads the weights of its linear layers and never
-            # calls them, unless these have hooks.
-            hooks = [m.register_forward_hook(_pass_on) for m in self._layers.values()]
+            # In evaluation such a layer reads the weights of its linear layers and
+            # never calls them, unless they have hooks.
+            hooks = [m.register_forward_hook(_no_op) for m in self._layers.values()]
         self.module.eval()
         try:
             yield
@@ -298,20 +299,20 @@ class Cascade(nn.Module):
                 raise ValueError(
                     f"fixed_batch has been given the shape "
                     f"{tuple(self.fixed_batch.shape)}, but the targets belong to one "
-                    f"of shape {tuple(self._fixed_shape)}: make a new TargetSpace of "
-                    "net.realise() and the other fixed batch"
+                    f"of shape {tuple(self._fixed_shape)}: make a new TargetSpace "
+                    "from net.realise() and the other fixed batch"
                 )
             self._factored = Fingerprint([self.fixed_batch])
             for target_map in self._maps.values():
                 target_map.forget()
 
 
-def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:
-    """Do nothing: a hook that is there to be seen."""
+def _no_op(layer: nn.Module, inputs: Any, outputs: Any) -> None:
+    """Do nothing: all that matters is that the layer has a hook."""
 
 
 def _check_given(module: Any, fixed_batch: Any) -> None:
-    """Refuse what can be no network, and what can be no X̄."""
+    """Refuse what cannot be a network, or cannot be X̄."""
     if not isinstance(module, nn.Module):
         kind = "a class" if isinstance(module, type) else type(module).__name__
         raise TypeError(
@@ -319,14 +320,14 @@ def _check_given(module: Any, fixed_batch: Any) -> None:
         )
     if any(isinstance(part, Cascade) for part in module.modules()):
         raise ValueError(
-            "module holds a TargetSpace: give the module that this was made of, or "
+            "module holds a TargetSpace: give the module that it was made from, or "
             "what its realise() returns"
         )
     if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
         got = (
             f"shape {tuple(fixed_batch.shape)}: x[:, None] has a row for each pattern"
             if isinstance(fixed_batch, Tensor)
-            else f"{type(fixed_batch).__name__}: torch.as_tensor makes one of an array"
+            else f"{type(fixed_batch).__name__}: torch.as_tensor converts an array"
         )
         raise ValueError(
             f"fixed_batch must be a tensor of at least two axes, got {got}"
@@ -339,7 +340,7 @@ def _check_given(module: Any, fixed_batch: Any) -> None:
 
 
 def _read_lam(lam: float | Sequence[float]) -> Tensor:
-    """Check λ, and give it as a tensor without axes, or with one."""
+    """Return λ, once checked, as a tensor with no axis or one."""
     try:
         lams = torch.as_tensor(lam, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):

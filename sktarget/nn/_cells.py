@@ -12,8 +12,8 @@ GRU   r, z, and the candidate's   n = tanh(u + σ(r) v),
 ====  ==========================  ===============================================
 
 All sums get targets.  In a GRU the reset gate stands between the candidate's two
-linear maps, so each of them is solved for on its own, from targets of its own, and
-the gate is applied to what they give.
+linear maps, so each of them is solved for separately, from its own targets, and the
+gate is applied to the sums v of the second.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from sktarget.nn._scan import linear_scan
 
 __all__ = ["Cell", "ElmanCell", "GRUCell", "States", "cell_of"]
 
-# Sums of an LSTM to form at a time on the CPU: its kernel keeps several numbers for
-# each, and memory of tens of megabytes is taken from the system anew at every call.
+# How many sums of an LSTM to form at a time on the CPU: its kernel keeps several
+# numbers for each, and tens of megabytes would be requested from the system anew at
+# every call.
 _WORKSPACE = 1 << 20
 Solve = Callable[[Tensor, Tensor], Tensor]
 States = tuple[Tensor, ...]
@@ -61,13 +62,13 @@ class Cell(ABC):
 
     @abstractmethod
     def states(self, sums: Tensor) -> States:
-        """Follow the elementwise recursion: sums (n, time, ·) to h(t) and maybe c(t).
+        """Run the elementwise recursion: sums (n, time, ·) to h(t), and c(t) if any.
 
         With targets in place of sums this is the optimistic estimate (Eq. 21).
         """
 
     def start(self, zeros: Tensor) -> Tensor | list[Tensor]:
-        """Shape the initial states as the kernel wants them."""
+        """Shape the initial states as the kernel expects them."""
         return zeros
 
     def rows_at_a_time(self, inputs: Tensor) -> int:
@@ -81,7 +82,7 @@ class Cell(ABC):
         return solve_rows(self._design(x, context), targets)
 
     def _design(self, *inputs: Tensor) -> Tensor:
-        """Put rows of inputs side by side, behind the ones that stand for biases."""
+        """Put rows of inputs side by side, after a column of ones for the biases."""
         ones = [inputs[0].new_ones(len(inputs[0]), 1)] if self.bias else []
         return torch.cat([*ones, *inputs], dim=-1)
 
@@ -92,14 +93,14 @@ class Cell(ABC):
         return affine(rows, matrix[start:].T, matrix[0] if self.bias else None)
 
     def to_matrix(self, flat: Sequence[Tensor]) -> Tensor:
-        """Read W off torch's weights: w_ih, w_hh and maybe b_ih, b_hh."""
+        """Build W from torch's weights: w_ih, w_hh and, with biases, b_ih, b_hh."""
         rows = [flat[0].T, flat[1].T]
         if self.bias:
             rows.insert(0, (flat[2] + flat[3])[None])
         return torch.cat(rows)
 
     def from_matrix(self, matrix: Tensor) -> list[Tensor]:
-        """Turn W into torch's weights; of its two biases the second is zero."""
+        """Turn W into torch's weights; the second of torch's two biases is zero."""
         start = int(self.bias)
         split = start + self.n_inputs
         flat = [matrix[start:split].T, matrix[split:].T]
@@ -110,7 +111,7 @@ class Cell(ABC):
 
 @dataclass(frozen=True)
 class ElmanCell(Cell):
-    """A cell of ``nn.RNN``: an activation of its one block of sums."""
+    """A cell of ``nn.RNN``: an activation applied to its one block of sums."""
 
     @abstractmethod
     def activate_(self, sums: Tensor) -> Tensor:
@@ -207,7 +208,7 @@ class GRUCell(Cell):
         return self._assemble(*(torch.cat(part) for part in parts))
 
     def _assemble(self, gates: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Put the three maps side by side, zeros where they have no inputs."""
+        """Put the three maps side by side, with zeros where they have no inputs."""
         b, d, h = int(self.bias), self.n_inputs, self.n_hidden
         u = torch.cat([u, u.new_zeros(h, h)])
         v = torch.cat([v[:b], v.new_zeros(d, h), v[b:]])
@@ -230,9 +231,9 @@ class GRUCell(Cell):
 
 
 def _blocks(sums: Tensor) -> list[Tensor]:
-    """Split sums into their four blocks, each for itself in memory.
+    """Split sums into their four blocks, each contiguous in memory.
 
-    Rows with gaps between them cost an activation twice what the copy does.
+    Gaps between rows would cost an activation twice as much as the copy does.
     """
     return [block.contiguous() for block in sums.chunk(4, dim=-1)]
 
@@ -245,7 +246,7 @@ def cell_of(layer: nn.RNNBase, n_inputs: int) -> Cell:
     layer : nn.RNN, nn.LSTM or nn.GRU
         The ordinary layer.
     n_inputs : int
-        Inputs of the cell in question: those of the layer, or of one further up.
+        Number of inputs of the cell, which depends on its level in the module.
 
     Returns
     -------

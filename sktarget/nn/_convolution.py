@@ -1,9 +1,9 @@
 """Convolutional layers in target space (Sec. 4.2).
 
-A convolution is the product of its patches, one a row, with the flattened kernel; so
-its targets have the shape of the map that comes out.  No product here needs the matrix
-of patches: ``AᵀS`` is the gradient of a convolution with regard to its kernel, ``AW``
-a convolution and ``SWᵀ`` the gradient with regard to its input.  The Gramian of a
+A convolution is the product of its patches, one per row, with the flattened kernel; so
+its targets have the shape of its output map.  No product here needs the matrix of
+patches: ``AᵀS`` is the gradient of a convolution with respect to its kernel, ``AW`` a
+convolution and ``SWᵀ`` the gradient with respect to its input.  The Gramian of a
 "same" convolution comes from the autocorrelation of the map, any other from patches
 gathered a few images at a time.
 """
@@ -28,8 +28,8 @@ from sktarget.nn._patches import Window, patch_gramian, patches
 
 __all__ = ["ConvOperator", "TargetConv"]
 
-# By the number of axes of a batch of maps.  Channels are read together: with them
-# last, convolutions, pooling and Gramians need not rearrange the maps.
+# Keyed by the number of axes of a batch of maps.  Channels are read together: with
+# them last, convolutions, pooling and Gramians need not rearrange the maps.
 _CHANNELS_LAST: dict[int, torch.memory_format] = {
     4: torch.channels_last,
     5: torch.channels_last_3d,
@@ -38,7 +38,7 @@ _CHANNELS_LAST: dict[int, torch.memory_format] = {
 
 @dataclass(frozen=True)
 class ConvOperator:
-    """The design matrix of a convolution: its patches, behind a column of ones.
+    """The design matrix of a convolution: its patches, after a column of ones.
 
     The columns run over the positions of the kernel, channels fastest.  With several
     groups, each a ridge problem of its own, weights and Gramians have a leading axis.
@@ -46,13 +46,13 @@ class ConvOperator:
     Attributes
     ----------
     window : Window
-        The kernel's way over the map.
+        How the kernel slides over the map.
     groups : int
         Number of groups of channels.
     bias : bool
         Whether there is a column of ones.
     channels_last : bool
-        Memory format of the maps, inwards and outwards.
+        Memory format of the maps, both inputs and outputs.
     """
 
     window: Window
@@ -133,13 +133,13 @@ class ConvOperator:
 
     def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
         if self.window.only_skips():
-            # oneDNN's way to skip pixels writes beyond its buffer where channels are
-            # few and there is no AVX-512 (uxlfoundation/oneDNN#6035).
+            # oneDNN's code for skipping pixels writes beyond its buffer where channels
+            # are few and there is no AVX-512 (uxlfoundation/oneDNN#6035).
             window = replace(self.window, stride=(1,) * len(self.window.stride))
             return replace(self, window=window).correlate(self._skip(rows), sums)
         outputs, inputs = sums.shape[1], rows.shape[1] // self.groups
-        # oneDNN sums the biases along with the rest, at five times the time.  Before
-        # it, the sum also brings the maps into the cache, which oneDNN jumps about in.
+        # oneDNN would sum the biases along with the rest, in five times the time.  If
+        # summed first, the maps are also in the cache when oneDNN jumps about in them.
         bias = sums.sum([0, *range(2, sums.ndim)]) if self.bias else None
         kernel = self.rows(
             rows.new_empty(1).expand(outputs, inputs, *self.window.kernel)
@@ -207,7 +207,7 @@ class TargetConv(TargetLayer):
     Parameters
     ----------
     layer : nn.Conv1d, nn.Conv2d or nn.Conv3d
-        The layer to stand in for; its weights start the targets.
+        The layer to stand in for; the targets start from its weights.
     name : str
         Path of the layer in the wrapped module.
     """
@@ -244,12 +244,12 @@ class TargetConv(TargetLayer):
         return self._operator
 
     def forward(self, input: Tensor, activation: Activation | None = None) -> Tensor:
-        """Return the layer's sums, after padding that a convolution cannot do."""
+        """Return the layer's sums, after any padding that the convolution cannot do."""
         inputs = input
         n_axes = len(self._operator.window.kernel) + 2
         if inputs.ndim != n_axes:
             raise ValueError(
-                f"{self.description} takes a batch of maps, of {n_axes} axes; got "
+                f"{self.description} takes a batch of maps, with {n_axes} axes; got "
                 f"inputs of shape {tuple(inputs.shape)}"
             )
         if inputs.shape[1] != self._arguments["in_channels"]:
@@ -296,10 +296,10 @@ class TargetConv(TargetLayer):
 def _split_padding(
     layer: nn.Conv1d | nn.Conv2d | nn.Conv3d,
 ) -> tuple[tuple[int, ...], list[int]]:
-    """Split padding into what the convolution does and what is to be done before.
+    """Split padding into what the convolution does and what must be done before it.
 
     Returns the symmetric padding with zeros, and the argument of ``F.pad`` for any
-    other: another mode, or "same" with a kernel of even extent.
+    other kind: another mode, or "same" with a kernel of even extent.
     """
     ends = list(layer._reversed_padding_repeated_twice)
     left, right = ends[-2::-2], ends[-1::-2]

@@ -28,11 +28,11 @@ def run_elman(
     cell : ElmanCell
         The cell.
     matrix : Tensor
-        Its W.
+        Its matrix W.
     rows : Tensor of shape (rows, features)
-        The inputs of all steps, step by step.
+        The inputs of all steps, one step after another.
     sizes : list of int
-        How many rows each step has; these never grow from one to the next.
+        Number of rows of each step, which never grows from one step to the next.
     reverse : bool
         Whether to run backwards in time.
 
@@ -49,7 +49,7 @@ def run_elman(
 
 
 class _Steps(torch.autograd.Function):
-    """``h(t) = g(s(t) + h(t − 1) W)`` for all steps, in the place of their sums s.
+    """``h(t) = g(s(t) + h(t − 1) W)`` for all steps, overwriting their sums s.
 
     With δ(t) = ∂L/∂(sum of step t): ``δ(t) = g′ (∂h(t) + δ(t + 1) Wᵀ)``, and
     ``∂W = Σ h(t − 1)ᵀ δ(t)``.
@@ -91,12 +91,12 @@ class _Steps(torch.autograd.Function):
             add_product(head(now, n), head(after, n), back)
             now.mul_(slope)
         earlier, later = (delta, h) if reverse else (h, delta)
-        d_weight = product(_followed(earlier, sizes).T, later[sizes[0] :])
+        d_weight = product(_without_ends(earlier, sizes).T, later[sizes[0] :])
         return delta, d_weight.T if reverse else d_weight, None, None, None
 
 
-def _followed(rows: Tensor, sizes: list[int]) -> Tensor:
-    """Leave out the rows with which sequences end: one for each row from step 1 on."""
+def _without_ends(rows: Tensor, sizes: list[int]) -> Tensor:
+    """Leave out the last row of every sequence, so that each row left has a next."""
     if sizes[0] == sizes[-1]:
         return rows[: len(rows) - sizes[0]]
     steps = torch.split(rows, sizes)

@@ -1,4 +1,4 @@
-"""Which tensors, in which state: what says whether something cached still holds."""
+"""Identity and state of tensors, which tell whether something cached is still valid."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Fingerprint"]
 
 
 class Fingerprint:
-    """The identity and the state of some tensors at a time.
+    """The identity and the state of some tensors at one moment.
 
-    What is written behind torch's back, through ``tensor.data``, memory shared with
-    NumPy or by fused optimisers, goes unnoticed.
+    Changes behind torch's back, through ``tensor.data``, through memory shared with
+    NumPy or by fused optimisers, go unnoticed.
 
     Parameters
     ----------
@@ -46,5 +46,5 @@ def _is_same(known: tuple[weakref.ref[Tensor], int, int], t: Tensor) -> bool:
 
 
 def _state(t: Tensor) -> tuple[int, int]:
-    # What was made in inference mode does not count its changes in place.
+    # Tensors made in inference mode do not count changes in place.
     return t.data_ptr(), 0 if t.is_inference() else t._version

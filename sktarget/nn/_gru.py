@@ -24,7 +24,7 @@ def run_gru(
 ) -> Tensor:
     """Run one direction of one layer.
 
-    As :func:`~sktarget.nn._elman.run_elman` does, with the same arguments.
+    Works like :func:`~sktarget.nn._elman.run_elman`, with the same arguments.
     """
     b, h = int(cell.bias), cell.n_hidden
     split = b + cell.n_inputs
@@ -61,7 +61,7 @@ class _Steps(torch.autograd.Function):
         n_hidden = len(bias)
         v, h = bias.repeat(len(sums), 1), torch.empty_like(candidate)
         r, z = sums.view(-1, 2, n_hidden).unbind(1)
-        # Without gaps between the rows, lest they are copied at every step.
+        # Contiguous, so that they are not copied at every step.
         to_gates = weight[:, : 2 * n_hidden].contiguous()
         to_v = weight[:, 2 * n_hidden :].contiguous()
         last = h[:0]

@@ -11,7 +11,7 @@ __all__ = ["is_watched"]
 def is_watched(module: nn.Module) -> bool:
     """Return whether hooks see what goes into a module or comes out of it.
 
-    A ``forward`` of its own, in place of that of its class, counts as one.
+    A ``forward`` set on the instance, in place of its class's, counts as one.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def is_watched(module: nn.Module) -> bool:
     Returns
     -------
     bool
-        Whether it, or all modules there are, have any.
+        Whether it has any, or there are global hooks on all modules.
 
     Examples
     --------

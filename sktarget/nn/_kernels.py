@@ -13,7 +13,7 @@ from sktarget.nn._cells import Cell, States
 
 __all__ = ["run_kernel"]
 
-# Steps of packed sequences to run at a time.
+# How many steps of packed sequences to run at a time.
 _BLOCK = 16
 
 
@@ -31,7 +31,7 @@ def run_kernel(
     cells : sequence of Cell
         One for each layer and direction, in torch's order.
     matrices : sequence of Tensor
-        W of each.
+        The matrix W of each.
     inputs : Tensor of shape (n, time, features) or PackedSequence
         The batch.
     dropout : float
@@ -42,15 +42,15 @@ def run_kernel(
     Returns
     -------
     outputs : Tensor of shape (n, time, directions * hidden) or PackedSequence
-        As the inputs came.
+        In the same form as the inputs.
     last : tuple of Tensor of shape (layers * directions, n, hidden)
-        The last h, and of an LSTM the last c.
+        The last h and, for an LSTM, the last c.
     """
     cell, n_states = cells[0], len(cells)
     pairs = zip(cells, matrices, strict=True)
     flat = [w for own, matrix in pairs for w in own.from_matrix(matrix)]
     n_layers = n_states // (1 + bidirectional)
-    # Without dropout it makes no difference, but cuDNN's backward pass wants it so.
+    # Without dropout it makes no difference, but cuDNN's backward pass requires it.
     training = dropout > 0 or torch.is_grad_enabled()
     options = cell.bias, n_layers, dropout, training, bidirectional
     if not isinstance(inputs, PackedSequence):
@@ -81,10 +81,10 @@ def _run_in_blocks(
     flat: list[Tensor],
     options: tuple[Any, ...],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run packed sequences some steps at a time, handing the states on.
+    """Run packed sequences a few steps at a time, passing the states on.
 
     In the backward pass torch's packed kernel fills a gradient of the size of all its
-    data at every step, which takes a time quadratic in the steps.
+    data at every step, which takes time quadratic in the number of steps.
     """
     begin = cell.start(start)
     states = begin if isinstance(begin, list) else [begin]

@@ -74,11 +74,11 @@ class TargetMap(nn.Module):
 
     @property
     def chooses_lam(self) -> bool:
-        """Whether the pass that is on is to choose λ."""
+        """Whether the current pass is to choose λ."""
         return self.stage.current is not None and self.stage.current.chooses_lam
 
     def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
-        """Factorise for inputs that change; expect the arithmetic of the last time."""
+        """Factorise for inputs that change; first try the arithmetic of last time."""
         chooses = self.chooses_lam
         lam = None if chooses else self.lam
         solution = factorise_design(operator, rows, lam, self._last_dtype)
@@ -97,12 +97,12 @@ class TargetMap(nn.Module):
                 self.targets.copy_(sums)
 
     def compare(self, sums: Tensor) -> None:
-        """See to it that the first sums are those that were taken as targets."""
+        """Raise `NotOneBatch` unless the first sums equal those taken as targets."""
         if not starts_as(sums, self.targets):
             raise NotOneBatch
 
     def check(self, matrix: Tensor) -> None:
-        """Refuse weights of a solve on a GPU that has failed, which nobody saw."""
+        """Raise if weights are not finite: on a GPU a solve fails without an error."""
         if not matrix.is_cpu and not matrix.isfinite().all():
             raise self.explained(FactorisationError("its weights are not finite"))
 
@@ -116,30 +116,30 @@ class TargetMap(nn.Module):
         return FactorisationError(
             f"{self.description} could not be solved for its weights "
             f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}."
-            " Its inputs on the fixed batch, or the targets before it, are no "
+            " Its inputs on the fixed batch, or the targets of earlier layers, are no "
             "longer finite or span too many orders of magnitude: standardise X, "
             "raise lam, or lower the learning rate."
         )
 
     def extra_repr(self) -> str:
-        """Show shape of the targets and λ."""
+        """Show the shape of the targets, and λ."""
         return f"targets={tuple(self.targets.shape)}, lam={self.lam:g}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a pass left behind: it is made anew when needed."""
+        """Leave out the cached factor: it is made anew when needed."""
         return {**self.__dict__, "_first": None}
 
 
 class StandIn(nn.Module):
-    """What takes the place of a layer of a registered kind, with one map or several.
+    """A module in place of a layer of a registered kind, with one map or several.
 
     Attributes
     ----------
     stacks : bool
-        Whether X̄ and X may run as one batch, X̄ on top: patterns lie along the first
-        axis of what goes in.
+        Whether X̄ and X may run as one batch, X̄ on top, as patterns lie along
+        the first axis of the inputs.
     is_random : bool
-        Whether the layer, as it stands, draws at random.
+        Whether the layer draws random numbers in its present mode.
     """
 
     stacks: bool = True
@@ -154,18 +154,18 @@ class StandIn(nn.Module):
         raise NotImplementedError
 
     def refuse_to_learn_nothing(self) -> None:
-        """Refuse to run outside of a pass where gradients are to reach the targets."""
+        """Refuse to train outside of a pass, where no gradient reaches the targets."""
         if self.training and torch.is_grad_enabled():
             raise RuntimeError(
                 "a layer in target space ran in training mode, but not within a pass "
                 "of its TargetSpace, so that nothing would be learnt: call the "
-                "TargetSpace, not its module. Checkpointing of a part of the module "
+                "TargetSpace, not its module. Checkpointing a part of the module "
                 "runs that part again in the backward pass: checkpoint the whole or "
                 "nothing"
             )
 
     def use_plain_layout(self) -> bool:
-        """Lay outputs out as torch's own are; return whether that is a change."""
+        """Lay out outputs as torch's layers do; return whether that is a change."""
         return False
 
 
@@ -173,7 +173,7 @@ class TargetLayer(TargetMap, StandIn):
     """A layer that is one map: it solves for its weights on X̄ and applies them.
 
     Between passes it applies the weights cached by the last realisation.  A subclass
-    says how to read weights from and write them to the ordinary layer
+    defines how weights are read from the ordinary layer and written to it
     (`operator`, `from_matrix`, `apply_weights`, `realise`).
 
     Parameters
@@ -205,7 +205,7 @@ class TargetLayer(TargetMap, StandIn):
 
     @property
     def weight(self) -> Tensor:
-        """The weight, as the ordinary layer has it; within a pass part of its graph."""
+        """The weight, as in the ordinary layer; within a pass, part of the graph."""
         return self._present()[0]
 
     @property
@@ -214,9 +214,10 @@ class TargetLayer(TargetMap, StandIn):
         return self._present()[1]
 
     def _present(self) -> tuple[Tensor, Tensor | None]:
-        """Return the weight and bias that hold at the moment.
+        """Return the current weight and bias.
 
-        Before they are solved for they are unknown: NaN of the right shape and dtype.
+        Within a pass, before they are solved for, they are NaN of the right shape and
+        dtype.
         """
         current = self.stage.current
         if current is None or current.applies_own_weights:
@@ -245,19 +246,19 @@ class TargetLayer(TargetMap, StandIn):
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is done before and after the solve: layers may be chained."""
+        """Whether nothing is done before or after the solve, so it may be chained."""
         return type(self).forward is TargetLayer.forward
 
     @property
     def is_solving(self) -> bool:
-        """Whether the pass that is on is one that may ask for activations at once."""
+        """Whether the current pass solves, and so may include activations at once."""
         current = self.stage.current
         return current is not None and current.phase is Phase.SOLVE
 
     def forward(self, input: Tensor, activation: Activation | None = None) -> Tensor:
-        """Return the layer's sums: by a solve within a pass, else by cached weights.
+        """Return the layer's sums, with weights solved for in the pass or cached ones.
 
-        Or, if it is solving and an `activation` is given, what that makes of them.
+        If it is solving and an `activation` is given, return that of the sums instead.
         """
         inputs, current = input, self.stage.current
         if not isinstance(inputs, Tensor):
@@ -266,7 +267,7 @@ class TargetLayer(TargetMap, StandIn):
             )
         if torch.is_autocast_enabled(inputs.device.type):
             with torch.autocast(inputs.device.type, enabled=False):
-                # Not a subclass's, which has done its part already.
+                # Not the subclass's method, which has already done its part.
                 inputs = inputs.to(self.kept_weight.dtype)
                 return TargetLayer.forward(self, inputs, activation)
         if current is None:
@@ -288,7 +289,7 @@ class TargetLayer(TargetMap, StandIn):
         return self.apply_weights(inputs, *self.from_matrix(matrix))
 
     def _record(self, inputs: Tensor, current: Pass) -> Tensor:
-        """Apply the own weights; take their sums, or what leads to them, as targets."""
+        """Apply own weights; take the sums, or what leads to them, as targets."""
         sums = self.apply_weights(inputs, self.kept_weight, self.kept_bias)
         self.take_targets(sums, current.phase)
         if current.exact:
@@ -306,9 +307,9 @@ class TargetLayer(TargetMap, StandIn):
         *,
         shortcuts: bool = False,
     ) -> Tensor:
-        """Solve for and run layers with their activations, one fed by the other.
+        """Solve for and run layers with their activations, each fed by the one before.
 
-        Or, with shortcuts, by the inputs and all outputs before it, side by side.
+        With `shortcuts`, each is fed the inputs and all earlier outputs, side by side.
         """
         current, links = layers[0][0].stage.current, []
         assert current is not None
@@ -327,7 +328,7 @@ class TargetLayer(TargetMap, StandIn):
     def _solution(
         self, inputs: Tensor, operator: DesignOperator, rows: Tensor
     ) -> Solution:
-        """Factorise, or answer from the cache where the inputs are X̄ itself."""
+        """Factorise, or return the cached factor where the inputs are X̄ itself."""
         current = self.stage.current
         constant = current is not None and current.is_unchanged(inputs)
         try:
@@ -364,7 +365,7 @@ def register(
         Class of the ordinary layer.  Subclasses of it are not replaced: what they
         do with their weights is not known.
     accepts : callable, optional
-        Tells of an ordinary layer whether it can be replaced; by default all can.
+        Returns whether an ordinary layer can be replaced; by default all can.
 
     Returns
     -------

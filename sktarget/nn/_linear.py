@@ -26,12 +26,12 @@ _NARROW, _PER_OUTPUT, _MANY = (128, 2, 1 << 21) if ON_INTEL else (95, 0, 1 << 16
 class TargetLinear(TargetLayer):
     """A dense layer whose weights meet its targets on X̄ (Eq. 7).
 
-    Where its inputs are measured in units, W is that of inputs in these.
+    If the layer has ``input_units``, W applies to inputs measured in these.
 
     Parameters
     ----------
     layer : nn.Linear
-        The layer to stand in for; its weights start the targets.
+        The layer to stand in for; the targets start from its weights.
     name : str
         Path of the layer in the wrapped module.
     """
@@ -48,7 +48,7 @@ class TargetLinear(TargetLayer):
         self._operator = DenseOperator(self.has_bias)
         origin, unit = getattr(layer, "input_units", None) or (None, None)
         if origin is not None and not self.has_bias:
-            origin = torch.zeros_like(origin)  # Nothing could make up for it.
+            origin = torch.zeros_like(origin)  # No bias could make up for it.
         self.register_buffer("_origin", origin, persistent=False)
         self.register_buffer("_unit", unit, persistent=False)
 

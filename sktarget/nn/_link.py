@@ -1,7 +1,7 @@
 """A layer's forward pass, which solves for its weights, and its backward pass (Alg. 3).
 
-This holds for every kind of target layer: a :class:`DesignOperator` describes what a
-layer does with its inputs.
+The same code serves every kind of target layer: a :class:`DesignOperator` describes
+what a layer does with its inputs.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = [
 _SLICE = 1 << 19
 
 
-# Small networks live by the number of calls, each of a microsecond or two whether or
-# not it does anything.  So what would change nothing is not called.
+# In small networks it is the number of calls that counts: each takes a microsecond or
+# two, whether or not it does anything.  So calls that would change nothing are skipped.
 def in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a tensor in a dtype."""
     return x if x.dtype == dtype else x.to(dtype=dtype)
@@ -57,9 +57,9 @@ class Link(NamedTuple):
     operator : DesignOperator
         The products with the design matrix.
     solution_of : callable
-        Gives the factor.  It is called with the layer's inputs, the products with A on
-        X̄, and what stands for A there; where inputs never change it may answer from a
-        cache.
+        Returns the factor.  It is called with the layer's inputs, the products with A
+        on X̄, and what stands for A there; where inputs never change it may return a
+        cached one.
     activation : Activation or None
         What to apply to the sums, overwriting them.
     """
@@ -71,14 +71,14 @@ class Link(NamedTuple):
 
 
 class SavedState(NamedTuple):
-    """What a layer keeps for the backward pass, beside tensors."""
+    """What a layer keeps for the backward pass, besides tensors."""
 
     operator: DesignOperator
     design: DesignOperator
     solution: Solution
     optimistic: bool
     activation: Activation | None
-    # Makes T − S of T and f(S).
+    # Computes T − S from T and f(S).
     residual: Callable[[Tensor, Tensor], Tensor] | None
     in_shape: torch.Size
     target_shape: torch.Size
@@ -86,10 +86,10 @@ class SavedState(NamedTuple):
 
 
 class SavedTensors(NamedTuple):
-    """The tensors that a layer keeps: A on all rows and on X̄, W, and what T − S is of.
+    """The tensors that a layer keeps: A on all rows and on X̄, W, and what gives T − S.
 
-    `left` is T − S itself, or T where T − S is formed of it and `outputs`; in the dual
-    form it is (T − S) / λ.
+    `left` is T − S itself, or T where T − S is formed from it and `outputs`; in the
+    dual form it is (T − S) / λ.
     """
 
     rows: Tensor
@@ -112,7 +112,7 @@ def run_link(
 ) -> tuple[Tensor, Tensor, SavedState, SavedTensors]:
     """Solve one layer and apply it; return outputs, weights, and what backward needs.
 
-    `shape` is that of the layer's inputs, which `x` may hold in another.
+    `shape` is that of the layer's inputs; `x` may hold them in another.
     """
     inputs, operator, activation = in_shape(x, shape), link.operator, link.activation
     rows = operator.rows(inputs)
@@ -128,8 +128,8 @@ def run_link(
     t = operator.sums(in_dtype(targets, work_dtype))
     weights, left = find_weights(design, solution, fixed, t)
     residual = None
-    # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T, which spares a product; keeping the
-    # part behind λ, nothing is ever divided by λ.
+    # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T, which saves a product; as the
+    # factor after λ is what is kept, nothing is ever divided by λ.
     if solution.dual and solution.plan.below_trace:
         sums = t - left * solution.plan.ridge
         if rows.shape[0] > n:
@@ -231,7 +231,7 @@ def _gradient_of_weights(
     d_weights: Tensor | None,
     of_all_rows: bool,
 ) -> Tensor | None:
-    """Return ∂L/∂W + AᵀdS over all rows, or over those that are not of X̄."""
+    """Return ∂L/∂W + AᵀdS over all rows, or over those not in X̄."""
     d = None
     if d_sums is not None and of_all_rows:
         d = operator.correlate(rows, d_sums)
@@ -246,9 +246,9 @@ def _gradient_of_weights(
 def _through(
     d_sums: Tensor | None, d_targets: Tensor, optimistic: bool, overwrite: bool
 ) -> Tensor:
-    """Return what of ∂L/∂A goes through Wᵀ: dS, on X̄ less ∂L/∂T.
+    """Return the factor of Wᵀ in ∂L/∂A: dS, and on X̄ dS − ∂L/∂T.
 
-    Optimistically untangled rows of X̄ have no dS there.
+    With optimistic untangling it has no dS on the rows of X̄.
     """
     n = d_targets.shape[0]
     if d_sums is None:
@@ -285,7 +285,7 @@ def _gradient_of_inputs(
 
 
 def _slices(rows: Tensor) -> list[slice]:
-    """Cut rows into slices small enough for what is made of them to stay in cache."""
+    """Cut rows into slices so small that results computed from them stay in cache."""
     n = rows.shape[0]
     size = max(1, n * _SLICE // max(1, rows.nbytes))
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]

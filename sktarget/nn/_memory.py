@@ -1,4 +1,4 @@
-"""Memory that an iteration frees stays with the process for the next one."""
+"""Keep the memory that an iteration frees in the process, for the next iteration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SETTINGS_OF_MALLOC = (
 
 @cache
 def keep_freed_memory() -> None:
-    """Have malloc keep up to 256 MiB that were freed.
+    """Make malloc keep up to 256 MiB of freed memory.
 
     glibc's malloc maps large blocks anew and returns freed memory to the system, so
     every iteration faults in and zeroes the same pages again, for up to a quarter of

@@ -1,7 +1,7 @@
 """Design matrices: what a layer does with its inputs.
 
 A :class:`DesignOperator` stands for the matrix ``A`` whose rows are ``[1, inputs]``.
-It is given only through the products that the method needs, so that a convolution need
+It is defined only by the products that the method needs, so that a convolution need
 never build its patch matrix.
 """
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def head(rows: Tensor, n: int) -> Tensor:
-    """Take the first n rows, without a call where these are all."""
+    """Take the first n rows, without a call if that is all of them."""
     return rows if n == rows.shape[0] else rows[:n]
 
 
@@ -42,7 +42,7 @@ def _as_matrix(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _ones(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the column that biases are multiplied with, the same at every pass."""
+    """Return the column that biases are multiplied by, the same in every pass."""
     with torch.inference_mode(False):
         return torch.ones(n, 1, dtype=dtype, device=device)
 
@@ -95,7 +95,7 @@ class DesignOperator(Protocol):
 
 @dataclass(frozen=True)
 class DenseOperator:
-    """The design matrix of a dense layer: its inputs, behind a column of ones.
+    """The design matrix of a dense layer: its inputs, after a column of ones.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class AugmentedOperator(DenseOperator):
     """The design matrix of a dense layer, with the ones of X̄ written out.
 
     Where products are fast, a column of ones is cheaper than a separate bias operation
-    beside each.  Rows other than those of X̄ enter few products and get no such column.
+    for each.  Rows other than those of X̄ enter few products and get no such column.
     """
 
     bias: bool = True
@@ -171,7 +171,7 @@ class MeasuredOperator(DenseOperator):
     Attributes
     ----------
     origin, unit : Tensor of shape (k,)
-        What is taken off each input, and what the rest is divided by.
+        What is subtracted from each input, and what the difference is divided by.
     """
 
     origin: Tensor
@@ -185,7 +185,7 @@ class MeasuredOperator(DenseOperator):
 
 
 class _WrittenOut(DenseOperator):
-    """The design matrix behind its column of ones, as it is."""
+    """A design matrix that already holds its column of ones."""
 
     def transpose(self, weights: Tensor) -> Tensor:
         return weights[1:].T

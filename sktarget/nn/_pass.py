@@ -19,11 +19,11 @@ class NotOneBatch(Exception):  # noqa: N818 - a signal, caught by `TargetSpace`
 class Phase(Enum):
     """What the layers do while the wrapped module runs."""
 
-    RECORD = "apply the own weights and take the sums as targets"
+    RECORD = "apply the layers' own weights and take the sums as targets"
     PROJECT = "solve, and take the sums met as the new targets"
     SOLVE = "solve on the first rows, apply to all"
-    APPLY = "apply the weights that this very pass solved before"
-    COMPARE = "apply the own weights, and compare the sums on X̄ with the targets"
+    APPLY = "apply the weights that this pass has already solved for"
+    COMPARE = "apply the layers' own weights, compare the sums on X̄ with the targets"
 
 
 @dataclass
@@ -39,11 +39,11 @@ class Pass:
     optimistic : bool
         Whether OCU is in force.
     exact : bool
-        Whether targets are recorded that lead back to the very weights applied.
+        Whether the targets recorded are to lead back to the very weights applied.
     chooses_lam : bool
         Whether the layers choose their λ as they solve.
     weights : dict
-        The weights that each layer, by name, has solved for in this pass.
+        The weights that layers have solved for in this pass, by name.
     order : list of str
         Names of the layers in the order in which they ran.
     """
@@ -57,7 +57,7 @@ class Pass:
     order: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # What was made in inference mode does not count its changes in place.
+        # Tensors made in inference mode do not count changes in place.
         counts = isinstance(self.inputs, Tensor) and not self.inputs.is_inference()
         self._version = self.inputs._version if counts else None
 
@@ -71,9 +71,9 @@ class Pass:
         if name not in self.weights:
             raise RuntimeError(
                 f"layer {name!r} runs on the batch, but has not run on the fixed batch "
-                "in this pass, and so has no weights: in training a module must take "
+                "in this pass, and so has no weights: in training a module must use "
                 "the same layers for both. Freeze the layer (requires_grad=False) if "
-                "it is to be left out at times"
+                "it is to be skipped at times"
             )
         return self.weights[name]
 
@@ -87,11 +87,11 @@ class Pass:
         self.order.append(name)
 
     def has_changed_inputs(self) -> bool:
-        """Return whether the module has worked in place on what it was called with."""
+        """Return whether the module has changed its inputs in place."""
         return self._version is not None and self.inputs._version != self._version
 
     def is_unchanged(self, inputs: Tensor) -> bool:
-        """Return whether a layer's inputs are the module's own, maybe reshaped."""
+        """Return whether a layer's inputs are the module's, at most reshaped."""
         own = self.inputs
         return (
             self._version is not None
@@ -105,7 +105,7 @@ class Pass:
 
 
 class Stage:
-    """Where the target layers of one network find the pass that is on.
+    """Where the target layers of one network find the current pass.
 
     Attributes
     ----------

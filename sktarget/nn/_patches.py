@@ -1,4 +1,4 @@
-"""Patches: the rows that a convolution multiplies with its kernel.
+"""Patches: the rows that a convolution multiplies by its kernel.
 
 Maps are stored here with their channels last, ``(n, *extents, channels)``, and the
 columns of a patch run over the positions of the kernel, channels fastest.
@@ -18,7 +18,7 @@ from sktarget.linalg import gramian
 
 __all__ = ["Window", "patch_gramian", "patches"]
 
-# Patches are gathered for slices of images of about this many numbers.
+# Patches are gathered a few images at a time, in slices of about this many numbers.
 _SLICE = 1 << 21
 
 
@@ -29,7 +29,7 @@ class Window:
     Attributes
     ----------
     kernel, stride, padding, dilation : tuple of int
-        As in ``nn.Conv2d``; the padding is with zeros and the same at both ends.
+        As in ``nn.Conv2d``; padding is with zeros and the same at both ends.
     """
 
     kernel: tuple[int, ...]
@@ -38,7 +38,7 @@ class Window:
     dilation: tuple[int, ...]
 
     def outputs(self, extents: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the extents of the map that comes out."""
+        """Return the extents of the output map."""
         return tuple(
             (h + 2 * p - d * (k - 1) - 1) // s + 1
             for h, k, s, p, d in zip(
@@ -76,14 +76,14 @@ def patches(maps: Tensor, window: Window, groups: int = 1) -> Tensor:
     maps : Tensor of shape (n, *extents, channels)
         The maps.
     window : Window
-        The kernel's way over them.
+        How the kernel slides over them.
     groups : int, default=1
         Number of groups that the channels fall into.
 
     Returns
     -------
     Tensor of shape (groups, n * outputs, kernel * channels / groups)
-        One patch a row.
+        One patch per row.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def patches(maps: Tensor, window: Window, groups: int = 1) -> Tensor:
 
 
 def _slices(maps: Tensor, numbers: int) -> Iterator[Tensor]:
-    """Cut maps of so many numbers an image into slices of bounded size."""
+    """Cut maps into slices of bounded size, counting `numbers` per image."""
     return iter(torch.split(maps, max(1, _SLICE // max(1, numbers))))
 
 
@@ -127,7 +127,7 @@ def patch_gramian(
     maps : Tensor of shape (n, *extents, channels)
         The maps.
     window : Window
-        The kernel's way over them.
+        How the kernel slides over them.
     dtype : torch.dtype
         Arithmetic of the products.
     ones : bool
@@ -142,7 +142,7 @@ def patch_gramian(
 
     Notes
     -----
-    Costs up to k² multiplications for each output pixel; the memory beyond the result
+    Takes up to k² multiplications for each output pixel; the memory beyond the result
     is bounded, unless a single image exceeds the bound.
     """
     out = math.prod(window.outputs(tuple(maps.shape[1:-1])))

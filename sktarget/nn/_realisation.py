@@ -19,7 +19,7 @@ __all__ = ["RealisedCascade"]
 class RealisedCascade(Cascade):
     """A cascade whose weights outlive the pass that found them.
 
-    They hold until anything moves that they depend on: targets, X̄, λ, the kind of
+    They hold until anything that they depend on changes: targets, X̄, λ, the kind of
     untangling, parameters learnt in weight space, buffers.
     """
 
@@ -27,15 +27,15 @@ class RealisedCascade(Cascade):
     _realised: tuple[Any, str, Fingerprint] | None = None
 
     def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
-        # A step may follow, and fused optimisers do not raise the tensors' versions.
-        if self._realised is not None:  # Modules take long to set an attribute.
+        # A step may follow, and fused optimisers do not increase tensors' versions.
+        if self._realised is not None:  # Modules are slow to set attributes.
             self._realised = None
         return super()._solve_and_run(x)
 
     def _ensure_realised(self) -> None:
         """Solve anew unless the weights kept are those of the present targets.
 
-        One thread does so while others wait, and find it done.
+        One thread does so while the others wait, and then find it done.
         """
         if not self._is_realised():
             with self._stage.lock:
@@ -53,7 +53,7 @@ class RealisedCascade(Cascade):
 
     @contextmanager
     def _solving_alone(self) -> Iterator[None]:
-        """Solve for weights that are to outlive the caller's modes, without a graph."""
+        """Solve without a graph, for weights that must outlive the caller's modes."""
         with torch.inference_mode(False), torch.no_grad(), self._as_in_evaluation():
             yield
 
@@ -82,7 +82,7 @@ class RealisedCascade(Cascade):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
     ) -> None:
-        """Load X̄ into memory of its own: it may be shared with the training data."""
+        """Load X̄ into new memory: the present one may be shared with training data."""
         loaded = state_dict.get(f"{prefix}fixed_batch")
         if loaded is not None and not torch.equal(
             loaded.to(self.fixed_batch), self.fixed_batch
@@ -91,7 +91,7 @@ class RealisedCascade(Cascade):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what identifies tensors: those of a copy are others."""
+        """Leave out the identities of tensors: a copy has other tensors."""
         return {**self.__dict__, "_factored": None, "_realised": self._is_realised()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

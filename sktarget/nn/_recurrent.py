@@ -33,7 +33,7 @@ class TargetDirection(TargetMap):
     Parameters
     ----------
     cell : Cell
-        What is linear in it and what is not.
+        The cell, which knows what is linear in it and what is not.
     flat : sequence of Tensor
         Torch's weights to start from.
     reverse : bool
@@ -55,10 +55,10 @@ class TargetDirection(TargetMap):
         self.kept_weight = matrix
 
     def solve(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, States]:
-        """Solve for W on X̄, the context estimated from the targets (Eq. 21).
+        """Solve for W on X̄, with the context estimated from the targets (Eq. 21).
 
-        Returns W and the states that the targets lead to, these in the order in which
-        this direction meets the steps.
+        Returns W and the states that the targets lead to, the latter in the order in
+        which this direction runs through the steps.
         """
         targets = self.in_order(self.targets, lengths)
         states = self.cell.states(targets)
@@ -76,16 +76,16 @@ class TargetDirection(TargetMap):
     def sums(
         self, x: Tensor, h: Tensor, matrix: Tensor, lengths: Tensor | None
     ) -> Tensor:
-        """Return the sums that W leads to, from the outputs h of the true run."""
+        """Return the sums that W leads to, from the outputs h of the actual run."""
         x, h = self.in_order(x, lengths), self.in_order(h, lengths)
         return self.in_order(self.cell.sums(x, shift(h), matrix), lengths)
 
     def in_order(self, padded: Tensor, lengths: Tensor | None) -> Tensor:
-        """Change between order in time and order of running, either way."""
+        """Convert between order in time and order of running, either way."""
         return reverse(padded, lengths) if self.reverse else padded
 
     def _solve_rows(self, rows: Tensor, targets: Tensor) -> Tensor:
-        operator = DenseOperator(bias=False)  # The cell has written out the ones.
+        operator = DenseOperator(bias=False)  # The cell has added the ones.
         return solve_only(rows, targets, operator, self.factorise)
 
 
@@ -100,13 +100,13 @@ class TargetRecurrent(StandIn):
     """A recurrent module whose weights meet its targets on X̄ (Alg. 5).
 
     Layer by layer and direction by direction it solves one ridge regression over all
-    steps of X̄, the context being estimated from the targets; then the layer runs for
-    real (line 10 of Alg. 5), and its true outputs go on.
+    steps of X̄, with the context estimated from the targets; then the layer actually
+    runs (line 10 of Alg. 5), and these outputs go to the next one.
 
     Parameters
     ----------
     layer : nn.RNN, nn.LSTM or nn.GRU
-        The module to stand in for; its weights start the targets.
+        The module to stand in for; the targets start from its weights.
     name : str
         Path of the module in the wrapped one.
     """
@@ -143,7 +143,7 @@ class TargetRecurrent(StandIn):
     def forward(
         self, input: Sequences, hx: Any = None
     ) -> tuple[Sequences, Tensor | States]:
-        """Run as the ordinary module does: outputs of all steps, and last states.
+        """Return outputs of all steps, and last states, as the ordinary module does.
 
         A second call within a pass applies the weights that the first one solved for.
         """
@@ -157,7 +157,7 @@ class TargetRecurrent(StandIn):
         if any(state.requires_grad or bool(state.any()) for state in states):
             raise ValueError(
                 "a recurrent layer in target space starts from zero: no initial state "
-                "belongs to X̄, and none is learnt. Leave it out, or give zeros"
+                "belongs to X̄, and none is learnt. Leave hx out, or give zeros"
             )
         inputs, time_first = input, isinstance(input, Tensor) and not self.batch_first
         if isinstance(inputs, Tensor):
@@ -168,7 +168,7 @@ class TargetRecurrent(StandIn):
         return outputs, states if len(states) > 1 else states[0]
 
     def flatten_parameters(self) -> None:
-        """Do nothing: for modules that ask their recurrent layers to do so."""
+        """Do nothing; some modules call this on their recurrent layers."""
 
     def _dispatch(self, inputs: Sequences) -> tuple[Sequences, States]:
         """Apply weights where there are any; solve for them where there are none."""
@@ -188,7 +188,7 @@ class TargetRecurrent(StandIn):
         return self._cascade(inputs, current)
 
     def _cascade(self, inputs: Sequences, current: Pass) -> tuple[Sequences, States]:
-        """Solve for and run one layer after the other."""
+        """Solve for and run one layer after another."""
         packing, directions = Packing(inputs), self._directions()
         one_batch = current.phase in (Phase.SOLVE, Phase.COMPARE)
         if one_batch and packing.stacks_on(directions[0].targets):
@@ -241,7 +241,7 @@ class TargetRecurrent(StandIn):
         matrices: list[Tensor],
         estimates: list[States],
     ) -> tuple[Tensor, States]:
-        """Hand on for X̄ what the targets lead to (full OCU); run the other rows."""
+        """Pass on, for X̄, what the targets lead to (full OCU); run the other rows."""
         in_time = [
             d.in_order(states[0], lengths)
             for d, states in zip(layer, estimates, strict=True)
@@ -264,7 +264,7 @@ class TargetRecurrent(StandIn):
         directions: list[TargetDirection],
         matrices: list[Tensor],
     ) -> tuple[Sequences, States]:
-        """Run one layer or the whole stack for real."""
+        """Run one layer, or the whole stack, with given weights."""
         cells = [d.cell for d in directions]
         options = self.dropout if self.training else 0.0, self.bidirectional
         by_steps = may_run_steps(cells[0], inputs.data.device)
@@ -287,7 +287,7 @@ class TargetRecurrent(StandIn):
         return layer
 
     def extra_repr(self) -> str:
-        """Show what the ordinary module would show first."""
+        """Show the first two arguments that the ordinary module shows."""
         return f"{self._options['input_size']}, {self._options['hidden_size']}"
 
 
@@ -303,7 +303,7 @@ def _options(layer: nn.RNNBase) -> dict[str, Any]:
 def _checked(inputs: Tensor) -> Tensor:
     if inputs.ndim != 3 or 0 in inputs.shape[:2]:
         raise ValueError(
-            "a recurrent layer in target space takes a batch of sequences, of three "
+            "a recurrent layer in target space takes a batch of sequences, with three "
             f"axes and at least one step, got shape {tuple(inputs.shape)}"
         )
     return inputs

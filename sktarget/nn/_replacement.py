@@ -1,4 +1,4 @@
-"""Putting target layers in the place of ordinary ones."""
+"""Putting target layers in place of ordinary ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "replace_layers",
 ]
 
-# Layers that have weights of their own by design, learnt by the ordinary gradient.
+# Layers that keep their weights by design, and learn them by the ordinary gradient.
 _KEEPS_ITS_WEIGHTS = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,
@@ -38,10 +38,10 @@ _KEEPS_ITS_WEIGHTS = (
 )
 
 
-# What a module keeps its parts and hooks in.
+# Containers in which a module keeps its parts and hooks.
 _TABLES = (dict, OrderedDict, set)
 
-# What torch keeps hooks in, on the way forward and back.
+# Attributes in which torch keeps hooks of the forward and backward passes.
 _HOOKS = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
@@ -54,9 +54,9 @@ _HOOKS = (
 
 
 def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
-    """Copy a module, with target layers in the place of registered ones.
+    """Copy a module, with target layers in place of registered ones.
 
-    Returns the copy and the layers that stand in, by name.
+    Returns the copy and its target layers, by name.
     """
     layers: dict[str, StandIn] = {}
     substitutes: dict[nn.Module, nn.Module] = {}
@@ -94,20 +94,20 @@ def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
     return copy_with(module, substitutes), layers
 
 
-def _called(name: str) -> str:
+def _describe(name: str) -> str:
     return f"layer {name!r}" if name else "the module itself"
 
 
 def _refuse_without_weights(name: str, layer: nn.Module) -> None:
-    """Refuse a layer that has no weights yet, or none of its own."""
+    """Refuse a layer that has no weights yet, or whose weights a hook computes."""
     if any(is_lazy(p) for p in layer.parameters(recurse=False)):
         raise ValueError(
-            f"{_called(name)} ({type(layer).__name__}) has no weights "
-            "yet: run the module once, on the fixed batch for one"
+            f"{_describe(name)} ({type(layer).__name__}) has no weights "
+            "yet: run the module once, for example on the fixed batch"
         )
     if is_registered(layer) and _computes_weights(layer):
         raise ValueError(
-            f"a hook of {_called(name)} ({type(layer).__name__}) "
+            f"a hook of {_describe(name)} ({type(layer).__name__}) "
             "computes its weights, by pruning or normalising: make them "
             "permanent first (torch.nn.utils.prune.remove, remove_weight_norm, "
             "remove_spectral_norm), or use torch.nn.utils.parametrizations"
@@ -115,7 +115,7 @@ def _refuse_without_weights(name: str, layer: nn.Module) -> None:
 
 
 def _computes_weights(layer: nn.Module) -> bool:
-    """Return whether a hook, as of pruning, computes a weight from other numbers."""
+    """Return whether a hook, such as that of pruning, computes a weight."""
     return any(name.endswith(("_orig", "_g")) for name in layer._parameters)
 
 
@@ -130,7 +130,7 @@ def as_ordinary(layer: StandIn) -> nn.Module:
     Returns
     -------
     nn.Module
-        Of the kind that `layer` stands in for.
+        A layer of the kind that `layer` stands in for.
     """
     ordinary = layer.realise()
     _inherit(ordinary, layer)
@@ -138,9 +138,9 @@ def as_ordinary(layer: StandIn) -> nn.Module:
 
 
 def _inherit(new: nn.Module, old: nn.Module) -> None:
-    """Let a layer inherit hooks, and the attributes that describe layers of its kind.
+    """Let `new`, which takes the place of `old`, inherit its hooks.
 
-    The former takes the place of the latter.
+    It also inherits the attributes that describe layers of its kind.
     """
     for name in _HOOKS:
         getattr(new, name).update(getattr(old, name))
@@ -153,11 +153,11 @@ def _inherit(new: nn.Module, old: nn.Module) -> None:
 def copy_with(
     module: nn.Module, substitutes: Mapping[nn.Module, nn.Module]
 ) -> nn.Module:
-    """Copy a module; what takes the place of a submodule spares copying that."""
+    """Copy a module, with substitutes for submodules, which are then not copied."""
     copies: dict[int, Any] = {id(old): new for old, new in substitutes.items()}
     for part in module.modules():
-        # A dozen empty tables of hooks to a module, copied one call each, would take
-        # more time than all that is in use.
+        # A module has a dozen empty tables of hooks.  Copied one call each, they would
+        # take more time than everything that is in use.
         copies.update(
             (id(value), type(value)())
             for value in vars(part).values()
@@ -201,19 +201,19 @@ def replace_layer(root: nn.Module, name: str, layer: nn.Module) -> nn.Module:
 
 
 def ordinary_weights(module: nn.Module) -> list[nn.Parameter]:
-    """List the weights that layers learn themselves, those that weight decay is for.
+    """List the weights learnt in weight space that weight decay applies to.
 
     Parameters
     ----------
     module : nn.Module
-        An ordinary network, or one in target space: what is learnt by targets is no
-        parameter there.
+        An ordinary network, or one in target space, where weights that are solved for
+        are not parameters.
 
     Returns
     -------
     list of nn.Parameter
-        Parameters of two axes or more; those of embeddings and norms, which map
-        nothing linearly, left out.
+        Parameters with two axes or more, except those of embeddings and norms, which
+        are not linear maps.
     """
     found = (
         parameter
@@ -222,4 +222,4 @@ def ordinary_weights(module: nn.Module) -> list[nn.Parameter]:
         for parameter in layer.parameters(recurse=False)
         if parameter.ndim > 1
     )
-    return list(dict.fromkeys(found))  # Two layers may share one.
+    return list(dict.fromkeys(found))  # Layers may share one.

@@ -10,7 +10,7 @@ from sktarget.nn._operators import DesignOperator
 
 __all__ = ["right_inverse"]
 
-# Eigenvalues of the Gramian that are zero but for rounding, as parts of its trace.
+# Eigenvalues of the Gramian below this share of its trace are zero but for rounding.
 _NEGLIGIBLE = 1e-12
 
 
@@ -19,7 +19,7 @@ def right_inverse(
 ) -> Tensor:
     """Find the targets whose ridge solution gives the sums S = AW.
 
-    Solving for ``T = S`` shrinks what A does along each of its singular vectors by
+    Solving for ``T = S`` shrinks the sums along each singular vector of A by
     ``s² / (s² + λ)``.  So the targets are ``T = S + λ (AAᵀ)⁺ S``, of least norm among
     all with this solution: ``Aᵀ T = (AᵀA + λI) W`` for a W in the range of Aᵀ.
 
@@ -30,7 +30,7 @@ def right_inverse(
     inputs : Tensor of shape (n̄_b, ...)
         Inputs of the layer on X̄.
     sums : Tensor of shape (n̄_b, ...)
-        The sums S that the layer gives on X̄.
+        The sums S of the layer on X̄.
     lam : float
         λ ≥ 0 of the solve.
 
@@ -47,8 +47,8 @@ def right_inverse(
     Notes
     -----
     The solution is W itself where A has full column rank; otherwise its part in the
-    range of Aᵀ, which leaves S as it is.  Computed in double precision; what A gives
-    along singular vectors a millionth as strong as the others is left out.
+    range of Aᵀ, which leaves S as it is.  Computed in double precision; what A
+    contributes along singular vectors a millionth as strong as the others is left out.
     """
     if lam == 0:
         return sums

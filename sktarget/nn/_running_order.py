@@ -9,18 +9,18 @@ __all__ = ["earlier", "in_order", "resized", "shared"]
 
 
 def in_order(rows: Tensor, sizes: list[int], reverse: bool) -> tuple[Tensor, ...]:
-    """Split rows into steps, in the order of running."""
+    """Split rows into steps, in running order."""
     steps = torch.split(rows, sizes)
     return steps[::-1] if reverse else steps
 
 
 def shared(sizes: list[int], reverse: bool) -> list[int]:
-    """Count the sequences that a step and the one before it have, in this order."""
+    """Count the sequences that a step shares with the one before, in running order."""
     return sizes[:0:-1] if reverse else sizes[1:]
 
 
 def resized(rows: Tensor, n: int) -> Tensor:
-    """Take the first n rows, zeros where there are not as many."""
+    """Take the first n rows, followed by zeros if there are fewer."""
     missing = n - rows.shape[0]
     if missing <= 0:
         return rows[:n] if missing else rows
@@ -28,7 +28,7 @@ def resized(rows: Tensor, n: int) -> Tensor:
 
 
 def earlier(states: Tensor, sizes: list[int], reverse: bool) -> Tensor:
-    """Return for every row that of the step before, in running order, or zeros.
+    """Return, for every row, its state at the step before in running order, or zeros.
 
     Examples
     --------

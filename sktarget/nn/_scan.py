@@ -12,7 +12,7 @@ from sktarget.nn._backward import backward_once
 
 __all__ = ["linear_scan"]
 
-# On the CPU steps of so many numbers take less time one by one: each is read once.
+# On the CPU, larger steps take less time one by one: each number is read once.
 _MANY = 1 << 9
 
 
@@ -31,10 +31,10 @@ def linear_scan(decay: Tensor, gain: Tensor) -> Tensor:
 
     Notes
     -----
-    On the CPU step by step, in place; on a GPU, and where steps are small, by recursive
-    doubling: about log₂(time) passes over whole tensors, each joining neighbouring
-    stretches of time.  Nothing is divided, so decays of 0 are legal.  The gradient is
-    the same recurrence, run backwards.
+    Runs step by step, in place, on the CPU; on a GPU, and where steps are small, by
+    recursive doubling: about log₂(time) passes over whole tensors, each joining
+    neighbouring stretches of time.  There is no division, so decays may be 0.  The
+    gradient is the same recurrence, run backwards.
 
     Examples
     --------
@@ -69,9 +69,9 @@ class _LinearScan(torch.autograd.Function):
 
 
 def _scan(decay: Tensor, gain: Tensor, *, forwards: bool) -> Tensor:
-    """Run the recurrence; backwards the decay is that of the step after."""
+    """Run the recurrence; backwards, each step takes the decay of the step after."""
     if not gain.is_cpu or gain[:, :1].numel() < _MANY:
-        return _double(decay, gain, forwards=forwards)
+        return _scan_by_doubling(decay, gain, forwards=forwards)
     states = gain.clone()
     steps, decays = states.unbind(1), decay.unbind(1)[1:]
     if not forwards:
@@ -81,7 +81,7 @@ def _scan(decay: Tensor, gain: Tensor, *, forwards: bool) -> Tensor:
     return states
 
 
-def _double(decay: Tensor, gain: Tensor, *, forwards: bool) -> Tensor:
+def _scan_by_doubling(decay: Tensor, gain: Tensor, *, forwards: bool) -> Tensor:
     """Join stretches of time of doubling length, until one stretch is left."""
     if not forwards:
         decay = torch.cat([decay[:, 1:], torch.zeros_like(decay[:, :1])], dim=1)

@@ -11,13 +11,13 @@ __all__ = ["last_steps", "real_rows", "reverse", "shift"]
 
 
 def shift(states: Tensor) -> Tensor:
-    """Delay states (n, time, features) by one step, zeros first."""
+    """Delay states (n, time, features) by one step, with zeros first."""
     delayed: Tensor = _Shift.apply(states)  # type: ignore[no-untyped-call]
     return delayed
 
 
 class _Shift(torch.autograd.Function):
-    """Padding of a slice would write all zeros first, there and back."""
+    """A single copy; padding a slice would first fill the result with zeros."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class _Shift(torch.autograd.Function):
 
 
 def reverse(padded: Tensor, lengths: Tensor | None) -> Tensor:
-    """Reverse every sequence of (n, time, features) in time, padding left behind.
+    """Reverse every sequence of (n, time, features) in time, with padding kept last.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def reverse(padded: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def real_rows(padded: Tensor, lengths: Tensor | None) -> Tensor:
-    """Stack the steps of all sequences as rows, those of padding left out."""
+    """Stack the steps of all sequences as rows, without padding."""
     if lengths is None:
         return padded.flatten(0, 1)
     step = torch.arange(padded.shape[1], device=padded.device)
@@ -59,7 +59,7 @@ def real_rows(padded: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def last_steps(padded: Tensor, lengths: Tensor | None) -> Tensor:
-    """Take the last step of every sequence that is not padding."""
+    """Take the last step before padding of every sequence."""
     if lengths is None:
         return padded[:, -1]
     return padded[torch.arange(len(padded), device=padded.device), lengths - 1]

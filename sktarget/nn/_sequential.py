@@ -1,10 +1,10 @@
-"""``nn.Sequential``, run so that target layers know who reads their sums.
+"""``nn.Sequential``, run so that target layers know which module reads their sums.
 
-Run by themselves, a target layer and the modules around it have to provide for sums
-being read, and changed, by anybody.  Within an ``nn.Sequential`` that runs as a whole
-only the next module sees them: activations may overwrite them, pooling may go first,
-and nothing is kept twice for the backward pass.  Dense layers one behind the other,
-with their activations, are one node of the graph.
+A target layer that runs by itself must allow for any module reading, or changing, its
+sums.  Within an ``nn.Sequential`` that runs as a whole only the next module sees them:
+activations may overwrite them, pooling may go first, and nothing is kept twice for the
+backward pass.  Consecutive dense layers, with their activations, are one node of the
+graph.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from sktarget.nn._layers import StandIn, TargetLayer
 __all__ = ["restore_sequentials", "take_over_sequentials"]
 
 _MAX_POOLING = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-# What only reads its input, and what hands on a view of it or the input itself.
+# Modules that only read their input; and modules that pass on it, or a view of it.
 _ONLY_READS = (StandIn, pooling._MaxPoolNd, pooling._AvgPoolNd)
 _HANDS_ON = (nn.Flatten, nn.Identity, _DropoutNd)
 
 
 class _Sequential(nn.Sequential):
-    """An ``nn.Sequential`` that runs target layers along with what follows them."""
+    """An ``nn.Sequential`` that runs target layers together with what follows them."""
 
     def forward(self, input: Any) -> Any:
-        """Run one module after the other."""
+        """Run one module after another."""
         return run_sequential(list(self._modules.values()), input)
 
     def _get_name(self) -> str:
@@ -45,21 +45,21 @@ class _Sequential(nn.Sequential):
 def run_sequential(
     parts: list[nn.Module], x: Any, after: Sequence[nn.Module] = ()
 ) -> Any:
-    """Run one module after the other, and target layers along with what follows them.
+    """Run modules one after another, and target layers with what follows them.
 
     Parameters
     ----------
     parts : list of nn.Module
         The modules.
     x : Tensor or other
-        What the first one takes.
+        Input of the first one.
     after : sequence of nn.Module
-        What comes out goes through these next, if that is known.
+        What the output goes through next, as far as is known.
 
     Returns
     -------
     Tensor or other
-        What the last one gives.
+        Output of the last one.
     """
     done = 0
     while done < len(parts):
@@ -95,20 +95,23 @@ def run_layers(
 
 
 def _may_chain(x: Any) -> bool:
-    """Return whether layers fed with this need not be run, or complain, one by one."""
+    """Return whether layers may be chained on this input.
+
+    Run one by one, they refuse what is not a tensor, and switch off autocast.
+    """
     return isinstance(x, Tensor) and not torch.is_autocast_enabled(x.device.type)
 
 
 def _find_shortcuts(
     hidden: list[list[nn.Module]], last: nn.Module
 ) -> list[tuple[TargetLayer, Activation | None]]:
-    """Find layers and activations that may run at once; give none if not all may."""
+    """Find layers and activations that may run at once; return none unless all may."""
     if not isinstance(last, TargetLayer) or not last.is_solving:
         return []
     layers = []
     groups: list[list[nn.Module]] = [*hidden, [last]]
     for modules in groups:
-        found, n = _find_chain(modules, 0, [last])  # All goes to a layer, which reads.
+        found, n = _find_chain(modules, 0, [last])  # Target layers only read.
         if n < len(modules) or len(found) > 1:
             return []
         layers += found
@@ -118,7 +121,7 @@ def _find_shortcuts(
 def _find_chain(
     parts: list[nn.Module], start: int, after: Sequence[nn.Module]
 ) -> tuple[list[tuple[TargetLayer, Activation | None]], int]:
-    """Find the layers and activations that may run at once, and how many modules."""
+    """Find layers and activations that may run at once, and how many modules."""
     found: list[tuple[TargetLayer, Activation | None]] = []
     at, end = start, len(parts)
     while at < end:
@@ -141,9 +144,9 @@ def _find_chain(
 def _run_layer(
     layer: TargetLayer, following: list[nn.Module], after: Sequence[nn.Module], x: Any
 ) -> tuple[Any, int]:
-    """Run a layer that is solving, along with pooling and activation behind it.
+    """Run a layer that is solving, along with pooling and activation after it.
 
-    Returns what comes out, and how many modules have been run.
+    Returns the output, and how many modules have been run.
     """
     pool, module = _pooling_and_activation([] if is_watched(layer) else following)
     n = 1 + (pool is not None) + (module is not None)
@@ -152,7 +155,7 @@ def _run_layer(
         overwriting = _overwriting(module, following, n - 1, after)
     if pool is None:
         return (layer(x, overwriting), n) if overwriting else (layer(x), 1)
-    # An activation rises, so that the maximum may be taken of the sums.
+    # Activations never decrease, so the maximum may be taken of the sums instead.
     pooled = pool(layer(x, AS_IT_IS))
     if module is None or activation_of(module) is None:
         return pooled, n
@@ -164,11 +167,11 @@ def _run_layer(
 def _overwriting(
     module: nn.Module, parts: list[nn.Module], next_: int, after: Sequence[nn.Module]
 ) -> Activation | None:
-    """Return what an activation does, if it may overwrite the sums it is fed with."""
+    """Return what an activation does, if it may overwrite the sums given to it."""
     activation = activation_of(module)
     if activation is None or is_watched(module):
         return None
-    # What LeakyReLU returns may be overwritten in torch, but not what is kept here.
+    # Torch allows the output of LeakyReLU to be overwritten, but here it is kept.
     if type(module) is nn.LeakyReLU and not _only_read([*parts[next_:], *after]):
         return None
     return activation
@@ -177,7 +180,7 @@ def _overwriting(
 def _pooling_and_activation(
     following: list[nn.Module],
 ) -> tuple[nn.Module | None, nn.Module | None]:
-    """Find what comes next, in either order."""
+    """Find the pooling and the activation that come next, in either order."""
     pool = activation = None
     for module in following[:2]:
         if is_watched(module):
@@ -192,7 +195,7 @@ def _pooling_and_activation(
 
 
 def _only_read(readers: list[nn.Module]) -> bool:
-    """Return whether what goes through some modules comes to one that only reads it."""
+    """Return whether the first module that does not pass its input on only reads it."""
     for i, module in enumerate(readers):
         if type(module) is _Sequential and not is_watched(module):
             return _only_read([*module, *readers[i + 1 :]])
@@ -203,7 +206,7 @@ def _only_read(readers: list[nn.Module]) -> bool:
 
 
 def take_over_sequentials(module: nn.Module) -> None:
-    """Have every plain ``nn.Sequential`` and every ``Layered`` in a module run so."""
+    """Make every plain ``nn.Sequential`` and ``Layered`` in a module run this way."""
     for part in module.modules():
         if type(part) is nn.Sequential:
             part.__class__ = _Sequential

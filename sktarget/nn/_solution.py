@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Solution(NamedTuple):
-    """What one factorisation leaves behind: enough to solve again and again.
+    """The result of one factorisation: enough to solve any number of times.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ def factorise_design(
         lam = trace.item() * gram.shape[-1] / gram.numel()
     plan = plan_solve(trace, lam, rows.dtype)
     if plan.gram_dtype != gram.dtype:
-        # Narrower too: what comes out must not depend on what came before.
+        # Even if narrower: results must not depend on what came before.
         gram = operator.gramian(rows, plan.gram_dtype, lam)
     factor = factorise(gram, plan.ridge)
     return Solution(factor, operator.is_dual(rows), plan, lam)
@@ -87,7 +87,7 @@ def factorise_design(
 def find_weights(
     operator: DesignOperator, solution: Solution, rows: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return W, and what it was made of with A: W = AᵀL, or (AᵀA + λI)⁻¹AᵀL.
+    """Return W, and the L that gives it: W = AᵀL, or (AᵀA + λI)⁻¹AᵀL.
 
     L is (AAᵀ + λI)⁻¹T in the dual form, and T itself in the primal one.
     """
@@ -125,9 +125,9 @@ def pull_back_sums(
     d_sums: Tensor,
     d: Tensor | None,
 ) -> Tensor:
-    """Return ∂L/∂T in the dual form, from dS on X̄ and what else ∂L/∂W has beside AᵀdS.
+    """Return ∂L/∂T in the dual form, from dS on X̄ and the part of ∂L/∂W besides AᵀdS.
 
-    As (AAᵀ + λI)⁻¹AAᵀdS = dS − λ(AAᵀ + λI)⁻¹dS, two products with A are spared.
+    As (AAᵀ + λI)⁻¹AAᵀdS = dS − λ(AAᵀ + λI)⁻¹dS, two products with A are saved.
     """
     right = d_sums * -solution.plan.ridge
     if d is not None:

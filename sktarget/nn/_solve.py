@@ -1,4 +1,4 @@
-"""The autograd nodes that solve layers for their weights, and apply these (Alg. 3)."""
+"""The autograd nodes that solve layers for their weights, and apply them (Alg. 3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _SolveAndApply(torch.autograd.Function):
 
     Backward (Alg. 3), with D = ∂L/∂W + AᵀdS over all rows:
     ∂L/∂T = AY;  ∂L/∂A = dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ.
-    Optimistic untangling hands on T in place of S on the rows of X̄.
+    Optimistic untangling passes on T in place of S on the rows of X̄.
     """
 
     @staticmethod
@@ -69,7 +69,7 @@ class _SolveAndApply(torch.autograd.Function):
             if ctx.shortcuts and k < last and d is not None:
                 n_in = kept.in_shape[-1]
                 d_past, d = d[:, :n_in], d[:, n_in:]
-            # What one layer hands to the one before is not seen by anybody else.
+            # A gradient passed on within the chain has no other reader: overwrite it.
             d, d_own = run_back(kept, tensors, d, d_weights[k], needs_inputs, k < last)
             if d_past is not None and needs_inputs:
                 d = d_past if d is None else d_past.add_(d)
@@ -78,7 +78,7 @@ class _SolveAndApply(torch.autograd.Function):
 
 
 class _Solve(torch.autograd.Function):
-    """W alone, from (A, T): the layer is run in another way.
+    """W alone, from (A, T), for layers that are run in another way.
 
     In the primal form ∂L/∂A = TYᵀ − A(WYᵀ + YWᵀ), so that T − AW is never formed.
     """
@@ -128,12 +128,12 @@ def solve_and_apply(
     inputs : Tensor of shape (n̄_b + n_b, ...)
         Inputs of the first layer; the first n̄_b patterns are those of X̄.
     links : sequence of Link
-        The layers, each fed with what the one before puts out.
+        The layers, each fed with the output of the one before.
     optimistic : bool, default=False
-        Hand on T instead of the sums on the rows of X̄ (OCU, Eq. 8).
+        Pass on T instead of the sums on the rows of X̄ (OCU, Eq. 8).
     shortcuts : bool, default=False
-        Feed each with what the one before takes, too, to the left of what it puts out;
-        inputs and targets then have two axes.
+        Feed each with the input of the one before, too, to the left of its output;
+        inputs and targets must then have two axes.
 
     Returns
     -------
@@ -144,9 +144,9 @@ def solve_and_apply(
 
     Notes
     -----
-    Algs. 2 and 3.  Second derivatives are not offered.  One node serves a whole chain:
-    calls count in small networks, and gradients that only the chain sees are
-    overwritten.
+    Algs. 2 and 3.  Second derivatives are not supported.  One node serves a whole
+    chain: this saves calls, which count in small networks, and gradients that only the
+    chain sees are overwritten.
     """
     outputs, *weights = _SolveAndApply.apply(  # type: ignore[no-untyped-call]
         inputs,
@@ -168,7 +168,7 @@ def solve_only(
     operator: DesignOperator,
     solution_of: Callable[[DesignOperator, Tensor], Solution],
 ) -> Tensor:
-    """Solve for the weights that meet the targets; leave it to others to apply them.
+    """Solve for the weights that meet the targets, without applying them.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def solve_only(
     operator : DesignOperator
         The products with A.
     solution_of : callable
-        Gives the factor, from the operator and the rows.
+        Returns the factor, given the operator and the rows.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""The autocorrelation of maps, summed over images, by way of their spectra.
+"""The autocorrelation of maps, summed over images, from their spectra.
 
 With ``F`` the Fourier transform over a box that leaves room for the largest lag,
 ``R = F⁻¹(F(x)* F(x))``; the spectra are summed over images before they are transformed
-back.  The axes are short, so that the transforms are products with small dense
-matrices, in real arithmetic, and no step is anything but a product of matrices.
+back.  The axes are short, so the transforms are products with small dense matrices, in
+real arithmetic, and every step is a product of matrices.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from sktarget.linalg import product
 
 __all__ = ["autocorrelation"]
 
-# Longer axes are cut into overlapping pieces of about this length: dense transforms
-# and the number of frequencies stay small.
+# Longer axes are cut into overlapping pieces of about this length, so that dense
+# transforms and the number of frequencies stay small.
 _PIECE = 32
 # Spectra are formed for slices of images of about this many bytes, to stay in the cache
-# of a core, but of no fewer than this share of the sums, which each slice passes over.
+# of a core, but of at least this share of the sums, all of which each slice updates.
 _SLICE, _SHARE = 1 << 20, 1 / 8
 
 
 def autocorrelation(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Sum ``x[q] x[q + Δ]`` over pixels and images, for every two channels.
+    """Sum ``x[q] x[q + Δ]`` over pixels and images, for every pair of channels.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def autocorrelation(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) ->
 def _autocorrelation(
     maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor:
-    """Take maps of shape (n, pieces, *extents, channels), see autocorrelation."""
+    """Do the same for maps of shape (n, pieces, *extents, channels)."""
     for axis, p in enumerate(reach, 2):
         step = max(_PIECE, 2 * p)
         if maps.shape[axis] > step + 2 * p:
@@ -82,7 +82,7 @@ def _cut(maps: Tensor, axis: int, step: int, lag: int) -> tuple[Tensor, Tensor]:
     """Cut an axis into pieces that overlap by `lag`; return these and the overlaps.
 
     Two pixels at most `lag` apart share one piece, or two pieces and one overlap, so
-    the difference of what pieces and overlaps sum up to counts them once.
+    the sum over pieces less that over overlaps counts them once.
     """
     n_pieces = -(-(maps.shape[axis] - lag) // step)
     missing = n_pieces * step + lag - maps.shape[axis]
@@ -92,7 +92,7 @@ def _cut(maps: Tensor, axis: int, step: int, lag: int) -> tuple[Tensor, Tensor]:
         maps.unfold(axis, step + lag, step),
         inner.unfold(axis, lag, step),
     )
-    # The number of the piece joins those of earlier cuts, the extent takes its place.
+    # The piece's number joins those of earlier cuts, its extent replaces the axis.
     places = (axis, -1), (1, axis + 1)
     return pieces.movedim(*places).flatten(1, 2), overlaps.movedim(*places).flatten(
         1, 2
@@ -103,8 +103,8 @@ def _power_spectra(maps: Tensor, box: tuple[int, ...], dtype: torch.dtype) -> Te
     """Sum ``Re* Re + Im* Im + Re* Im - Im* Re`` over images, for every frequency.
 
     The first two terms are symmetric and the others antisymmetric, so that one product,
-    of (Re, Im) and (Re + Im, Im - Re), gives both.  Of shape (frequencies, channels,
-    channels).
+    of (Re, Im) and (Re + Im, Im - Re), gives both.  The result has the shape
+    (frequencies, channels, channels).
     """
     c = maps.shape[-1]
     frequencies = (box[0] // 2 + 1) * math.prod(box[1:])
@@ -121,7 +121,7 @@ def _power_spectra(maps: Tensor, box: tuple[int, ...], dtype: torch.dtype) -> Te
 def _transform(maps: Tensor, box: tuple[int, ...]) -> Tensor:
     """Transform maps (n, *extents, channels) to (2, frequencies, n, channels).
 
-    Axis by axis comes to the front, where its transform is one large product.
+    One axis after another comes to the front, where its transform is one large product.
     """
     n, *extents, c = maps.shape
     kind = maps.dtype, maps.device
@@ -135,7 +135,7 @@ def _transform(maps: Tensor, box: tuple[int, ...]) -> Tensor:
     return out.view(2, frequencies, n, c)
 
 
-# The matrices below are constants that depend on the shape of a layer alone.
+# The matrices below are constants that depend only on the shape of a layer.
 @lru_cache(maxsize=128)
 def _real_fourier(
     extent: int, size: int, dtype: torch.dtype, device: torch.device
@@ -165,7 +165,7 @@ def _inverse(
 ) -> tuple[Tensor, Tensor]:
     """Return the weights of all frequencies in each lag: of cosines and of sines.
 
-    Half of them: what they weigh is added to its transpose, or that subtracted.
+    They are halved: the transpose of a weighted sum is then added, or subtracted.
     """
     angles = torch.zeros(1, 1, dtype=torch.float64)
     weights = torch.full((1,), 0.5 / math.prod(box), dtype=torch.float64)
@@ -175,7 +175,7 @@ def _inverse(
         own = _angles(torch.arange(-2 * p, 2 * p + 1), frequencies, size)
         angles = angles[:, None, :, None] + own[:, None]
         angles = angles.flatten(0, 1).flatten(1)
-        # Of the last axis half is known by symmetry: what has a twin counts twice.
+        # Half of the last axis follows by symmetry: frequencies with twins count twice.
         twins = ((2 * frequencies) % size != 0) if last else torch.zeros(size)
         weights = (weights[:, None] * (1 + twins.double())).flatten()
     cosines, sines = weights * angles.cos(), weights * angles.sin()

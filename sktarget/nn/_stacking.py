@@ -1,4 +1,4 @@
-"""X̄ and X as one batch, X̄ on top: whether they may be, and telling them apart."""
+"""X̄ and X as one batch, X̄ on top: whether that is possible, and how to split it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["has_rows", "same_memory", "starts_as", "without_first"]
 
 
 def same_memory(x: Tensor, fixed: Tensor) -> bool:
-    """Return whether two tensors are one, or views of one that show the same."""
+    """Return whether two tensors are one, or identical views of the same memory."""
     return x is fixed or (
         x.data_ptr() == fixed.data_ptr()
         and x.shape == fixed.shape
@@ -22,8 +22,8 @@ def same_memory(x: Tensor, fixed: Tensor) -> bool:
 
 
 def has_rows(outputs: Any, n: int) -> bool:
-    """Return whether all that a module gave out are tensors of `n` rows."""
-    if isinstance(outputs, Tensor):  # Walking through a tree of one leaf takes long.
+    """Return whether all outputs of a module are tensors with `n` rows."""
+    if isinstance(outputs, Tensor):  # Walking a tree of one leaf is slow.
         return outputs.ndim > 0 and len(outputs) == n
     leaves = [leaf for leaf in tree_leaves(outputs) if leaf is not None]
     return len(leaves) > 0 and all(
@@ -32,7 +32,7 @@ def has_rows(outputs: Any, n: int) -> bool:
 
 
 def without_first(outputs: Any, n: int) -> Any:
-    """Leave the first rows out of all tensors that a module gave out."""
+    """Leave out the first `n` rows of all tensors in a module's outputs."""
     if isinstance(outputs, Tensor):
         return outputs[n:]
     return tree_map(lambda out: out[n:] if isinstance(out, Tensor) else out, outputs)
@@ -44,9 +44,9 @@ def starts_as(outputs: Any, alone: Any) -> bool:
     Parameters
     ----------
     outputs : Tensor, or what a module returns
-        Values for some rows, and for others below them.
+        Values for some rows, with others below them.
     alone : Tensor, or what a module returns
-        Values for the former.
+        Values for the former rows alone.
 
     Returns
     -------

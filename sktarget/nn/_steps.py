@@ -1,9 +1,9 @@
 """Recurrent layers that torch has no fused kernel for on the CPU, run step by step.
 
-Torch runs Elman layers and GRU layers there as one operation after the other, and in
-the backward pass forms and adds up a gradient of the weights at every step.  Here a
-step is the product with its context and a few operations in place, and all steps share
-one product for the gradient of the weights: half the time.
+Torch runs Elman layers and GRU layers there one operation after another, and in the
+backward pass forms and adds up a gradient of the weights at every step.  Here a step is
+the product with its context and a few operations in place, and all steps share one
+product for the gradient of the weights.  This takes half the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["may_run_steps", "run_steps"]
 
 
 def may_run_steps(cell: Cell, device: torch.device) -> bool:
-    """Return whether layers of such cells run step by step."""
+    """Return whether layers of this kind of cell run step by step."""
     return device.type == "cpu" and isinstance(cell, ElmanCell | GRUCell)
 
 
@@ -36,7 +36,7 @@ def run_steps(
 ) -> tuple[Tensor | PackedSequence, tuple[Tensor]]:
     """Run a stack of Elman layers, or of GRU layers, from zero states.
 
-    As :func:`~sktarget.nn._kernels.run_kernel` does, with the same arguments.
+    Works like :func:`~sktarget.nn._kernels.run_kernel`, with the same arguments.
     """
     if isinstance(inputs, PackedSequence):
         rows, sizes = inputs.data, inputs.batch_sizes.tolist()
@@ -55,7 +55,7 @@ def run_steps(
         rows = torch.cat(outputs, dim=1) if bidirectional else outputs[0]
     ends = torch.stack(last)
     if not isinstance(inputs, PackedSequence):
-        # A copy, as torch's own: what goes out may be changed in place.
+        # A copy, like torch's own, because callers may change it in place.
         in_time = rows.view(n_steps, n, -1).transpose(0, 1)
         return in_time.clone(memory_format=torch.contiguous_format), (ends,)
     if inputs.unsorted_indices is not None:
@@ -66,7 +66,7 @@ def run_steps(
 def _run(
     cell: Cell, matrix: Tensor, rows: Tensor, sizes: list[int], *, reverse: bool
 ) -> Tensor:
-    """Run one direction of one layer; `sizes` tells the rows of every step."""
+    """Run one direction of one layer; `sizes` counts the rows of every step."""
     if isinstance(cell, GRUCell):
         return run_gru(cell, matrix, rows, sizes, reverse=reverse)
     assert isinstance(cell, ElmanCell)

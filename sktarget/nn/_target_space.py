@@ -1,4 +1,4 @@
-"""`TargetSpace`: any torch module, learnt through targets in place of weights."""
+"""`TargetSpace`: any torch module, learnt through targets instead of weights."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ class TargetSpace(RealisedCascade):
     module : nn.Module
         The network.  It is copied; its layers of registered kinds (``nn.Linear``,
         ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``, ``nn.RNN``, ``nn.LSTM``,
-        ``nn.GRU``) are replaced by target layers, everything else stays as it is and
-        learns in weight space.  Control flow, shortcuts and several outputs are free;
-        the order in which the layers run on X̄ is the cascade.  Layers with a frozen
-        parameter (``requires_grad=False``), or one that they share, are left alone.
-        Hooks of layers replaced go along.
+        ``nn.GRU``) are replaced by target layers; everything else stays as it is and
+        learns in weight space.  Control flow, shortcuts and several outputs are
+        allowed; the order in which the layers run on X̄ is the cascade.  Layers with a
+        frozen parameter (``requires_grad=False``), or a shared one, are left alone.
+        Hooks of replaced layers are kept.
     fixed_batch : Tensor of shape (n̄_b, ...)
-        X̄, the inputs on which the targets are defined, in the layout in which the
-        module takes them.  It never changes during training.  At least as many rows as
-        the widest layer has inputs are advisable; time steps count as rows.
+        X̄, the inputs on which the targets are defined, in the layout that the
+        module expects.  It never changes during training.  It should have at least as
+        many rows as the widest layer has inputs; time steps count as rows.
     lam : float or sequence of float, default=1e-3
         λ ≥ 0 of Eq. 7, the ridge of every solve; not a weight decay.  A sequence gives
         every target layer its own, in the order of :meth:`target_layers`.
     untangling : {"scu", "ocu"}, default="scu"
-        Sequential cascade untangling (Alg. 2) hands the sums really met on X̄ to the
-        next layer, the optimistic kind (Eq. 8) hands on the targets.
+        Sequential cascade untangling (Alg. 2) hands the sums actually met on X̄ to the
+        next layer; the optimistic kind (Eq. 8) hands on the targets.
     keep_weights : bool, default=False
-        Start from targets that the solves turn into the weights given, not from the
-        sums of these weights, which λ shrinks.
+        Start from targets that the solves turn back into the given weights, not from
+        the sums of these weights, which λ shrinks.
 
     Attributes
     ----------
@@ -64,41 +64,42 @@ class TargetSpace(RealisedCascade):
     Raises
     ------
     ValueError
-        If `lam` is negative or not finite, or not one number per target layer,
-        `untangling` unknown, `fixed_batch` empty or not floating point, or if no layer
-        of `module` can be learnt by targets, one has no weights yet (lazy layers) or
-        weights that a hook computes.
+        If `lam` is negative or not finite, or is a sequence without exactly one number
+        per target layer; if `untangling` is unknown; if `fixed_batch` is empty or not
+        floating point; or if no layer of `module` can be learnt by targets, or one has
+        no weights yet (lazy layers) or weights that a hook computes.
     RuntimeError
         If a layer runs twice in one pass; the message names it.  (A recurrent layer
-        may: it then applies the weights that its first run was solved for.)  If a
-        layer runs in training mode outside of a pass, as in checkpointing of a part.
+        may: it then applies the weights that its first run solved for.)  If a layer
+        runs in training mode outside of a pass, as when a part is checkpointed.
 
     Warns
     -----
     UserWarning
-        If layers of unregistered kinds, partly frozen ones or ones that share weights
-        keep these, once, naming them; and likewise for layers that do not run on X̄.
+        Once, naming them, if layers of unregistered kinds, partly frozen layers or
+        layers that share weights keep these; and likewise for layers that do not run
+        on X̄.
 
     Notes
     -----
     The targets start as the sums that the given weights produce on X̄ (Sec. 3.5), so
-    the network starts as (about) the network given; see :meth:`reset_targets` for
+    the network starts as (about) the given one; see :meth:`reset_targets` for
     random targets.  With `keep_weights` they are ``S + λ (AAᵀ)⁺ S`` for the inputs A of
-    the layer: dense and convolutional layers then start as the layers given, on all
+    the layer: dense and convolutional layers then start as the given ones, on all
     inputs if A has full column rank, else (with SCU) on X̄.  The targets of recurrent
     layers, whose A depends on them, start as sums.
 
     In evaluation mode the weights of the last realisation are applied and nothing is
-    solved; any number of threads may evaluate.  The weights are refreshed on the way
+    solved; any number of threads may evaluate.  The weights are refreshed on switching
     from training to evaluation, and by the first evaluation after the targets have
-    moved.  What torch does not see, changes through ``p.data`` and fused optimisers in
-    evaluation mode, goes unnoticed until then: ``net.train().eval()`` sees it.
+    changed.  Changes that torch does not see, through ``p.data`` and fused optimisers
+    in evaluation mode, go unnoticed until the next switch: ``net.train().eval()``.
 
     A module may use ``weight`` and ``bias`` of a dense or convolutional layer
-    elsewhere: within a pass they are those that it has been solved for, and NaN before.
+    elsewhere: within a pass they are those solved for, and NaN until then.
 
     Second derivatives are not supported: ``create_graph=True`` works, but
-    differentiating the gradients raises.
+    differentiating the gradients raises an error.
 
     If the batch is X̄ itself, one pass serves both, unless untangling is optimistic,
     dropout is active or gradients of the batch are needed.  Dropout is recognised as
@@ -165,9 +166,9 @@ class TargetSpace(RealisedCascade):
     def choose_lam(self) -> Self:
         """Set every λ to the mean eigenvalue of the Gramian that it is added to.
 
-        Then λ grows with the rows of X̄ and with the scale of what a layer reads.  It
-        is one pass over X̄ with the present targets: every layer solves with its new λ
-        before the next one runs.  Dropout is off.  Like other settings, λ is not part
+        λ then grows with the rows of X̄ and with the scale of a layer's inputs.  This
+        takes one pass over X̄ with the present targets: every layer solves with its new
+        λ before the next one runs.  Dropout is off.  Like other settings, λ is not part
         of a ``state_dict``.
 
         Returns
@@ -178,11 +179,11 @@ class TargetSpace(RealisedCascade):
         Raises
         ------
         FactorisationError
-            If a layer cannot be solved for its weights; then all stay as they were.
+            If a layer cannot be solved for its weights; every λ then stays as it was.
 
         Examples
         --------
-        The inputs 2 and 0 have the Gramian 4, to which nothing but λ is added:
+        Without a bias, the inputs 2 and 0 have the Gramian 4:
 
         >>> import torch
         >>> layer = torch.nn.Linear(1, 3, bias=False)
@@ -207,7 +208,7 @@ class TargetSpace(RealisedCascade):
         project: bool = True,
         generator: torch.Generator | None = None,
     ) -> Self:
-        """Draw the targets anew, as Sec. 3.3 does.
+        """Draw the targets anew, as in Sec. 3.3.
 
         Parameters
         ----------
@@ -266,7 +267,7 @@ class TargetSpace(RealisedCascade):
         Parameters
         ----------
         x : Tensor of shape (n_b, ...), or PackedSequence
-            The batch X.  Passing X̄ itself (the same storage) saves half of the work.
+            The batch X.  Passing X̄ itself (the same storage) saves half the work.
 
         Returns
         -------
@@ -279,7 +280,7 @@ class TargetSpace(RealisedCascade):
         return self.module(self._unchanging(x))
 
     def forward_with_weights(self, x: Tensor) -> tuple[Any, list[Tensor]]:
-        """Run in training mode and give the weights used, for penalties on them.
+        """Run in training mode; return the weights used as well, for penalties on them.
 
         Parameters
         ----------
@@ -302,7 +303,7 @@ class TargetSpace(RealisedCascade):
     def forward_and_evaluate(
         self, x: Tensor, others: Tensor
     ) -> tuple[Any, list[Tensor], Any]:
-        """Run in training mode, and on other rows as evaluation at this point would.
+        """Run in training mode, and on other rows as evaluation would at this point.
 
         The weights are solved for only once.  With dropout or batch statistics, which
         take part in the solves of training, the outputs for the other rows are not
@@ -361,12 +362,12 @@ class TargetSpace(RealisedCascade):
         return self
 
     def realise(self) -> nn.Module:
-        """Make an ordinary module of the present weights.
+        """Make an ordinary module with the present weights.
 
         Returns
         -------
         nn.Module
-            A copy of the network given, with ordinary layers and parameters: no
+            A copy of the given network, with ordinary layers and parameters: no
             targets, no X̄, no trace of this package.  In evaluation mode.
         """
         self._ensure_realised()
@@ -379,18 +380,18 @@ class TargetSpace(RealisedCascade):
         return copied
 
     def average_weights(self, n_draws: int = 20) -> None:
-        """Go over to evaluation, with the mean of the weights that dropout leads to.
+        """Switch to evaluation, with the mean of the weights that dropout leads to.
 
         In training every pass solves on what dropout leaves of X̄.  Evaluation solves
         on all of it, and so arrives at weights that training has never tried; the mean
-        over some draws is closer to what was learnt.  It holds, for :meth:`realise`
+        over some draws is closer to what was learnt.  It is used, by :meth:`realise`
         too, until targets, X̄ or buffers change or the network goes back to training
-        mode; a ``state_dict`` does not have it.
+        mode; it is not part of a ``state_dict``.
 
         Parameters
         ----------
         n_draws : int, default=20
-            Passes over X̄ to take the mean of.  Without dropout one is enough.
+            Passes over X̄ to take the mean of; ignored without dropout.
 
         Raises
         ------
@@ -424,7 +425,7 @@ class TargetSpace(RealisedCascade):
                 self._maps[name].keep(total / n_draws)
 
     def extra_repr(self) -> str:
-        """Show X̄, λ and the untangling."""
+        """Show the shape of X̄, λ and the untangling."""
         lams = [self.lam] if isinstance(self.lam, float) else self.lam
         return (
             f"fixed_batch={tuple(self.fixed_batch.shape)}, "
