@@ -1,9 +1,9 @@
-"""Plain values and arrays in one file: no pickle, a checksum, written in one piece.
+"""Plain values and arrays in one file: no pickle, a checksum, written all or nothing.
 
-An archive is a NumPy ``.npz`` file without compression.  Its member ``header`` is a
-JSON text, the others are the arrays that this text refers to.  The comment at the
-end of the zip file, 64 letters, is the SHA-256 of all bytes before it, so that a file
-that was cut off or changed anywhere is found out before it is made sense of.
+An archive is an uncompressed NumPy ``.npz`` file.  Its member ``header`` is JSON; the
+others are the arrays that the header refers to.  The comment at the end of the zip file
+is the SHA-256 of all bytes before it, as 64 hexadecimal digits, so that a truncated or
+altered file is detected before its content is parsed.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from numpy.typing import NDArray
 __all__ = ["FORMAT_VERSION", "is_plain", "read", "replace_file", "write"]
 
 FORMAT_VERSION = 1
-"""Increased whenever an older version of the package could not read a new file."""
+"""Increased whenever older versions of the package cannot read new files."""
 
 _DIGITS = 64
 _MAGIC = "sktarget"
 
 
 def write(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> None:
-    """Write a dict to a file, all of it or nothing.
+    """Write a dict to a file, completely or not at all.
 
     Parameters
     ----------
     path : path-like
-        The file; one that is there is replaced atomically, by the complete new one.
+        The file; an existing one is replaced atomically.
     kind : str
-        What the file is, checked when it is read.
+        What the file holds; checked when it is read.
     content : dict
         Nested dicts, lists and tuples of None, booleans, numbers, strings and arrays.
 
@@ -75,7 +75,7 @@ def write(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> N
                 with file.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
     except ValueError as error:
-        # Ctrl-C amid a member: zipfile hides it behind a complaint of its own.
+        # After Ctrl-C within a member, zipfile raises a ValueError that hides it.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise
@@ -84,54 +84,54 @@ def write(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> N
 
 
 class _ZipFile(zipfile.ZipFile):
-    """A zip file that is closed by hand.
+    """A zip file that must be closed explicitly.
 
     A KeyboardInterrupt inside a ``__del__`` written in Python is lost (6 of 356 in a
-    stress test); a C function in its place runs no bytecode.
+    stress test); a C function in its place runs no bytecode to interrupt.
     """
 
     __del__ = object.__sizeof__  # type: ignore[assignment]
 
 
 def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) -> None:
-    """Write a file beside its place and move it there when it is complete.
+    """Write a temporary file beside `path`, and move it there when it is complete.
 
     Parameters
     ----------
     path : path-like
         The file.
     parts : list of bytes-like
-        What it is to hold.
+        Its content, in pieces.
 
     Raises
     ------
     OSError
-        If it cannot be written; a file that is there stays as it is.
+        If it cannot be written; an existing file is left unchanged.
     """
     path = Path(path)
-    # Of one name, so that what is left of a process that was killed gets overwritten.
-    beside = path.with_name(path.name + ".part")
+    # A fixed name, so that the remains of a killed process are overwritten.
+    partial = path.with_name(path.name + ".part")
     try:
-        with beside.open("wb") as file:
+        with partial.open("wb") as file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        partial.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            partial.unlink()
         raise
 
 
 def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
-    """Read what :func:`write` has written.
+    """Read what :func:`write` wrote.
 
     Parameters
     ----------
     path : path-like
         The file.
     kind : str
-        What it is to be.
+        What it must hold.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the file is damaged, foreign, of another kind, or of a later format.
+        If the file is damaged, foreign, of another kind, or in a later format.
     OSError
         If it cannot be read.
     """
@@ -152,14 +152,14 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         or hashlib.sha256(body).hexdigest().encode() != digest
     ):
         raise ValueError(
-            f"{os.fspath(path)!r} is damaged, or no file that sktarget has written: "
-            "its checksum does not match its content"
+            f"{os.fspath(path)!r} is damaged, or not a file written by sktarget: its "
+            "checksum does not match its content"
         )
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         header = json.loads(bytes(file["header"])) if "header" in file else {}
         if header.get("magic") != _MAGIC or header.get("kind") != kind:
             raise ValueError(
-                f"{os.fspath(path)!r} holds no {kind} of sktarget but "
+                f"{os.fspath(path)!r} does not hold a sktarget {kind} but "
                 f"{header.get('kind', 'something else')!r}"
             )
         if header["format"] > FORMAT_VERSION:
@@ -181,9 +181,9 @@ def is_plain(value: Any) -> bool:
 
 
 def _encode(value: Any, arrays: list[NDArray[Any]]) -> Any:
-    """Turn a value into what JSON knows; whatever else it is gets a name.
+    """Turn a value into JSON; other types become a dict whose key names the type.
 
-    Exact types only: what is read back is to be what was written.
+    Only exact types, no subclasses: what is read back must equal what was written.
     """
     if isinstance(value, np.ndarray | np.generic) and value.dtype.hasobject:
         items = [_encode(item, arrays) for item in np.ravel(value).tolist()]
@@ -219,9 +219,9 @@ def _decode(value: Any, arrays: Any) -> Any:
         case "scalar":
             return arrays[inner][()]
         case "objects":
-            made = np.empty(len(inner), dtype=object)
-            made[:] = [_decode(item, arrays) for item in inner]
-            return made.reshape(value["shape"])
+            array = np.empty(len(inner), dtype=object)
+            array[:] = [_decode(item, arrays) for item in inner]
+            return array.reshape(value["shape"])
         case "float":
             return float(inner)
         case "tuple":

@@ -1,8 +1,8 @@
-"""Fitted estimators in files without pickle, which only ever hold data.
+"""Fitted estimators in files that hold nothing but data, without pickle.
 
 The file is a NumPy ``.npz`` file of arrays with a JSON header and a checksum; the page
-"Deploying" of the documentation describes it.  Loading it runs no code from it,
-whoever made it.
+"Deploying" of the documentation describes it.  Loading a file runs no code from it,
+whoever wrote it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from sktarget.estimators.base import NetworkEstimator
 __all__ = ["load", "save"]
 
 _KIND = "estimator"
-# scikit-learn's callbacks and requests for metadata: objects that serve `fit` alone.
-_OF_FIT = ("_skl_callbacks", "_metadata_request")
+# scikit-learn's callbacks and metadata requests: objects that only `fit` uses.
+_ONLY_FOR_FIT = ("_skl_callbacks", "_metadata_request")
 
 
 def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to a file without pickle.
 
-    The file is complete or is not there: it is written beside its place and moved.  It
-    holds what a pickle would hold.  Parameters that are objects or code (`module`,
-    `callbacks`, a generator as `random_state`) cannot be in it; :func:`load` asks for
-    them.  What scikit-learn keeps for `fit` alone, its own callbacks and what
-    ``set_fit_request`` asks for, is left out.
+    The file is written completely or not at all.  It holds what a pickle would hold,
+    except for parameters that are objects or code (`module`, `callbacks`, a generator
+    as `random_state`), which must be given to :func:`load`, and for what scikit-learn
+    keeps only for `fit`: its own callbacks and the requests set by ``set_fit_request``.
 
     Parameters
     ----------
@@ -43,8 +42,8 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If it is not an estimator of this package; what else a pipeline consists of
-        cannot be written, see the page "Deploying".
+        If it is not an estimator of this package; pipelines cannot be written, see the
+        page "Deploying".
     NotFittedError
         If it is not fitted.
     OSError
@@ -71,7 +70,8 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
             "pipelines and classes of your own use skops or joblib"
         )
     check_is_fitted(estimator, "n_iter_")
-    state = {k: v for k, v in estimator.__getstate__().items() if k not in _OF_FIT}
+    state = estimator.__getstate__()
+    state = {k: v for k, v in state.items() if k not in _ONLY_FOR_FIT}
     parameters = {name: state.pop(name) for name in estimator.get_params(deep=False)}
     for name, value in parameters.items():
         if isinstance(value, os.PathLike):
@@ -90,7 +90,7 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
-    """Read an estimator that :func:`save` has written.
+    """Read an estimator that :func:`save` wrote.
 
     Parameters
     ----------
@@ -107,19 +107,19 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
     Raises
     ------
     ValueError
-        If the file is damaged, foreign, written in a later format, or does not hold a
-        parameter that is not given either.
+        If the file is damaged, foreign, written in a later format, or lacks a parameter
+        that is not given either.
     OSError
         If the file cannot be read.
 
     Warns
     -----
     UserWarning
-        If another version of the package has written the file.
+        If another version of the package wrote the file.
 
     Examples
     --------
-    A file that could not hold a parameter, here a callback, asks for it:
+    Parameters that the file could not hold, here a callback, must be given:
 
     >>> import tempfile, numpy as np
     >>> from skorch.callbacks import Callback
@@ -142,9 +142,9 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
             f"which are objects or code: give them, as in load(path, {hint})"
         )
     try:
-        kind = _find(content["class"])
+        kind = _find_class(content["class"])
         _check_names(kind, parameters)
-        made = kind(**(content["parameters"] | parameters))
+        estimator = kind(**(content["parameters"] | parameters))
     except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{os.fspath(path)!r}, written by sktarget {content['version']}, does not "
@@ -152,31 +152,31 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
         ) from error
     state = content["state"]
     if "module" in state["_architecture"]:
-        state["_architecture"]["module"] = made.module
-    made.__setstate__(made.__getstate__() | state)
-    if made.module is not None:
-        _try_module(made)
-    return made
+        state["_architecture"]["module"] = estimator.module
+    estimator.__setstate__(estimator.__getstate__() | state)
+    if estimator.module is not None:
+        _try_module(estimator)
+    return estimator
 
 
 def _public_name(kind: type) -> str:
-    """Name a class by where users import it from: files within may move."""
-    room, _, _ = kind.__module__.partition("._")
-    return f"{room}.{kind.__name__}"
+    """Return the name by which users import a class: private modules may move."""
+    package, _, _ = kind.__module__.partition("._")
+    return f"{package}.{kind.__name__}"
 
 
 def _is_ours(module: str) -> bool:
     return module.split(".")[0] == "sktarget"
 
 
-def _find(path: str) -> type[NetworkEstimator]:
+def _find_class(path: str) -> type[NetworkEstimator]:
     """Find a class of this package by name; nothing else is ever imported."""
     module, _, name = path.rpartition(".")
     if not _is_ours(module):
-        raise ImportError(f"{path} is no estimator of sktarget")
+        raise ImportError(f"{path} is not an estimator of sktarget")
     kind = getattr(importlib.import_module(module), name)
     if not (isinstance(kind, type) and issubclass(kind, NetworkEstimator)):
-        raise TypeError(f"{path} is no estimator of sktarget")
+        raise TypeError(f"{path} is not an estimator of sktarget")
     return kind
 
 
@@ -184,17 +184,17 @@ def _check_names(kind: type[NetworkEstimator], parameters: dict[str, Any]) -> No
     unknown = sorted(parameters.keys() - set(kind._get_param_names()))
     if unknown:
         raise ValueError(
-            f"{', '.join(unknown)} is no parameter of {kind.__name__}, which the file "
-            "holds: leave it out"
+            f"{kind.__name__}, which the file holds, has no parameter "
+            f"{', '.join(unknown)}: leave it out"
         )
 
 
 def _try_module(estimator: NetworkEstimator) -> None:
-    """Build the user's own network, so that another one does not go unnoticed."""
+    """Build the user's own network now, so that a wrong one does not go unnoticed."""
     try:
         _ = estimator.module_
     except RuntimeError as error:
         raise ValueError(
-            f"module makes another network than the one whose weights are stored: "
+            f"module makes a different network from the one whose weights are stored: "
             f"{error}"
         ) from error

@@ -90,13 +90,13 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for data in (b"", b"x", b"PK" + bytes(100), bytes(1000)):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match="file' is damaged, or no file"):
+        with pytest.raises(ValueError, match="file' is damaged, or not a file"):
             _archive.read(path, "test")
     np.savez(path.with_suffix(".npz"), a=np.arange(3))
-    with pytest.raises(ValueError, match="is damaged, or no file"):
+    with pytest.raises(ValueError, match="is damaged, or not a file"):
         _archive.read(path.with_suffix(".npz"), "test")
     _archive.write(path, "other", {})
-    with pytest.raises(ValueError, match="holds no test of sktarget but 'other'"):
+    with pytest.raises(ValueError, match="does not hold a sktarget test but 'other'"):
         _archive.read(path, "test")
     with pytest.raises(FileNotFoundError):
         _archive.read(tmp_path / "absent", "test")

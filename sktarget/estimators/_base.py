@@ -46,7 +46,7 @@ from sktarget.training import as_inputs, state_to_numpy
 __all__ = ["BaseTargetSpace"]
 
 Array = NDArray[Any]
-# So many rows of X̄ are enough for a start, whatever the width.
+# This many rows of X̄ are enough to start from, whatever the width.
 _FEW_ROWS = 50
 
 
@@ -145,8 +145,8 @@ class BaseTargetSpace(TrainingCourse):
         parse_layer_sizes(self.hidden_layer_sizes)
         if self.batch_norm and self.parameterization == "targets":
             raise ValueError(
-                "batch_norm=True goes with parameterization='weights' only: targets "
-                "fix the statistics that it normalises"
+                "batch_norm=True needs parameterization='weights': targets already fix "
+                "the statistics that it normalises"
             )
         if self._incremental and self.solver == "lbfgs":
             raise ValueError(
@@ -155,7 +155,7 @@ class BaseTargetSpace(TrainingCourse):
             )
 
     def _validate(self, X: Any, *y: Any, reset: bool, **kwargs: Any) -> Any:
-        """Validate; images, flattened or not, come out with four axes."""
+        """Validate the data; images, flattened or not, come out with four axes."""
         if reset:
             self._images = shape_of_images(
                 X, self.conv_layers, self.image_shape, self.module is not None
@@ -205,7 +205,7 @@ class BaseTargetSpace(TrainingCourse):
 
     @property
     def _starts_from_labels(self) -> bool:
-        """Whether the last layer is known to give the outputs, and free to start."""
+        """Whether the last layer is known to give the outputs, and may start anywhere."""
         return self.target_init == "auto" and self.module is None
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
@@ -245,14 +245,14 @@ class BaseTargetSpace(TrainingCourse):
         }
 
     def _check_outputs(self, module: nn.Module, rows: TrainingRows) -> None:
-        """Try a module of the user's own before any training."""
+        """Try the user's own module before any training."""
         if self.module is None:
             return
         X = rows.X
         mode = module.training
         try:
             with torch.no_grad():
-                # A copy, for the module may work in place.
+                # A copy, since the module may work in place.
                 x = as_inputs(as_tensor(X[:2].copy()), torch_dtype(rows.dtype))
                 shape = tuple(module.eval()(x).shape)
         except Exception as error:
@@ -268,7 +268,7 @@ class BaseTargetSpace(TrainingCourse):
             )
 
     def _output_shape(self, X: Array) -> tuple[int, ...]:
-        """Return which shape the outputs for some rows are to have."""
+        """Return the shape that the outputs for some rows must have."""
         return len(X), self.n_outputs_
 
     def _to_targets(
@@ -301,17 +301,17 @@ class BaseTargetSpace(TrainingCourse):
         return network
 
     def _measure(self, module: nn.Module) -> None:
-        """Have a network solved for in units of its inputs, if they need any."""
+        """Set the units of the inputs for the solves, if the inputs need any."""
         if self._input_units is not None and isinstance(module, DenseNetwork):
             module.measure_inputs(*map(as_tensor, self._input_units))
 
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> tuple[Array, Array | None]:
-        """Choose X̄, and say which of its rows each training row is."""
+        """Return X̄, and which of its rows each training row is."""
         self._check_columns_of_fixed_batch()
         size = self.fixed_batch_size
-        widest, n_pixels = 1 + max(_columns(module), default=0), rows.X[0, :1].size
+        widest, n_pixels = 1 + max(_n_inputs(module), default=0), rows.X[0, :1].size
         is_sample = isinstance(self.fixed_batch, str) and self.fixed_batch == "sample"
         if self._incremental and is_sample:
             _warn_of_few_rows(len(rows) * n_pixels, widest)
@@ -359,7 +359,7 @@ class BaseTargetSpace(TrainingCourse):
                 f"parameterization={self._space!r} to {self.parameterization!r}: set "
                 "warm_start=False or clone the estimator"
             )
-        self._check_outputs(module, rows)  # This also settles the kind of lazy layers.
+        self._check_outputs(module, rows)  # This also initialises lazy layers.
         if self.parameterization == "weights":
             return module
         if not hasattr(self, "targets_"):
@@ -392,13 +392,13 @@ def _warn_of_few_rows(n_rows: int, widest: int) -> None:
     if n_rows < min(widest, _FEW_ROWS):
         warnings.warn(
             f"the first call of partial_fit chooses the fixed batch, and has only "
-            f"{n_rows} row(s) for layers of up to {widest} inputs: later ones will "
+            f"{n_rows} row(s) for layers of up to {widest} inputs: later calls will "
             "learn little. Give it a few hundred rows, or a fixed_batch",
             stacklevel=2,
         )
 
 
-def _columns(module: nn.Module) -> list[int]:
-    """Count the inputs of each output of the weighted layers."""
+def _n_inputs(module: nn.Module) -> list[int]:
+    """Return the number of inputs per output of each weighted layer."""
     layers = (m for m in module.modules() if isinstance(m, WEIGHTED))
     return [layer.weight[0].numel() for layer in layers]

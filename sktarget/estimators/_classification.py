@@ -53,7 +53,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         Raises
         ------
         ValueError
-            If the data or a parameter are not valid, or training diverges at once.
+            If the data or a parameter is invalid, or training diverges at once.
         """
         return self._fit(X, y, sample_weight)
 
@@ -126,8 +126,8 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     ) -> TrainingRows:
         if not np.isin(y, (0, 1)).all():
             raise ValueError(
-                "y has several columns, so that each is a label that a row has (1) or "
-                f"has not (0); got the values {np.unique(y)[:5].tolist()}"
+                "y has several columns, so each must say whether a row has a label (1) "
+                f"or not (0); got the values {np.unique(y)[:5].tolist()}"
             )
         if first:
             self.classes_ = np.arange(y.shape[1])
@@ -201,7 +201,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            For two classes one number a row, by how much the output of the second
+            For two classes, one number per row: by how much the output of the second
             exceeds that of the first.
         """
         return self._margins(self._sums(X))
@@ -218,7 +218,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         -------
         ndarray of shape (n_samples, n_classes)
             Probabilities of the classes, in the order of ``classes_``; they sum to 1
-            in each row but for multilabel problems.
+            in each row, except in multilabel problems.
         """
         return self._probabilities(self._sums(X))
 
@@ -233,7 +233,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Logarithms of what :meth:`predict_proba` gives.
+            Logarithms of what :meth:`predict_proba` returns.
         """
         return self._log_probabilities(self._sums(X))
 

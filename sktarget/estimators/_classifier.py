@@ -25,10 +25,10 @@ __all__ = ["TargetSpaceClassifier"]
 class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
     """A neural network classifier trained in target space.
 
-    The learnable parameters are the sums that each layer is to give on a fixed batch
-    X̄; the weights follow from them by ridge regression, layer by layer, and the
-    gradient runs through these solves.  Deep and narrow networks train that do not
-    train by their weights.
+    The learnable parameters are the sums that each layer should produce on a fixed
+    batch X̄; the weights follow from them by ridge regression, layer by layer, and the
+    gradient flows through these solves.  This trains deep and narrow networks that
+    fail to train in weight space.
 
     {parameters}
 
@@ -39,8 +39,8 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
     coefs_, intercepts_ : list of ndarray
         Realised weights (n_in, n_out) and biases (n_out,) of each layer; with
         `shortcuts` the input comes first, then the earlier layers in order.  A
-        convolution's n_in is channels × height × width of its kernel, the channel the
-        slowest.
+        convolution's n_in is channels × height × width of its kernel, the channel
+        varying slowest.
     lam_ : float or tuple of float
         The λ used; one per layer where they differ.
     loss_, best_loss_ : float
@@ -48,20 +48,20 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         `best_loss_` is None where rows are held out, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`, and end
-        before the epochs in which the rows held out are learnt.
+        before the epochs in which held-out rows are learnt.
     best_validation_score_ : float or None
         The best validation score.
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int
-        Number of columns of X, those of flattened images where X holds images.
+        Number of columns of X, after flattening if X holds images.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
         Epochs of the last call of ``fit``.
     n_layers_, n_outputs_ : int
-        Number of layers, input and output included, and of outputs: one a class or
-        label, also for two classes, as in the paper.
+        Number of layers, input and output included, and of outputs: one per class or
+        label, even for two classes, as in the paper.
     out_activation_ : str
         ``"softmax"``, or ``"logistic"`` for multilabel problems.
     t_ : int
@@ -70,7 +70,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         Targets of each layer, of shape (n̄_b, channels, height, width) for convolutions;
         only with `warm_start` or after ``partial_fit``.
     fixed_batch_ : ndarray of shape (n̄_b, `n_features_in_`)
-        X̄, of shape (n̄_b, channels, height, width) for images; likewise.
+        X̄, of shape (n̄_b, channels, height, width) for images; kept as `targets_` are.
 
     See Also
     --------

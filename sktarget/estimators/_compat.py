@@ -12,7 +12,7 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks of its own
     HAS_CALLBACKS = False
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stand in front of scikit-learn's bases, as the class of that name does."""
+        """Take the place of scikit-learn's class of that name among the bases."""
 
     def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""

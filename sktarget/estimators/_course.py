@@ -24,7 +24,7 @@ __all__ = ["TrainingCourse"]
 class TrainingCourse(NetworkEstimator):
     """An estimator whose parameters say how to train.
 
-    What is ``"auto"`` among them is decided here, by the rules.
+    Those that are ``"auto"`` are decided here, by the rules.
     """
 
     _loss: str
@@ -72,12 +72,12 @@ class TrainingCourse(NetworkEstimator):
 
     @property
     def _has_image_targets(self) -> bool:
-        """Whether images are learnt from in target space."""
+        """Whether the network learns from images in target space."""
         return self._images is not None and self.parameterization == "targets"
 
     @property
     def _anneals(self) -> bool:
-        """Whether the step size is to sink unless the user says otherwise."""
+        """Whether the step size falls to zero unless the user says otherwise."""
         images = (
             self._has_image_targets
             and self.learning_rate_init == "auto"
@@ -96,7 +96,7 @@ class TrainingCourse(NetworkEstimator):
         return 1 + len(parse_layer_sizes(self.hidden_layer_sizes))
 
     def _takes_all(self, rows: TrainingRows) -> bool:
-        """Whether all rows are X̄ and batch at once, by their number."""
+        """Whether rows are few enough for all of them to be both X̄ and the batch."""
         return (
             self._tuned
             and isinstance(self.fixed_batch, str)
@@ -106,7 +106,7 @@ class TrainingCourse(NetworkEstimator):
         )
 
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
-        """Merge repeated rows where one pass is to serve X̄ and X."""
+        """Merge repeated rows where one pass serves both X̄ and X."""
         return rows.distinct(seed) if self._takes_all(rows) else rows
 
     def _batch_rows(self, n_samples: int) -> int:
@@ -120,14 +120,14 @@ class TrainingCourse(NetworkEstimator):
         return batch_size
 
     def _without_single_rows(self, n_samples: int, batch_size: int) -> int:
-        """Leave no mini-batch with a single row, whose statistics would be nothing."""
+        """Return a batch size that leaves no single row, which has no variance."""
         while self.batch_size == "auto" and n_samples % batch_size == 1:
             batch_size -= 1
         if batch_size < 2 or n_samples % batch_size == 1:
             raise ValueError(
                 f"batch_norm=True needs at least two rows in every mini-batch, but "
                 f"{n_samples} rows in mini-batches of batch_size={self.batch_size!r} "
-                "leave one alone: give another batch_size, or more rows"
+                "leave a single row over: give another batch_size, or more rows"
             )
         return batch_size
 
@@ -155,7 +155,7 @@ class TrainingCourse(NetworkEstimator):
     def _schedule(self) -> str:
         if self.learning_rate != "auto":
             return self.learning_rate
-        # A schedule of the user's would be overruled.
+        # A schedule of the user's own would be overridden.
         own = any(isinstance(c, LRScheduler) for c in self.callbacks or ())
         return "annealed" if self._anneals and not own else "constant"
 
@@ -184,7 +184,7 @@ class TrainingCourse(NetworkEstimator):
         )
 
     def _learns_held_out(self, rows: TrainingRows) -> bool:
-        # Users who ask for early stopping may want rows that the network has not seen.
+        # Users who ask for early stopping may want rows that the network never sees.
         automatic = self.early_stopping == "auto"
         return automatic and self._takes_all(rows) and self._schedule() == "annealed"
 

@@ -22,9 +22,9 @@ def draw_rows(
     """Draw distinct rows, weighted by the total weight of their copies.
 
     A seeded hash of its bytes gives every distinct row a uniform number u; the rows
-    with the largest u^(1/w) are taken, w the weight summed over repeats.  So the draw
-    depends neither on the order of the rows nor on whether a row is repeated or
-    weighted, in one linear pass.
+    with the largest u^(1/w) are taken, where w is the weight summed over repeats.  So
+    the draw, in one pass over X, depends neither on the order of the rows nor on
+    whether a row is repeated or weighted.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def draw_rows(
     Returns
     -------
     drawn : ndarray of shape (min(size, distinct rows),)
-        Where in X the rows drawn first occur, in an order given by the hash alone.
+        Where each row drawn occurs first in X; those of the largest u^(1/w) lead.
     place : ndarray of shape (n,)
-        Which of the rows drawn each row of X repeats, -1 for none of them.
+        Which of the drawn rows each row of X repeats, -1 for none of them.
 
     References
     ----------
@@ -66,7 +66,7 @@ def draw_rows(
     )
     total = np.bincount(inverse, weights=weight, minlength=len(keys))
     uniform = (keys.astype(np.float64) + 0.5) / 2.0**64
-    with np.errstate(divide="ignore", over="ignore"):  # of next to no weight: last
+    with np.errstate(divide="ignore", over="ignore"):  # tiny weights come last
         order = np.argsort(-np.log(uniform) / total, kind="stable")[:size]
     rank = np.full(len(keys), -1)
     rank[order] = np.arange(len(order))
@@ -81,7 +81,7 @@ def noise_batch(X: Array, size: int, seed: int, weight: Floats | None = None) ->
     Parameters
     ----------
     X : ndarray of shape (n, ...)
-        Rows whose columns are to be imitated; none of them is stored.
+        Rows whose columns the noise imitates; none of them is stored.
     size : int
         Number of rows to draw.
     seed : int
@@ -92,7 +92,7 @@ def noise_batch(X: Array, size: int, seed: int, weight: Floats | None = None) ->
     Returns
     -------
     ndarray of shape (size, ...)
-        The noise, in the dtype of `X`, or float32 if that is of integers.
+        The noise, in the dtype of `X`, or float32 if that holds integers.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def column_moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
 
     def mean_over(f: Callable[[Floats], Floats]) -> Floats:
         parts = (
-            # In one layout, so that sums are rounded alike.
+            # Always in C order, so that sums are rounded alike.
             np.tensordot(
                 rows[i : i + step], f(X[i : i + step].astype(np.float64, order="C")), 1
             )
@@ -147,7 +147,7 @@ def column_moments(X: Array, weight: Floats | None) -> tuple[Floats, Floats]:
 
 
 def _in_range(weight: Floats) -> Floats:
-    """Scale weights to at most 1, by a power of two, which rounds nothing."""
+    """Scale weights to at most 1, by a power of two, which is exact."""
     return np.asarray(np.ldexp(weight, -np.frexp(weight.max())[1]))
 
 

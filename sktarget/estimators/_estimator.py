@@ -78,8 +78,8 @@ def keeps_fitted_state(
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Raise what went wrong in the terms of the estimators' users."""
+def _as_value_errors() -> Iterator[None]:
+    """Raise failures of training as ValueError, which users of estimators expect."""
     try:
         yield
     except (DivergenceError, FactorisationError) as error:
@@ -88,10 +88,10 @@ def _clear_errors() -> Iterator[None]:
 
 @dataclass
 class _Task:
-    """What one fit works on, and what it draws from."""
+    """The data of one fit, and its sources of randomness."""
 
     rows: TrainingRows
-    all_rows: TrainingRows  # those held out among them
+    all_rows: TrainingRows  # including those held out
     held_out: TrainingRows | None
     device: torch.device
     resumes: bool
@@ -104,8 +104,8 @@ class _Task:
 class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     """An estimator that trains a torch module.
 
-    A subclass says how to check the data, how to build and take up the network again,
-    and how to read its outputs.
+    A subclass defines how to check the data, how to build the network and take it up
+    again, and how to read its outputs.
     """
 
     random_state: Any
@@ -120,12 +120,12 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     checkpoint: str | os.PathLike[str] | None
     n_outputs_: int
 
-    # What only some kinds have: networks of the user's own, X̄ of all rows.
+    # Only some estimators have a network of the user's own, or all rows as X̄.
     module: Any = None
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
-    # How a mini-batch is learnt from.
+    # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
     # -- what a kind of estimator defines --------------------------------------------
@@ -159,7 +159,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        """Validate the data; on the first call set `_loss` and what y decides."""
+        """Validate the data; on the first call set what depends on y."""
 
     @abstractmethod
     def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
@@ -173,7 +173,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         """Turn the outputs of the network into probabilities, where there are any."""
         return sums
 
-    # -- what a kind of estimator may define in another way --------------------------
+    # -- what a kind of estimator may override ---------------------------------------
 
     def _check_parameters(self) -> None:
         """Check what the constraints on single parameters cannot."""
@@ -202,35 +202,35 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         return False
 
     def _holds_out(self, rows: TrainingRows) -> bool:
-        """Return whether rows are set aside to stop by."""
+        """Return whether rows are held out for early stopping."""
         return bool(self.early_stopping)
 
     def _learns_held_out(self, rows: TrainingRows) -> bool:
-        """Return whether, of all these rows, those held out are learnt in the end."""
+        """Return whether the rows held out of these are learnt as well in the end."""
         return False
 
     def _start_from(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
-        """Make a network with X̄ of these rows that starts where another has ended."""
+        """Make a network, with X̄ from these rows, that starts where another ended."""
         raise NotImplementedError
 
     def _stopping_error(self) -> Loss | None:
-        """Return what decides on validation rows, or None where the score does."""
+        """Return the error that decides on validation rows; None if the score does."""
         return None
 
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
-        """Put the training rows into the order and the form to train on."""
+        """Bring the training rows into the order and form to train on."""
         return rows
 
     def _batch_rows(self, n_samples: int) -> int:
-        """Return the rows of a mini-batch."""
+        """Return the number of rows in a mini-batch."""
         if self.batch_size == "auto":
             return _rules.auto_batch_size(n_samples, self._tuned)
         return min(int(self.batch_size), n_samples)
 
     def _patience(self, n_samples: int) -> float:
-        """Return the epochs without progress after which to stop."""
+        """Return the number of epochs without progress after which to stop."""
         if self.n_iter_no_change == "auto":
             steps = -(-n_samples // self._batch_rows(n_samples))
             return _rules.auto_patience(steps, self._tuned)
@@ -238,7 +238,8 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
 
     def _average_weights(self, network: nn.Module) -> None:
         """End a fit with the mean of the weights over draws of dropout, if any."""
-        # The mean shrinks sums: that moves numbers, and hardly the order of classes.
+        # The mean shrinks sums, which shifts predicted numbers but hardly changes the
+        # order of classes.
         if self._loss != "squared_error":
             average_weights(network)
 
@@ -246,7 +247,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         return LOSSES[self._loss]
 
     def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
-        """Return what the outputs are measured from, and in which units, if in any."""
+        """Return the origin and the units in which outputs are learnt, if any."""
         return None, None
 
     # -- fitting ---------------------------------------------------------------------
@@ -265,7 +266,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         self._check_parameters()
         task = self._open_task(X, y, sample_weight, classes, resumes)
         with (
-            _clear_errors(),
+            _as_value_errors(),
             torch.inference_mode(False),
             torch.enable_grad(),
             serial_in_forks(),
@@ -287,7 +288,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _open_task(
         self, X: Any, y: Any, sample_weight: Any, classes: Any, resumes: bool
     ) -> _Task:
-        """Validate the data, set rows aside, and say where randomness comes from."""
+        """Validate the data, hold rows out, and set up the sources of randomness."""
         device = resolve_device(self.device)
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
         random = check_random_state(self.random_state)
@@ -302,8 +303,8 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
             generator.set_state(state_to_torch(self._generator_state))
-        # What is dropped out in one call is not to be dropped out in the next again.
-        dropout_seed = _mixed(seed, self.t_) if resumes else seed
+        # A later call must not repeat the dropout of an earlier one.
+        dropout_seed = _combine_seeds(seed, self.t_) if resumes else seed
         return _Task(
             rows,
             all_rows,
@@ -319,7 +320,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _train(
         self, network: nn.Module, log: TrainingLog, task: _Task, given: dict[str, Any]
     ) -> None:
-        """Train, and keep what comes of it; `given` is what ``fit`` was called with."""
+        """Train, and keep the results; `given` is what ``fit`` was called with."""
         already = len(log.loss_curve)
         resumable = self._incremental or self.warm_start
         if not self._incremental:
@@ -333,7 +334,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         def fitted() -> dict[str, Any]:
             return self._fitted_attributes(network, log, len(log.loss_curve) - already)
 
-        with self._telling_callbacks(fitted, given) as bridge:
+        with self._notifying_callbacks(fitted, given) as bridge:
             ending = train(
                 network,
                 data,
@@ -368,25 +369,25 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _to_tensors(
         self, network: nn.Module, task: _Task
     ) -> tuple[TensorData, TensorData | None]:
-        """Hand training rows and rows held out to torch."""
+        """Convert training rows and held-out rows to tensors."""
         dtype = torch_dtype(self._dtype if task.resumes else task.rows.dtype)
         data, held_out = task.rows.to_tensors(task.device, dtype), None
         if self._fixed_batch_is_all:
-            # The very tensor of X̄, so that one pass can serve both.
+            # The same tensor as X̄, so that one pass can serve both.
             data.x = network.fixed_batch  # type: ignore[assignment]
         if task.held_out is not None:
             held_out = task.held_out.to_tensors(task.device, dtype)
         if self.module is not None and not isinstance(network, TargetSpace):
-            # A module of the user's may begin in place, which would change the rows.
+            # A module of the user's may work in place, which would change the rows.
             for rows in filter(None, (data, held_out)):
                 rows.copies = True
         return data, held_out
 
     @contextmanager
-    def _telling_callbacks(
+    def _notifying_callbacks(
         self, fitted: Callable[[], dict[str, Any]], given: dict[str, Any]
     ) -> Iterator[EpochContext | None]:
-        """Tell scikit-learn's callbacks of a fit; yield what tells them of epochs."""
+        """Notify scikit-learn's callbacks of a fit; yield what does so of epochs."""
         if not HAS_CALLBACKS or self._incremental:
             yield None
             return
@@ -406,6 +407,6 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         return tags
 
 
-def _mixed(*seeds: int) -> int:
-    """Make one seed of several."""
+def _combine_seeds(*seeds: int) -> int:
+    """Combine several seeds into one."""
     return int(np.random.SeedSequence([int(s) for s in seeds]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""What a fitted estimator is: arrays, a module made of them, and what it answers."""
+"""A fitted estimator: arrays, a module built from them, and its predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["FittedNetwork"]
 
 Array = NDArray[Any]
 
-# What copies and files carry in addition: the version that wrote them.
+# Added to the state of copies and files: the version that wrote them.
 _STAMP = "_sktarget_version"
 
 
@@ -37,11 +37,11 @@ class FittedNetwork(BaseEstimator, ABC):
     _module_state: dict[str, Array]
     _module_cache: dict[str, nn.Module]
     _weight_names: list[str]
-    # The mean of y in regression, from which the network learns what differs, and the
-    # unit in which it does; both are given, or none.
+    # In regression: the mean of y, from which the network learns the differences, and
+    # the units in which it learns them; either both are set or neither.
     _origin: Array | None = None
     _units: Array | None = None
-    # Origin and unit of every column of X, if any, in which the network is solved for.
+    # Origin and unit of every column of X for the solves, if they need any.
     _input_units: tuple[Array, Array] | None = None
 
     @abstractmethod
@@ -70,7 +70,7 @@ class FittedNetwork(BaseEstimator, ABC):
         return module.eval()
 
     def _rebuild_to_predict(self) -> nn.Module:
-        """Build the module that gives y itself, by weights of its last layer."""
+        """Build the module that gives y itself: its last layer undoes the units."""
         module = self._rebuild()
         if self._origin is not None and self._units is not None:
             last: Any = module.get_submodule(self._weight_names[-1])
@@ -82,7 +82,7 @@ class FittedNetwork(BaseEstimator, ABC):
 
     @property
     def _dtype(self) -> Any:
-        """The arithmetic that the network was fitted in."""
+        """The dtype in which the network was fitted."""
         arrays = (a for a in self._module_state.values() if a.dtype.kind == "f")
         return next(arrays).dtype
 
@@ -93,10 +93,10 @@ class FittedNetwork(BaseEstimator, ABC):
         return self._module()
 
     def _module(self) -> nn.Module:
-        # A dict, so that predicting leaves the attributes themselves as they are.
+        # A dict, so that predicting sets no attribute.
         module: nn.Module | None = self._module_cache.get("module")
         if module is None:
-            # Of several threads that come first at once, all get the module of one.
+            # If several threads build the module at once, all get that of one.
             module = self._module_cache.setdefault("module", self._rebuild_to_predict())
         return module
 
@@ -104,8 +104,8 @@ class FittedNetwork(BaseEstimator, ABC):
     def coefs_(self) -> list[Array]:
         """Weights of each layer in the order of the cascade, (n_in, n_out) each.
 
-        Those of a convolution are the columns that its patches meet, n_in = channels ×
-        height × width of the kernel, the channel the slowest:
+        Those of a convolution are multiplied by its patches: n_in = channels × height ×
+        width of the kernel, the channel varying slowest, so that
         ``coef.T.reshape(n_out, channels, height, width)`` is torch's kernel.  The
         recurrent layers of a `module` are left out.
         """
@@ -135,7 +135,7 @@ class FittedNetwork(BaseEstimator, ABC):
         return {**state, _STAMP: __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore, and warn of what another version of the package has left."""
+        """Restore the state, and warn if another version of the package wrote it."""
         written_by = state.get(_STAMP, "of unknown version")
         if written_by != __version__:
             warnings.warn(
@@ -157,11 +157,11 @@ class FittedNetwork(BaseEstimator, ABC):
         """Run the fitted network on validated inputs."""
         module = self._module()
         x, dtype = as_tensor(X), torch_dtype(self._dtype)
-        if self.module is not None:  # Which may work in place.
+        if self.module is not None:  # It may work in place.
             x = x.clone()
         n_rows = rows_at_a_time(x)
         with torch.inference_mode(), serial_in_forks():
-            # For a single row, every call counts.
+            # For a single row, the overhead of every call counts.
             parts = [x] if len(x) <= n_rows else torch.split(x, n_rows)
             sums = [module(as_inputs(part, dtype)).numpy() for part in parts]
         stacked = sums[0] if len(sums) == 1 else np.concatenate(sums)

@@ -1,4 +1,4 @@
-"""X̄ as the parameters of an estimator say."""
+"""Choice of X̄ by the parameters of an estimator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def choose_fixed_batch(
     size: int | None,
     seed: int,
 ) -> tuple[Array, Array | None]:
-    """Choose X̄ as the parameters `fixed_batch` and `fixed_batch_size` say.
+    """Choose X̄ by the parameters `fixed_batch` and `fixed_batch_size`.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def choose_fixed_batch(
     Returns
     -------
     fixed : ndarray of shape (n̄_b, ...)
-        X̄ in the dtype of the arithmetic; the very array ``rows.X`` where all rows of a
-        table are taken.
+        X̄ in the dtype of the arithmetic; ``rows.X`` itself where all rows of a table
+        are taken.
     place : ndarray of shape (n,) or None
-        Which row of X̄ each training row is, -1 for none; None where X̄ is no sample.
+        Which row of X̄ each training row is, -1 for none; None where X̄ is not a sample.
 
     Raises
     ------
@@ -56,8 +56,8 @@ def choose_fixed_batch(
     if fixed_batch == "noise":
         n_noise = len(rows) if size is None else size
         noise = noise_batch(rows.X, n_noise, seed, rows.weight)
-        in_range = rows.X.dtype.kind == "f"
-        return noise if in_range else noise / noise.dtype.type(255), None
+        is_float = rows.X.dtype.kind == "f"
+        return noise if is_float else noise / noise.dtype.type(255), None
     if size is None:
         return _as_floats(rows.X), np.arange(len(rows))
     if size > len(rows):
@@ -70,7 +70,7 @@ def choose_fixed_batch(
 
 
 def _given_batch(rows: TrainingRows, fixed_batch: Any) -> Array:
-    """Validate an X̄ of the user's; images may be flattened, as in X."""
+    """Validate an X̄ given by the user; images may be flattened, as in X."""
     kinds = [rows.dtype, np.uint8] if rows.X.ndim == 4 else rows.dtype
     try:
         given = check_array(fixed_batch, dtype=kinds, allow_nd=True)
@@ -87,5 +87,5 @@ def _given_batch(rows: TrainingRows, fixed_batch: Any) -> Array:
 
 
 def _as_floats(X: Array) -> Array:
-    """Scale bytes; give other arrays back as they are."""
+    """Scale bytes; return other arrays as they are."""
     return X if X.dtype.kind == "f" else as_inputs(as_tensor(X)).numpy()

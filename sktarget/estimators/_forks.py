@@ -15,10 +15,10 @@ _IMPORTED_IN = os.getpid()
 
 @contextmanager
 def serial_in_forks() -> Iterator[None]:
-    """Compute on one thread in a forked process, as joblib's multiprocessing makes.
+    """Compute on one thread in a forked process, as in joblib's multiprocessing.
 
-    OpenMP's threads do not survive a fork: a parallel region of torch in the child
-    would wait for them for ever, if the parent has run one.
+    OpenMP's threads do not survive a fork: if the parent has run a parallel region of
+    torch, one in the child would wait for them for ever.
     """
     if os.getpid() == _IMPORTED_IN:
         yield

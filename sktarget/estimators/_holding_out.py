@@ -1,4 +1,4 @@
-"""Rows set aside to validate on."""
+"""Rows set aside for validation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sktarget.estimators._rows import TrainingRows
 __all__ = ["can_hold_out", "hold_out"]
 
 
-def _classes(rows: TrainingRows) -> tuple[int, int]:
-    """Count the classes, and the rows of the rarest of them."""
+def _count_classes(rows: TrainingRows) -> tuple[int, int]:
+    """Return the number of classes, and of rows of the rarest class."""
     if rows.classes is None:
         return 1, len(rows)
     counts = np.bincount(rows.classes)
@@ -34,7 +34,7 @@ def can_hold_out(rows: TrainingRows, fraction: float) -> bool:
         Whether both parts have enough rows, for every class.
     """
     n_validation = int(np.ceil(fraction * len(rows)))
-    n_classes, rarest = _classes(rows)
+    n_classes, rarest = _count_classes(rows)
     smaller = min(n_validation, len(rows) - n_validation)
     return n_validation >= 2 and smaller >= n_classes and rarest >= 2
 
@@ -42,7 +42,7 @@ def can_hold_out(rows: TrainingRows, fraction: float) -> bool:
 def hold_out(
     rows: TrainingRows, fraction: float, random_state: np.random.RandomState
 ) -> tuple[TrainingRows, TrainingRows]:
-    """Set validation rows aside, classes in proportion where there are any.
+    """Set validation rows aside, with the classes, if any, in proportion.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def hold_out(
     """
     n_validation = int(np.ceil(fraction * len(rows)))
     if not can_hold_out(rows, fraction):
-        n_classes, rarest = _classes(rows)
+        n_classes, rarest = _count_classes(rows)
         raise ValueError(
             f"validation_fraction={fraction!r} of {len(rows)} rows is too small a "
             f"validation split for {n_classes} class(es), the rarest with {rarest} "

@@ -19,7 +19,7 @@ __all__ = [
     "warn_of_large_pixels",
 ]
 
-# A deviation of pixels that points to numbers which nobody has scaled.
+# Deviation above which pixels are probably not scaled.
 _LARGE = 3.0
 
 Array = NDArray[Any]
@@ -27,7 +27,7 @@ ImageShape = tuple[int, int, int]
 
 
 def parse_conv_layers(conv_layers: Any) -> tuple[ConvLayer, ...]:
-    """Read the parameter.
+    """Parse the parameter `conv_layers`.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def parse_conv_layers(conv_layers: Any) -> tuple[ConvLayer, ...]:
     Raises
     ------
     ValueError
-        If it holds no layer, or anything else than layers.
+        If it holds no layer, or anything other than layers.
     """
     layers = list(conv_layers)
     if not layers:
@@ -71,7 +71,7 @@ def _parse_layer(i: int, layer: Any) -> ConvLayer:
 
 
 def parse_image_shape(image_shape: Any) -> ImageShape:
-    """Read the parameter.
+    """Parse the parameter `image_shape`.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def shape_of_images(
     conv_layers, image_shape
         The parameters as given.
     has_module : bool
-        Whether the user brings a network, which then stands in for `conv_layers`.
+        Whether the user supplies a network, which then replaces `conv_layers`.
 
     Returns
     -------
@@ -134,9 +134,9 @@ def shape_of_images(
     ValueError
         If X, the two parameters and the network they describe do not fit together.
     """
-    four = n_axes(X) == 4
+    has_four_axes = n_axes(X) == 4
     if conv_layers is None and not has_module:
-        if four:
+        if has_four_axes:
             raise ValueError(
                 f"X has 4 axes, as images have, {_shape(X)}, but conv_layers=None "
                 "makes a dense network: set conv_layers or module, or flatten the "
@@ -145,7 +145,7 @@ def shape_of_images(
         return None
     layers = None if has_module else parse_conv_layers(conv_layers)
     given = None if image_shape is None else parse_image_shape(image_shape)
-    if four:
+    if has_four_axes:
         shape = _last_three(X)
         if given not in (None, shape):
             raise ValueError(
@@ -157,8 +157,8 @@ def shape_of_images(
             return None
         raise ValueError(
             "conv_layers needs images, but X has the shape "
-            f"{_shape(X)}: say with image_shape=(channels, height, width) how a row "
-            "is to be read, or give X with the axes (n, channels, height, width)"
+            f"{_shape(X)}: set image_shape=(channels, height, width) to say how to "
+            "read a row, or give X with the axes (n, channels, height, width)"
         )
     else:
         shape = given
@@ -178,7 +178,7 @@ def shape_of_images(
 
 
 def as_rows(X: Any, shape: ImageShape | None) -> Any:
-    """Flatten images to rows, as scikit-learn validates them.
+    """Flatten images to rows, which scikit-learn can validate.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def as_rows(X: Any, shape: ImageShape | None) -> Any:
     Raises
     ------
     ValueError
-        If images have another shape than `shape`.
+        If images have a shape other than `shape`.
     """
     if n_axes(X) != 4:
         return X
@@ -209,8 +209,8 @@ def as_rows(X: Any, shape: ImageShape | None) -> Any:
         raise ValueError(
             f"X holds images of {found[0]} channels and {found[1]} x {found[2]} "
             f"pixels, but the estimator was fitted on {shape[0]} channels and "
-            f"{shape[1]} x {shape[2]} pixels: bring X into the shape (n, "
-            f"{shape[0]}, {shape[1]}, {shape[2]}), or fit anew"
+            f"{shape[1]} x {shape[2]} pixels: give X of the shape (n, "
+            f"{shape[0]}, {shape[1]}, {shape[2]}), or fit again"
         )
     X = X if hasattr(X, "reshape") else np.asarray(X)
     return X.reshape(len(X), math.prod(shape))
@@ -219,7 +219,7 @@ def as_rows(X: Any, shape: ImageShape | None) -> Any:
 def _shape(X: Any) -> tuple[int, ...]:
     try:
         return tuple(X.shape if hasattr(X, "shape") else np.asarray(X).shape)
-    except ValueError:  # Ragged lists; validation has words for them.
+    except ValueError:  # Ragged lists, which validation reports.
         return ()
 
 
@@ -229,7 +229,7 @@ def _last_three(X: Any) -> ImageShape:
 
 
 def warn_of_large_pixels(X: Array) -> None:
-    """Warn of brightness that is neither in bytes nor scaled.
+    """Warn of pixels that are neither bytes nor scaled.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def warn_of_large_pixels(X: Array) -> None:
     Warns
     -----
     UserWarning
-        If numbers other than bytes deviate by more than standardised ones do.
+        If pixels are floats that vary far more than standardised ones.
     """
     if X.dtype.kind != "f":
         return

@@ -1,4 +1,4 @@
-"""Classes, the loss that they call for, and probabilities."""
+"""Classes, the loss that suits them, and probabilities."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sktarget.estimators._forks import serial_in_forks
 __all__ = ["ClassLabels"]
 
 Array = NDArray[Any]
-# Sums for which several plain operations take less time than one that is slow.
+# From this many sums on, several simple operations beat one call of softmax.
 _MANY = 1 << 13
 
 
 class ClassLabels:
-    """What classifiers share between their labels and the sums of their networks.
+    """What classifiers share: the way between labels and the sums of a network.
 
-    Two classes take two softmax outputs, as in the paper: a single logistic one moves
-    at half the rate and needs more epochs.
+    Two classes take two softmax outputs, as in the paper: a single logistic one would
+    move at half the rate and need more epochs.
     """
 
     class_weight: Any
@@ -33,7 +33,7 @@ class ClassLabels:
     _loss: str
 
     def _learn_classes(self, present: Array, first: bool, classes: Any) -> None:
-        """Take up the classes at the first fit; see to it that no others follow."""
+        """Set the classes at the first fit; refuse any others later."""
         if first:
             self.classes_ = present if classes is None else np.unique(classes)
             if len(self.classes_) < 2:
@@ -105,15 +105,15 @@ class ClassLabels:
         return np.searchsorted(self.classes_, y)
 
     def _indices(self, sums: Array) -> Array:
-        """Decide by sums (..., n_outputs): on classes (...,), or on each output."""
+        """Turn sums (..., n_outputs) into class indices (...,), or into 0 or 1 each."""
         if self._loss == "cross_entropy":
             return np.asarray(sums.argmax(axis=-1))
         return (sums > 0).astype(np.int64)
 
     def _margins(self, sums: Array) -> Array:
-        """Return what ``decision_function`` does: one number for two classes.
+        """Return what ``decision_function`` does: for two classes, one number.
 
-        That is by how much the output of the second exceeds that of the first.
+        It says by how much the output of the second exceeds that of the first.
         """
         binary = self._loss == "cross_entropy" and len(self.classes_) == 2
         return sums[..., 1] - sums[..., 0] if binary else sums
@@ -127,7 +127,7 @@ class ClassLabels:
             return torch.sigmoid(x).numpy()
 
     def _log_probabilities(self, sums: Array) -> Array:
-        """Return their logarithms, accurate where they vanish."""
+        """Return logarithms of the probabilities, accurate where these vanish."""
         x = torch.from_numpy(sums)
         with serial_in_forks():
             if self._loss == "cross_entropy":
@@ -148,6 +148,6 @@ def _balance(labels: Array, weight: Array | None) -> Array:
 def _softmax(x: torch.Tensor) -> torch.Tensor:
     if x.numel() < _MANY:
         return torch.softmax(x, -1)
-    # With few classes a row, torch's own takes several times as long.
+    # With few classes per row, torch.softmax takes several times as long.
     powers = torch.exp(x - x.amax(-1, keepdim=True))
     return powers.div_(powers.sum(-1, keepdim=True))

@@ -1,4 +1,4 @@
-"""The last epochs of a fit, in which rows that were held out are learnt as well."""
+"""The last epochs of a fit, in which held-out rows are learnt as well."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["learn_all", "reserve"]
 
 
 def reserve(settings: TrainingSettings) -> TrainingSettings:
-    """Leave epochs for the end.
+    """Reserve epochs for the end.
 
     Parameters
     ----------
     settings : TrainingSettings
-        Of the whole fit.
+        Those of the whole fit.
 
     Returns
     -------
     TrainingSettings
-        Those for the part that stops by the rows held out.
+        Those for the part that uses held-out rows to stop.
     """
     return replace(settings, reserved=_rules.last_epochs(settings.max_iter))
 
@@ -44,14 +44,14 @@ def learn_all(
     log: TrainingLog,
     settings: TrainingSettings,
 ) -> nn.Module:
-    """Go over to all rows, from the best state without those held out.
+    """Train on all rows, from the best state without those held out.
 
     Parameters
     ----------
     estimator : NetworkEstimator
-        Says how to train.
+        Defines how to train.
     rows : TrainingRows
-        All rows, those held out among them.
+        All rows, including those held out.
     seed : int
         Decides their order, and what is dropped out.
     device : torch.device
@@ -59,9 +59,9 @@ def learn_all(
     network : nn.Module
         The network in its best state.
     log : TrainingLog
-        Of the epochs so far; those to come are added.
+        Log of the epochs so far, to which the new ones are added.
     settings : TrainingSettings
-        Of the epochs so far.
+        Those of the epochs so far.
 
     Returns
     -------

@@ -77,7 +77,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def as_array(X: Any) -> Any:
-    """Return a tensor as an array of its dtype, which validation would not see."""
+    """Return a tensor as an array, since validation ignores the dtype of tensors."""
     return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
 
 
@@ -100,7 +100,8 @@ def as_tensor(array: Array) -> torch.Tensor:
     tensor([2., 1., 0.], dtype=torch.float64)
     """
     array = np.require(array, requirements=["C", "W", "A"])
-    # NumPy takes axes of at most one number for contiguous, whatever their stride.
+    # NumPy calls axes of at most one number contiguous even if their stride is
+    # negative, which torch refuses.
     return torch.from_numpy(
         array.copy() if min(array.strides, default=0) < 0 else array
     )
@@ -179,11 +180,11 @@ def build_module(
 
 @contextmanager
 def seeded_globally(needed: bool, seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generator for a while, and put it back.
+    """Seed torch's global generator for a while, and restore it.
 
-    A module of the user's own draws its weights and its dropout from there; networks
-    built by this package have generators of their own.  One thread at a time may do
-    so, lest one puts back what another has drawn from.
+    A module of the user's own draws its weights and its dropout from it; networks built
+    by this package have generators of their own.  Only one thread at a time may do so,
+    or one would restore the generator while another draws from it.
     """
     if not needed:
         yield
@@ -195,7 +196,7 @@ def seeded_globally(needed: bool, seed: int, device: torch.device) -> Iterator[N
 
 
 def seed_dropout(module: nn.Module, seed: int, device: torch.device) -> None:
-    """Share one generator, on the device where they run, among all dropout layers."""
+    """Give all dropout layers one generator, on the device where they run."""
     layers = [m for m in module.modules() if isinstance(m, SeededDropout)]
     if layers:
         generator = torch.Generator(device=device).manual_seed(seed)
@@ -215,14 +216,14 @@ def ordinary_module(network: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        The ordinary module; shares nothing with targets.
+        The ordinary module, which shares nothing with targets.
     """
     realise = getattr(network, "realise", None)
     return network if realise is None else realise()
 
 
 def average_weights(network: nn.Module) -> None:
-    """Go over to the mean of the weights over draws of dropout, where there is any.
+    """Replace the weights by their mean over draws of dropout, if there is any.
 
     Parameters
     ----------

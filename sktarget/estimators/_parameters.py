@@ -88,13 +88,13 @@ _DOCS = {
     "activation": """{"auto", "identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.  ``"auto"``
-    is ``"leaky_relu"`` in one hidden layer, of classifiers in up to two, and behind
-    convolutions in up to three; in more it is ``"tanh"``.""",
+    is ``"leaky_relu"`` for one hidden layer, for up to two in classifiers and up to
+    three after convolutions; for more it is ``"tanh"``.""",
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
-    weights follow the targets and is no weight decay; that is `alpha`.  ``"auto"``
+    weights follow the targets; it is not weight decay, which is `alpha`.  ``"auto"``
     grows with the rows of X̄; for images it is the mean eigenvalue of each layer's
-    Gramian, see :ref:`defaults`.  Several numbers give every layer its own, in the
+    Gramian, see :ref:`defaults`.  Several numbers give each layer its own, in the
     order of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
@@ -102,23 +102,23 @@ default={default}
     "fixed_batch": """{"sample", "noise"} or array-like of shape (n̄_b, n_features), \
 default={default}
     X̄: a sample of the distinct training rows; normal noise with the mean and
-    deviation of every column; or rows of your own, whose number then stands in for
+    deviation of every column; or rows of your own, whose number then replaces
     `fixed_batch_size`.""",
     "untangling": """{"scu", "ocu"}, default={default}
-    Sequential cascade untangling (Alg. 2) hands on the sums really met on X̄,
-    optimistic cascade untangling (Eq. 8) hands on the targets.""",
+    Sequential cascade untangling (Alg. 2) passes on the sums actually met on X̄;
+    optimistic cascade untangling (Eq. 8) passes on the targets.""",
     "target_init": """{"auto", "weights", "normal"}, default={default}
-    Start from the targets that well-scaled random weights meet (Sec. 3.5), or from
+    Start from the sums that well-scaled random weights give (Sec. 3.5), or from
     truncated normal targets (Sec. 3.3).  ``"auto"`` is the former, except that
     the output layer starts from the labels of X̄, see :ref:`initial-targets`.""",
     "target_scale": """float, default={default}
     σ of the normal targets.""",
     "project_targets": """bool, default={default}
-    Replace normal targets once by the sums that they lead to (Eq. 13).""",
+    Replace normal targets once with the sums that they lead to (Eq. 13).""",
     "parameterization": """{"targets", "weights"}, default={default}
     ``"weights"`` trains the same network in weight space, as a control.""",
     "shortcuts": """bool, default={default}
-    Feed every layer with the input and all earlier layers; with `conv_layers`, among
+    Feed every layer the input and all earlier layers; with `conv_layers`, among
     the dense layers.""",
     "dropout": """float, default={default}
     Probability of dropping an output of a hidden dense layer, or of every second
@@ -132,8 +132,8 @@ default={default}
     for none).  They keep the size of the map; pooling divides it.  X then holds
     images, see `image_shape` and :ref:`images`.""",
     "image_shape": """(channels, height, width) or None, default={default}
-    How each row of a flattened X is to be read, if `conv_layers` or a `module` is to
-    see images; not needed where X has the axes (n, channels, height, width).""",
+    How to read each row of a flattened X as an image for `conv_layers` or a `module`;
+    not needed where X has the axes (n, channels, height, width).""",
     "module": """callable or None, default={default}
     Your own architecture: called with (n_features, n_outputs), it returns a
     ``torch.nn.Module`` that gives the outputs before any softmax.  With images,
@@ -144,8 +144,8 @@ default={default}
     "alpha": """float or "auto", default={default}
     Weight decay: half of it, times the squares of the realised weights (biases,
     embeddings and norms left out), divided by the rows of the batch, is added to the
-    loss.  ``"auto"`` is 0.0001; deep networks for tables begin with up to 1 and come
-    down to that, so that the rows held out tell how much is good, see
+    loss.  ``"auto"`` is 0.0001; deep networks for tables start with up to 1 and come
+    down to that, so that the rows held out show how much is good, see
     :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else 2,000, or
@@ -153,13 +153,14 @@ default={default}
     :ref:`defaults`.""",
     "learning_rate": """{"auto", "annealed", "constant", "invscaling", "adaptive"}, \
 default={default}
-    Schedule of the step size: ``"annealed"`` lets it sink to zero along half a wave of
-    the cosine, over `max_iter` epochs; the last two are for ``solver="sgd"``, as in
+    Schedule of the step size: ``"annealed"`` lowers it to zero along half a cosine
+    wave, over `max_iter` epochs; the last two are for ``solver="sgd"``, as in
     scikit-learn's multi-layer perceptron.  ``"auto"`` anneals a step size that is
-    ``"auto"`` too, unless `callbacks` have a schedule, and keeps another constant.""",
+    ``"auto"`` too, in target space with ``solver="adam"``, unless `callbacks` have a
+    schedule; otherwise it is constant.""",
     "learning_rate_init": """float or "auto", default={default}
-    Step size.  With ``"auto"``, tables are learnt in large batches, annealed, and
-    stopped early; with a step size of your own, in plain mini-batches.  See
+    Step size.  With ``"auto"``, tables are learnt in large batches, with annealing and
+    early stopping; with a step size of your own, in plain mini-batches.  See
     :ref:`defaults`.""",
     "power_t": """float, default={default}
     Exponent of ``learning_rate="invscaling"``.""",
@@ -168,24 +169,24 @@ default={default}
     "shuffle": """bool, default={default}
     Draw the mini-batches anew in each epoch.""",
     "random_state": """int, RandomState instance or None, default={default}
-    Decides the initial weights or targets, X̄, the validation rows, the mini-batches
+    Determines the initial weights or targets, X̄, the validation rows, the mini-batches
     and dropout.""",
     "tol": """float, default={default}
-    Progress in loss, or in validation score with `early_stopping`, that counts.  In
-    regression that loss is relative to the variance of y.""",
+    Least improvement in loss, or in validation score with `early_stopping`, that counts
+    as progress.  In regression the loss is relative to the variance of y.""",
     "verbose": """bool or int, default={default}
     Print the progress.""",
     "warm_start": """bool, default={default}
-    Go on from the last ``fit``: its targets, its X̄ and its optimiser's state.""",
+    Continue from the last ``fit``: its targets, its X̄ and its optimiser's state.""",
     "momentum": """float, default={default}
     Momentum of ``solver="sgd"``.""",
     "nesterovs_momentum": """bool, default={default}
-    Nesterov's kind of momentum.""",
+    Use Nesterov's momentum.""",
     "early_stopping": """bool or "auto", default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
     the best epoch.  ``"auto"`` does so for tables of at least 200 rows, judging by the
     squared error of the predictions, if `learning_rate_init` is ``"auto"`` too; if all
-    rows are learnt at once, those held out are learnt as well in a few last epochs.
+    rows are learnt at once, those held out are learnt too in a few final epochs.
     With True they stay unseen.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`.""",
@@ -195,10 +196,10 @@ default={default}
     Decay of the second moment of ``"adam"``.""",
     "epsilon": """float or "auto", default={default}
     Keeps the divisions of ``"adam"`` finite.  ``"auto"`` is 1e-8, and 1e-15 for images
-    in target space, the gradients of whose targets are small.""",
+    in target space, where the gradients of targets are small.""",
     "n_iter_no_change": """int or "auto", default={default}
     Epochs without progress after which training stops; ``np.inf`` for never.
-    ``"auto"`` is 10 epochs, and where an epoch has few mini-batches, as many as make
+    ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
     200 steps (30 in the course for tables, see :ref:`defaults`).""",
     "max_fun": """int, default={default}
     Bound on the evaluations of the loss within one ``"lbfgs"`` iteration.""",
@@ -211,9 +212,9 @@ default={default}
     Called during training, before the estimator's own stopping rule decides.""",
     "checkpoint": """path-like or None, default={default}
     File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
-    goes on from there: after it was killed it ends as it would have undisturbed.  It
-    refuses the file of a fit with other data or parameters; remove a file to begin
-    anew.  The file holds X̄.  See :ref:`recovery`.""",
+    goes on from there, and so ends as if it had never been killed.  It refuses the file
+    of a fit with other data or parameters; remove a file to start afresh.  The file
+    holds X̄.  See :ref:`recovery`.""",
 }
 
 Class = TypeVar("Class", bound=type)
@@ -222,19 +223,19 @@ Class = TypeVar("Class", bound=type)
 def document_parameters(**more: str) -> Callable[[Class], Class]:
     """Write the section "Parameters" of an estimator's docstring.
 
-    The text of every parameter stands in one place only; the order and the defaults
-    come from the signature.
+    Each parameter is described in one place only; the order and the defaults come from
+    the signature.
 
     Parameters
     ----------
     **more : str
-        Texts of parameters that this estimator alone has, or that mean something
-        else there.
+        Texts of parameters that only this estimator has, or that mean something else
+        in it.
 
     Returns
     -------
     callable
-        Class decorator; the docstring has a line ``{parameters}``.
+        Class decorator, which fills in the line ``{parameters}`` of the docstring.
     """
     texts = _DOCS | more
 

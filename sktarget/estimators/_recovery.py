@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_checkpoint"]
 
-# Parameters that may change between a fit that was killed and the one that goes on.
+# Parameters that may differ between a killed fit and the one that continues it.
 _FREE = {"callbacks", "checkpoint", "device", "max_iter", "verbose", "warm_start"}
 
 
@@ -34,14 +34,14 @@ def open_checkpoint(
     rows : TrainingRows
         The training data, validation rows included.
     random_state : RandomState
-        What the fit would begin with.
+        The random state with which the fit would begin.
     resumes : bool
         Whether the fit goes on from an earlier one, as with `warm_start`.
 
     Returns
     -------
     Checkpoint
-        To be handed to the training loop.
+        The checkpoint, for the training loop.
 
     Raises
     ------

@@ -53,7 +53,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         Raises
         ------
         ValueError
-            If the data or a parameter are not valid, or training diverges at once.
+            If the data or a parameter is invalid, or training diverges at once.
         """
         return self._fit(X, y, sample_weight)
 
@@ -98,10 +98,12 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             y = column_or_1d(y, warn=True)
         self._y_is_1d = y.ndim == 1
         rows = TrainingRows(X, y.reshape(len(y), -1), weight)
-        with np.errstate(over="ignore"):  # told below, as an error
+        with np.errstate(over="ignore"):  # reported below, as an error
             rows.y = rows.y.astype(rows.dtype)
         if not np.isfinite(rows.y).all():
-            raise ValueError(f"y does not fit into {rows.dtype}, the arithmetic of X")
+            raise ValueError(
+                f"y is too large for {rows.dtype}, the arithmetic of X: scale y down"
+            )
         if first:
             self._loss = "squared_error"
             self.n_outputs_ = rows.y.shape[1]
@@ -117,7 +119,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return moments_of_labels(rows)
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
-        # A base beside this one defines it.
+        # Another base of the estimator defines it.
         settings = super()._settings(rows)  # type: ignore[safe-super]
         if self._origin is None or self._units is None:
             return settings
@@ -127,7 +129,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     def _loss_function(self) -> Loss:
         if self._units is None:
             return super()._loss_function()
-        # Outputs count by their share of their own variance, as in a mean R².
+        # The error of each output counts relative to its variance, as in a mean R².
         return squared_error_in(as_tensor(self._units).to(resolve_device(self.device)))
 
     def _decode(self, sums: Array) -> Array:
@@ -153,7 +155,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Outputs, of the number of axes that `y` had in ``fit``.
+            Outputs, with as many axes as `y` had in ``fit``.
         """
         return self._decode(self._sums(X))
 

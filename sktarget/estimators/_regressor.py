@@ -18,8 +18,8 @@ __all__ = ["TargetSpaceRegressor"]
 
 Array = NDArray[Any]
 
-# Means and deviations beyond this, or deviations below its inverse, take a module long
-# to reach.
+# A module takes long to reach means and deviations above this, or deviations below its
+# inverse.
 _FAR = 10.0
 
 
@@ -27,7 +27,7 @@ _FAR = 10.0
 class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     """A neural network regressor trained in target space.
 
-    It minimises the squared error; of several outputs, each in units of its own
+    It minimises the squared error, with each of several outputs in units of its own
     deviation.  See :class:`TargetSpaceClassifier` for the method.
 
     {parameters}
@@ -37,8 +37,8 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     coefs_, intercepts_ : list of ndarray
         Realised weights (n_in, n_out) and biases (n_out,) of each layer; with
         `shortcuts` the input comes first, then the earlier layers in order.  A
-        convolution's n_in is channels × height × width of its kernel, the channel the
-        slowest.
+        convolution's n_in is channels × height × width of its kernel, the channel
+        varying slowest.
     lam_ : float or tuple of float
         The λ used; one per layer where they differ.
     loss_, best_loss_ : float
@@ -46,13 +46,13 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
         `best_loss_` is None where rows are held out, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`, and end
-        before the epochs in which the rows held out are learnt.
+        before the epochs in which held-out rows are learnt.
     best_validation_score_ : float or None
         The best validation score.
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int
-        Number of columns of X, those of flattened images where X holds images.
+        Number of columns of X, after flattening if X holds images.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
@@ -67,7 +67,7 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
         Targets of each layer, of shape (n̄_b, channels, height, width) for convolutions;
         only with `warm_start` or after ``partial_fit``.
     fixed_batch_ : ndarray of shape (n̄_b, `n_features_in_`)
-        X̄, of shape (n̄_b, channels, height, width) for images; likewise.
+        X̄, of shape (n̄_b, channels, height, width) for images; kept as `targets_` are.
 
     See Also
     --------
@@ -101,7 +101,7 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
 
 
 def _warn_of_scale(mean: Array, deviation: Array) -> None:
-    """Warn of outputs far from what a network gives at first."""
+    """Warn if y is far from what a network gives at first."""
     # Whether the outputs of a module may be multiplied and shifted is not known: they
     # may be positive by design.
     largest = max(np.abs(mean).max(), deviation.max())

@@ -1,4 +1,4 @@
-"""What a fit leaves behind: the fitted attributes, and what training on would need."""
+"""What a fit leaves behind: fitted attributes, and what further training needs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ResumableNetwork(FittedNetwork):
 
     @abstractmethod
     def _keep_network(self, network: nn.Module) -> None:
-        """Keep, beyond the realised weights, what training on would need."""
+        """Keep what further training needs beyond the realised weights."""
 
     # -- going on --------------------------------------------------------------------
 
@@ -114,16 +114,16 @@ class ResumableNetwork(FittedNetwork):
         for group, (rate, kept_rate) in zip(
             reversed(groups), reversed(list(rates)), strict=False
         ):
-            # An annealed rate has come down to nothing, and is not to stay there.
+            # An annealed rate has fallen to zero, and must not stay there.
             if rate != kept_rate or self._optimiser_anneals:
                 group["lr"] = rate
         return state
 
     def _forget_how_to_resume(self) -> None:
-        """Drop what the last fit has kept.
+        """Drop what the last fit kept for further training.
 
-        X̄ holds rows of the training set: a model that is only to predict must not
-        carry them about.
+        X̄ holds rows of the training set, which a model that only predicts must not
+        carry along.
         """
         for name in _RESUMABLE:
             self.__dict__.pop(name, None)
@@ -135,7 +135,7 @@ class ResumableNetwork(FittedNetwork):
         generator: torch.Generator,
         settings: TrainingSettings,
     ) -> None:
-        """Keep targets, X̄ and the state of the optimiser, for training to go on."""
+        """Keep targets, X̄ and the optimiser's state, so that training can go on."""
         self._optimiser_rates = settings.group_rates()
         self._optimiser_state = state_to_numpy(optimiser_state)
         self._optimiser_name = self.solver

@@ -21,7 +21,7 @@ __all__ = ["TrainingRows", "as_dense", "multiply_weights", "relative_weights"]
 
 Array = NDArray[Any]
 
-# Sparse matrices of more numbers than this, 4 GiB in double precision, stay sparse.
+# Sparse matrices of more numbers than this, 4 GiB in double precision, are refused.
 _MOST_NUMBERS = 1 << 29
 
 
@@ -34,7 +34,7 @@ class TrainingRows:
     X : ndarray of shape (n, n_features) or (n, channels, height, width)
         Inputs, float32 or float64; uint8 for images whose pixels are bytes.
     y : ndarray of shape (n,) or (n, n_outputs)
-        Outputs as the loss wants them: class indices, or floats like `X`.
+        Outputs as the loss takes them: class indices, or floats like `X`.
     weight : ndarray of shape (n,) or None
         Positive weights.
     classes : ndarray of shape (n,) or None
@@ -65,7 +65,7 @@ class TrainingRows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the arithmetic; bytes are computed with in float32."""
+        """The dtype of the arithmetic, which is float32 for bytes."""
         return self.X.dtype if self.X.dtype.kind == "f" else np.dtype(np.float32)
 
     @property
@@ -96,7 +96,7 @@ class TrainingRows:
     def distinct(self, seed: int) -> TrainingRows:
         """Merge repeated pairs (x, y) of a table, adding up their weights.
 
-        The order of what comes back depends neither on the order of the rows nor on
+        The order of the result depends neither on the order of the rows nor on
         whether a row is repeated or weighted.
 
         Parameters
@@ -107,7 +107,7 @@ class TrainingRows:
         Returns
         -------
         TrainingRows
-            Distinct pairs, of weights where there were any or a pair was repeated.
+            Distinct pairs, weighted if there were weights or a pair was repeated.
         """
         pairs = np.column_stack([self.X, self.y.reshape(len(self), -1)])
         drawn, place = draw_rows(pairs, len(self), seed, self.weight)
@@ -158,7 +158,7 @@ def relative_weights(weight: Array) -> tuple[Array, float]:
     mean : float
         What they were divided by.
     """
-    # By a power of two, which rounds nothing: sums of huge weights would overflow.
+    # First by a power of two, which is exact: sums of huge weights would overflow.
     exponent = np.frexp(weight.max())[1]
     scaled = np.ldexp(weight, -exponent)
     mean = scaled.mean()
@@ -166,12 +166,12 @@ def relative_weights(weight: Array) -> tuple[Array, float]:
 
 
 def multiply_weights(sample_weight: Array, class_weight: Array) -> Array:
-    """Weigh rows by what they are given and by their classes.
+    """Multiply the weights of rows by those of their classes.
 
     Parameters
     ----------
     sample_weight, class_weight : ndarray
-        Weights, of shapes that go together.
+        Weights, of shapes that broadcast.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def multiply_weights(sample_weight: Array, class_weight: Array) -> Array:
 
 
 def as_dense(a: Any) -> Any:
-    """Write out a sparse matrix; leave everything else as it is.
+    """Make a sparse matrix dense; leave everything else as it is.
 
     Parameters
     ----------
@@ -216,8 +216,8 @@ def as_dense(a: Any) -> Any:
     if math.prod(a.shape) > _MOST_NUMBERS:
         raise ValueError(
             f"a sparse matrix of shape {a.shape} would take "
-            f"{math.prod(a.shape) * a.dtype.itemsize / 2**30:.1f} GiB written out, as "
-            "the network needs it: give fewer columns, for instance by TruncatedSVD "
-            "or SelectKBest, or fewer rows at a time"
+            f"{math.prod(a.shape) * a.dtype.itemsize / 2**30:.1f} GiB as the dense "
+            "array that the network needs: give fewer columns, for instance with "
+            "TruncatedSVD or SelectKBest, or fewer rows at a time"
         )
     return a.toarray()

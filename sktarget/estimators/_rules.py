@@ -32,13 +32,13 @@ __all__ = [
 ]
 
 MOST_AT_ONCE = 10_000
-"""Rows of a table up to which all of them are X̄ and batch at once."""
+"""Up to this many rows, a whole table is both X̄ and the batch."""
 
 IMAGES_IN_FIXED_BATCH = 100
 """n̄_b of images, each of which has a row for every pixel of a map."""
 
 LEAST_TO_SPARE = 200
-"""Rows of a table from which on some can be held out."""
+"""From this many rows on, a table can spare some to hold out."""
 
 LEAST_ALPHA = 1e-4
 """Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
@@ -49,8 +49,8 @@ def auto_activation(
 ) -> str:
     """Leaky rectifiers in shallow networks, tanh in deep ones.
 
-    The rectifiers learn better in one hidden layer, classes also in two, and behind
-    convolutions in three.  With more layers they fit noise; in ten and more they lead
+    Rectifiers learn better in one hidden layer, also in two for classes and in three
+    after convolutions.  With more layers they fit noise; with ten or more they reduce
     the signal to a constant, where tanh with orthogonal weights passes it on.
     """
     most = 3 if images else 1 if of_numbers else 2
@@ -74,9 +74,8 @@ def auto_fixed_batch_size(
 ) -> int:
     """n̄_b: enough rows for the widest layer's inputs, at most all of them.
 
-    Of images, whose pixels are rows to a convolution, the paper's 100 are enough.
-    Where large batches are learnt from anyway, more rows cost little, and pin the sums
-    down better.
+    For images, whose pixels are rows to a convolution, the paper's 100 are enough.
+    Where batches are large anyway, more rows cost little and determine the sums better.
     """
     if n_pixels > 1:
         return min(n_samples, IMAGES_IN_FIXED_BATCH)
@@ -96,7 +95,7 @@ def auto_fixed_sequences(
     widest_exit: int,
     per_step: bool,
 ) -> int:
-    """n̄_b of sequences: rows are steps, but for exit layers behind the last step."""
+    """n̄_b of sequences: every step is a row, except to exit layers after the last."""
     by_steps = -(-max(1000, 2 * widest_recurrent) // n_steps)
     exits = -(-widest_exit // n_steps) if per_step else widest_exit
     return min(n_samples, max(100, by_steps, 2 * exits))
@@ -105,21 +104,21 @@ def auto_fixed_sequences(
 def auto_recurrent_lam(n_rows: int) -> float:
     """λ = max(16, 0.001 rows), the rows being all steps of X̄.
 
-    A state is shrunk at every step, so it bears less than a dense layer; and on a
-    handful of rows a small λ lets training swing wildly.
+    A state is shrunk at every step, so it bears a smaller λ than a dense layer does;
+    but on a handful of rows a small λ lets training swing wildly.
     """
     return max(16.0, 1e-3 * n_rows)
 
 
 def auto_batch_size(n_samples: int, tuned: bool = False) -> int:
-    """Rows of a mini-batch: as in scikit-learn's MLP, or where tuned all, or 2,000."""
+    """Rows of a mini-batch: as in scikit-learn's MLP; if tuned, all rows or 2,000."""
     if tuned:
         return n_samples if n_samples <= MOST_AT_ONCE else 2000
     return min(200, n_samples)
 
 
 def auto_image_batch_size(n_samples: int) -> int:
-    """As many images as there are in X̄: more steps from as many epochs."""
+    """As many images as in X̄: fewer per batch give more steps per epoch."""
     return min(IMAGES_IN_FIXED_BATCH, n_samples)
 
 
@@ -136,16 +135,16 @@ def auto_rate(solver: str, parameterization: str, images: bool = False) -> float
 def auto_annealed_image_rate(n_steps: int) -> float:
     """Step size of Adam for images: 0.1 √(1000 / steps), from 0.1 to 0.3.
 
-    Annealed over a few hundred steps, smaller ones would not get far enough.
+    Annealed over a few hundred steps, smaller rates would not get far enough.
     """
     return 0.1 * min(3.0, max(1.0, math.sqrt(1000 / n_steps)))
 
 
 def auto_epsilon(images: bool) -> float:
-    """Stabiliser of Adam: that of scikit-learn's MLP, for images next to nothing.
+    """Stabiliser of Adam: that of scikit-learn's MLP, but next to nothing for images.
 
-    The gradients of their targets are shared out among all pixels of X̄, and those of
-    the first layers are smaller than what would otherwise be added to them.
+    The gradients of their targets are spread over all pixels of X̄, and those of the
+    first layers are smaller than what would otherwise be added to them.
     """
     return 1e-15 if images else 1e-8
 
@@ -153,14 +152,14 @@ def auto_epsilon(images: bool) -> float:
 def auto_tuned_rate(n_layers: int) -> float:
     """Step size of Adam in large batches: 0.1 min(1, 2/√layers).
 
-    Their gradients are steady, and bear large steps; what the layers of a deep network
-    do to each other's inputs adds up.
+    Their gradients are steady, and allow large steps; in a deep network, the changes
+    that layers make to each other's inputs add up.
     """
     return 0.1 * min(1.0, 2 / math.sqrt(n_layers))
 
 
 def auto_early_stopping(n_samples: int) -> bool:
-    """Hold rows out where they can be spared: what is left decides between epochs."""
+    """Return whether a table can spare rows to hold out."""
     return n_samples >= LEAST_TO_SPARE
 
 
@@ -181,7 +180,7 @@ def auto_epochs(n_samples: int, max_iter: int, of_numbers: bool = False) -> int:
 
 
 def last_epochs(max_iter: int) -> int:
-    """Epochs to keep for the rows that were held out: a fifth."""
+    """Epochs to reserve for learning held-out rows as well: a fifth."""
     return max_iter // 5
 
 
@@ -198,11 +197,11 @@ def auto_last_epochs(best_epoch: int, left: int, falls: bool = False) -> int:
 def auto_alpha(n_samples: int, n_layers: int, of_numbers: bool = False) -> float:
     """Weight decay that a tuned run of a deep network begins with.
 
-    It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Rows held out tell
-    when it has fallen enough: noisy tables are best off with nearly all of it, others
-    with none.  It weighs on every layer, and several times as much leads to a constant
-    from which there is no return.  In up to two hidden layers, of numbers in up to
-    three, and where no rows can be spared, it costs about as much as it gains.
+    It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Held-out rows show
+    when it has fallen enough: noisy tables do best with nearly all of it, others with
+    none.  It acts on every layer, and several times as much leads to constant outputs
+    from which there is no return.  With up to two hidden layers (three in regression),
+    and where no rows can be spared, it costs about as much as it gains.
     """
     shallow = n_layers <= (4 if of_numbers else 3)
     if shallow or not auto_early_stopping(n_samples):
@@ -222,7 +221,7 @@ def auto_last_alpha_at(best: float) -> float:
 def auto_patience(n_steps: int, tuned: bool = False) -> int:
     """Epochs without progress, of `n_steps` steps each, after which to stop.
 
-    An epoch of one step tells little: the loss of Adam in full batch swings, the less
-    so where it is annealed.
+    An epoch of one step says little: the loss of full-batch Adam swings, though less
+    when annealed.
     """
     return max(10, -(-(30 if tuned else 200) // n_steps))

@@ -44,35 +44,34 @@ Array = NDArray[Any]
     bidirectional="""bool, default={default}
     Run the recurrent layers in both directions.""",
     return_sequences="""bool, default={default}
-    Classify every step; otherwise the whole sequence, from the states in which the
+    Classify every step; otherwise the whole sequence, from the states in which its
     directions end.""",
     n_ignored_steps="""int, default={default}
     Steps at the beginning of each sequence that count neither in the loss nor in the
     score; with `return_sequences`.""",
     vocabulary_size="""int or None, default={default}
-    Number of token ids, 0 for padding included.  None stands for series of real
+    Number of token ids, including 0 for padding.  None stands for series of real
     numbers.""",
     embedding_dim="""int, default={default}
     Width of the embedding of token ids; it learns in weight space.""",
     fixed_sequence_length="""int, "auto" or None, default={default}
     n̄_t, the steps of X̄: sampled sequences are cut to their first ones.  None takes as
-    many as the longest sequence has; ``"auto"`` likewise, but of noise at most 60.""",
+    many as the longest sequence has; so does ``"auto"``, but at most 60 of noise.""",
     fixed_batch_size="""int, "auto" or None, default={default}
     n̄_b, the sequences of the fixed batch X̄.  None takes as many as the training set
     has.""",
     fixed_batch="""{"sample", "noise"} or array-like of shape \
 (n̄_b, channels, n̄_t), default={default}
     X̄: a sample of the distinct training sequences; normal noise with the mean and
-    deviation of every channel; or sequences of your own, whose numbers then stand in
-    for `fixed_batch_size` and `fixed_sequence_length`.  For token ids, X̄ is always
+    deviation of every channel; or sequences of your own, whose number and length then
+    replace `fixed_batch_size` and `fixed_sequence_length`.  For token ids, X̄ is always
     uniform noise on [−1, 1] in the space of the embedding, or an array there.""",
     activation="""{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the exit layers, and for ``cell="rnn"`` of the recurrent layers, where
     it is "tanh" or "relu".""",
     shortcuts="""bool, default={default}
-    Feed every exit layer with the recurrent layers' output and all earlier exit
-    layers.""",
+    Feed every exit layer the recurrent layers' output and all earlier exit layers.""",
     dropout="""float, default={default}
     Probability of dropping an output of a recurrent or exit layer in training; drawn
     independently for X̄ and for the mini-batch.  `fit` ends with the mean of the
@@ -82,16 +81,16 @@ default={default}
     ``parameterization="weights"``.""",
     module="""callable or None, default={default}
     Your own architecture: called with (n_channels, n_outputs), it returns a
-    ``torch.nn.Module`` from (n, time, channels), with NaN behind the ends of
+    ``torch.nn.Module`` from (n, time, channels), with NaN after the ends of
     sequences, or from token ids (n, time), to the outputs before any softmax.  The
     parameters of the architecture above are then ignored.""",
 )
 class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
     """A recurrent neural network classifier trained in target space.
 
-    The learnable parameters are the sums that each layer is to give on the steps of
+    The learnable parameters are the sums that each layer should produce on the steps of
     some fixed sequences X̄; the weights follow from them by ridge regression over all
-    steps at once (Alg. 5), and the gradient runs through these solves.
+    steps at once (Alg. 5), and the gradient flows through these solves.
 
     {parameters}
 
@@ -131,7 +130,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         Targets of each recurrent layer and direction, (n̄_b, n̄_t, sums), and of each
         exit layer, (rows, n_out); only with `warm_start` or after ``partial_fit``.
     fixed_batch_ : ndarray of shape (n̄_b, channels, n̄_t)
-        X̄; likewise.
+        X̄; kept as `targets_` are.
 
     See Also
     --------
@@ -142,19 +141,19 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
     -----
     Sequences come as
 
-    - an array (n, channels, time), of NaN behind the ends of shorter sequences,
+    - an array (n, channels, time), with NaN after the ends of shorter sequences,
     - a list of arrays (channels, t_i),
     - an array (n, time) of univariate sequences, or
-    - with `vocabulary_size`, integers (n, time), 0 behind the ends, or a list of arrays
-      of integers (t_i,).  A 0 before the end is a step like others.
+    - with `vocabulary_size`, integers (n, time), 0 after the ends, or a list of arrays
+      of integers (t_i,).  A 0 before the end is a step like any other.
 
-    Steps of padding enter neither the loss nor the solves.  But for real numbers of
+    Steps of padding enter neither the loss nor the solves.  Except for real numbers of
     shape (n, time), later sequences may be longer or shorter than those of ``fit``.
 
     With `return_sequences`, `y` holds a label for each step: (n, time), or a list of
-    arrays (t_i,).  -1 and NaN mark steps that do not count.  Padded input gives arrays
-    back, with -1 (for labels that are strings: "") where there is padding and with
-    probabilities of NaN; a list gives lists.
+    arrays (t_i,).  -1 and NaN mark steps that do not count.  For padded input,
+    predictions are arrays, at padding with the label -1 ("" among strings) and
+    probabilities of NaN; for a list they are lists.
 
     References
     ----------
@@ -297,7 +296,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         super()._check_parameters()
         if self.cell == "rnn" and self._activation() not in ("tanh", "relu"):
             raise ValueError(
-                f"activation={self.activation!r} is none that cell='rnn' can have: use "
+                f"activation={self.activation!r} cannot be used with cell='rnn': use "
                 "'tanh' or 'relu', or cell='lstm' or 'gru'"
             )
 

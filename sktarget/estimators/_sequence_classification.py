@@ -38,7 +38,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     """What classifiers of sequences share, whatever trains their networks.
 
     A subclass has the parameters `return_sequences`, `recurrent_layer_sizes` and
-    `class_weight`, and maybe those below.
+    `class_weight`, and may have those below.
     """
 
     return_sequences: bool
@@ -74,7 +74,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         Raises
         ------
         ValueError
-            If the data or a parameter are not valid, or training diverges at once.
+            If the data or a parameter is invalid, or training diverges at once.
         """
         return self._fit(X, y, sample_weight)
 
@@ -121,8 +121,8 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             )
         if self.n_ignored_steps and not self.return_sequences:
             raise ValueError(
-                f"n_ignored_steps={self.n_ignored_steps} goes with "
-                "return_sequences=True only: otherwise sequences have one label each"
+                f"n_ignored_steps={self.n_ignored_steps} needs "
+                "return_sequences=True: otherwise sequences have one label each"
             )
 
     def _read(self, X: Any, *, reset: bool) -> Sequences:
@@ -211,7 +211,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     # -- fitted state ------------------------------------------------------------
 
     def _maps(self) -> Iterator[tuple[Array, Array | None]]:
-        """Return weights and biases, layer by layer and direction by direction."""
+        """Yield weights and biases, layer by layer and direction by direction."""
         for layer in self.module_.modules():
             if isinstance(layer, nn.RNNBase):
                 for flat in layer.all_weights:
@@ -248,7 +248,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         return float(accuracy_score(truth, found, sample_weight=weight))
 
     def _answer(self, X: Any, kind: Callable[[Array], Array], filler: Any) -> Any:
-        """Turn outputs into answers, in the form in which the sequences came."""
+        """Turn outputs into predictions by `kind`, in the form of X."""
         check_is_fitted(self, "n_iter_")
         sequences = self._read(X, reset=False)
         answers = kind(self._run(sequences.values))
@@ -271,11 +271,11 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             the form of X; -1 or "" where there is padding.
         """
         check_is_fitted(self, "n_iter_")
-        return self._answer(X, self._labels, self._mark)
+        return self._answer(X, self._labels, self._padding_label)
 
     @property
-    def _mark(self) -> Any:
-        """The label of padding, which is no class."""
+    def _padding_label(self) -> Any:
+        """The label of padding, which is not a class."""
         return "" if self.classes_.dtype.kind in "US" else -1
 
     def _labels(self, sums: Array) -> Array:
@@ -297,8 +297,8 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         Returns
         -------
         ndarray of shape (n,) or (n, n_classes), with a second axis for steps, or list
-            For two classes one number, by how much the output of the second exceeds
-            that of the first; NaN where there is padding.
+            For two classes, one number: by how much the output of the second exceeds
+            that of the first.  NaN where there is padding.
         """
         return self._answer(X, self._margins, np.nan)
 
@@ -329,7 +329,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         Returns
         -------
         ndarray of shape (n, n_classes) or (n, time, n_classes), or list of ndarray
-            Logarithms of what :meth:`predict_proba` gives.
+            Logarithms of what :meth:`predict_proba` returns.
         """
         return self._answer(X, self._log_probabilities, np.nan)
 
@@ -341,7 +341,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         X : array-like of shape (n, channels, time) or (n, time), or list
             Sequences.
         y : array-like of shape (n,) or (n, time), or list
-            True labels; of steps, -1 and NaN and the first `n_ignored_steps` of each
+            True labels; for steps, -1, NaN and the first `n_ignored_steps` of each
             sequence do not count.
         sample_weight : array-like of shape (n,), optional
             Weights of the sequences.
@@ -349,7 +349,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         Returns
         -------
         float
-            Fraction of the labels that are predicted.
+            Fraction of the labels that are predicted correctly.
         """
         check_is_fitted(self, "n_iter_")
         if not self._architecture["return_sequences"]:

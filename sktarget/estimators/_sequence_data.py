@@ -19,12 +19,12 @@ Array = NDArray[Any]
 
 @dataclass
 class Sequences:
-    """Sequences side by side, padded behind their ends.
+    """Sequences side by side, padded after their ends.
 
     Attributes
     ----------
     values : ndarray of shape (n, time, channels) or (n, time)
-        Real numbers, NaN where there is padding; or token ids, 0 where there is.
+        Real numbers, with NaN as padding; or token ids, with 0 as padding.
     lengths : ndarray of shape (n,)
         Numbers of steps before padding, at least 1.
     sizes : ndarray of shape (n,) or None
@@ -37,19 +37,19 @@ class Sequences:
 
     @property
     def real(self) -> Array:
-        """Mark the steps that are no padding, (n, time)."""
+        """Mark the steps that are not padding, (n, time)."""
         real: Array = np.arange(self.values.shape[1]) < self.lengths[:, None]
         return real
 
     def give_back(self, answers: Array, filler: Any) -> Array | list[Array]:
-        """Bring answers (n, time, ...) into the form in which the sequences came.
+        """Bring answers (n, time, ...) into the form in which the user gave sequences.
 
         Parameters
         ----------
         answers : ndarray of shape (n, time, ...)
             An answer for each step.
         filler : object
-            What to answer where there is padding.
+            The answer for padding.
 
         Returns
         -------
@@ -73,7 +73,7 @@ def read_series(
     Parameters
     ----------
     estimator : estimator
-        Remembers the number of channels, or is asked for it.
+        Records the number of channels, or has recorded it.
     X : array-like of shape (n, time) or (n, channels, time), or list
         Series, padded with NaN; or a list of arrays of shape (channels, t_i).
     reset : bool
@@ -125,7 +125,7 @@ def as_steps(X: Array, name: str = "X") -> tuple[Array, Array]:
     Parameters
     ----------
     X : ndarray of shape (n, time) or (n, channels, time)
-        Series, NaN behind their ends.
+        Series, NaN after their ends.
     name : str
         Its name in messages.
 
@@ -159,8 +159,8 @@ def as_steps(X: Array, name: str = "X") -> tuple[Array, Array]:
         row, step = np.argwhere(holes)[0]
         raise ValueError(
             f"Input {name} contains NaN before the end of a sequence, first in row "
-            f"{row} at step {step}: NaN may only fill a sequence up behind its end, in "
-            "all channels alike. Impute missing values first."
+            f"{row} at step {step}: NaN may only pad a sequence after its end, in all "
+            "channels alike. Impute missing values first."
         )
     return values, lengths
 
@@ -189,7 +189,7 @@ def read_tokens(
     Raises
     ------
     ValueError
-        If there is no token at all, or an id out of range or no integer.
+        If there is no token at all, or an id is out of range or not an integer.
     """
     sizes = None
     if sparse.issparse(X):
@@ -226,8 +226,8 @@ def read_tokens(
 
 def _lengths(real: Array) -> Array:
     """Count the steps up to the last real one; 0 if there is none."""
-    n_behind = real[:, ::-1].argmax(axis=1)
-    return np.where(real.any(axis=1), real.shape[1] - n_behind, 0)
+    n_padded = real[:, ::-1].argmax(axis=1)
+    return np.where(real.any(axis=1), real.shape[1] - n_padded, 0)
 
 
 def _refuse_empty(lengths: Array, name: str, padding: str) -> None:
@@ -235,7 +235,7 @@ def _refuse_empty(lengths: Array, name: str, padding: str) -> None:
     if len(empty):
         raise ValueError(
             f"{len(empty)} row(s) of {name} hold nothing but padding ({padding}), "
-            f"first row {empty[0]}: leave them out"
+            f"the first is row {empty[0]}: leave them out"
         )
 
 
@@ -271,7 +271,7 @@ def _array(item: Any) -> Array | None:
 
 
 def _pad_series(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
-    """Stack (channels, t_i) arrays to (n, channels, time), NaN behind their ends."""
+    """Stack (channels, t_i) arrays as (n, channels, time), NaN after their ends."""
     items = []
     for i, item in enumerate(X):
         array = np.asarray(item)
@@ -302,7 +302,7 @@ def _pad_series(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
 
 
 def _pad_tokens(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
-    """Stack (t_i,) arrays of ids to (n, time), 0 behind their ends."""
+    """Stack (t_i,) arrays of ids as (n, time), 0 after their ends."""
     items = [np.asarray(item) for item in X]
     for i, array in enumerate(items):
         if array.ndim != 1 or array.size == 0:

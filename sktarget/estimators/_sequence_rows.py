@@ -22,7 +22,7 @@ __all__ = ["SequenceRows", "choose_fixed_sequences", "read_step_labels"]
 
 Array = NDArray[Any]
 
-# Of X̄ in the space of an embedding (Sec. 5.4): uniform on ±1.
+# X̄ in the space of an embedding is uniform on ± this (Sec. 5.4).
 _NOISE_RANGE = 1.0
 
 
@@ -35,7 +35,7 @@ class SequenceRows(TrainingRows):
     X : ndarray of shape (n, time, channels) or (n, time)
         See :class:`~sktarget.estimators._sequence_data.Sequences`.
     y : ndarray of shape (n, ...) or (n, time, ...)
-        Outputs as the loss wants them, of sequences or of steps.
+        Outputs as the loss takes them, of sequences or of steps.
     step_weight : ndarray of shape (n, time) or None
         Weights of the steps; `weight` then holds their mean over each sequence.
     """
@@ -48,7 +48,7 @@ class SequenceRows(TrainingRows):
             self.step_weight = self.step_weight[index]
 
     def to_tensors(self, device: torch.device, dtype: torch.dtype) -> TensorData:
-        """Hand the sequences to torch; weights get the mean 1."""
+        """Convert the sequences to tensors; weights get the mean 1."""
         data = super().to_tensors(device, dtype)
         if self.step_weight is not None:
             _, mean = relative_weights(self.step_weight[self.step_weight > 0])
@@ -67,7 +67,7 @@ def read_step_labels(
     y : array-like of shape (n, time), or list of array-like of shape (t_i,)
         Labels; -1 or NaN marks steps that do not count.
     sequences : Sequences
-        What they belong to; labels of padding do not count.
+        The sequences; labels of padding do not count.
     n_ignored : int
         How many steps do not count at the beginning of each sequence.
 
@@ -76,12 +76,12 @@ def read_step_labels(
     labels : ndarray of shape (m,)
         The labels that count, sequence by sequence.
     counts : ndarray of bool of shape (n, time)
-        Where they stand.
+        Which steps they belong to.
 
     Raises
     ------
     ValueError
-        If y is of another length than X, holds real numbers, or no label counts.
+        If y differs from X in length, holds real numbers, or no label counts.
     """
     if y is None:
         raise ValueError("y must be given, it is None")
@@ -113,7 +113,7 @@ def read_step_labels(
 
 
 def _join(y: Any, sequences: Sequences) -> Array:
-    """Put the labels of all real steps in a row."""
+    """Concatenate the labels of all real steps."""
     width = sequences.values.shape[1]
     sizes = sequences.lengths if sequences.sizes is None else sequences.sizes
     parts = []
@@ -125,7 +125,7 @@ def _join(y: Any, sequences: Sequences) -> Array:
                 "array of shape (n, time) or a list of arrays of shape (t_i,); item "
                 f"{i} has shape {row.shape}"
             )
-        # Those of a list are not padded.
+        # The sequences of a list are not padded.
         padded = size if sequences.sizes is not None else width
         if len(row) not in (size, padded):
             raise ValueError(
@@ -147,7 +147,7 @@ def _is_ignored(labels: Array) -> Array:
 
 
 def _is_missing(x: Any) -> bool:
-    same = x == x  # Neither is NaN the same as itself, nor does pandas' NA know.
+    same = x == x  # False for NaN; pandas' NA gives NA.
     return x is None or not isinstance(same, bool | np.bool_) or not same
 
 
@@ -156,7 +156,7 @@ def _is_number(x: Any) -> bool:
 
 
 def _plain(labels: Array) -> Array:
-    """Return labels in the type that they had without the marks -1 and NaN."""
+    """Return labels in the type that they would have had without -1 and NaN."""
     if labels.dtype.kind == "O":
         labels = np.array(labels.tolist())
     if labels.dtype.kind == "f" and (labels == np.trunc(labels)).all():
@@ -192,12 +192,12 @@ def choose_fixed_sequences(
     Returns
     -------
     ndarray of shape (n̄_b, n̄_t, channels)
-        X̄; the very array ``rows.X`` where that is taken whole.
+        X̄; ``rows.X`` itself where that is taken whole.
 
     Raises
     ------
     ValueError
-        If a given X̄ is of no use, or `size` or `length` exceed the data.
+        If a given X̄ cannot be used, or `size` or `length` exceeds the data.
     """
     X = rows.X
     n_channels = embedding_dim if X.ndim == 2 else X.shape[2]
@@ -217,8 +217,8 @@ def choose_fixed_sequences(
         return noise_batch(X[real], n * length, seed, weight).reshape(n, length, -1)
     if length > X.shape[1]:
         raise ValueError(
-            f"fixed_sequence_length={length} is more than the longest sequence has, "
-            f"{X.shape[1]} steps: use fixed_batch='noise', or None for all steps"
+            f"fixed_sequence_length={length} is more than the longest sequence has: "
+            f"{X.shape[1]} steps. Use fixed_batch='noise', or None for all steps"
         )
     chosen, _ = choose_fixed_batch(rows, fixed_batch, size, seed)
     return chosen if length == X.shape[1] else chosen[:, :length]

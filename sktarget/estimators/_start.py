@@ -27,7 +27,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# How sure of a label the outputs that start from it are, in units of the sums.
+# How far the initial outputs lean towards their labels, in units of the sums.
 _CONFIDENCE = 4.0
 # Deviation below which λ suppresses a column.
 _NARROW = 0.1
@@ -56,7 +56,7 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
     Returns
     -------
     ndarray of shape (n̄_b, n_outputs)
-        Weighted means of y; of classes, their shares.
+        Weighted means of y; for classes, their shares.
     """
     index = np.flatnonzero(place >= 0)
     place, y = place[index], rows.y[index]
@@ -73,7 +73,7 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
 
 
 def aim_at_labels(loss: str, means: Array) -> Array:
-    """Return the sums that outputs are to start from.
+    """Return the sums from which the outputs start.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def aim_at_labels(loss: str, means: Array) -> Array:
     Returns
     -------
     ndarray of shape (n̄_b, n_outputs)
-        Targets of the last layer: the labels themselves in regression; for classes
-        how far a label is from a guess, times 4.
+        Targets of the last layer: the labels themselves in regression; for classes,
+        4 times the difference between labels and a blind guess.
 
     Examples
     --------
@@ -112,11 +112,11 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
     Returns
     -------
     mean : ndarray of shape (n_outputs,)
-        The means, in the dtype of y; 0 where they cannot be computed with.
+        The means, in the dtype of y; 0 where they are not finite.
     units : ndarray of shape (n_outputs,)
-        The deviations, likewise.  Of an output that does not vary it is its size, or
-        if that is 0 the root mean square of the others' deviations.  All are 1 where
-        there is nothing to go by, or more than can be computed with.
+        The deviations, in that dtype too.  For an output that does not vary it is the
+        absolute value or, if that is 0, the root mean square of the others' deviations,
+        or 1 if none varies.  All are 1 if any would be out of the range of the dtype.
     """
     weight = None if rows.weight is None else relative_weights(rows.weight)[0]
     with np.errstate(all="ignore"):
@@ -138,7 +138,7 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     """Return what to add to the last layer's targets for its biases to hold `origin`.
 
     The network learns y − origin with targets T and weights W.  For y itself the bias
-    row of W needs `origin` added; with A the inputs on X̄ behind ones,
+    row of W needs `origin` added; with A a column of ones and the inputs on X̄,
     T + (1 + λ (Aᵀ)⁺ e₀) originᵀ leads there if A has full column rank.
 
     Parameters
@@ -146,7 +146,7 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     network : TargetSpace
         The network, its last layer a dense one.
     origin : ndarray of shape (n_outputs,)
-        What is added behind the network.
+        What is added to the outputs of the network.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     seen: list[torch.Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     was_training = network.training
-    network.train().eval()  # which solves on X̄
+    network.train().eval()  # The change of mode solves on X̄.
     hook.remove()
     network.train(was_training)
     rows = last.operator.rows(seen[0].detach()).double().cpu()
@@ -177,15 +177,16 @@ def moments_of_inputs(rows: TrainingRows) -> tuple[Array, Array]:
 def units_of_inputs(
     rows: TrainingRows, mean: Array, deviation: Array
 ) -> tuple[Array, Array] | None:
-    """Return origin and unit of every column in which the network is solved for.
+    """Return the origin and unit of every column for the solves.
 
-    λ weighs on columns according to their size: it does away with those that are
-    small, or small beside their mean, and does not reach large ones.  So columns of a
-    deviation of more than 2 are measured by half of that; those of less than 0.1 that
-    span less than 0.9 by half of that, if the variances of all of them come to less
-    than 0.1, about where λ ends; and all these, as well as columns whose mean is more
-    than twice their deviation, from that mean on.  Others, standardised columns,
-    brightness, most indicators and shares of words among them, are taken as they are.
+    λ acts on columns according to their size: it suppresses those that are small, or
+    vary little beside their mean, and hardly touches large ones.  So columns with a
+    deviation above 2 get half their deviation as the unit.  Columns with a deviation
+    below 0.1 that span less than 0.9 get half their span, if all their variances add up
+    to less than 0.1, about where λ ceases to suppress them.  All these, and columns
+    whose mean is more than twice their deviation, are measured from their mean.  Others
+    are taken as they are, among them standardised columns, brightness, most indicators
+    and shares of words.
 
     Parameters
     ----------
@@ -217,7 +218,7 @@ def units_of_inputs(
 
 
 def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
-    """Return which columns vary by far more than rounding, beside their mean."""
+    """Return which columns vary by far more than the rounding of their mean."""
     kind = np.finfo(dtype)
     floor = np.maximum(256 * kind.eps * np.abs(mean), kind.tiny)
     varies: Array = (deviation > floor) & np.isfinite(deviation)
@@ -225,9 +226,9 @@ def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def standardise_inputs_(network: DenseNetwork, mean: Array, deviation: Array) -> None:
-    """Let sums start as if the columns had been standardised.
+    """Make the sums start as if the columns had been standardised.
 
-    Columns in units of their own would otherwise drown the others, and saturate what
+    Columns of large numbers would otherwise drown out the others, and saturate what
     follows.
 
     Parameters

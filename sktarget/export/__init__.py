@@ -1,8 +1,9 @@
 """Fitted estimators as PyTorch modules and as ONNX models.
 
-Both compute what the estimator predicts and need nothing of this package.  ONNX needs
-the extra ``onnx``; importing this module makes skl2onnx know the estimators, so that
-its own ``to_onnx`` converts pipelines with them.
+Both compute what the estimator predicts, and run without this package, except for
+modules that :func:`to_torch` copies as they are.  ONNX needs the extra ``onnx``;
+importing this module registers the estimators with skl2onnx, so that its own
+``to_onnx`` converts pipelines with them.
 """
 
 import contextlib
@@ -13,6 +14,6 @@ from sktarget.export._torch import to_torch
 
 __all__ = ["register_converters", "to_onnx", "to_torch"]
 
-# Without the extra there is nothing to tell; to_torch does not need it.
+# Without the extra there is nothing to register; to_torch works without it.
 with contextlib.suppress(ImportError):
     register_converters()

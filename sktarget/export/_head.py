@@ -20,14 +20,14 @@ SUMS = "sums"
 
 
 class Head:
-    """Makes predictions of the sums, in a model whose only output these are.
+    """Turns sums into predictions, in a model whose only output is the sums.
 
     Parameters
     ----------
     model : onnx.ModelProto
         The model, changed in place.
     estimator : NetworkEstimator
-        Tells what the sums stand for.
+        Determines what the sums stand for.
     dtype : numpy.dtype
         Arithmetic of the model.
     """
@@ -110,7 +110,7 @@ class Head:
 
 
 def tensor_type(dtype: Any) -> int:
-    """Translate a NumPy dtype into ONNX's number for it; objects are strings.
+    """Translate a NumPy dtype into ONNX's number for it; objects count as strings.
 
     Parameters
     ----------

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["INPUT", "OPSET", "network_model"]
 
-# Known to onnxruntime for long; torch and skl2onnx write it.
+# onnxruntime has long supported it; torch and skl2onnx can write it.
 OPSET = 17
 INPUT = "X"
 
 
 class _AsGiven(nn.Module):
-    """Takes X in the form in which the estimator takes it."""
+    """The network, but taking X in the form that the estimator takes."""
 
     def __init__(self, module: nn.Module, estimator: NetworkEstimator) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ def _reads_series(estimator: NetworkEstimator) -> bool:
 
 
 def _image_shape(estimator: NetworkEstimator) -> tuple[int, ...] | None:
-    """Return the shape of a row for the network, if rows are images."""
+    """Return the shape of a row for the network if rows are images, else None."""
     return getattr(estimator, "_images", None)
 
 
 def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
-    """Make inputs whose way through the network is that of any others.
+    """Make inputs that pass through the network as any others do.
 
-    Sequences are of two lengths, so that the way is that of padded ones.
+    Sequences have two lengths, so that the trace handles padding.
     """
     n_features = estimator.n_features_in_
     if getattr(estimator, "vocabulary_size", None) is not None:
@@ -74,7 +74,7 @@ def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
 
 
 def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
-    """Trace the network; put what makes predictions of its sums behind it.
+    """Trace the network, and append what turns its sums into predictions.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
         options["dynamo"] = False  # The other exporter needs further packages.
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # Of the tracer, on constants; and that the other exporter is the default.
+        # The tracer warns of constants; torch, that the other exporter is the default.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             served,

@@ -24,12 +24,12 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """Return a fitted estimator, or a pipeline with one, as an ONNX model.
 
-    The input is called ``X``; the number of its rows, and of time steps, is free.  The
-    outputs are what the estimator predicts: ``label`` and ``probabilities`` of
-    classifiers, ``predictions`` of regressors.  ``X`` has the form that the estimator
+    The input is called ``X`` and may have any number of rows and time steps.  The
+    outputs are what the estimator predicts: ``label`` and ``probabilities`` for
+    classifiers, ``predictions`` for regressors.  ``X`` has the form that the estimator
     takes: images are rows if `image_shape` was given, steps are padded with NaN or 0;
-    what is given out for padded steps has no meaning.  Anything but an estimator of
-    this package is handed to skl2onnx, which names the outputs of pipelines itself.
+    outputs for padded steps have no meaning.  Anything but an estimator of this package
+    is passed to skl2onnx, which chooses the names of the outputs itself.
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ def to_onnx(
         A fitted estimator of this package, or a pipeline that skl2onnx can convert
         and that ends with one.
     path : path-like, optional
-        Where to write the model, all of it or nothing.
+        Where to write the model; it is written completely or not at all.
     dtype : {"float32", "float64"}, default="float32"
-        Arithmetic of the model, and of ``X`` unless this holds token ids.
-        onnxruntime has dense networks in both, others in float32 only.
+        Arithmetic of the model, and dtype of ``X`` unless that holds token ids.
+        onnxruntime runs dense networks in both, others in float32 only.
 
     Returns
     -------

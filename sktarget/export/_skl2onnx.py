@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["pipeline_model", "register_converters"]
 
 
-# Those that take tables, as the steps of a pipeline do.
+# The estimators that take tables, as the steps of a pipeline do.
 _KINDS: list[type[NetworkEstimator]] = [
     TargetSpaceClassifier,
     TargetSpaceRegressor,
@@ -35,7 +35,7 @@ _KINDS: list[type[NetworkEstimator]] = [
 
 
 def register_converters() -> None:
-    """Make skl2onnx know the estimators; importing this module has done so.
+    """Register the estimators with skl2onnx; importing ``sktarget.export`` does so.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def register_converters() -> None:
     """
     from skl2onnx import update_registered_converter
 
-    # Those of skl2onnx's classifiers that concern what it puts behind this one.
+    # The options of skl2onnx's classifiers that concern the nodes it appends.
     options = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
     for kind in _KINDS:
         update_registered_converter(
@@ -57,7 +57,7 @@ def register_converters() -> None:
 
 
 def _declare_outputs(operator: Any) -> None:
-    """Tell skl2onnx the types and shapes of what :func:`_convert` gives out."""
+    """Declare to skl2onnx the types and shapes of the outputs of :func:`_convert`."""
     from skl2onnx.common.data_types import Int64TensorType, StringTensorType
 
     estimator, given = operator.raw_operator, operator.inputs[0].type
@@ -75,7 +75,7 @@ def _declare_outputs(operator: Any) -> None:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    """Put the model of the estimator into that of a pipeline."""
+    """Insert the model of the estimator into that of a pipeline."""
     from onnx import compose, helper
     from skl2onnx.common.data_types import DoubleTensorType
 
@@ -113,7 +113,7 @@ def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
     Parameters
     ----------
     estimator : estimator
-        A fitted pipeline, or anything else that skl2onnx knows.
+        A fitted pipeline, or anything else that skl2onnx can convert.
     dtype : {"float32", "float64"}
         Type of the input.
 

@@ -20,7 +20,7 @@ __all__ = ["check", "to_torch"]
 
 
 def check(estimator: Any) -> None:
-    """Refuse what is no estimator of this package, or is not fitted.
+    """Raise unless given a fitted estimator of this package.
 
     Parameters
     ----------
@@ -30,14 +30,15 @@ def check(estimator: Any) -> None:
     Raises
     ------
     TypeError
-        If it is anything else.
+        If it is not an estimator of this package.
     NotFittedError
         If it is not fitted.
     """
     if not isinstance(estimator, NetworkEstimator):
         raise TypeError(
-            f"an estimator of sktarget is needed, got {type(estimator).__name__}: of a "
-            "pipeline give the last step, pipeline[-1]"
+            "an estimator of sktarget is needed, got "
+            f"{type(estimator).__name__}: of a pipeline, pass the last step, "
+            "pipeline[-1]"
         )
     check_is_fitted(estimator, "n_iter_")
 
@@ -55,9 +56,9 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
     nn.Module
         A copy in evaluation mode on the CPU, which shares nothing with the estimator.
         It maps inputs, of the dtype that the network was fitted in, to the sums of the
-        last layer: softmax or the logistic function makes probabilities of them.  A
-        dense network is an ``nn.Sequential``; one with shortcuts or convolutions, or
-        whose units transmit signs, is traced; recurrent networks, those whose units
+        last layer, which softmax or the logistic function turns into probabilities.  A
+        dense network becomes an ``nn.Sequential``; one with shortcuts or convolutions,
+        or whose units transmit signs, is traced; recurrent networks, those whose units
         transmit samples, and modules of your own are copied as they are.
 
     Raises
@@ -88,7 +89,7 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
             module = replace_layer(module, name, nn.Tanh())
         elif isinstance(part, Linear):
             part.__class__ = nn.Linear  # type: ignore[assignment]
-    # Of a class of the sister algorithms: what no activation stands for.
+    # Networks of the sister algorithms may transmit what no activation computes.
     transmits = getattr(module, "transmission", "identity")
     if (
         isinstance(module, DenseNetwork)
@@ -96,9 +97,9 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
         and transmits == "identity"
     ):
         module = _as_sequential(module)
-    # Predictions by samples are means over many passes, too many for a trace.
+    # Predictions from samples are means over many passes, too many for a trace.
     elif transmits != "bernoulli" and type(module).__module__.startswith("sktarget."):
-        # The way of sequences depends on their lengths, which no trace can tell.
+        # How sequences are run depends on their lengths, which a trace cannot.
         with contextlib.suppress(fx.proxy.TraceError, TypeError):
             module = _trace(module)
     return module.eval()
@@ -116,6 +117,6 @@ def _as_sequential(module: DenseNetwork) -> nn.Sequential:
 def _trace(module: nn.Module) -> nn.Module:
     traced = fx.symbolic_trace(module)
     for node in traced.graph.nodes:
-        node.type = None  # annotations are names here, which no file can hold
+        node.type = None  # an annotation, here a string, which no file can hold
     traced.recompile()
     return traced

@@ -374,7 +374,9 @@ def test_warm_start_cannot_change_the_network(kind: type) -> None:
 def test_labels_in_columns_are_had_or_not(values: tuple[int, int]) -> None:
     X, Y = label_data()
     estimator = TargetSpaceClassifier(**SMALL, callbacks=[NoTraining()])
-    with pytest.raises(ValueError, match=r"has \(1\) or has not \(0\); got the values"):
+    with pytest.raises(
+        ValueError, match=r"has a label \(1\) or not \(0\); got the values"
+    ):
         estimator.fit(X, np.where(Y > 0, values[1], values[0]))
 
 
