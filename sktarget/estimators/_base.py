@@ -205,7 +205,7 @@ class BaseTargetSpace(TrainingCourse):
 
     @property
     def _starts_from_labels(self) -> bool:
-        """Whether the last layer is known to give the outputs, and may start anywhere."""
+        """Whether the last layer is known to give the outputs, and may start freely."""
         return self.target_init == "auto" and self.module is None
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:

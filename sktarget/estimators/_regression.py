@@ -64,8 +64,8 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     ) -> Self:
         """Train for one more epoch, on the given rows.
 
-        What is chosen from the data, such as X̄, is chosen at the first call, from the
-        rows of that call: give it a few hundred.
+        Whatever is chosen from the data, such as X̄, is taken from the rows of the first
+        call: give it a few hundred.
 
         Parameters
         ----------

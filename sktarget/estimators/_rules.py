@@ -118,7 +118,7 @@ def auto_batch_size(n_samples: int, tuned: bool = False) -> int:
 
 
 def auto_image_batch_size(n_samples: int) -> int:
-    """As many images as in X̄: fewer per batch give more steps per epoch."""
+    """As many images as there are in X̄: small batches give more steps per epoch."""
     return min(IMAGES_IN_FIXED_BATCH, n_samples)
 
 

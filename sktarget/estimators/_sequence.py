@@ -152,8 +152,8 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
 
     With `return_sequences`, `y` holds a label for each step: (n, time), or a list of
     arrays (t_i,).  -1 and NaN mark steps that do not count.  For padded input,
-    predictions are arrays, at padding with the label -1 ("" among strings) and
-    probabilities of NaN; for a list they are lists.
+    predictions are arrays, with the label -1 ("" among strings) and probabilities of
+    NaN at padding; for a list they are lists.
 
     References
     ----------

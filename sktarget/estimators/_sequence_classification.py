@@ -89,8 +89,8 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     ) -> Self:
         """Train for one more epoch, on the given sequences.
 
-        What is chosen from the data, such as X̄, is chosen at the first call, from the
-        sequences of that call: give it a few hundred.
+        Whatever is chosen from the data, such as X̄, is taken from the sequences of the
+        first call: give it a few hundred.
 
         Parameters
         ----------
