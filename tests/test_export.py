@@ -12,6 +12,8 @@ import onnxruntime
 import pytest
 import skl2onnx
 import torch
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -249,6 +251,21 @@ def test_inverted_sequences_convert(tmp_path: Path) -> None:
     save(estimator, tmp_path / "model")
     found = load(tmp_path / "model").predict(X)
     np.testing.assert_array_equal(found, estimator.predict(X))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_composites_fitted_on_decisions(n_classes: int) -> None:
+    X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    y = np.digitize(X[:, 0], [0.0, 0.5][: n_classes - 1])
+    inner = TargetSpaceClassifier(**SMALL)
+    composites = [CalibratedClassifierCV(inner, cv=2)]
+    if n_classes > 2:  # skl2onnx stacks no single columns.
+        composites.append(
+            StackingClassifier([("a", inner)], stack_method="decision_function", cv=2)
+        )
+    for composite in composites:
+        fit_quietly(composite, X, y)
+        assert_predicts(to_onnx(composite), composite, X)
 
 
 # --- PyTorch --------------------------------------------------------------------------

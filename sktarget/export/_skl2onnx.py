@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktarget.estimators import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators.base import NetworkEstimator
-from sktarget.export._head import tensor_type
+from sktarget.export._head import SUMS, tensor_type
 from sktarget.export._network import INPUT, OPSET, network_model
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
@@ -33,6 +33,8 @@ _KINDS: list[type[NetworkEstimator]] = [
     RegularizedInversionClassifier,
 ]
 
+_NO_SCORES = {"raw_scores": False}
+
 
 def register_converters() -> None:
     """Register the estimators with skl2onnx; importing ``sktarget.export`` does so.
@@ -45,7 +47,11 @@ def register_converters() -> None:
     from skl2onnx import update_registered_converter
 
     # The options of skl2onnx's classifiers that concern the nodes it appends.
-    options = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
+    options = {
+        "zipmap": [True, False, "columns"],
+        "nocl": [True, False],
+        "raw_scores": [True, False],
+    }
     for kind in _KINDS:
         update_registered_converter(
             kind,
@@ -97,14 +103,36 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
             name=node.name or scope.get_unique_operator_name(prefix + node.op_type),
             **{a.name: helper.get_attribute_value(a) for a in node.attribute},
         )
+    estimator = operator.raw_operator
+    if (
+        is_classifier(estimator)
+        and container.get_options(estimator, _NO_SCORES)["raw_scores"]
+    ):
+        outputs[1] = _add_scores(container, estimator, prefix, np.dtype(dtype))
     for name, variable in zip(outputs, operator.outputs, strict=True):
-        label = (
-            name == "label" and operator.raw_operator.classes_.dtype.kind not in "USO"
-        )
+        label = name == "label" and estimator.classes_.dtype.kind not in "USO"
         to = {"to": tensor_type(np.int64)} if label else {}
         container.add_node(
             "Cast" if label else "Identity", [prefix + name], [variable.full_name], **to
         )
+
+
+def _add_scores(
+    container: Any, estimator: NetworkEstimator, prefix: str, dtype: np.dtype[Any]
+) -> str:
+    """Add what ``decision_function`` returns, of two classes for either; name it.
+
+    Meta-estimators that calibrate or stack may have been fitted on it.
+    """
+    if estimator.out_activation_ != "softmax" or len(estimator.classes_) != 2:
+        return SUMS
+    from onnx import numpy_helper
+
+    differences = np.array([[1, -1], [-1, 1]], dtype)
+    names = [prefix + SUMS, prefix + "differences"]
+    container.initializers.append(numpy_helper.from_array(differences, names[1]))
+    container.add_node("MatMul", names, [prefix + "scores"])
+    return "scores"
 
 
 def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
