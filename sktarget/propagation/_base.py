@@ -53,6 +53,7 @@ SHARED_CONSTRAINTS: dict[str, list[Any]] = {
 """Constraints on the parameters that all these estimators have."""
 
 _AUTO_RATES = {"adam": 0.001, "sgd": 0.1, "rmsprop_centered": 0.01}
+_FULL_BATCH_RATE = 0.01
 SHARED_DOCS = {
     "weight_init": """{"orthogonal", "uniform"}, default={default}
     Initial weights: matrices all of whose singular values are 1, or uniform numbers up
@@ -60,7 +61,7 @@ SHARED_DOCS = {
     "learning_rate_init": """float or "auto", default={default}
     Step size of the network's weights.  ``"auto"`` is 0.001 for ``solver="adam"``, 0.1
     for ``"sgd"`` and 0.01 for ``"rmsprop_centered"``; where one mini-batch holds all
-    rows of ``fit``, it is 0.01 for every solver.""",
+    rows of ``fit``, it is 0.01 for ``"adam"`` too.""",
     "early_stopping": """bool, default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
     the best epoch.""",
@@ -89,7 +90,8 @@ def mean_weight(rows: TrainingRows) -> float:
     if rows.weight is None:
         return 1.0
     _, mean = relative_weights(rows.weight)
-    return min(max(mean, 1e-9), 1e9)
+    # Weights that sum to one, say, are no smaller fractions of rows.
+    return min(max(mean, 1.0), 1e9)
 
 
 class PropagationEstimator(NetworkEstimator):
@@ -114,7 +116,9 @@ class PropagationEstimator(NetworkEstimator):
             full_batch = (
                 n_samples <= self._batch_rows(n_samples) and not self._incremental
             )
-            rate = 0.01 if full_batch else _AUTO_RATES[self.solver]
+            rate = _AUTO_RATES[self.solver]
+            if full_batch:  # There are fewer steps, which should not be smaller.
+                rate = max(rate, _FULL_BATCH_RATE)
         named = {"learning_rate_init": rate}
         named |= {name: getattr(self, name) for name in describe}
         return TrainingSettings(

@@ -9,6 +9,7 @@ from sktarget.propagation._inversion import (
     Inversion,
     InversionNetwork,
     inverse_matrix,
+    set_gradient,
 )
 from sktarget.propagation._losses import BatchLoss, loss_and_slope
 from sktarget.propagation._network import TransmittingNetwork
@@ -124,8 +125,8 @@ class DenseInversionNetwork(InversionNetwork):
             error = -self.inversion.slope(states[i]) * d
             if weight is not None:
                 error *= (weight * self.mean_weight)[:, None]
-            layer.weight.grad = error.T @ states[i - 1]
-            layer.bias.grad = error.sum(0)
+            set_gradient(layer.weight, error.T @ states[i - 1])
+            set_gradient(layer.bias, error.sum(0))
             norms.append(d.norm())
             if i > 1:  # The input needs no target.
                 matrix = inverse_matrix(layer.weight, self.inversion.ridge)

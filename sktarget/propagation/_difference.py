@@ -346,7 +346,8 @@ class DifferenceTargetNetwork(nn.Module):
             targets = self._targets([v.detach() for v in values], gradient)
             pairs = zip(values, targets, strict=True)
             local: Tensor = sum(_squares(v - t, weight) for v, t in pairs)  # type: ignore[assignment]
-            local.backward()  # type: ignore[no-untyped-call]
+            if local.requires_grad:  # Callbacks may have frozen every layer.
+                local.backward()  # type: ignore[no-untyped-call]
         return top_loss.detach(), outputs.detach()
 
     @torch.no_grad()

@@ -18,13 +18,35 @@ V. Roulet, Z. Harchaoui, "Target Propagation via Regularized Inversion", arXiv
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sktarget.linalg import ridge_solve
 
-__all__ = ["Inversion", "InversionNetwork", "inverse_matrix"]
+__all__ = ["Inversion", "InversionNetwork", "inverse_matrix", "set_gradient"]
+
+
+def set_gradient(parameter: Any, gradient: Tensor) -> None:
+    """Set the gradient of a parameter, unless a callback has frozen it.
+
+    Parameters
+    ----------
+    parameter : Tensor
+        A leaf.
+    gradient : Tensor of the same shape
+        Its gradient, in place of any earlier one.
+
+    Examples
+    --------
+    >>> weight = torch.zeros(2, requires_grad=True)
+    >>> set_gradient(weight, torch.ones(2))
+    >>> weight.grad
+    tensor([1., 1.])
+    """
+    if parameter.requires_grad:
+        parameter.grad = gradient
 
 
 def inverse_matrix(weight: Tensor, ridge: float) -> Tensor:

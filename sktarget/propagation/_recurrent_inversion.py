@@ -31,6 +31,7 @@ from sktarget.propagation._inversion import (
     Inversion,
     InversionNetwork,
     inverse_matrix,
+    set_gradient,
 )
 from sktarget.propagation._losses import BatchLoss, loss_and_slope
 
@@ -234,8 +235,9 @@ class RecurrentInversionNetwork(InversionNetwork):
         if weight is not None:
             errors = errors * weight[:, None]
         flat = errors.flatten(0, 1)
-        cell.weight_ih_l0.grad = flat.T @ x.transpose(0, 1).flatten(0, 1)
+        set_gradient(cell.weight_ih_l0, flat.T @ x.transpose(0, 1).flatten(0, 1))
         # The state before the first step is zero.
-        cell.weight_hh_l0.grad = errors[1:].flatten(0, 1).T @ h[:-1].flatten(0, 1)
-        cell.bias_ih_l0.grad = flat.sum(0)
+        of_states = errors[1:].flatten(0, 1).T @ h[:-1].flatten(0, 1)
+        set_gradient(cell.weight_hh_l0, of_states)
+        set_gradient(cell.bias_ih_l0, flat.sum(0))
         self.displacement_norms = torch.linalg.vector_norm(d, dim=(1, 2))

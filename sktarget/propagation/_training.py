@@ -103,8 +103,9 @@ class FeedbackNet(LocalNet):
         for _ in range(self.feedback_steps):
             self._zero_grad_optimizer()
             losses = self._reconstruction(batch)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-            self.optimizer_.step()
+            if losses.requires_grad:  # Callbacks may have frozen the maps.
+                losses.sum().backward()  # type: ignore[no-untyped-call]
+                self.optimizer_.step()
             self._losses.append(losses.detach())
 
     def _reconstruction(self, batch: Batch) -> Tensor:

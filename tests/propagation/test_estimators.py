@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Freezer
 
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
+    RegularizedInversionClassifier,
 )
 from tests.estimators.support import (
     ALL_EPOCHS,
@@ -332,3 +333,43 @@ def test_regressors_go_on_in_the_units_of_their_first_fit() -> None:
     assert twice.loss_ < before < 3 * 300**2
     misses = 0.5 * np.mean((twice.predict(X) - y) ** 2)
     assert misses == pytest.approx(twice.loss_, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        (RegularizedInversionClassifier, "network.layers.0.*"),
+        (DifferenceTargetPropagationClassifier, "network.layers.[01].*"),
+        (DifferenceTargetPropagationClassifier, "feedback.*"),
+    ],
+)
+def test_frozen_layers_stay(kind: type, pattern: str) -> None:
+    X, y = class_data()
+    frozen = []
+    for max_iter in (1, 4):
+        callbacks = [Freezer(pattern)]
+        estimator = kind((5, 4), max_iter=max_iter, callbacks=callbacks, random_state=0)
+        fit_quietly(estimator, X, y)
+        arrays = estimator.coefs_
+        if pattern == "feedback.*":
+            arrays = estimator.feedback_coefs_
+        frozen.append(arrays[0])
+    np.testing.assert_array_equal(*frozen)
+
+
+def test_full_batches_take_no_smaller_steps() -> None:
+    X, y = class_data()
+    rates = {}
+    for batch_size in (len(X), len(X) - 1):
+        record = RecordRate()
+        estimator = RegularizedInversionClassifier(
+            (4, 3), solver="sgd", batch_size=batch_size, max_iter=1, callbacks=[record]
+        )
+        fit_quietly(estimator, X, y)
+        rates[batch_size] = record.rate
+    assert rates[len(X)] == rates[len(X) - 1] == 0.1
+
+
+class RecordRate(Callback):
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.rate = net.optimizer_.param_groups[0]["lr"]
