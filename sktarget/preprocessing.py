@@ -83,7 +83,8 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    A text without any tokens becomes a row of padding.
+    A text without any tokens becomes a single unknown one: estimators of sequences
+    refuse rows of nothing but padding.
 
     Examples
     --------
@@ -226,7 +227,9 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         analyze = self._counter().build_analyzer()
         known = self.vocabulary_
         rows = [
+            # A row of nothing but padding would be no sequence.
             self._cut([known.get(token, _UNKNOWN) for token in analyze(text)])
+            or [_UNKNOWN]
             for text in raw_documents
         ]
         width = self.max_length or max(map(len, rows), default=1)

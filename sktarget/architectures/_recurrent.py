@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sktarget._blank import make_blank
@@ -147,7 +148,10 @@ class RecurrentNetwork(nn.Module):
         Tensor of shape (n, n_outputs) or (n, time, n_outputs)
             The sums; zero where there is padding.
         """
-        real = _real_steps(x)
+        real, n_steps = _real_steps(x), x.shape[1]
+        if real is not None and self._may_cut:
+            longest = int(real.sum(1).max())
+            x, real = x[:, :longest], real[:, :longest]
         if self.embedding is not None and not x.is_floating_point():
             x = self.embedding(x)
         lengths = None if real is None else real.sum(1)
@@ -159,9 +163,19 @@ class RecurrentNetwork(nn.Module):
         if real is None:
             return self._exit(states.flatten(0, 1)).view(*states.shape[:2], -1)
         sums = self._exit(states[real])
-        return sums.new_zeros(*real.shape, sums.shape[-1]).masked_scatter(
+        out = sums.new_zeros(*real.shape, sums.shape[-1]).masked_scatter(
             real[..., None], sums
         )
+        return F.pad(out, (0, 0, 0, n_steps - out.shape[1]))
+
+    @property
+    def _may_cut(self) -> bool:
+        """Whether steps that are padding in every sequence may be left out.
+
+        Targets belong to all steps, and an exported model to any number of them.
+        """
+        plain = all(type(layer) in CELLS.values() for layer in self.recurrent)
+        return plain and not torch.onnx.is_in_onnx_export()
 
     def _recur(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for layer in self.recurrent:

@@ -360,8 +360,8 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         return fixed, None
 
     def _auto_lam(self, network: TargetSpace, rows: TrainingRows) -> float:
-        n_sequences, n_steps, _ = network.fixed_batch.shape
-        return _rules.auto_recurrent_lam(n_sequences * n_steps)
+        real = ~network.fixed_batch[..., 0].isnan()
+        return _rules.auto_recurrent_lam(int(real.sum()))
 
     def _auto_rate(self, n_samples: int) -> float:
         return _rules.auto_recurrent_rate(self.solver, self.parameterization)

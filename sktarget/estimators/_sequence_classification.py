@@ -138,7 +138,8 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
         sequences = self._read(X, reset=first)
-        values = sequences.values
+        # Steps that are padding in every sequence take time, and should decide nothing.
+        values = sequences.values[:, : sequences.lengths.max()]
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, values, dtype=np.float64, ensure_non_negative=True
@@ -183,7 +184,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         classes: Any,
     ) -> TrainingRows:
         labels, counts = read_step_labels(y, sequences, self.n_ignored_steps)
-        values, step_weight = sequences.values, None
+        longest, step_weight = sequences.lengths.max(), None
         if weight is not None or self.class_weight is not None:
             step_weight = np.zeros(counts.shape)
             of_rows = np.ones(len(counts)) if weight is None else weight
@@ -201,7 +202,14 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         if step_weight is not None:
             n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
             row_weight = (step_weight / n_counted).sum(axis=1)
-        rows = SequenceRows(values, outputs, row_weight, step_weight=step_weight)
+        if step_weight is not None:
+            step_weight = step_weight[:, :longest]
+        rows = SequenceRows(
+            sequences.values[:, :longest],
+            outputs[:, :longest],
+            row_weight,
+            step_weight=step_weight,
+        )
         return rows if step_weight is not None else rows[np.flatnonzero(counts.any(1))]
 
     def _loss_function(self) -> Loss:

@@ -12,6 +12,8 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_feature_names, validate_data
 
+from sktarget.estimators._network import as_array
+
 __all__ = ["Sequences", "as_steps", "read_series", "read_tokens"]
 
 Array = NDArray[Any]
@@ -99,7 +101,7 @@ def read_series(
         X, sizes = _pad_series(X)
     X = validate_data(
         estimator,
-        X,
+        as_array(X),
         reset=reset,
         dtype=(np.float64, np.float32),
         allow_nd=True,

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
+from sktarget import TargetSpaceSequenceClassifier
 from tests.estimators.sequence_support import (
     as_list,
     as_padded,
@@ -206,3 +208,32 @@ def test_read_only_data() -> None:
     before = X.copy()
     fit_quietly(small(), X, y).predict(X)
     np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+def test_steps_that_are_padding_everywhere_change_nothing(
+    parameterization: str, return_sequences: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 2, 9))
+    X[:10, :, 6:] = np.nan
+    y = (X[:, 0] > 0).astype(int) if return_sequences else (X[:, 0, 0] > 0).astype(int)
+    wider = np.pad(X, [(0, 0), (0, 0), (0, 50)], constant_values=np.nan)
+    labels = np.pad(y, [(0, 0), (0, 50)]) if return_sequences else y
+    estimator = TargetSpaceSequenceClassifier(
+        (),
+        recurrent_layer_sizes=(4,),
+        parameterization=parameterization,
+        return_sequences=return_sequences,
+        max_iter=3,
+        random_state=0,
+    )
+    expected = fit_quietly(clone(estimator), X, y)
+    found = fit_quietly(clone(estimator), wider, labels)
+    assert getattr(found, "lam_", 0) == getattr(expected, "lam_", 0)
+    probabilities = found.predict_proba(wider)
+    if return_sequences:
+        assert np.isnan(probabilities[:, 9:]).all()
+        probabilities = probabilities[:, :9]
+    np.testing.assert_allclose(probabilities, expected.predict_proba(X), rtol=1e-9)
