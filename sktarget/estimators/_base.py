@@ -17,11 +17,13 @@ from sktarget.estimators import _rules
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._images import (
+    as_bytes,
     as_rows,
     parse_conv_layers,
     parse_image_shape,
     shape_of_images,
     warn_of_large_pixels,
+    warn_of_other_pixels,
 )
 from sktarget.estimators._network import (
     WEIGHTED,
@@ -163,8 +165,16 @@ class BaseTargetSpace(TrainingCourse):
         flat, shape = as_rows(X, self._images), self._images
         if shape is None:
             return super()._validate(flat, *y, reset=reset, **kwargs)
-        kwargs["dtype"] = (np.float64, np.float32, np.uint8)
+        floats = (np.float64, np.float32) if reset else (self._dtype,)
+        kwargs["dtype"] = (*floats, np.uint8)
+        if not reset and self._of_bytes:
+            flat = as_bytes(flat)
         checked = super()._validate(flat, *y, reset=reset, **kwargs)
+        pixels = checked[0] if y else checked
+        if reset:
+            self._of_bytes = pixels.dtype == np.uint8
+        elif self._of_bytes:
+            warn_of_other_pixels(pixels)
         if not y:
             return checked.reshape(-1, *shape)
         if reset and self.parameterization == "targets":

@@ -50,6 +50,8 @@ class TrainingCourse(NetworkEstimator):
 
     # The shape of an image, if X holds images.
     _images: tuple[int, int, int] | None = None
+    # Whether these were fitted as bytes.
+    _of_bytes: bool = False
     # Whether X is a table, unless it holds images.
     _takes_tables = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import ABC, abstractmethod
 from typing import Any
@@ -115,7 +116,7 @@ class FittedNetwork(BaseEstimator, ABC):
         coefs = [kernel.reshape(len(kernel), -1).T for kernel in kernels]
         if self._units is not None:
             coefs[-1] = coefs[-1] * self._units
-        return coefs
+        return [_read_only(coef) for coef in coefs]
 
     @property
     def intercepts_(self) -> list[Array]:
@@ -125,13 +126,16 @@ class FittedNetwork(BaseEstimator, ABC):
         biases = [self._module_state[key] for key in keys if key in self._module_state]
         if self._origin is not None and self._units is not None:
             biases[-1] = self._origin + biases[-1] * self._units
-        return biases
+        return [_read_only(bias) for bias in biases]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the torch module out: it is rebuilt from arrays on demand."""
         state: dict[str, Any] = super().__getstate__()
         if "_module_cache" in state:
             state = {**state, "_module_cache": {}}
+        if state.get("callbacks"):
+            kept = [_without_network(callback) for callback in state["callbacks"]]
+            state = {**state, "callbacks": kept}
         return {**state, _STAMP: __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -156,6 +160,8 @@ class FittedNetwork(BaseEstimator, ABC):
     def _run(self, X: Array) -> Array:
         """Run the fitted network on validated inputs."""
         module = self._module()
+        if module.training:  # `module_` is the same object.
+            module.eval()
         x, dtype = as_tensor(X), torch_dtype(self._dtype)
         if self.module is not None:  # It may work in place.
             x = x.clone()
@@ -172,6 +178,31 @@ class FittedNetwork(BaseEstimator, ABC):
                 "learning_rate_init"
             )
         return stacked
+
+
+def _without_network(callback: Any) -> Any:
+    """Copy a callback without what holds the network's targets, and so training data.
+
+    That is what skorch's schedules and its early stopping keep after training.
+    """
+    of_training = torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler
+    dropped = [
+        name
+        for name, value in getattr(callback, "__dict__", {}).items()
+        if isinstance(value, of_training) or name == "best_model_weights_"
+    ]
+    if dropped:
+        callback = copy.copy(callback)
+        for name in dropped:
+            delattr(callback, name)
+    return callback
+
+
+def _read_only(array: Array) -> Array:
+    """Return a view that cannot be written to: predictions would not follow at once."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _key(name: str, kind: str) -> str:

@@ -1,5 +1,6 @@
 """skorch's callbacks, and scikit-learn's own where it has them."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -306,3 +307,22 @@ def test_own_rows_are_taken_in_any_dtype(kind: type) -> None:
     )
     expected = estimator.predict(X.astype(np.float32))
     np.testing.assert_allclose(np.ravel(predicts.found), expected, rtol=1e-4)
+
+
+def test_stored_callbacks_hold_no_targets() -> None:
+    X, y = class_data()
+    callbacks = [
+        LRScheduler("StepLR", step_size=5),
+        EarlyStopping(monitor="train_loss", load_best=True),
+    ]
+    settings = {"learning_rate_init": 0.01, "max_iter": 5, "random_state": 0}
+    plain = fit_quietly(TargetSpaceClassifier((4,), **settings), X, y)
+    with_callbacks = TargetSpaceClassifier((4,), callbacks=callbacks, **settings)
+    fit_quietly(with_callbacks, X, y)
+    stored = pickle.dumps(with_callbacks)
+    assert len(stored) < len(pickle.dumps(plain)) + 5000
+    # The user's own stay as they are.
+    assert hasattr(callbacks[0], "lr_scheduler_")
+    again = pickle.loads(stored)
+    np.testing.assert_array_equal(again.predict(X), with_callbacks.predict(X))
+    fit_quietly(again, X, y)

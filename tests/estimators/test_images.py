@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -359,3 +360,19 @@ def test_residual_network_trains_in_target_space(flat: bool) -> None:
     assert [c.shape for c in estimator.coefs_] == [
         (9, 8), (8, 8), (72, 8), (72, 8), (128, 10)
     ]  # fmt: skip
+
+
+def test_images_fitted_as_bytes_stay_bytes() -> None:
+    X, y = load_digits(return_X_y=True)
+    X = (X * 15).astype(np.uint8).reshape(-1, 1, 8, 8)[:120]
+    estimator = TargetSpaceClassifier(
+        (8,), conv_layers=[(3, 4, 2)], max_iter=3, random_state=0
+    )
+    fit_quietly(estimator, X, y[:120])
+    expected = estimator.predict_proba(X)
+    for same in (X.tolist(), X.astype(np.int64), X / 255):
+        np.testing.assert_allclose(estimator.predict_proba(same), expected, rtol=1e-5)
+    with pytest.warns(UserWarning, match="fitted on bytes.*values up to 2[0-9][0-9]"):
+        estimator.predict_proba(X.astype(float))
+    with pytest.warns(UserWarning, match="fitted on bytes"):
+        estimator.partial_fit(X - 1.0, y[:120])

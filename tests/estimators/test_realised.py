@@ -361,3 +361,19 @@ def test_draws_without_a_solution_do_not_lose_the_fit(
     monkeypatch.setattr(TargetSpace, "average_weights", original)
     assert weights_differ(clean, fit_quietly(TargetSpaceClassifier(**settings), X, y))
     np.testing.assert_allclose(clean.coefs_[-1], reference_weights(clean)[-1][1:])
+
+
+def test_weights_are_read_only() -> None:
+    X, y = class_data()
+    estimator = fit_quietly(TargetSpaceClassifier((4,), max_iter=3), X, y)
+    for array in (*estimator.coefs_, *estimator.intercepts_):
+        with pytest.raises(ValueError, match="read-only"):
+            array *= 0
+
+
+def test_predictions_are_those_of_evaluation() -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier((9,), dropout=0.5, max_iter=3, random_state=0)
+    expected = fit_quietly(estimator, X, y).predict_proba(X)
+    estimator.module_.train()
+    np.testing.assert_array_equal(estimator.predict_proba(X), expected)
