@@ -14,6 +14,8 @@ import io
 import json
 import math
 import os
+import re
+import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMAT_VERSION", "is_plain", "read", "replace_file", "write"]
+__all__ = [
+    "FORMAT_VERSION",
+    "is_plain",
+    "read",
+    "remove_leftovers",
+    "replace_file",
+    "try_to_write",
+    "write",
+]
 
 FORMAT_VERSION = 1
 """Increased whenever older versions of the package cannot read new files."""
 
 _DIGITS = 64
 _MAGIC = "sktarget"
+_BESIDE = re.compile(r"\.[0-9a-f]{12}\.part")
+"""How the name of a file that is being written ends, see :func:`_place_beside`."""
 
 
 def write(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> None:
@@ -96,6 +108,8 @@ class _ZipFile(zipfile.ZipFile):
 def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) -> None:
     """Write a temporary file beside `path`, and move it there when it is complete.
 
+    Of several who write one file at once, the last one's is there in the end.
+
     Parameters
     ----------
     path : path-like
@@ -109,18 +123,67 @@ def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) 
         If it cannot be written; an existing file is left unchanged.
     """
     path = Path(path)
-    # A fixed name, so that the remains of a killed process are overwritten.
-    partial = path.with_name(path.name + ".part")
+    beside = _place_beside(path)
     try:
-        with partial.open("wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        _write_new(beside, parts)
+        beside.replace(path)
+    except FileExistsError:  # somebody else's
+        raise
     except BaseException:
         with contextlib.suppress(OSError):
-            partial.unlink()
+            beside.unlink()
         raise
+
+
+def try_to_write(path: str | os.PathLike[str]) -> None:
+    """Find out whether :func:`replace_file` could write a file, without writing it.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written beside it.
+    """
+    beside = _place_beside(Path(path))
+    try:
+        _write_new(beside, [b"may be written"])
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what is left of processes that were killed while they wrote a file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.  Nobody else may be writing it now.
+    """
+    path = Path(path)
+    with contextlib.suppress(OSError):
+        for found in path.parent.iterdir():
+            name, _, end = found.name.partition(path.name)
+            if not name and _BESIDE.fullmatch(end):
+                found.unlink()
+
+
+def _place_beside(path: Path) -> Path:
+    """Return a name that nobody else writes to, in the folder of a file."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
+
+
+def _write_new(path: Path, parts: list[memoryview | bytes]) -> None:
+    # Never through a link, nor over a file that is there; with the permissions that
+    # any new file gets.
+    with path.open("xb") as file:
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:

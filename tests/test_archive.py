@@ -2,6 +2,8 @@
 
 import errno
 import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,62 @@ def test_failed_write_leaves_the_old_file(
         _archive.write(path, "test", {"a": 2})
     assert _archive.read(path, "test") == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_many_write_one_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def write_and_read(number: int) -> None:
+        for _ in range(20):
+            _archive.write(path, "test", {"a": np.full(20_000, number)})
+            found = _archive.read(path, "test")["a"]
+            assert len(found) == 20_000
+            assert (found == found[0]).all()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_and_read, range(8)))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_text("notes")
+    (tmp_path / "notes").write_text("more notes")
+    (tmp_path / "other.part").symlink_to(tmp_path / "notes")
+    for name in ("file", "other"):
+        _archive.write(tmp_path / name, "test", {})
+    assert (tmp_path / "file.part").read_text() == "notes"
+    assert (tmp_path / "notes").read_text() == "more notes"
+    assert (tmp_path / "other.part").is_symlink()
+
+
+def test_name_that_is_taken_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
+    taken = tmp_path / f"file.{'0' * 12}.part"
+    taken.symlink_to(tmp_path / "absent")
+    with pytest.raises(FileExistsError):
+        _archive.write(tmp_path / "file", "test", {})
+    assert [p.name for p in tmp_path.iterdir()] == [taken.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    before = os.umask(0o027)
+    try:
+        for _ in range(2):
+            _archive.write(path, "test", {})
+            assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    finally:
+        os.umask(before)
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    left = "file.0123456789ab.part"
+    others = ["file", "file.part", "file.notes.part", f"my {left}", f"{left}.npz"]
+    for name in (left, *others):
+        (tmp_path / name).touch()
+    _archive.remove_leftovers(tmp_path / "file")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
+    _archive.remove_leftovers(tmp_path / "absent" / "file")

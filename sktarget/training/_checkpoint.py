@@ -240,12 +240,11 @@ class Checkpoint(Callback):
         }
 
     def _prepare_folder(self) -> None:
-        """Warn at once of an error that would otherwise come after the first epoch."""
+        """Clear up, and tell at once what would come up after the first epoch."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            probe = self.path.with_name(self.path.name + ".probe")
-            _archive.replace_file(probe, [b"may be written"])
-            probe.unlink()
+            _archive.remove_leftovers(self.path)
+            _archive.try_to_write(self.path)
         except OSError as error:
             self._warn(error)
 

@@ -197,6 +197,16 @@ def test_places(kind: type, place: str, tmp_path: Path) -> None:
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [file]
 
 
+def test_what_killed_fits_have_left_is_removed(tmp_path: Path) -> None:
+    for name in ("run.0123456789ab.part", "run.probe"):
+        (tmp_path / name).write_text(name)
+    fit_quietly(
+        TargetSpaceClassifier(**SMALL, checkpoint=tmp_path / "run"), *class_data()
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.probe"]
+    assert (tmp_path / "run.probe").read_text() == "run.probe"
+
+
 def test_warm_start_goes_on_with_one_file(tmp_path: Path) -> None:
     X, y = class_data()
     settings = SMALL | {"warm_start": True}
