@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "FORMAT_VERSION",
     "is_plain",
     "read",
+    "refusing",
     "remove_leftovers",
     "replace_file",
     "try_to_write",
@@ -38,6 +40,18 @@ FORMAT_VERSION = 1
 
 _DIGITS = 64
 _MAGIC = "sktarget"
+# What a file that was made to look like one of ours may lead to when it is read.
+_FORGED = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+)
 _BESIDE = re.compile(r"\.[0-9a-f]{12}\.part")
 """How the name of a file that is being written ends, see :func:`_place_beside`."""
 
@@ -186,7 +200,9 @@ def _write_new(path: Path, parts: list[memoryview | bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+def read(
+    path: str | os.PathLike[str], kind: str, names: Iterable[str] = ()
+) -> dict[str, Any]:
     """Read what :func:`write` wrote.
 
     Parameters
@@ -195,6 +211,8 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         The file.
     kind : str
         What it must hold.
+    names : iterable of str
+        What its content must have, at least.
 
     Returns
     -------
@@ -204,7 +222,7 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the file is damaged, foreign, of another kind, or in a later format.
+        If the file is damaged, foreign, forged, of another kind, or in a later format.
     OSError
         If it cannot be read.
     """
@@ -218,20 +236,69 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
             f"{os.fspath(path)!r} is damaged, or not a file written by sktarget: its "
             "checksum does not match its content"
         )
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        header = json.loads(bytes(file["header"])) if "header" in file else {}
-        if header.get("magic") != _MAGIC or header.get("kind") != kind:
-            raise ValueError(
-                f"{os.fspath(path)!r} does not hold a sktarget {kind} but "
-                f"{header.get('kind', 'something else')!r}"
-            )
-        if header["format"] > FORMAT_VERSION:
-            raise ValueError(
-                f"{os.fspath(path)!r} has format {header['format']}, and this version "
-                f"of sktarget reads formats up to {FORMAT_VERSION}: use a later one"
-            )
-        content: dict[str, Any] = _decode(header["content"], file)
+    with refusing(path):
+        arrays = _arrays(data)
+        text = arrays.pop("header", None)
+        header = {} if text is None else dict(json.loads(bytes(text)))
+    if header.get("magic") != _MAGIC or header.get("kind") != kind:
+        raise ValueError(
+            f"{os.fspath(path)!r} does not hold a sktarget {kind} but "
+            f"{header.get('kind', 'something else')!r}"
+        )
+    with refusing(path):
+        is_later = header["format"] > FORMAT_VERSION
+    if is_later:
+        raise ValueError(
+            f"{os.fspath(path)!r} has format {header['format']}, and this version "
+            f"of sktarget reads formats up to {FORMAT_VERSION}: use a later one"
+        )
+    with refusing(path):
+        content: dict[str, Any] = _decode(header["content"], arrays)
+        lacking = sorted(set(names) - content.keys())
+        if lacking:
+            raise KeyError(*lacking)
     return content
+
+
+@contextlib.contextmanager
+def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Refuse a file, whatever it is that making sense of it leads to.
+
+    Anyone can compute a checksum: what it matches need not be what :func:`write` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Yields
+    ------
+    None
+        While the file is made sense of.
+
+    Raises
+    ------
+    ValueError
+        In place of what is raised meanwhile.
+    """
+    try:
+        yield
+    except _FORGED as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} is damaged, or no file that sktarget has written: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the members of a file, which take no more memory than the file itself."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        members = file.zip.infolist()
+        if any(m.compress_type != zipfile.ZIP_STORED for m in members):
+            raise ValueError("it is compressed")
+        if sum(m.file_size for m in members) > len(data):
+            raise ValueError("its members overlap")
+        return {name: file[name] for name in file}
 
 
 def is_plain(value: Any) -> bool:
@@ -251,7 +318,8 @@ def _encode(value: Any, arrays: list[NDArray[Any]]) -> Any:
     if isinstance(value, np.ndarray | np.generic) and value.dtype.hasobject:
         items = [_encode(item, arrays) for item in np.ravel(value).tolist()]
         return {"objects": items, "shape": value.shape}
-    if type(value) is np.ndarray or isinstance(value, np.generic):
+    # A view of a file is as good as an array in memory.
+    if type(value) in (np.ndarray, np.memmap) or isinstance(value, np.generic):
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
         arrays.append(np.asarray(value))
         return {kind: f"array_{len(arrays) - 1}"}
@@ -269,7 +337,7 @@ def _encode(value: Any, arrays: list[NDArray[Any]]) -> Any:
     raise TypeError(f"a file without pickle cannot hold {value!r}")
 
 
-def _decode(value: Any, arrays: Any) -> Any:
+def _decode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     if isinstance(value, list):
         return [_decode(item, arrays) for item in value]
     if not isinstance(value, dict):
@@ -278,9 +346,9 @@ def _decode(value: Any, arrays: Any) -> Any:
     inner = value[kind]
     match kind:
         case "array":
-            return arrays[inner]
+            return arrays.pop(inner)  # which only one place refers to
         case "scalar":
-            return arrays[inner][()]
+            return arrays.pop(inner)[()]
         case "objects":
             array = np.empty(len(inner), dtype=object)
             array[:] = [_decode(item, arrays) for item in inner]

@@ -133,8 +133,10 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
     >>> again.predict(X).shape
     (50,)
     """
-    content = _archive.read(path, _KIND)
-    missing = sorted(set(content["left_out"]) - parameters.keys())
+    names = "class", "version", "parameters", "left_out", "state"
+    content = _archive.read(path, _KIND, names)
+    with _archive.refusing(path):
+        missing = sorted(set(content["left_out"]) - parameters.keys())
     if missing:
         hint = ", ".join(f"{name}=..." for name in missing)
         raise ValueError(
@@ -150,10 +152,11 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
             f"{os.fspath(path)!r}, written by sktarget {content['version']}, does not "
             f"fit version {__version__}: {error}"
         ) from error
-    state = content["state"]
-    if "module" in state["_architecture"]:
-        state["_architecture"]["module"] = estimator.module
-    estimator.__setstate__(estimator.__getstate__() | state)
+    with _archive.refusing(path):
+        state = content["state"]
+        if "module" in state["_architecture"]:
+            state["_architecture"]["module"] = estimator.module
+        estimator.__setstate__(estimator.__getstate__() | state)
     if estimator.module is not None:
         _try_module(estimator)
     return estimator

@@ -1,8 +1,12 @@
 """Archives: what they hold comes back as it was, and nothing else is believed."""
 
 import errno
+import hashlib
+import io
+import json
 import os
 import stat
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -102,6 +106,102 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         _archive.read(path, "test")
     with pytest.raises(FileNotFoundError):
         _archive.read(tmp_path / "absent", "test")
+
+
+def forge(
+    path: Path, header: Any, compression: int = zipfile.ZIP_STORED, **arrays: Any
+) -> None:
+    """Write a file with a checksum that is right, whatever is in it."""
+    members = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        file.comment = bytes(64)
+        for name, array in members.items():
+            with file.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, np.asarray(array))
+    body = buffer.getvalue()[:-64]
+    path.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+
+
+def header_of(content: Any) -> dict[str, Any]:
+    return {"magic": "sktarget", "kind": "test", "format": 1, "content": content}
+
+
+def nested(depth: int) -> Any:
+    made: Any = 0
+    for _ in range(depth):
+        made = {"tuple": [made]}
+    return made
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        3,
+        [],
+        header_of({"dict": []}) | {"format": "1"},
+        {"magic": "sktarget", "kind": "test", "format": 1},
+        {"magic": "sktarget", "kind": "test", "content": {"dict": []}},
+        header_of([1]),
+        header_of({}),
+        header_of({"array": "array_0"}),
+        *(
+            header_of({"dict": [["a", value]]})
+            for value in (
+                {},
+                {"array": "absent"},
+                {"array": 3},
+                {"array": []},
+                {"scalar": None},
+                {"float": "much"},
+                {"float": []},
+                {"tuple": 3},
+                {"objects": 3, "shape": [1]},
+                {"objects": [1, 2]},
+                {"objects": [1, 2], "shape": [3]},
+                {"dict": 3},
+                {"dict": [[1]]},
+                {"dict": [[[], 1]]},
+                {"unknown": [3]},
+                # Which would take a file's memory many times over.
+                [{"array": "array_0"}, {"array": "array_0"}],
+                nested(400),
+            )
+        ),
+    ],
+    ids=lambda header: repr(header)[-50:],
+)
+def test_forged_headers_are_refused(header: Any, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    forge(path, header, array_0=np.arange(3))
+    with pytest.raises(ValueError, match=r"file' (is damaged, or no|holds no test)"):
+        _archive.read(path, "test")
+
+
+def test_compressed_files_are_refused(tmp_path: Path) -> None:
+    path, large = tmp_path / "file", np.zeros(10**6)
+    header = header_of({"dict": [["a", {"array": "array_0"}]]})
+    forge(path, header, array_0=large)
+    assert_same(_archive.read(path, "test"), {"a": large})
+    forge(path, header, zipfile.ZIP_DEFLATED, array_0=large)
+    assert path.stat().st_size < 20_000
+    with pytest.raises(ValueError, match=r"file' is damaged, or no .*is compressed"):
+        _archive.read(path, "test")
+
+
+def test_what_is_lacking_is_named(tmp_path: Path) -> None:
+    _archive.write(tmp_path / "file", "test", {"a": 1})
+    assert _archive.read(tmp_path / "file", "test", ["a"]) == {"a": 1}
+    with pytest.raises(ValueError, match=r"is damaged, or no file.*KeyError: 'b'"):
+        _archive.read(tmp_path / "file", "test", ["a", "b"])
+
+
+def test_views_of_files_come_back_as_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.arange(6.0))
+    view = np.load(tmp_path / "array.npy", mmap_mode="r")
+    _archive.write(tmp_path / "file", "test", {"a": view[::2]})
+    found = _archive.read(tmp_path / "file", "test")
+    assert_same(found, {"a": np.arange(0.0, 6.0, 2)})
 
 
 def test_later_formats_are_refused(

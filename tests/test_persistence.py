@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -192,6 +193,46 @@ def test_file_cannot_name_other_classes(name: str, tmp_path: Path) -> None:
     _archive.write(path, "estimator", content | {"class": name})
     with pytest.raises(ValueError, match="does not fit version"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"left_out": 3},
+        {"class": None},
+        {"parameters": []},
+        {"state": None},
+        {"state": {}},
+        {"state": [1]},
+        {"version": None, "class": "os.system"},
+    ],
+    ids=str,
+)
+def test_forged_files_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    X, y = class_data()
+    save(fit_quietly(TargetSpaceClassifier(**SMALL), X, y), path)
+    content = _archive.read(path, "estimator")
+    _archive.write(path, "estimator", content | change)
+    with pytest.raises(ValueError, match=r"model'.*(is damaged, or no|does not fit)"):
+        load(path)
+    for name in change:
+        del content[name]
+    _archive.write(path, "estimator", content)
+    with pytest.raises(ValueError, match=r"model' is damaged, or no.*KeyError"):
+        load(path)
+
+
+@for_both
+@pytest.mark.parametrize("settings", [{}, {"warm_start": True}], ids=["", "resumable"])
+def test_models_in_mapped_memory_are_saved(
+    kind: type, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    X, y = problem(kind)
+    joblib.dump(fit_quietly(kind(**SMALL, **settings), X, y), tmp_path / "model.joblib")
+    mapped = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+    found = through_file(mapped, tmp_path)
+    np.testing.assert_array_equal(found.predict(X), mapped.predict(X))
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

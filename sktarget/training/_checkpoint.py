@@ -31,6 +31,20 @@ from sktarget.training._state import state_to_numpy, state_to_torch
 __all__ = ["Checkpoint"]
 
 _KIND = "checkpoint"
+_NAMES = (
+    "version",
+    "problem",
+    "random_state",
+    "is_finished",
+    "log",
+    "module",
+    "optimiser",
+    "monitor",
+    "generators",
+    "callbacks",
+    "history",
+    "frozen",
+)
 _FILE = "checkpoint.npz"  # within a folder
 # Known only by digests: a message cannot show what changed in them.
 _DIGESTS = {"training set", "state before fit"}
@@ -94,7 +108,7 @@ class Checkpoint(Callback):
 
     def _read(self, begins_anew: bool) -> dict[str, Any] | None:
         try:
-            kept = _archive.read(self.path, _KIND)
+            kept = _archive.read(self.path, _KIND, _NAMES)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
