@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +40,18 @@ __all__ = [
 
 Array = NDArray[Any]
 
-_GLOBAL_GENERATOR = threading.RLock()
+_global_generator = threading.RLock()
+
+
+def _free_global_generator() -> None:
+    global _global_generator
+    _global_generator = threading.RLock()
+
+
+# Whichever thread of the parent holds the lock is not there in a forked process.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_global_generator)
+
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose weights are ``coefs_``."""
 
@@ -190,7 +202,7 @@ def seeded_globally(needed: bool, seed: int, device: torch.device) -> Iterator[N
         yield
         return
     devices = [device] if device.type == "cuda" else []
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=devices):
+    with _global_generator, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget import TargetSpaceClassifier
@@ -139,6 +141,47 @@ def test_forked_processes_do_not_wait_for_threads_of_their_parent() -> None:
     subprocess.run(
         [sys.executable, "-c", FORKING], env=environment, check=True, timeout=120
     )
+
+
+class Waits(Callback):
+    """Waits in the middle of a fit."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.begun.set()
+        self.may_end.wait(60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("global_state_untouched")
+def test_forked_processes_do_not_wait_for_fits_of_their_parent() -> None:
+    X, y = class_data()
+    settings = SMALL | {"module": with_dropout}
+    # A copy builds its module anew.
+    fitted = copy.deepcopy(fit_quietly(TargetSpaceClassifier(**settings), X, y))
+    waits = Waits()
+    busy = TargetSpaceClassifier(**settings, callbacks=[waits])
+    with warnings.catch_warnings(), ThreadPoolExecutor(1) as pool:
+        # That fits have not converged, and that processes with threads are forked.
+        warnings.simplefilter("ignore")
+        fit = pool.submit(busy.fit, X, y)
+        try:
+            assert waits.begun.wait(60)
+            child = os.fork()
+            if child == 0:
+                try:
+                    signal.alarm(30)
+                    fitted.predict(X)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            _, status = os.waitpid(child, 0)
+        finally:
+            waits.may_end.set()
+        fit.result()
+    assert status == 0
 
 
 def threads_in_worker(_: int) -> tuple[int, int]:
