@@ -28,7 +28,7 @@ from sktarget.training._callback_state import (
 from sktarget.training._monitor import Monitor, Stopper
 from sktarget.training._state import state_to_numpy, state_to_torch
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "is_of_user"]
 
 _KIND = "checkpoint"
 _NAMES = (
@@ -200,9 +200,8 @@ class Checkpoint(Callback):
             group.update({k: v for k, v in kept.items() if k != "params"})
 
     def _callbacks(self, net: Any) -> list[tuple[str, Callback]]:
-        """List the user's callbacks, with their names."""
-        own = (Monitor, EpochContext, Checkpoint, Stopper)
-        return [(n, c) for n, c in net.callbacks_ if not isinstance(c, own)]
+        """List the callbacks that are the user's, with their names."""
+        return [(n, c) for n, c in net.callbacks_ if is_of_user(c)]
 
     def _generators(self, module: nn.Module) -> list[torch.Generator]:
         """List all generators that are drawn from, in an order that does not change."""
@@ -272,6 +271,11 @@ class Checkpoint(Callback):
             "was last written is lost",
             stacklevel=2,
         )
+
+
+def is_of_user(callback: Callback) -> bool:
+    """Return whether a callback of a net is the user's, not one of this package."""
+    return not isinstance(callback, Monitor | EpochContext | Checkpoint | Stopper)
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:

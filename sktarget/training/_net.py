@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
+from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError
@@ -50,6 +51,11 @@ class TrainingNet(NeuralNet):
         both or neither.
     **kwargs
         As for :class:`skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    interrupted_in : Callback or None
+        Whose method a KeyboardInterrupt came from, if it was a callback's.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class TrainingNet(NeuralNet):
         self.generator = generator
         self.mean_weight = 1.0
         self.failure: str | None = None
+        self.interrupted_in: Callback | None = None
         self.decode = decode
         self.decode_proba = decode_proba
         self.error = error
@@ -91,6 +98,16 @@ class TrainingNet(NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         return []
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call a method of every callback, and note which one interrupts training."""
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                self.interrupted_in = callback
+                raise
 
     def get_iterator(self, dataset: TensorData, training: bool = False) -> Any:
         """Slice the tensors; a DataLoader would take several times as long."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
-from sktarget.training._checkpoint import Checkpoint
+from sktarget.training._checkpoint import Checkpoint, is_of_user
 from sktarget.training._data import TensorData
 from sktarget.training._losses import Loss
 from sktarget.training._monitor import (
@@ -158,19 +158,14 @@ def train(
         net.optimizer_.load_state_dict(optimiser_state)
     net.notify("on_train_begin", X=data, y=None)
     to_go = settings.epochs - (len(log.loss_curve) - already)
-    _run_epochs(net, monitor, data, to_go, has_callbacks=bool(settings.callbacks))
+    _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
     _warn_of_the_end(monitor.reason, settings, len(log.loss_curve) - already)
     return Ending(net.optimizer_.state_dict(), monitor.reason)
 
 
 def _run_epochs(
-    net: TrainingNet,
-    monitor: Monitor,
-    data: TensorData,
-    to_go: int,
-    *,
-    has_callbacks: bool,
+    net: TrainingNet, monitor: Monitor, data: TensorData, to_go: int
 ) -> None:
     """Train until something ends it, and note in the monitor what that was."""
     try:
@@ -178,8 +173,10 @@ def _run_epochs(
     except StopTraining:
         pass
     except KeyboardInterrupt:
-        # A skorch callback that wants to stop raises the same.
-        monitor.reason = "a callback asked to stop" if has_callbacks else "interrupted"
+        # A skorch callback that wants to stop raises the same as Ctrl-C.
+        by = net.interrupted_in
+        asked = by is not None and is_of_user(by)
+        monitor.reason = "a callback asked to stop" if asked else "interrupted"
     else:
         monitor.reason = monitor.reason or "max_iter"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from torch import Tensor, nn
 
 from sktarget.nn import TargetSpace
@@ -22,7 +22,7 @@ from sktarget.training import (
     TrainingSettings,
     train,
 )
-from sktarget.training._monitor import _Snapshot
+from sktarget.training._monitor import Monitor, _Snapshot
 from tests.helpers import assert_all_close, normal, perceptron, seeded
 
 ROWS = 20
@@ -301,6 +301,51 @@ def test_interrupt_keeps_the_state() -> None:
         course = Course(losses())
     assert course.log.loss_curve == [3, 2, 1]
     assert course.number == pytest.approx(-1.5)
+
+
+@pytest.mark.parametrize("given", [EpochTimer(), ("named", EpochTimer())])
+def test_interrupts_are_told_from_callbacks_that_stop(given: Any) -> None:
+    def losses() -> Iterator[float]:
+        yield from [3, 2, 1]
+        raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted after 3 epochs; the state so"):
+        course = Course(losses(), callbacks=[given])
+    assert course.ending.reason == "interrupted"
+    assert course.log.loss_curve == [3, 2, 1]
+
+
+class EndsBatch(Callback):  # type: ignore[misc]
+    def on_batch_end(self, net: Any, **_: Any) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        Ends(),
+        ("named", Ends()),
+        EndsBatch(),
+        EarlyStopping("train_loss", patience=1, threshold=9.0, sink=lambda _: None),
+    ],
+)
+def test_callbacks_stop_without_a_warning(stops: Any) -> None:
+    course = Course([3, 2, 1], callbacks=[EpochTimer(), stops])
+    assert course.ending.reason == "a callback asked to stop"
+
+
+def test_interrupts_amid_callbacks_of_the_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def rings(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Monitor, "on_epoch_begin", rings)
+    with pytest.warns(UserWarning, match="interrupted after 0 epochs; the state so"):
+        assert Course([1], callbacks=[EpochTimer()]).ending.reason == "interrupted"
 
 
 # --- Real networks --------------------------------------------------------------------
