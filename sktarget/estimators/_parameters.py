@@ -209,7 +209,10 @@ default={default}
     "device": """str, default={default}
     Where to train: ``"auto"`` is the first GPU if there is one, else ``"cpu"``.""",
     "callbacks": """list of skorch callbacks or None, default={default}
-    Called during training, before the estimator's own stopping rule decides.""",
+    Called during training, before the estimator's own stopping rule decides.  The
+    history of the net has ``train_loss`` and, where rows are held out, ``valid_loss``
+    and ``valid_score`` of every epoch; the same names with ``_best`` at the end tell
+    whether an epoch's is the best so far.""",
     "checkpoint": """path-like or None, default={default}
     File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
     goes on from there, and so ends as if it had never been killed.  It refuses the file

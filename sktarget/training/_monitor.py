@@ -164,6 +164,12 @@ class Monitor(Callback):
         self.best_merit = max(scores, default=-math.inf)
         # When training continues, the state it begins with is the best so far.
         self.has_best = bool(self.log.loss_curve)
+        # By their names in the history of the net.
+        self.records = {
+            "train_loss": self.log.best_loss,
+            "valid_loss": min(self.log.validation_losses, default=math.inf),
+            "valid_score": max(self.log.validation_scores, default=-math.inf),
+        }
 
     def on_epoch_begin(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Keep the state to which the loss of this epoch will belong."""
@@ -186,6 +192,7 @@ class Monitor(Callback):
     def on_epoch_end(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Judge the epoch."""
         record = net.history[-1]
+        self._mark_records(net, record)
         loss = record["train_loss"]
         # A score may be finite where outputs are not.
         lost = self.has_validation and not math.isfinite(record["valid_loss"])
@@ -209,6 +216,20 @@ class Monitor(Callback):
             self._set_rates(net, share)
         if self.log.no_improvement > self.settings.n_iter_no_change:
             self._no_progress(net)
+
+    def _mark_records(self, net: Any, record: Any) -> None:
+        """Note in the history what is the best so far, as skorch's scorings do.
+
+        Its ``Checkpoint`` looks there whether to write.
+        """
+        for name, best in self.records.items():
+            if name not in record:
+                continue
+            value = record[name]
+            is_best = value > best if name == "valid_score" else value < best
+            if is_best:
+                self.records[name] = value
+            net.history.record(f"{name}_best", bool(is_best))
 
     def _set_rates(self, net: Any, share: float) -> None:
         """Set the step sizes to a share of those that training began with."""

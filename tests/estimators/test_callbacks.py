@@ -1,16 +1,20 @@
 """skorch's callbacks, and scikit-learn's own where it has them."""
 
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import (
     BatchScoring,
     Callback,
+    Checkpoint,
     EarlyStopping,
     EpochScoring,
     LRScheduler,
@@ -19,6 +23,7 @@ from skorch.callbacks import (
 from sktarget import TargetSpaceClassifier
 from tests.estimators.support import (
     ALL_EPOCHS,
+    Dies,
     assert_same_weights,
     class_data,
     fit_quietly,
@@ -132,6 +137,92 @@ def test_scores_of_probabilities(caching: bool) -> None:
     np.testing.assert_allclose(
         history[:, "neg_log_loss"], np.negative(history[:, "valid_loss"]), 1e-6
     )
+
+
+@for_both
+def test_history_tells_which_epochs_are_the_best(kind: type) -> None:
+    keeps = Keeps()
+    settings = SMALL | {"learning_rate_init": 0.3, "max_iter": 12}
+    estimator = kind(**settings, early_stopping=True, callbacks=[keeps])
+    fit_quietly(estimator, *problem(kind))
+    for name, sign in [("train_loss", 1), ("valid_loss", 1), ("valid_score", -1)]:
+        values = sign * np.array(keeps.history[:, name])
+        best = [bool((v < values[:k]).all()) for k, v in enumerate(values)]
+        assert keeps.history[:, f"{name}_best"] == best
+    assert not all(keeps.history[:, "valid_loss_best"])
+
+
+@for_both
+def test_history_without_validation(kind: type) -> None:
+    keeps = Keeps()
+    settings = SMALL | {"callbacks": [keeps], "early_stopping": False}
+    fit_quietly(kind(**settings), *problem(kind))
+    assert keeps.history[0]["train_loss_best"] is True
+    assert not any(name.startswith("valid") for name in keeps.history[0])
+
+
+def test_best_so_far_counts_what_was_before() -> None:
+    X, y = class_data()
+    keeps = Keeps()
+    estimator = TargetSpaceClassifier(**SMALL, warm_start=True, callbacks=[keeps])
+    before = min(fit_quietly(estimator, X, y).loss_curve_)
+    fit_quietly(estimator, X, 1 - y)  # which it has learnt the opposite of
+    now = keeps.history[:, "train_loss"]
+    expected = [v < min([before, *now[:k]]) for k, v in enumerate(now)]
+    assert keeps.history[:, "train_loss_best"] == expected
+    assert not expected[0]
+
+
+def test_best_so_far_counts_what_a_killed_fit_has_seen(tmp_path: Path) -> None:
+    X, y = class_data()
+    settings = SMALL | {"early_stopping": True, "learning_rate_init": 0.3}
+    once, twice = Keeps(), Keeps()
+    fit_quietly(TargetSpaceClassifier(**settings, callbacks=[once]), X, y)
+    estimator = TargetSpaceClassifier(**settings, checkpoint=tmp_path / "run")
+    with pytest.raises(MemoryError):
+        fit_quietly(estimator.set_params(callbacks=[Dies(4)]), X, y)
+    fit_quietly(estimator.set_params(callbacks=[twice]), X, y)
+    for name in ("train_loss_best", "valid_loss_best", "valid_score_best"):
+        assert twice.history[:, name] == once.history[:, name]
+
+
+@for_both
+@pytest.mark.parametrize("monitor", ["valid_loss_best", "valid_score_best"])
+def test_checkpoint_of_skorch(kind: type, monitor: str, tmp_path: Path) -> None:
+    X, y = problem(kind)
+    keeps = Keeps()
+    kept = Checkpoint(dirname=tmp_path, monitor=monitor, f_pickle=None)
+    settings = SMALL | {"learning_rate_init": 0.3, "max_iter": 12}
+    settings |= {"early_stopping": True, "callbacks": [keeps, kept]}
+    fit_quietly(kind(**settings), X, y)
+    files = {"params.pt", "optimizer.pt", "criterion.pt", "history.json"}
+    assert {p.name for p in tmp_path.iterdir()} == files
+    # The last time that it was written was the last of the best epochs.
+    written = json.loads((tmp_path / "history.json").read_text())
+    assert [row["epoch"] for row in written if row[monitor]][-1] == len(written)
+    assert not any(keeps.history[len(written) :, monitor])
+
+
+def test_checkpoint_of_skorch_when_training_diverges(tmp_path: Path) -> None:
+    X, y = class_data()
+    breaks = Breaks(3)
+    kept = Checkpoint(dirname=tmp_path, monitor="train_loss_best", f_pickle=None)
+    estimator = TargetSpaceClassifier(**SMALL, callbacks=[breaks, kept])
+    with pytest.warns(match="Training diverged"):
+        estimator.fit(X, y)
+
+
+class Breaks(Callback):
+    """Makes training diverge at the end of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        if len(net.history) == self.epoch:
+            with torch.no_grad():
+                for parameter in net.module_.parameters():
+                    parameter.fill_(np.nan)
 
 
 @for_both
