@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sktarget import (
     TargetSpaceSequenceClassifier,
     _archive,
 )
-from sktarget.estimators import _rules
+from sktarget.estimators import _estimator, _rules
 from tests.estimators.support import (
     ALL_EPOCHS,
     Dies,
@@ -135,6 +136,23 @@ def test_last_epochs_begin_anew(
     assert estimator.loss_curve_ == undisturbed.loss_curve_
     assert estimator.n_iter_ > len(estimator.validation_scores_)
     assert_same_weights(estimator, undisturbed)
+    # So does a fit that had finished: for these epochs alone.
+    again, stored = [], path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(_estimator, "learn_all", _counted(_estimator.learn_all, again))
+        fit_quietly(estimator, X, y)
+    assert len(again) == 1
+    assert estimator.loss_curve_ == undisturbed.loss_curve_
+    assert_same_weights(estimator, undisturbed)
+    assert path.read_bytes() == stored
+
+
+def _counted(call: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
+    def called(*given: Any) -> Any:
+        calls.append(given)
+        return call(*given)
+
+    return called
 
 
 def _die(*_: Any) -> int:
