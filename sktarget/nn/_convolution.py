@@ -61,10 +61,7 @@ class ConvOperator:
     channels_last: bool = True
 
     def rows(self, inputs: Tensor) -> Tensor:
-        if not self.channels_last:
-            return inputs.contiguous()
-        layout = _CHANNELS_LAST.get(inputs.ndim, torch.contiguous_format)
-        return inputs.contiguous(memory_format=layout)
+        return _laid_out(inputs, channels_last=self.channels_last)
 
     # Sums are maps like the inputs.
     sums = rows
@@ -196,6 +193,33 @@ class ConvOperator:
         kernel = matrix[:, int(self.bias) :]
         kernel = kernel.reshape(len(kernel), *self.window.kernel, -1)
         return self.rows(kernel.movedim(-1, 1))
+
+
+def _laid_out(maps: Tensor, *, channels_last: bool) -> Tensor:
+    """Return maps, or a kernel, with the strides that torch itself would give them.
+
+    The strides of axes of length 1 are arbitrary to torch, but oneDNN goes by them, and
+    reads beyond the maps where they are odd.  Of a single channel, which is both last
+    and first, it wants the latter.
+    """
+    layout = torch.contiguous_format
+    if channels_last and maps.shape[1] != 1:
+        layout = _CHANNELS_LAST.get(maps.ndim, layout)
+    if 1 in maps.shape and maps.stride() != _strides(maps.shape, layout):
+        return maps.clone(memory_format=layout)
+    return maps.contiguous(memory_format=layout)
+
+
+def _strides(shape: torch.Size, layout: torch.memory_format) -> tuple[int, ...]:
+    """Return the strides of a new tensor."""
+    axes = list(range(len(shape)))
+    if layout is not torch.contiguous_format:
+        axes = [0, *axes[2:], 1]
+    strides, step = [0] * len(shape), 1
+    for axis in reversed(axes):
+        strides[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(strides)
 
 
 @register(nn.Conv1d)

@@ -236,7 +236,9 @@ class TargetLayer(TargetMap, StandIn):
 
     def _give_weights_to(self, layer: Any) -> None:
         """Copy the weights to an ordinary layer."""
-        layer.weight = nn.Parameter(self.kept_weight.detach().clone().contiguous())
+        # A clone, unlike `contiguous`, gives axes of length 1 strides like any others.
+        weight = self.kept_weight.detach().clone(memory_format=torch.contiguous_format)
+        layer.weight = nn.Parameter(weight)
         if self.kept_bias is not None:
             layer.bias = nn.Parameter(self.kept_bias.detach().clone())
 

@@ -1,5 +1,6 @@
 """Convolutional target layers against the matrix of patches."""
 
+import copy
 import math
 from typing import Any
 
@@ -176,6 +177,30 @@ def test_pixels_are_left_out_before_the_gradient_of_a_kernel(stride: Any) -> Non
         net(torch.rand(5, 4, 8, 8)).sum().backward()
     in_the_solve_and_in_the_backward_pass = [([1, 1], [1, 1])] * 2
     assert gradients.seen == in_the_solve_and_in_the_backward_pass
+
+
+# Axes of length 1: the channels, as oneDNN reads single precision, and the map's.
+NARROW = [
+    (nn.Conv2d(1, 8, (5, 3), stride=(1, 2)), (1, 100, 3)),
+    (nn.Sequential(nn.Conv2d(4, 1, 1), nn.Conv2d(1, 8, (5, 3), (1, 2))), (4, 100, 3)),
+    (nn.Conv2d(6, 2, 1, stride=(2, 1), groups=2, bias=False).double(), (6, 1, 9)),
+]
+
+
+@pytest.mark.parametrize(("module", "shape"), NARROW, ids=str)
+def test_axes_of_length_one(module: nn.Module, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    dtype = next(module.parameters()).dtype
+    fixed, x = (torch.randn(n, *shape, dtype=dtype) for n in (60, 5))
+    net = TargetSpace(module, fixed, lam=1e-6)
+    # Torch, too, would misread weights that have odd strides.
+    fresh = copy.deepcopy(module)
+    fresh.load_state_dict(net.realise().state_dict())
+    outputs = module(x)
+    for other in (net, net.eval(), net.realise(), fresh):
+        torch.testing.assert_close(other(x), outputs, rtol=1e-3, atol=1e-3)
+    net.train()(x).square().mean().backward()
+    assert all(p.grad.abs().max() < 100 for p in net.parameters())
 
 
 class Scale(nn.Module):
