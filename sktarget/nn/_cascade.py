@@ -13,11 +13,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sktarget.linalg import is_recorded
+from sktarget.nn._evaluation import as_in_evaluation, is_another_network
 from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
-from sktarget.nn._replacement import as_ordinary, replace_layer, replace_layers
+from sktarget.nn._replacement import (
+    as_ordinary,
+    copy_with,
+    replace_layer,
+    replace_layers,
+)
 from sktarget.nn._sequential import take_over_sequentials
 from sktarget.nn._stacking import has_rows, same_memory, starts_as, without_first
 
@@ -64,7 +70,7 @@ class Cascade(nn.Module):
         self._stage = Stage()
         for target_map in self._maps.values():
             target_map.stage = self._stage
-        self._adopt_weights()
+        self._adopt_weights(module)
         self.lam = lam
 
     @property
@@ -99,7 +105,7 @@ class Cascade(nn.Module):
 
     # -- targets from weights --------------------------------------------------------
 
-    def _adopt_weights(self) -> None:
+    def _adopt_weights(self, given: nn.Module) -> None:
         """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
         try:
             run, outputs = self._record()
@@ -109,6 +115,7 @@ class Cascade(nn.Module):
             if not any(changed):
                 raise
             run, outputs = self._record()
+        self._refuse_another_network(outputs, given)
         idle = [
             name
             for name, layer in self._layers.items()
@@ -131,6 +138,20 @@ class Cascade(nn.Module):
                 "fixed batch"
             )
         self._stacks = self._may_stack(outputs)
+
+    def _refuse_another_network(self, outputs: Any, given: nn.Module) -> None:
+        """Refuse a module that does something else with target layers in it."""
+        given = copy_with(given, {})  # It may keep traces of having run.
+        layers = [given.get_submodule(name) for name in self._layers]
+        if is_another_network(outputs, given, layers, self.fixed_batch):
+            raise RuntimeError(
+                "with target layers in the place of its own, the module gives other "
+                "outputs on the fixed batch than without. It may ask for the class of "
+                "its layers, as by isinstance(layer, nn.Linear), which target layers "
+                "do not have: make what follows a layer a module of its own, or ask "
+                "for an attribute such as out_features. Or freeze the layers in "
+                "question (requires_grad=False): they then stay as they are"
+            )
 
     def _may_stack(self, outputs: Any) -> bool:
         """Return whether X̄ gives the same results with other rows below it.
@@ -265,26 +286,8 @@ class Cascade(nn.Module):
     @contextmanager
     def _as_in_evaluation(self) -> Iterator[None]:
         """Switch dropout and batch statistics off for a pass."""
-        modes = [(m, m.training) for m in self.module.modules()]
-        hooks = []
-        encoders = [m for m, _ in modes if isinstance(m, nn.TransformerEncoder)]
-        nested = [encoder.use_nested_tensor for encoder in encoders]
-        for encoder in encoders:
-            encoder.use_nested_tensor = False  # Targets are tensors of one shape.
-        if any(isinstance(m, nn.TransformerEncoderLayer) for m, _ in modes):
-            # In evaluation such a layer reads the weights of its linear layers and
-            # never calls them, unless they have hooks.
-            hooks = [m.register_forward_hook(_no_op) for m in self._layers.values()]
-        self.module.eval()
-        try:
+        with as_in_evaluation(self.module, self._layers.values()):
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            for encoder, value in zip(encoders, nested, strict=True):
-                encoder.use_nested_tensor = value
-            for module, mode in modes:
-                module.training = mode
 
     def _solve_on_fixed_batch(self, *, chooses_lam: bool = False) -> dict[str, Tensor]:
         fixed = self._unchanging(self.fixed_batch)
@@ -305,10 +308,6 @@ class Cascade(nn.Module):
             self._factored = Fingerprint([self.fixed_batch])
             for target_map in self._maps.values():
                 target_map.forget()
-
-
-def _no_op(layer: nn.Module, inputs: Any, outputs: Any) -> None:
-    """Do nothing: all that matters is that the layer has a hook."""
 
 
 def _check_given(module: Any, fixed_batch: Any) -> None:

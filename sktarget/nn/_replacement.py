@@ -76,6 +76,8 @@ def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
             reason = "which shares weights"
         elif not all(p.requires_grad for p in own):
             reason = "frozen in part"
+        elif is_registered(child) and "forward" in vars(child):
+            reason = "whose forward has been replaced"
         else:
             layer = target_layer_for(child, name)
         if layer is not None:

@@ -38,8 +38,9 @@ class TargetSpace(RealisedCascade):
         ``nn.GRU``) are replaced by target layers; everything else stays as it is and
         learns in weight space.  Control flow, shortcuts and several outputs are
         allowed; the order in which the layers run on X̄ is the cascade.  Layers with a
-        frozen parameter (``requires_grad=False``), or a shared one, are left alone.
-        Hooks of replaced layers are kept.
+        frozen parameter (``requires_grad=False``), a shared one, or a ``forward`` of
+        their own in place of that of their class are left alone.  Hooks of replaced
+        layers are kept.
     fixed_batch : Tensor of shape (n̄_b, ...)
         X̄, the inputs on which the targets are defined, in the layout that the
         module expects.  It never changes during training.  It should have at least as
@@ -71,14 +72,16 @@ class TargetSpace(RealisedCascade):
     RuntimeError
         If a layer runs twice in one pass; the message names it.  (A recurrent layer
         may: it then applies the weights that its first run solved for.)  If a layer
-        runs in training mode outside of a pass, as when a part is checkpointed.
+        runs in training mode outside of a pass, as when a part is checkpointed.  If the
+        module gives other outputs on X̄ once target layers stand in, as with
+        ``isinstance(layer, nn.Linear)`` in its ``forward``.
 
     Warns
     -----
     UserWarning
-        Once, naming them, if layers of unregistered kinds, partly frozen layers or
-        layers that share weights keep these; and likewise for layers that do not run
-        on X̄.
+        Once, naming them, if layers of unregistered kinds, partly frozen layers, layers
+        that share weights or layers with a ``forward`` of their own keep their weights;
+        and likewise for layers that do not run on X̄.
 
     Notes
     -----

@@ -1,0 +1,121 @@
+"""Whether a module stays the network it was, and what evaluation leaves behind."""
+
+import types
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktarget.nn import TargetSpace
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+class Asking(nn.Module):
+    """A network that activates what comes out of layers of a class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.layers = nn.ModuleList(layers)
+
+    def activates(self, layer: nn.Module) -> bool:
+        return isinstance(layer, nn.Linear)
+
+    def out(self, x: Tensor) -> Any:
+        return x
+
+    def forward(self, x: Tensor) -> Any:
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if self.activates(layer) and i < 2:
+                x = F.relu(x)
+        return self.out(x)
+
+
+class AskingForMore(Asking):
+    def out(self, x: Tensor) -> Any:
+        return {"x": [x, None], "rows": len(x), "sum": x.sum(), "max": x.argmax(1)}
+
+
+class AskingOtherwise(AskingForMore):
+    def activates(self, layer: nn.Module) -> bool:
+        return hasattr(layer, "out_features")
+
+
+@pytest.mark.parametrize("kind", [Asking, AskingForMore])
+@pytest.mark.parametrize("training", [True, False])
+def test_other_networks_are_refused(kind: type[Asking], training: bool) -> None:
+    module = kind().train(training)
+    with pytest.raises(RuntimeError, match=r"other outputs .* than without.* freeze"):
+        TargetSpace(module, torch.randn(30, 3))
+    assert module.training is training
+
+
+def test_other_networks_may_be_put_right() -> None:
+    x = torch.randn(30, 3)
+    module = AskingOtherwise()
+    net = TargetSpace(module, x, lam=1e-6, keep_weights=True).eval()
+    torch.testing.assert_close(net(x)["x"][0], module(x)["x"][0], rtol=0, atol=1e-3)
+    frozen = Asking()
+    frozen.layers[:2].requires_grad_(False)
+    assert list(TargetSpace(frozen, x).target_layers()) == ["layers.2"]
+
+
+class Noisy(Asking):
+    def activates(self, layer: nn.Module) -> bool:
+        return False
+
+    def out(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class Touchy(Noisy):
+    """A network that shows rounding."""
+
+    def out(self, x: Tensor) -> Tensor:
+        return (1e8 * x).sin()
+
+
+@pytest.mark.parametrize("kind", [Noisy, Touchy])
+def test_what_cannot_be_compared_is_not_refused(kind: type[Asking]) -> None:
+    net = TargetSpace(kind(), torch.randn(30, 3))
+    assert len(net.target_layers()) == 3
+
+
+def test_comparing_leaves_the_module_as_it_was() -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+            self.runs = 0
+
+        def forward(self, x: Tensor) -> Any:
+            self.runs += 1
+            return self.layer(x)
+
+    module = Keeping().train()
+    TargetSpace(module, torch.randn(9, 3))
+    assert module.runs == 0
+    assert module.training
+
+
+def test_layers_with_a_forward_of_their_own_are_left_alone() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    own: Any = module[0]
+
+    def doubled(self: nn.Linear, x: Tensor) -> Tensor:
+        return 2 * F.linear(x, self.weight, self.bias)
+
+    own.forward = types.MethodType(doubled, own)
+    x = torch.randn(9, 3)
+    with pytest.warns(UserWarning, match=r"0 \(Linear, whose forward") as record:
+        net = TargetSpace(module, x, lam=0.0)
+    assert len(record) == 1
+    assert list(net.target_layers()) == ["2"]
+    torch.testing.assert_close(net.eval()(x), module(x), rtol=0, atol=1e-3)
