@@ -44,6 +44,8 @@ def as_in_evaluation(module: nn.Module, layers: Iterable[nn.Module]) -> Iterator
             hook.remove()
         for encoder, value in zip(encoders, nested, strict=True):
             encoder.use_nested_tensor = value
+        if module.training != modes[0][1]:
+            module.train()  # Modules may do more than set a flag.
         for part, mode in modes:
             part.training = mode
 

@@ -119,3 +119,44 @@ def test_layers_with_a_forward_of_their_own_are_left_alone() -> None:
     assert len(record) == 1
     assert list(net.target_layers()) == ["2"]
     torch.testing.assert_close(net.eval()(x), module(x), rtol=0, atol=1e-3)
+
+
+class Merging(nn.Module):
+    """A frozen layer with an addition of low rank, merged into it in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3).requires_grad_(False)
+        self.addition = nn.Parameter(torch.randn(3))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        if self.merged is mode:
+            sign = -1 if mode else 1
+            with torch.no_grad():
+                self.layer.weight += sign * self.addition.outer(self.addition)
+            self.merged = not mode
+        return self
+
+    def forward(self, x: Tensor) -> Any:
+        out = self.layer(x)
+        if not self.merged:
+            out = out + (x @ self.addition)[:, None] * self.addition
+        return out
+
+
+@pytest.mark.parametrize("by", ["realise", "choose_lam", "reset_targets"])
+def test_modules_go_back_to_training_as_they_went(by: str) -> None:
+    module = nn.Sequential(Merging(), nn.Linear(3, 5), nn.Dropout(), nn.Linear(5, 2))
+    net = TargetSpace(module, torch.randn(20, 3), lam=0.1).train()
+    net.module[2].eval()
+    assert not net.module[0].merged
+    getattr(net, by)()
+    assert not net.module[0].merged
+    assert [part.training for part in net.module] == [True, True, False, True]
+    net(torch.randn(4, 3)).sum().backward()
+    assert net.module[0].addition.grad is not None
+    x, merged = torch.randn(4, 3), net.eval().module[0].merged
+    assert merged
+    torch.testing.assert_close(net(x), net.realise()(x))
