@@ -154,14 +154,18 @@ class StandIn(nn.Module):
         raise NotImplementedError
 
     def refuse_to_learn_nothing(self) -> None:
-        """Refuse to train outside of a pass, where no gradient reaches the targets."""
-        if self.training and torch.is_grad_enabled():
+        """Refuse to run outside of a pass in training mode.
+
+        No gradient would reach the targets, and even without gradients the weights
+        would be old ones.
+        """
+        if self.training:
             raise RuntimeError(
                 "a layer in target space ran in training mode, but not within a pass "
-                "of its TargetSpace, so that nothing would be learnt: call the "
-                "TargetSpace, not its module. Checkpointing a part of the module "
-                "runs that part again in the backward pass: checkpoint the whole or "
-                "nothing"
+                "of its TargetSpace, so that nothing would be learnt, and its weights "
+                "may be old: call the TargetSpace, not its module. Checkpointing of a "
+                "part of the module runs that part again in the backward pass: "
+                "checkpoint the whole or nothing"
             )
 
     def use_plain_layout(self) -> bool:

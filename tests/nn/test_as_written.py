@@ -201,9 +201,16 @@ def test_inputs_changed_in_place_in_inference_mode() -> None:
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_part_of_the_module_cannot_run_by_itself() -> None:
-    net = TargetSpace(dense(), torch.randn(20, 3))
-    with pytest.raises(RuntimeError, match="call the TargetSpace"):
-        net.module(torch.randn(4, 3))
+    recurrent = Recurrent(nn.GRU, lambda rnn, x: rnn(x)[0])
+    for module, shape in ((dense(), (3,)), (recurrent, (5, 3))):
+        net, x = TargetSpace(module, torch.randn(20, *shape)), torch.randn(4, *shape)
+        for enabled in (True, False):
+            with (
+                torch.set_grad_enabled(enabled),
+                pytest.raises(RuntimeError, match="call the TargetSpace"),
+            ):
+                net.module(x)
+        assert net.eval().module(x).shape[0] == 4
 
     class Saving(nn.Module):
         def __init__(self) -> None:
