@@ -8,8 +8,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves, tree_map
 
 from sktarget.nn._layers import (
     StandIn,
@@ -51,6 +53,9 @@ _HOOKS = (
     "_backward_pre_hooks",
     "_backward_hooks",
 )
+
+# The tables of torch, which hold no traces of passes.
+_TORCH_TABLES = frozenset(vars(nn.Module()))
 
 
 def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
@@ -153,10 +158,29 @@ def _inherit(new: nn.Module, old: nn.Module) -> None:
 
 
 def copy_with(
-    module: nn.Module, substitutes: Mapping[nn.Module, nn.Module]
+    module: nn.Module,
+    substitutes: Mapping[nn.Module, nn.Module],
+    left_out: Tensor | None = None,
 ) -> nn.Module:
-    """Copy a module, with substitutes for submodules, which are then not copied."""
+    """Copy a module, with substitutes for submodules, which are then not copied.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module.
+    substitutes : mapping of nn.Module to nn.Module
+        What takes the place of which submodule.
+    left_out : Tensor, optional
+        Rows not to copy: None takes their place where a pass has left them, alone or
+        with others below, as an attribute of a module.
+
+    Returns
+    -------
+    nn.Module
+        The copy.  What passes have left in it is without its graph.
+    """
     copies: dict[int, Any] = {id(old): new for old, new in substitutes.items()}
+    nothing = torch.empty(0)
     for part in module.modules():
         # A module has a dozen empty tables of hooks.  Copied one call each, they would
         # take more time than everything that is in use.
@@ -165,7 +189,60 @@ def copy_with(
             for value in vars(part).values()
             if type(value) in _TABLES and not value
         )
-    return copy.deepcopy(module, copies)
+        for kept in _kept_tensors(part):
+            if left_out is not None and _begins_with(kept, left_out):
+                copies[id(kept)] = nothing
+            elif not kept.is_leaf:  # Torch copies no others.
+                copies[id(kept)] = kept.detach().clone()
+    copied: nn.Module = copy.deepcopy(module, copies)
+    if any(copy_ is nothing for copy_ in copies.values()):
+        _put_none_for(nothing, copied)
+    return copied
+
+
+def _attributes(part: nn.Module) -> dict[str, Any]:
+    """Return the attributes of a module that are not torch's own tables."""
+    return {
+        name: value for name, value in vars(part).items() if name not in _TORCH_TABLES
+    }
+
+
+def _kept_tensors(part: nn.Module) -> list[Tensor]:
+    """List the tensors that a module has as attributes, or within lists and the like.
+
+    Parameters and buffers are none of them.
+    """
+    return [
+        leaf
+        for value in _attributes(part).values()
+        if isinstance(value, (Tensor, list, tuple, dict))
+        for leaf in tree_leaves(value)
+        if isinstance(leaf, Tensor)
+    ]
+
+
+def _begins_with(kept: Tensor, rows: Tensor) -> bool:
+    """Return whether a tensor shares memory with rows, or with a batch below these."""
+    kept = kept if kept._base is None else kept._base
+    if kept.layout is not torch.strided or kept.device != rows.device:
+        return False
+    if kept.untyped_storage().data_ptr() == rows.untyped_storage().data_ptr():
+        return kept.numel() > 0
+    return (
+        kept.ndim == rows.ndim
+        and kept.dtype == rows.dtype
+        and kept.shape[1:] == rows.shape[1:]
+        and torch.equal(kept[: len(rows)], rows)
+    )
+
+
+def _put_none_for(nothing: Tensor, module: nn.Module) -> None:
+    """Put None in the place of a tensor wherever modules keep it."""
+    for part in module.modules():
+        for name, value in _attributes(part).items():
+            if any(leaf is nothing for leaf in tree_leaves(value)):
+                kept = tree_map(lambda leaf: None if leaf is nothing else leaf, value)
+                vars(part)[name] = kept
 
 
 def replace_layer(root: nn.Module, name: str, layer: nn.Module) -> nn.Module:

@@ -371,14 +371,16 @@ class TargetSpace(RealisedCascade):
         -------
         nn.Module
             A copy of the given network, with ordinary layers and parameters: no
-            targets, no X̄, no trace of this package.  In evaluation mode.
+            targets, no trace of this package.  In evaluation mode.  Where a module has
+            kept X̄ as an attribute, the copy has None; other activations that it has
+            kept, which may be those on X̄, are copied.
         """
         self._ensure_realised()
         with torch.inference_mode(False):  # The module may be trained further.
             ordinary: dict[nn.Module, nn.Module] = {
                 layer: as_ordinary(layer) for layer in self._layers.values()
             }
-            copied = copy_with(self.module, ordinary).eval()
+            copied = copy_with(self.module, ordinary, self.fixed_batch).eval()
         restore_sequentials(copied)
         return copied
 

@@ -160,3 +160,51 @@ def test_modules_go_back_to_training_as_they_went(by: str) -> None:
     x, merged = torch.randn(4, 3), net.eval().module[0].merged
     assert merged
     torch.testing.assert_close(net(x), net.realise()(x))
+
+
+class Keeping(nn.Module):
+    """A network that keeps what has gone through it, in one mode or in both."""
+
+    def __init__(self, *modes: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.modes = modes
+        self.x: Any = None
+        self.kept: Any = {}
+
+    def forward(self, x: Tensor) -> Any:
+        h = torch.tanh(self.first(x))
+        if self.training in self.modes:
+            self.x, self.kept = x, {"all": [x, x[1:], h], "h": h}
+        return self.last(h)
+
+
+@pytest.mark.parametrize("modes", [(True,), (False,), (True, False)])
+@pytest.mark.parametrize("trained", [True, False])
+def test_kept_activations(modes: tuple[bool, ...], trained: bool) -> None:
+    fixed, x = torch.randn(9, 3), torch.randn(4, 3)
+    module = Keeping(*modes)
+    module(x), module.eval()(x)
+    assert not module.kept["h"].is_leaf
+    net = TargetSpace(module, fixed).train(trained)
+    net(x)
+    realised = net.realise()
+    before, kept = realised.x, realised.kept
+    tensors = [t for t in (before, *kept["all"], kept["h"]) if t is not None]
+    assert all(t.is_leaf for t in tensors)
+    assert not any(len(t) >= 8 and t.shape[1] == 3 for t in tensors)
+    assert torch.equal(kept["h"], net.module.kept["h"])
+    assert kept["h"] is kept["all"][2]
+    if trained:
+        assert before is None
+        assert kept["all"][:2] == [None, None]
+    torch.testing.assert_close(realised(x), net.eval()(x))
+    net.realise()
+
+
+def test_kept_copies_of_the_fixed_batch_are_left_out() -> None:
+    module = nn.Sequential(nn.Dropout(0.1, inplace=True), Keeping(True, False))
+    net = TargetSpace(module, torch.randn(9, 3))
+    net(torch.randn(4, 3))
+    assert net.realise()[1].x is None
+    assert net.realise()[1].kept["h"].shape == (9, 4)
