@@ -376,10 +376,29 @@ def test_matrix_without_factor(matrix: Callable[[], Tensor]) -> None:
         factorise(matrix(), 0.5)
 
 
-@pytest.mark.parametrize("lam", [-1e-9, -math.inf, math.nan])
+@pytest.mark.parametrize("lam", [-1e-9, -math.inf, math.inf, math.nan])
 def test_bad_ridge(lam: float) -> None:
-    with pytest.raises(ValueError, match="lam must be at least 0, got"):
+    with pytest.raises(ValueError, match="lam must be finite and at least 0, got"):
         ridge_solve(*problem(4, 3), lam=lam)
+
+
+def test_ridge_is_finite_in_the_dtype() -> None:
+    a, t = problem(4, 3)
+    assert ridge_solve(a, t, 1e39).isfinite().all()
+    with pytest.raises(ValueError, match=r"lam must be finite .*1e\+39.* 3.4e\+38"):
+        ridge_solve(a.float(), t.float(), 1e39)
+
+
+def test_what_is_no_ridge_problem() -> None:
+    a, t = problem(4, 3)
+    with pytest.raises(ValueError, match=r"targets must have two axes, got.*\(4,\): t"):
+        ridge_solve(a, t[:, 0], 1.0)
+    with pytest.raises(ValueError, match=r"rows must have two axes, got.*\(2, 4, 3\)"):
+        ridge_solve(torch.stack([a, a]), t, 1.0)
+    with pytest.raises(ValueError, match="must be as many, got 4 and 3: give"):
+        ridge_solve(a, t[:3], 1.0)
+    with pytest.raises(ValueError, match=r"rows must be floating.*int64: rows.float"):
+        ridge_solve(a.long(), t, 1.0)
 
 
 @pytest.mark.parametrize(("n", "k", "expected"), [(3, 4, True), (4, 4, False)])

@@ -351,7 +351,7 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     Parameters
     ----------
     rows : Tensor of shape (n, k)
-        Inputs A, float32 or float64.
+        Inputs A, of a floating dtype.
     targets : Tensor of shape (n, m)
         Targets T.
     lam : float
@@ -366,7 +366,8 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     Raises
     ------
     ValueError
-        If `lam` is negative.
+        If `lam` is negative or not finite in the dtype of the inputs, if one of the
+        others does not have two axes, or if `rows` is not floating point.
     FactorisationError
         If the inputs are not finite.
 
@@ -381,8 +382,7 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     tensor([[1.],
             [2.]])
     """
-    if not lam >= 0:
-        raise ValueError(f"lam must be at least 0, got {lam!r}")
+    _check_problem(rows, targets, lam)
     trace = rows.to(at_least_float32(rows.dtype)).square().sum()
     plan = plan_solve(trace, lam, rows.dtype)
     a, t = rows.to(plan.work_dtype), targets.to(plan.work_dtype)
@@ -391,3 +391,28 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
         return product(a.T, factor.solve(t)).to(rows.dtype)
     factor = factorise(gramian(a, plan.gram_dtype), plan.ridge)
     return factor.solve(product(a.T, t)).to(rows.dtype)
+
+
+def _check_problem(rows: Tensor, targets: Tensor, lam: float) -> None:
+    """Refuse what is no ridge problem."""
+    for name, value in (("rows", rows), ("targets", targets)):
+        if value.ndim != 2:
+            raise ValueError(
+                f"{name} must have two axes, got shape {tuple(value.shape)}: "
+                f"{name}[:, None] makes a column of a vector"
+            )
+    if len(rows) != len(targets):
+        raise ValueError(
+            f"rows and targets must be as many, got {len(rows)} and {len(targets)}: "
+            "give a row of targets for each row"
+        )
+    if not rows.is_floating_point():
+        raise ValueError(
+            f"rows must be floating point, got {rows.dtype}: rows.float() makes it so"
+        )
+    largest = torch.finfo(at_least_float32(rows.dtype)).max
+    if not 0 <= lam <= largest:
+        raise ValueError(
+            f"lam must be finite and at least 0, got {lam!r}: give a number of at most "
+            f"{largest:.2g}, the largest of the dtype of the rows"
+        )

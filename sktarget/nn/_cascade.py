@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from sktarget.linalg import is_recorded
+from sktarget.linalg import at_least_float32, is_recorded
 from sktarget.nn._evaluation import as_in_evaluation, is_another_network
 from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
@@ -50,8 +50,8 @@ class Cascade(nn.Module):
         untangling: str,
     ) -> None:
         super().__init__()
-        _read_lam(lam)
         _check_given(module, fixed_batch)
+        _read_lam(lam, fixed_batch.dtype)
         self._fixed_shape = fixed_batch.shape
         self.untangling = untangling
         keep_freed_memory()
@@ -81,7 +81,7 @@ class Cascade(nn.Module):
 
     @lam.setter
     def lam(self, lam: float | Sequence[float]) -> None:
-        lams = _read_lam(lam)
+        lams = _read_lam(lam, self.fixed_batch.dtype)
         if lams.ndim and len(lams) != len(self._maps):
             raise ValueError(
                 f"lam gives {len(lams)} values, but the network has "
@@ -338,15 +338,22 @@ def _check_given(module: Any, fixed_batch: Any) -> None:
         )
 
 
-def _read_lam(lam: float | Sequence[float]) -> Tensor:
+def _read_lam(lam: float | Sequence[float], dtype: torch.dtype) -> Tensor:
     """Return λ, once checked, as a tensor with no axis or one."""
+    values = lam if isinstance(lam, (list, tuple)) else [lam]
+    if any(isinstance(value, Tensor) and value.requires_grad for value in values):
+        raise ValueError(
+            f"lam must not require gradients, as none would reach it, got {lam!r}: "
+            "give lam.detach(), or let choose_lam() find it"
+        )
     try:
         lams = torch.as_tensor(lam, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         lams = torch.tensor(torch.nan, device="cpu")
-    if lams.ndim > 1 or not ((lams >= 0) & lams.isfinite()).all():
+    largest = torch.finfo(at_least_float32(dtype)).max
+    if lams.ndim > 1 or not ((lams >= 0) & (lams <= largest)).all():
         raise ValueError(
             f"lam must be finite and at least 0, got {lam!r}: give one number, or one "
-            "for each target layer"
+            f"for each target layer, of at most {largest:.2g}"
         )
     return lams

@@ -65,8 +65,8 @@ class TargetSpace(RealisedCascade):
     Raises
     ------
     ValueError
-        If `lam` is negative or not finite, or is a sequence without exactly one number
-        per target layer; if `untangling` is unknown; if `fixed_batch` is empty or not
+        If `lam` is negative, not finite in the dtype of X̄, or requires gradients, or is
+        a sequence without exactly one number per target layer; if `untangling` is unknown; if `fixed_batch` is empty or not
         floating point; or if no layer of `module` can be learnt by targets, or one has
         no weights yet (lazy layers) or weights that a hook computes.
     RuntimeError

@@ -252,6 +252,28 @@ def test_bad_lam(lam: Any) -> None:
         TargetSpace(perceptron(), normal(4, 3), lam)
 
 
+@pytest.mark.parametrize("lam", [1e39, [1.0, 1e39]])
+def test_lam_that_single_precision_cannot_hold(lam: Any) -> None:
+    net = TargetSpace(perceptron(), normal(4, 3), lam)
+    assert net(normal(4, 3)).isfinite().all()
+    module, fixed = perceptron().float(), normal(4, 3, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"lam must be finite .*1e\+39.* most 3.4e"):
+        TargetSpace(module, fixed, lam)
+    net = TargetSpace(module, fixed)
+    with pytest.raises(ValueError, match="lam must be finite"):
+        net.lam = lam
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_lam_learns_nothing(several: bool) -> None:
+    number = torch.tensor(0.5)
+    lam: Any = [number, 0.5] if several else number
+    assert TargetSpace(perceptron(), normal(4, 3), lam).lam == 0.5
+    number.requires_grad_()
+    with pytest.raises(ValueError, match=r"lam must not require gradients.*detach\("):
+        TargetSpace(perceptron(), normal(4, 3), lam)
+
+
 @pytest.mark.parametrize(
     ("fixed", "message"),
     [
