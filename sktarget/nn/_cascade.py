@@ -164,7 +164,10 @@ class Cascade(nn.Module):
         fixed, n = self.fixed_batch, len(self.fixed_batch)
         if not all(layer.stacks for layer in self._layers.values()):
             return False
-        if any(isinstance(m, _BatchNorm) for m in self.module.modules()):
+        if any(
+            isinstance(m, _BatchNorm) or not getattr(m, "treats_rows_alone", True)
+            for m in self.module.modules()
+        ):
             return False
         if vars(type(self.module)).get("treats_rows_alone", False):
             return True

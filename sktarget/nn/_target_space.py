@@ -66,9 +66,10 @@ class TargetSpace(RealisedCascade):
     ------
     ValueError
         If `lam` is negative, not finite in the dtype of X̄, or requires gradients, or is
-        a sequence without exactly one number per target layer; if `untangling` is unknown; if `fixed_batch` is empty or not
-        floating point; or if no layer of `module` can be learnt by targets, or one has
-        no weights yet (lazy layers) or weights that a hook computes.
+        a sequence without exactly one number per target layer; if `untangling` is
+        unknown; if `fixed_batch` is empty or not floating point; or if no layer of
+        `module` can be learnt by targets, or one has no weights yet (lazy layers) or
+        weights that a hook computes.
     RuntimeError
         If a layer runs twice in one pass; the message names it.  (A recurrent layer
         may: it then applies the weights that its first run solved for.)  If a layer
@@ -110,7 +111,14 @@ class TargetSpace(RealisedCascade):
     is not.  Other batches run stacked below X̄ if the module treats rows independently:
     a trial at construction finds out, or the class says so with
     ``treats_rows_alone = True``.  Otherwise, and with batch normalisation, X̄ and the
-    batch run one after the other.
+    batch run one after the other.  The trial runs in evaluation mode: what mixes rows
+    in training alone, such as mixup or ``F.batch_norm``, must have an attribute
+    ``treats_rows_alone = False``, be it the module or a part of it.  Where the two run
+    as one, hooks see X̄ on top of the batch, and so does what modules keep in passing,
+    such as penalties on their activations.
+
+    In single precision gradients of deep networks are inaccurate for λ of 1e-5 and
+    less: use double precision there.
 
     Where layers, activations and max-pooling follow each other in an ``nn.Sequential``,
     activations overwrite the sums of target layers, which saves memory; outputs and

@@ -221,10 +221,32 @@ def test_networks_that_are_taken_at_their_word(
 ) -> None:
     module, fixed = make(), torch.randn(12, *shape)
     trusted = TargetSpace(module, fixed)
-    monkeypatch.setattr(type(module), "treats_rows_alone", False)
+    monkeypatch.delattr(type(module), "treats_rows_alone")
     tried = TargetSpace(module, fixed)
     assert trusted._stacks
     assert tried._stacks
+
+
+class MixedInTraining(nn.Module):
+    """Batch statistics by hand, which evaluation does not show."""
+
+    treats_rows_alone = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0) if self.training else x
+
+
+class MixedLikewise(MixedInTraining):
+    pass
+
+
+@pytest.mark.parametrize("kind", [MixedInTraining, MixedLikewise])
+def test_what_mixes_rows_in_training_alone_may_say_so(kind: type[nn.Module]) -> None:
+    layer = nn.Linear(4, 2, bias=False)
+    net = TargetSpace(nn.Sequential(kind(), layer).double(), normal(20, 4)).train()
+    x = normal(6, 4, seed=1)
+    learnt, (weights,) = net.forward_with_weights(x)
+    torch.testing.assert_close(learnt, (x - x.mean(0)) @ weights)
 
 
 def test_a_subclass_has_to_say_so_itself() -> None:
