@@ -39,7 +39,7 @@ Table = dict[str, dict[str, list[float]]]
 Make = Callable[..., Any]
 
 DIGITS: dict[str, Make] = {
-    "target space": lambda **k: TargetSpaceClassifier(**k),
+    "target space": lambda **k: TargetSpaceClassifier(activation="tanh", **k),
     "difference target propagation": lambda **k: DifferenceTargetPropagationClassifier(
         learning_rate_init=0.001, **k
     ),
@@ -47,7 +47,11 @@ DIGITS: dict[str, Make] = {
         learning_rate_init=0.001, **k
     ),
     "back-propagation": lambda **k: TargetSpaceClassifier(
-        parameterization="weights", learning_rate_init=0.001, alpha=0.0, **k
+        parameterization="weights",
+        activation="tanh",
+        learning_rate_init=0.001,
+        alpha=0.0,
+        **k,
     ),
     "control: output layer alone": lambda **k: DifferenceTargetPropagationClassifier(
         target_lr=0.0, learning_rate_init=0.001, **k

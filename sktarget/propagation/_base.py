@@ -90,8 +90,7 @@ def mean_weight(rows: TrainingRows) -> float:
     if rows.weight is None:
         return 1.0
     _, mean = relative_weights(rows.weight)
-    # Weights that sum to one, say, are no smaller fractions of rows.
-    return min(max(mean, 1.0), 1e9)
+    return min(max(mean, 1e-9), 1e9)
 
 
 class PropagationEstimator(NetworkEstimator):

@@ -54,12 +54,14 @@ INVERSION_CONSTRAINTS: dict[str, list[Any]] = {
 INVERSION_DOCS = SHARED_DOCS | {
     "target_lr": """float, default={default}
     γ ≥ 0: the first target is this step down the gradient of the mini-batch's *mean*
-    loss.  With ``solver="adam"`` it matters little, and with `linearize` as well, not
-    at all.""",
+    loss.  With ``solver="adam"`` it matters little unless it is tiny, with `linearize`
+    even less.  A row of weight 2 counts as two rows: weights that sum to one make the
+    step as many times larger as there are rows, and want a smaller γ.""",
     "ridge": """float, default={default}
     r > 0, the ridge penalty on the states that an inverse finds.  Every layer that
-    displacements are passed down multiplies them by up to 1 / 2√r: with a small ridge
-    they may explode, with a large one they fade.""",
+    displacements are passed down multiplies them by up to 1 / 2√r, and where units are
+    saturated by up to 1 / (1 − (1 − ε)²) beside: with a small ridge they may explode,
+    with a large one they fade.""",
     "clip": """float, default={default}
     ε: values are clipped to ±(1 − ε) before the activation is inverted.""",
     "linearize": """bool, default={default}

@@ -54,6 +54,7 @@ def assert_survives(case: Case) -> None:
         warnings.filterwarnings("ignore", "The number of unique classes")
         warnings.filterwarnings("ignore", ".*no target is passed down")
         warnings.filterwarnings("ignore", "images have values .* are taken as they are")
+        warnings.filterwarnings("ignore", "the network was fitted on bytes")
         # NumPy's, when scikit-learn looks for what is not finite.
         warnings.filterwarnings("ignore", "invalid value encountered in (cast|reduce)")
         try:
