@@ -165,8 +165,7 @@ class BaseTargetSpace(TrainingCourse):
         flat, shape = as_rows(X, self._images), self._images
         if shape is None:
             return super()._validate(flat, *y, reset=reset, **kwargs)
-        floats = (np.float64, np.float32) if reset else (self._dtype,)
-        kwargs["dtype"] = (*floats, np.uint8)
+        kwargs["dtype"] = (np.float64, np.float32, np.uint8)
         if not reset and self._of_bytes:
             flat = as_bytes(flat)
         checked = super()._validate(flat, *y, reset=reset, **kwargs)
@@ -293,6 +292,9 @@ class BaseTargetSpace(TrainingCourse):
         self._measure(module)
         array, place = self._choose_fixed_batch(module, rows, seed)
         fixed, lam = as_tensor(array), self.lam
+        if fixed.is_floating_point():  # X may have another dtype than in the first fit.
+            of_weights = (p.dtype for p in module.parameters() if p.is_floating_point())
+            fixed = fixed.to(next(of_weights, fixed.dtype))
         network = TargetSpace(module, fixed, untangling=self.untangling)
         network.lam = self._auto_lam(network, rows) if isinstance(lam, str) else lam
         self.lam_ = network.lam

@@ -53,7 +53,7 @@ SHARED_CONSTRAINTS: dict[str, list[Any]] = {
 """Constraints on the parameters that all these estimators have."""
 
 _AUTO_RATES = {"adam": 0.001, "sgd": 0.1, "rmsprop_centered": 0.01}
-_FULL_BATCH_RATE = 0.01
+_FULL_BATCH_RATE, _A_HANDFUL = 0.01, 50
 SHARED_DOCS = {
     "weight_init": """{"orthogonal", "uniform"}, default={default}
     Initial weights: matrices all of whose singular values are 1, or uniform numbers up
@@ -61,7 +61,8 @@ SHARED_DOCS = {
     "learning_rate_init": """float or "auto", default={default}
     Step size of the network's weights.  ``"auto"`` is 0.001 for ``solver="adam"``, 0.1
     for ``"sgd"`` and 0.01 for ``"rmsprop_centered"``; where one mini-batch holds all
-    rows of ``fit``, it is 0.01 for ``"adam"`` too.""",
+    rows of ``fit``, it is 0.01 for ``"adam"`` too, and of fewer than 50 rows for every
+    solver.""",
     "early_stopping": """bool, default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
     the best epoch.""",
@@ -116,8 +117,11 @@ class PropagationEstimator(NetworkEstimator):
                 n_samples <= self._batch_rows(n_samples) and not self._incremental
             )
             rate = _AUTO_RATES[self.solver]
-            if full_batch:  # There are fewer steps, which should not be smaller.
-                rate = max(rate, _FULL_BATCH_RATE)
+            if full_batch:
+                # There are fewer steps, which should not be smaller.  But large ones on
+                # a handful of rows are chaotic: rounding decides what is learnt.
+                few = n_samples < _A_HANDFUL
+                rate = _FULL_BATCH_RATE if few else max(rate, _FULL_BATCH_RATE)
         named = {"learning_rate_init": rate}
         named |= {name: getattr(self, name) for name in describe}
         return TrainingSettings(
