@@ -61,7 +61,12 @@ class ConvOperator:
     channels_last: bool = True
 
     def rows(self, inputs: Tensor) -> Tensor:
-        return _laid_out(inputs, channels_last=self.channels_last)
+        layout = torch.contiguous_format
+        if self.channels_last:
+            layout = _CHANNELS_LAST.get(inputs.ndim, layout)
+        if max(self.window.stride) > 1:
+            return _with_own_strides(inputs, layout)
+        return inputs.contiguous(memory_format=layout)
 
     # Sums are maps like the inputs.
     sums = rows
@@ -195,16 +200,15 @@ class ConvOperator:
         return self.rows(kernel.movedim(-1, 1))
 
 
-def _laid_out(maps: Tensor, *, channels_last: bool) -> Tensor:
+def _with_own_strides(maps: Tensor, layout: torch.memory_format) -> Tensor:
     """Return maps, or a kernel, with the strides that torch itself would give them.
 
     The strides of axes of length 1 are arbitrary to torch, but oneDNN goes by them, and
-    reads beyond the maps where they are odd.  Of a single channel, which is both last
-    and first, it wants the latter.
+    in convolutions with a stride reads beyond the maps where they are odd.  Of a single
+    channel, which is both last and first, it wants the latter.
     """
-    layout = torch.contiguous_format
-    if channels_last and maps.shape[1] != 1:
-        layout = _CHANNELS_LAST.get(maps.ndim, layout)
+    if maps.shape[1] == 1:
+        layout = torch.contiguous_format
     if 1 in maps.shape and maps.stride() != _strides(maps.shape, layout):
         return maps.clone(memory_format=layout)
     return maps.contiguous(memory_format=layout)
