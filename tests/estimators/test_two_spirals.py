@@ -67,8 +67,9 @@ def test_next_to_no_ridge_trains(lam: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", [{}, SGD], ids=["adam", "sgd"])
 def test_as_in_the_paper(solver: dict[str, Any]) -> None:
-    train, test = accuracies(range(10), **solver)
-    assert (train == 1.0).sum() >= 8, train
+    # Rounding decides single seeds: with ten, processors differ by 0.005 in the median.
+    train, test = accuracies(range(20), **solver)
+    assert (train == 1.0).sum() >= 16, train
     assert np.median(test) >= 0.985, test
 
 
