@@ -138,7 +138,9 @@ class ClassLabels:
 def _balance(labels: Array, weight: Array | None) -> Array:
     """Return for every label a weight by which all classes together weigh the same."""
     _, index = np.unique(labels, return_inverse=True)
-    counts = np.bincount(index, None if weight is None else weight / weight.max())
+    # Steps may all belong to rows without weight.
+    scaled = None if weight is None else weight / (weight.max() or 1.0)
+    counts = np.bincount(index, scaled)
     present = counts > 0
     factors = np.zeros(len(counts))
     factors[present] = counts.sum() / (present.sum() * counts[present])

@@ -89,7 +89,8 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
             [1., 3.]])
     """
     (n, k), m = left.shape, right.shape[1]
-    if k > _SEQUENTIAL and min(n, m) < FEW_COLUMNS and left.dtype == torch.float32:
+    narrow = min(n, m) < FEW_COLUMNS and left.is_cpu
+    if narrow and k > _SEQUENTIAL and left.dtype == torch.float32:
         lefts, rights = torch.split(left, _SLICE, 1), torch.split(right, _SLICE)
         out = product(lefts[0], rights[0], bias)
         for part, other in zip(lefts[1:], rights[1:], strict=True):
