@@ -243,3 +243,13 @@ def test_recalls_bits_of_twenty_steps_ago() -> None:
         random_state=0,
     )
     assert model.fit(X, y).score(X_test, y_test) > 0.99
+
+
+def test_steps_that_all_belong_to_rows_without_weight() -> None:
+    X = np.zeros((4, 1, 3))
+    y = np.array([[0, 1, 0], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1]])
+    estimator = TargetSpaceSequenceClassifier(
+        return_sequences=True, class_weight="balanced"
+    )
+    with pytest.raises(ValueError, match="got 0 classes"):
+        estimator.fit(X, y, sample_weight=[0.0, 1.0, 1.0, 1.0])
