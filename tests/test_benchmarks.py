@@ -84,6 +84,12 @@ def test_tables_of_the_study_show_its_results(suite: ModuleType) -> None:
     assert tables.as_markdown(found) == (FOLDER / "defaults.md").read_text("utf-8")
 
 
+def test_tables_of_sequences_show_their_results(suite: ModuleType) -> None:
+    study = importlib.import_module("study_sequences")
+    found = json.loads((FOLDER / "sequences.json").read_text("utf-8"))
+    assert study.as_markdown(found) == (FOLDER / "sequences.md").read_text("utf-8")
+
+
 def test_tables_show_the_results_that_are_kept(suite: ModuleType) -> None:
     content = json.loads((FOLDER / "results.json").read_text("utf-8"))
     assert suite.tables(content) == (FOLDER / "tables.md").read_text("utf-8")

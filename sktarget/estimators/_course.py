@@ -63,14 +63,7 @@ class TrainingCourse(NetworkEstimator):
     @property
     def _tuned(self) -> bool:
         """Whether step size, batches, schedule and stopping are chosen together."""
-        return (
-            self._reads_table
-            and self.learning_rate_init == "auto"
-            and self.tol > 0
-            and self.solver == "adam"
-            and self.parameterization == "targets"
-            and not self._incremental
-        )
+        return self._reads_table and self._anneals
 
     @property
     def _has_image_targets(self) -> bool:
@@ -80,13 +73,13 @@ class TrainingCourse(NetworkEstimator):
     @property
     def _anneals(self) -> bool:
         """Whether the step size falls to zero unless the user says otherwise."""
-        images = (
-            self._has_image_targets
-            and self.learning_rate_init == "auto"
+        return (
+            self.learning_rate_init == "auto"
             and self.solver == "adam"
+            and self.parameterization == "targets"
             and not self._incremental
+            and (self.tol > 0 or not self._reads_table)
         )
-        return images or self._tuned
 
     @property
     def _learns_numbers(self) -> bool:
@@ -140,10 +133,10 @@ class TrainingCourse(NetworkEstimator):
             return self.max_iter
         return _rules.auto_epochs(n_given, self.max_iter, self._learns_numbers)
 
-    def _auto_rate(self, n_samples: int) -> float:
+    def _auto_rate(self, rows: TrainingRows) -> float:
         if self._tuned:
             return _rules.auto_tuned_rate(self._n_layers)
-        images = self._has_image_targets
+        images, n_samples = self._has_image_targets, len(rows)
         if images and self._schedule() == "annealed":
             steps = -(-n_samples // self._batch_rows(n_samples)) * self.max_iter
             return _rules.auto_annealed_image_rate(steps)
@@ -168,12 +161,21 @@ class TrainingCourse(NetworkEstimator):
         # The penalty is divided by the total weight.  Where that is less than the rows,
         # it would grow to many times of what was studied, and lead to a constant.
         share = min(1.0, rows.total_weight / rows.n_given)
-        least = first = _rules.LEAST_ALPHA
+        first, last = self._auto_alphas(rows)
+        return first * share, last * share
+
+    @property
+    def _decay_follows_loss(self) -> bool:
+        """Whether the weight decay grows as the loss falls."""
+        return False
+
+    def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
+        first = least = _rules.LEAST_ALPHA
         if self._tuned and self._schedule() == "annealed":
             first = _rules.auto_alpha(
                 rows.n_given, self._n_layers, self._learns_numbers
             )
-        return first * share, least * share
+        return first, least
 
     def _holds_out(self, rows: TrainingRows) -> bool:
         if self.early_stopping != "auto":
@@ -201,7 +203,7 @@ class TrainingCourse(NetworkEstimator):
         n_samples, n_given = len(rows), rows.n_given
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = self._auto_rate(n_samples)
+            rate = self._auto_rate(rows)
         described = [f"learning_rate_init={rate:g}"]
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
@@ -220,6 +222,7 @@ class TrainingCourse(NetworkEstimator):
             epsilon=self._epsilon(),
             alpha=alpha,
             first_alpha=first_alpha,
+            alpha_follows_loss=self._decay_follows_loss,
             batch_size=self._batch_rows(n_samples),
             shuffle=bool(self.shuffle),
             max_iter=epochs,
@@ -230,10 +233,14 @@ class TrainingCourse(NetworkEstimator):
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X"
             + (" and y" if self._learns_numbers else ""),
-            # partial_fit, runs shortened by the rules, and annealed runs on images end
-            # as planned.
+            # partial_fit, runs shortened by the rules, and annealed runs on images and
+            # sequences end as planned.
             warns_at_end=epochs == self.max_iter
             and not self._incremental
-            and not (self._has_image_targets and self._schedule() == "annealed"),
+            and (
+                self._reads_table
+                or self.parameterization == "weights"
+                or self._schedule() != "annealed"
+            ),
             callbacks=tuple(self.callbacks or ()),
         )

@@ -94,8 +94,8 @@ default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets; it is not weight decay, which is `alpha`.  ``"auto"``
     grows with the rows of X̄; for images it is the mean eigenvalue of each layer's
-    Gramian, see :ref:`defaults`.  Several numbers give each layer its own, in the
-    order of ``coefs_``.""",
+    Gramian; recurrent and exit layers differ, see :ref:`defaults`.  Several numbers
+    give each layer its own, in the order of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
     together with a `batch_size` of all rows, one pass then serves both.""",
@@ -145,8 +145,8 @@ default={default}
     Weight decay: half of it, times the squares of the realised weights (biases,
     embeddings and norms left out), divided by the rows of the batch, is added to the
     loss.  ``"auto"`` is 0.0001; deep networks for tables start with up to 1 and come
-    down to that, so that the rows held out show how much is good, see
-    :ref:`defaults`.""",
+    down to that, so that the rows held out show how much is good; for series it grows
+    to up to 3 as they are learnt, see :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else 2,000, or
     200 if you set a step size; for images 100, in weight space 200.  See
@@ -200,7 +200,8 @@ default={default}
     "n_iter_no_change": """int or "auto", default={default}
     Epochs without progress after which training stops; ``np.inf`` for never.
     ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
-    200 steps (30 in the course for tables, see :ref:`defaults`).""",
+    200 steps (30 in the course for tables, see :ref:`defaults`); never while a weight
+    decay that is ``"auto"`` grows, unless rows are held out.""",
     "max_fun": """int, default={default}
     Bound on the evaluations of the loss within one ``"lbfgs"`` iteration.""",
     "class_weight": """dict, "balanced" or None, default={default}

@@ -12,10 +12,12 @@ __all__ = [
     "auto_activation",
     "auto_alpha",
     "auto_annealed_image_rate",
+    "auto_annealed_recurrent_rate",
     "auto_batch_size",
     "auto_early_stopping",
     "auto_epochs",
     "auto_epsilon",
+    "auto_exit_lam",
     "auto_fixed_batch_size",
     "auto_fixed_length",
     "auto_fixed_sequences",
@@ -25,6 +27,7 @@ __all__ = [
     "auto_last_epochs",
     "auto_patience",
     "auto_rate",
+    "auto_recurrent_alpha",
     "auto_recurrent_lam",
     "auto_recurrent_rate",
     "auto_tuned_rate",
@@ -101,13 +104,21 @@ def auto_fixed_sequences(
     return min(n_samples, max(100, by_steps, 2 * exits))
 
 
-def auto_recurrent_lam(n_rows: int) -> float:
-    """λ = max(16, 0.001 rows), the rows being all steps of X̄.
+def auto_recurrent_lam(n_rows: int, n_steps: float) -> float:
+    """λ = 0.1 min(1, 40 / steps) times the rows, which are all steps of X̄.
 
-    A state is shrunk at every step, so it bears a smaller λ than a dense layer does;
-    but on a handful of rows a small λ lets training swing wildly.
+    A state is shrunk at every step, so those of long sequences bear less.
     """
-    return max(16.0, 1e-3 * n_rows)
+    return 0.1 * min(1.0, 40 / n_steps) * n_rows
+
+
+def auto_exit_lam(n_rows: int) -> float:
+    """λ = max(1, 0.01 rows) of the layers after the recurrent ones.
+
+    They start from well-scaled weights, of which a large λ would leave little where a
+    sequence has but one row.
+    """
+    return max(1.0, 0.01 * n_rows)
 
 
 def auto_batch_size(n_samples: int, tuned: bool = False) -> int:
@@ -164,9 +175,32 @@ def auto_early_stopping(n_samples: int) -> bool:
 
 
 def auto_recurrent_rate(solver: str, parameterization: str) -> float:
-    """Step size of recurrent networks, whose gradients grow over the steps."""
+    """Constant step size of recurrent networks, whose gradients grow over the steps."""
     rate = auto_rate(solver, parameterization)
     return rate if parameterization == "weights" else 0.5 * rate
+
+
+def auto_annealed_recurrent_rate(n_steps: float, averages: bool, embeds: bool) -> float:
+    """Step size of Adam for sequences: 0.1, and at most 5 / steps.
+
+    Changes add up over the steps, unless a cell `averages` its old and its new state,
+    as a GRU does.  An embedding, whose weights learn with the same step size as the
+    targets, gets 0.03, and at most 0.9 / steps.
+    """
+    if embeds:
+        return 0.03 * min(1.0, 30 / n_steps)
+    return 0.1 if averages else 0.1 * min(1.0, 50 / n_steps)
+
+
+def auto_recurrent_alpha(n_samples: int, gated: bool) -> float:
+    """Weight decay of annealed recurrent networks: min(1, sequences / 1000).
+
+    Large steps soon learn a training set by heart, above all without gates, where it is
+    three times as much.  The decay is divided by the sequences of a batch, so it weighs
+    the same on all sets that fit into one, and more on larger ones, which are learnt in
+    more steps.
+    """
+    return (1 if gated else 3) * min(1.0, n_samples / 1000)
 
 
 def auto_epochs(n_samples: int, max_iter: int, of_numbers: bool = False) -> int:

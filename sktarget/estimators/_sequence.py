@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -22,11 +23,11 @@ from sktarget.estimators._parameters import (
 )
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
-from sktarget.estimators._sequence_rows import (
-    choose_fixed_sequences,
-)
+from sktarget.estimators._sequence_data import mean_length
+from sktarget.estimators._sequence_rows import choose_fixed_sequences
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.nn import TargetSpace
+from sktarget.nn.base import is_recurrent
 
 __all__ = ["TargetSpaceSequenceClassifier"]
 
@@ -166,12 +167,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
     >>> from sktarget.datasets import make_delayed_recall
     >>> X, y = make_delayed_recall(200, delay=3, n_timesteps=12, random_state=0)
     >>> clf = TargetSpaceSequenceClassifier(
-    ...     recurrent_layer_sizes=(8,),
-    ...     return_sequences=True,
-    ...     learning_rate_init=0.05,
-    ...     tol=0.01,
-    ...     n_iter_no_change=20,
-    ...     random_state=0,
+    ...     recurrent_layer_sizes=(8,), return_sequences=True, random_state=0
     ... )
     >>> clf.fit(X, y).score(X, y) > 0.95
     True
@@ -217,9 +213,9 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         batch_norm: bool = False,
         module: Callable[[int, int], nn.Module] | None = None,
         solver: str = "adam",
-        alpha: float = 0.0001,
+        alpha: float | str = "auto",
         batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        learning_rate: str = "auto",
         learning_rate_init: float | str = "auto",
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -359,12 +355,52 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         self._fixed_batch_is_all = fixed is rows.X
         return fixed, None
 
-    def _auto_lam(self, network: TargetSpace, rows: TrainingRows) -> float:
-        real = ~network.fixed_batch[..., 0].isnan()
-        return _rules.auto_recurrent_lam(int(real.sum()))
+    def _auto_lam(self, network: TargetSpace, rows: TrainingRows) -> list[float]:
+        n_steps = int((~network.fixed_batch[..., 0].isnan()).sum())
+        of_states = _rules.auto_recurrent_lam(n_steps, mean_length(rows.X))
+        return [
+            of_states
+            if is_recurrent(layer)
+            else _rules.auto_exit_lam(layer.targets[..., 0].numel())
+            for layer in network.target_layers().values()
+        ]
 
-    def _auto_rate(self, n_samples: int) -> float:
-        return _rules.auto_recurrent_rate(self.solver, self.parameterization)
+    def _auto_rate(self, rows: TrainingRows) -> float:
+        if not self._anneals or self._schedule() != "annealed":
+            return _rules.auto_recurrent_rate(self.solver, self.parameterization)
+        averages = self.module is None and self.cell == "gru"
+        embeds = self.vocabulary_size is not None
+        return _rules.auto_annealed_recurrent_rate(
+            mean_length(rows.X), averages, embeds
+        )
+
+    def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
+        if not self._decay_follows_loss:
+            return super()._auto_alphas(rows)
+        alpha = _rules.auto_recurrent_alpha(rows.n_given, self._is_gated)
+        return alpha, alpha
+
+    @property
+    def _is_gated(self) -> bool:
+        """Whether states have gates, as those of the user's own module mostly have."""
+        return self.module is not None or self.cell != "rnn"
+
+    @property
+    def _decay_follows_loss(self) -> bool:
+        return (
+            self.alpha == "auto"
+            and self.vocabulary_size is None
+            and self.parameterization == "targets"
+            and not self._incremental
+            and self._schedule() == "annealed"
+        )
+
+    def _patience(self, n_samples: int) -> float:
+        # Where the weight decay grows, the loss may rise while the network improves.
+        automatic = self.n_iter_no_change == "auto"
+        if automatic and self._decay_follows_loss and not self.early_stopping:
+            return math.inf
+        return super()._patience(n_samples)
 
     def _keep_network(self, network: nn.Module) -> None:
         super()._keep_network(network)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_feature_names, validate_data
 
 from sktarget.estimators._network import as_array
 
-__all__ = ["Sequences", "as_steps", "read_series", "read_tokens"]
+__all__ = ["Sequences", "as_steps", "mean_length", "read_series", "read_tokens"]
 
 Array = NDArray[Any]
 
@@ -224,6 +224,23 @@ def read_tokens(
         _check_feature_names(estimator, ids, reset=True)
         estimator.n_features_in_ = 1
     return Sequences(ids.astype(np.int64), lengths, sizes)
+
+
+def mean_length(values: Array) -> float:
+    """Count the steps of sequences before padding, and return the mean.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, time, channels) or (n, time)
+        See :class:`Sequences`.
+
+    Returns
+    -------
+    float
+        Mean number of steps.
+    """
+    real = np.not_equal(values, 0) if values.ndim == 2 else ~np.isnan(values[..., 0])
+    return float(_lengths(real).mean())
 
 
 def _lengths(real: Array) -> Array:

@@ -22,7 +22,7 @@ from sktarget.nn._sequences import last_steps, real_rows, reverse, shift
 from sktarget.nn._solve import solve_only
 from sktarget.nn._steps import may_run_steps, run_steps
 
-__all__ = ["TargetDirection", "TargetRecurrent"]
+__all__ = ["TargetDirection", "TargetRecurrent", "is_recurrent"]
 
 Sequences = Tensor | PackedSequence
 
@@ -87,6 +87,22 @@ class TargetDirection(TargetMap):
     def _solve_rows(self, rows: Tensor, targets: Tensor) -> Tensor:
         operator = DenseOperator(bias=False)  # The cell has added the ones.
         return solve_only(rows, targets, operator, self.factorise)
+
+
+def is_recurrent(layer: nn.Module) -> bool:
+    """Return whether a layer that has targets maps states, not only inputs.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        One of :meth:`~sktarget.nn.TargetSpace.target_layers`.
+
+    Returns
+    -------
+    bool
+        Whether it is a direction of a recurrent layer.
+    """
+    return isinstance(layer, TargetDirection)
 
 
 def _has_no_projection(layer: nn.RNNBase) -> bool:

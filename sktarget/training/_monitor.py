@@ -176,7 +176,7 @@ class Monitor(Callback):
         if not self.has_validation or self.validates_first:
             self.begin.take()
         self.step, self.n_steps = 0, -(-len(dataset_train) // net.batch_size)
-        net.alpha = self.settings.alpha_at(self._done())
+        net.alpha = self.settings.alpha_at(self._done(), self._learnt())
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
         """Follow the cosine of the annealed schedule, step by step."""
@@ -188,6 +188,11 @@ class Monitor(Callback):
         """Return the share of all steps that are done."""
         epochs = len(self.log.loss_curve) - self.already + self.step / self.n_steps
         return min(1.0, epochs / self.settings.epochs)
+
+    def _learnt(self) -> float:
+        """Return the share by which the loss has fallen since the first epoch."""
+        losses = self.log.loss_curve
+        return max(0.0, 1 - losses[-1] / losses[0]) if losses and losses[0] > 0 else 0.0
 
     def on_epoch_end(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Judge the epoch."""

@@ -40,6 +40,10 @@ class TrainingSettings:
     first_alpha : float
         Weight decay of the first epoch, if larger: it is halved in every twentieth of
         the epochs until it reaches `alpha`.
+    alpha_follows_loss : bool
+        Whether the weight decay grows from 0 with the square of the share by which the
+        loss has fallen since the first epoch, so that it is next to nothing until
+        something is learnt.
     batch_size : int
         Rows of a mini-batch.
     shuffle : bool
@@ -89,6 +93,7 @@ class TrainingSettings:
     epsilon: float = 1e-8
     alpha: float = 0.0
     first_alpha: float = 0.0
+    alpha_follows_loss: bool = False
     max_fun: int = 15000
     reserved: int = 0
     warns_at_end: bool = True
@@ -107,20 +112,24 @@ class TrainingSettings:
         """List the step sizes of the optimiser's groups of parameters."""
         return [*self.rates.values(), self.learning_rate_init]
 
-    def alpha_at(self, done: float) -> float:
+    def alpha_at(self, done: float, learnt: float = 1.0) -> float:
         """Return the weight decay of an epoch.
 
         Parameters
         ----------
         done : float
             Share of the epochs before it, from 0 to 1.
+        learnt : float
+            Share by which the loss has fallen since the first epoch, from 0 to 1.
 
         Returns
         -------
         float
-            Between `first_alpha` and `alpha`.
+            Between `first_alpha` and `alpha`; times the square of `learnt` if it
+            follows the loss.
         """
-        return max(self.alpha, self.first_alpha * 2 ** (-20 * done))
+        alpha = max(self.alpha, self.first_alpha * 2 ** (-20 * done))
+        return alpha * learnt**2 if self.alpha_follows_loss else alpha
 
     def for_last(self, epochs: int, alpha: float) -> TrainingSettings:
         """Return the settings for the last epochs, with steps half as large.
@@ -143,6 +152,7 @@ class TrainingSettings:
             rates={name: rate / 2 for name, rate in self.rates.items()},
             alpha=alpha,
             first_alpha=0.0,
+            alpha_follows_loss=False,
             max_iter=epochs,
             n_iter_no_change=math.inf,
             callbacks=(),

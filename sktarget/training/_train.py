@@ -102,7 +102,7 @@ def train(
     resumable : bool, default=False
         Whether later calls must continue exactly from where this one ends.  Otherwise
         training whose steps take all rows, so that each loss is that of one state, ends
-        with the state of the smallest loss.
+        with the state of the smallest loss, unless the weight decay follows the loss.
 
     Returns
     -------
@@ -125,7 +125,8 @@ def train(
         settings,
         has_validation=validation is not None,
         stops_by_error=error is not None,
-        keeps_best=all_at_once and not resumable,
+        # Losses that hold more and more weight decay cannot be compared.
+        keeps_best=all_at_once and not resumable and not settings.alpha_follows_loss,
         # The user's callbacks score the state after a step.  They should see the
         # validation score of that same state, unless the error is what decides.
         validates_first=validation is not None
