@@ -26,6 +26,7 @@ __all__ = [
     "auto_last_alpha_at",
     "auto_last_epochs",
     "auto_patience",
+    "auto_plain_recurrent_lam",
     "auto_rate",
     "auto_recurrent_alpha",
     "auto_recurrent_lam",
@@ -104,10 +105,20 @@ def auto_fixed_sequences(
     return min(n_samples, max(100, by_steps, 2 * exits))
 
 
+def auto_plain_recurrent_lam(n_rows: int) -> float:
+    """λ = max(16, 0.001 rows) for constant steps, the rows being all steps of X̄.
+
+    A state is shrunk at every step, so it bears a smaller λ than a dense layer does;
+    but on a handful of rows a small λ lets training swing wildly.
+    """
+    return max(16.0, 1e-3 * n_rows)
+
+
 def auto_recurrent_lam(n_rows: int, n_steps: float) -> float:
     """λ = 0.1 min(1, 40 / steps) times the rows, which are all steps of X̄.
 
-    A state is shrunk at every step, so those of long sequences bear less.
+    Large, annealed steps need a larger one.  States of long sequences, which are shrunk
+    at every step, bear less.
     """
     return 0.1 * min(1.0, 40 / n_steps) * n_rows
 

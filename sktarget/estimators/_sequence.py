@@ -355,8 +355,12 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         self._fixed_batch_is_all = fixed is rows.X
         return fixed, None
 
-    def _auto_lam(self, network: TargetSpace, rows: TrainingRows) -> list[float]:
+    def _auto_lam(
+        self, network: TargetSpace, rows: TrainingRows
+    ) -> float | Sequence[float]:
         n_steps = int((~network.fixed_batch[..., 0].isnan()).sum())
+        if not self._takes_large_steps:
+            return _rules.auto_plain_recurrent_lam(n_steps)
         of_states = _rules.auto_recurrent_lam(n_steps, mean_length(rows.X))
         return [
             of_states
@@ -390,7 +394,14 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         return (
             self.alpha == "auto"
             and self.vocabulary_size is None
-            and self.parameterization == "targets"
+            and self._takes_large_steps
+        )
+
+    @property
+    def _takes_large_steps(self) -> bool:
+        """Whether the step size in target space is annealed."""
+        return (
+            self.parameterization == "targets"
             and not self._incremental
             and self._schedule() == "annealed"
         )

@@ -114,7 +114,8 @@ PLAIN: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("settings", PLAIN, ids=lambda settings: next(iter(settings)))
 def test_plain_training(settings: dict[str, Any]) -> None:
-    seen, _ = course(*series(), max_iter=4, **settings)
+    seen, model = course(*series(), max_iter=4, **settings)
+    assert getattr(model, "lam_", 16) == 16
     assert set(seen.alphas) == {1e-4}
     assert len(set(seen.rates)) == 1
 
@@ -123,6 +124,7 @@ def test_partial_fit_is_plain_training() -> None:
     X, y = series()
     seen, model = course(X, y, "partial_fit")
     model.partial_fit(X, y)
+    assert model.lam_ == 16
     assert set(seen.rates) == {0.005}
     assert set(seen.alphas) == {1e-4}
 
