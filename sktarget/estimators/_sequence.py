@@ -398,10 +398,16 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         )
 
     @property
+    def _anneals(self) -> bool:
+        # With large steps, long memories of step labels are not learnt in few epochs.
+        return super()._anneals and not self.return_sequences
+
+    @property
     def _takes_large_steps(self) -> bool:
-        """Whether the step size in target space is annealed."""
+        """Whether the step size in target space is annealed, for whole sequences."""
         return (
             self.parameterization == "targets"
+            and not self.return_sequences
             and not self._incremental
             and self._schedule() == "annealed"
         )
