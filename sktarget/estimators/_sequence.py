@@ -167,7 +167,12 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
     >>> from sktarget.datasets import make_delayed_recall
     >>> X, y = make_delayed_recall(200, delay=3, n_timesteps=12, random_state=0)
     >>> clf = TargetSpaceSequenceClassifier(
-    ...     recurrent_layer_sizes=(8,), return_sequences=True, random_state=0
+    ...     recurrent_layer_sizes=(8,),
+    ...     return_sequences=True,
+    ...     learning_rate_init=0.05,
+    ...     tol=0.01,
+    ...     n_iter_no_change=20,
+    ...     random_state=0,
     ... )
     >>> clf.fit(X, y).score(X, y) > 0.95
     True
