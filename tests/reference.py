@@ -151,8 +151,13 @@ def ridge_dual(a: Array, t: Array, lam: float) -> Array:
     return a.T @ regularised_solve(a @ a.T, t, lam)
 
 
-def ridge(a: Array, t: Array, lam: float) -> Array:
-    """W = argmin |A W - T|^2 + lam |W|^2, by the smaller of the two systems."""
+def ridge(a: Array, t: Array, lam: float, anchor: Array | None = None) -> Array:
+    """W = argmin |A W - T|^2 + lam |W|^2, by the smaller of the two systems.
+
+    With an anchor W0 the ridge is lam |W - W0|^2.
+    """
+    if anchor is not None:
+        return anchor + ridge(a, t - a @ anchor, lam)
     n_rows, n_in = a.shape
     return (ridge_dual if n_rows < n_in else ridge_primal)(a, t, lam)
 

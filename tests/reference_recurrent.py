@@ -88,7 +88,13 @@ def estimate(cell: Cell, targets: Array) -> Array:
 
 
 def solve(
-    name: str, targets: Array, x: Array, lam: float, bias: bool, lengths: list[int]
+    name: str,
+    targets: Array,
+    x: Array,
+    lam: float,
+    bias: bool,
+    lengths: list[int],
+    anchor: Array | None = None,
 ) -> Array:
     """Alg. 5, lines 1 to 9: one least squares over the real steps of all sequences."""
     cell = CELLS[name]
@@ -102,13 +108,17 @@ def solve(
     x_rows, h_rows, t_rows = map(np.array, (inputs, context, wanted))
     one, d, width = int(bias), x.shape[2], h.shape[2]
     if name != "gru":
-        return ridge(_rows(x_rows, h_rows, bias), t_rows, lam)
+        return ridge(_rows(x_rows, h_rows, bias), t_rows, lam, anchor)
     weights = np.zeros((one + d + width, 4 * width))
     nothing = np.zeros((len(t_rows), 0))
     gates, u, v = np.split(t_rows, [2 * width, 3 * width], axis=1)
-    weights[:, : 2 * width] = ridge(_rows(x_rows, h_rows, bias), gates, lam)
-    u_map = ridge(_rows(x_rows, nothing, bias), u, lam)
-    v_map = ridge(_rows(h_rows, nothing, bias), v, lam)
+    g_0 = u_0 = v_0 = None
+    if anchor is not None:
+        g_0, u_0, v_0 = np.split(anchor, [2 * width, 3 * width], axis=1)
+        u_0, v_0 = u_0[: one + d], np.delete(v_0, np.s_[one : one + d], axis=0)
+    weights[:, : 2 * width] = ridge(_rows(x_rows, h_rows, bias), gates, lam, g_0)
+    u_map = ridge(_rows(x_rows, nothing, bias), u, lam, u_0)
+    v_map = ridge(_rows(h_rows, nothing, bias), v, lam, v_0)
     weights[: one + d, 2 * width : 3 * width] = u_map
     weights[:one, 3 * width :] = v_map[:one]
     weights[one + d :, 3 * width :] = v_map[one:]
@@ -132,12 +142,15 @@ def realise(
     bias: bool = True,
     untangling: str = "scu",
     lengths: list[int] | None = None,
+    anchors: list[Array] | None = None,
 ) -> tuple[list[list[Array]], list[list[Array]], Array]:
     """Alg. 5 for a stack of layers, each of one direction or of two.
 
     `targets` holds, layer by layer, one array a direction. Returns weights and true
-    sums in the same order, and the outputs that the exit layers see.
+    sums in the same order, and the outputs that the exit layers see. `anchors` has one
+    array for each of all directions.
     """
+    anchor = iter(anchors or ())
     lengths = [x.shape[1]] * len(x) if lengths is None else lengths
     weights: list[list[Array]] = []
     sums: list[list[Array]] = []
@@ -149,7 +162,7 @@ def realise(
             # Backwards in time: the same on reversed sequences.
             flip = backwards if direction else lambda a, _: a
             t, x_seen = flip(own, lengths), flip(x, lengths)
-            w = solve(name, t, x_seen, lam, bias, lengths)
+            w = solve(name, t, x_seen, lam, bias, lengths, next(anchor, None))
             s, h = run(CELLS[name], w, x_seen, bias)  # Line 10.
             if untangling == "ocu":
                 h = estimate(CELLS[name], t)

@@ -48,10 +48,13 @@ class Cascade(nn.Module):
         fixed_batch: Tensor,
         lam: float | Sequence[float],
         untangling: str,
+        anchor: str,
     ) -> None:
         super().__init__()
         _check_given(module, fixed_batch)
         _read_lam(lam, fixed_batch.dtype)
+        if anchor not in ("zero", "weights"):
+            raise ValueError(f"anchor must be 'zero' or 'weights', got {anchor!r}")
         self._fixed_shape = fixed_batch.shape
         self.untangling = untangling
         keep_freed_memory()
@@ -71,6 +74,10 @@ class Cascade(nn.Module):
         for target_map in self._maps.values():
             target_map.stage = self._stage
         self._adopt_weights(module)
+        self.anchor = anchor
+        if anchor == "weights":
+            for target_map in self._maps.values():
+                target_map.anchor_to_weights()
         self.lam = lam
 
     @property

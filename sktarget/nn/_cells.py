@@ -36,7 +36,7 @@ __all__ = ["Cell", "ElmanCell", "GRUCell", "States", "cell_of"]
 # numbers for each, and tens of megabytes would be requested from the system anew at
 # every call.
 _WORKSPACE = 1 << 20
-Solve = Callable[[Tensor, Tensor], Tensor]
+Solve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 States = tuple[Tensor, ...]
 
 
@@ -76,10 +76,15 @@ class Cell(ABC):
         return len(inputs)
 
     def solve(
-        self, x: Tensor, context: Tensor, targets: Tensor, solve_rows: Solve
+        self,
+        x: Tensor,
+        context: Tensor,
+        targets: Tensor,
+        anchor: Tensor | None,
+        solve_rows: Solve,
     ) -> Tensor:
-        """Solve for W, given rows of inputs, of h(t − 1) and of targets."""
-        return solve_rows(self._design(x, context), targets)
+        """Solve for W, given rows of inputs, of h(t − 1) and of targets, and W₀."""
+        return solve_rows(self._design(x, context), targets, anchor)
 
     def _design(self, *inputs: Tensor) -> Tensor:
         """Put rows of inputs side by side, after a column of ones for the biases."""
@@ -186,12 +191,17 @@ class GRUCell(Cell):
         return (linear_scan(keep, (1 - keep) * n),)
 
     def solve(
-        self, x: Tensor, context: Tensor, targets: Tensor, solve_rows: Solve
+        self,
+        x: Tensor,
+        context: Tensor,
+        targets: Tensor,
+        anchor: Tensor | None,
+        solve_rows: Solve,
     ) -> Tensor:
-        gates, u, v = targets.tensor_split((2 * self.n_hidden, 3 * self.n_hidden), -1)
-        both = solve_rows(self._design(x, context), gates)
-        u, v = solve_rows(self._design(x), u), solve_rows(self._design(context), v)
-        return self._assemble(both, u, v)
+        inputs = [self._design(x, context), self._design(x), self._design(context)]
+        outputs = self._blocks_of(targets)
+        anchors = (None,) * 3 if anchor is None else self._take_apart(anchor)
+        return self._assemble(*map(solve_rows, inputs, outputs, anchors))
 
     def to_matrix(self, flat: Sequence[Tensor]) -> Tensor:
         h = self.n_hidden
@@ -214,10 +224,21 @@ class GRUCell(Cell):
         v = torch.cat([v[:b], v.new_zeros(d, h), v[b:]])
         return torch.cat([gates, u, v], dim=1)
 
-    def from_matrix(self, matrix: Tensor) -> list[Tensor]:
-        b, h = int(self.bias), self.n_hidden
+    def _take_apart(self, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the three maps, without the rows where they have no inputs."""
+        b = int(self.bias)
         split = b + self.n_inputs
-        gates, u, v = matrix.tensor_split((2 * h, 3 * h), 1)
+        gates, u, v = self._blocks_of(matrix)
+        return gates, u[:split], torch.cat([v[:b], v[split:]])
+
+    def _blocks_of(self, sums: Tensor) -> tuple[Tensor, ...]:
+        """Split columns into those of the gates, of u and of v."""
+        return sums.tensor_split((2 * self.n_hidden, 3 * self.n_hidden), -1)
+
+    def from_matrix(self, matrix: Tensor) -> list[Tensor]:
+        b = int(self.bias)
+        split = b + self.n_inputs
+        gates, u, v = self._blocks_of(matrix)
         flat = [
             torch.cat([gates[b:split], u[b:split]], dim=1).T,
             torch.cat([gates[split:], v[split:]], dim=1).T,

@@ -43,9 +43,12 @@ class TargetMap(nn.Module):
     ----------
     lam : float
         λ of the solve.
+    anchor : Tensor or None
+        The matrix W₀ that the ridge pulls to; None stands for zero.
     """
 
     targets: nn.Parameter
+    anchor: Tensor | None
     kept_weight: Tensor
     kept_bias: Tensor | None
 
@@ -54,6 +57,7 @@ class TargetMap(nn.Module):
         self.name = name
         self.has_bias = has_bias
         self.lam = 0.0
+        self.register_buffer("anchor", None)
         self.register_buffer("kept_weight", None, persistent=False)
         self.register_buffer("kept_bias", None, persistent=False)
         self.stage = Stage()
@@ -67,6 +71,9 @@ class TargetMap(nn.Module):
     def keep(self, matrix: Tensor) -> None:
         """Cache the weights to apply outside of passes."""
         raise NotImplementedError
+
+    def anchor_to_weights(self) -> None:
+        """Let the ridge pull to the present weights, if it can; else to zero."""
 
     def forget(self) -> None:
         """Drop the cached factor: X̄ has changed."""

@@ -54,6 +54,10 @@ class TargetDirection(TargetMap):
         """Cache W, the bias in its row 0."""
         self.kept_weight = matrix
 
+    def anchor_to_weights(self) -> None:
+        """Let the ridge pull to the present weights."""
+        self.anchor = self.kept_weight.clone()
+
     def solve(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, States]:
         """Solve for W on X̄, with the context estimated from the targets (Eq. 21).
 
@@ -67,6 +71,7 @@ class TargetDirection(TargetMap):
                 real_rows(self.in_order(x, lengths), lengths),
                 real_rows(shift(states[0]), lengths),
                 real_rows(targets, lengths),
+                self.anchor,
                 self._solve_rows,
             )
         except FactorisationError as error:
@@ -84,9 +89,11 @@ class TargetDirection(TargetMap):
         """Convert between order in time and order of running, either way."""
         return reverse(padded, lengths) if self.reverse else padded
 
-    def _solve_rows(self, rows: Tensor, targets: Tensor) -> Tensor:
+    def _solve_rows(
+        self, rows: Tensor, targets: Tensor, anchor: Tensor | None
+    ) -> Tensor:
         operator = DenseOperator(bias=False)  # The cell has added the ones.
-        return solve_only(rows, targets, operator, self.factorise)
+        return solve_only(rows, targets, operator, self.factorise, anchor)
 
 
 def is_recurrent(layer: nn.Module) -> bool:

@@ -85,16 +85,28 @@ def factorise_design(
 
 
 def find_weights(
-    operator: DesignOperator, solution: Solution, rows: Tensor, t: Tensor
+    operator: DesignOperator,
+    solution: Solution,
+    rows: Tensor,
+    t: Tensor,
+    anchor: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return W, and the L that gives it: W = AᵀL, or (AᵀA + λI)⁻¹AᵀL.
 
-    L is (AAᵀ + λI)⁻¹T in the dual form, and T itself in the primal one.
+    L is (AAᵀ + λI)⁻¹T in the dual form, and T itself in the primal one.  With an anchor
+    W₀ these are W = W₀ + AᵀL with L = (AAᵀ + λI)⁻¹(T − AW₀), and
+    W = (AᵀA + λI)⁻¹(AᵀL + λW₀): the minimum of ‖AW − T‖² + λ‖W − W₀‖².  The gradients
+    are the same functions of W and L as without.
     """
     if solution.dual:
-        left = operator.solve_dual(solution.factor, t)
-        return operator.correlate(rows, left), left
-    return solution.factor.solve(operator.correlate(rows, t)), t
+        missing = t if anchor is None else t - operator.apply(rows, anchor)
+        left = operator.solve_dual(solution.factor, missing)
+        weights = operator.correlate(rows, left)
+        return weights if anchor is None else weights + anchor, left
+    right = operator.correlate(rows, t)
+    if anchor is not None:
+        right = right + anchor * solution.plan.ridge
+    return solution.factor.solve(right), t
 
 
 def pull_back(

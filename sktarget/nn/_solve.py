@@ -90,11 +90,15 @@ class _Solve(torch.autograd.Function):
         targets: Tensor,
         operator: DesignOperator,
         solution_of: Callable[[DesignOperator, Tensor], Solution],
+        anchor: Tensor | None,
     ) -> Tensor:
         solution = solution_of(operator, rows)
         ctx.operator, ctx.solution, ctx.dtype = operator, solution, rows.dtype
-        rows, t = (in_dtype(x, solution.plan.work_dtype) for x in (rows, targets))
-        weights, left = find_weights(operator, solution, rows, t)
+        work_dtype = solution.plan.work_dtype
+        rows, t = in_dtype(rows, work_dtype), in_dtype(targets, work_dtype)
+        if anchor is not None:
+            anchor = in_dtype(anchor, work_dtype)
+        weights, left = find_weights(operator, solution, rows, t, anchor)
         ctx.save_for_backward(rows, weights, left)
         return in_dtype(weights, ctx.dtype)
 
@@ -111,7 +115,8 @@ class _Solve(torch.autograd.Function):
             both = product(weights, right.T)
             through = product(rows, both + both.T)
         d_rows = product(left, right.T).sub_(through)
-        return in_dtype(d_rows, ctx.dtype), in_dtype(d_targets, ctx.dtype), None, None
+        d_given = in_dtype(d_rows, ctx.dtype), in_dtype(d_targets, ctx.dtype)
+        return *d_given, None, None, None
 
 
 def solve_and_apply(
@@ -167,6 +172,7 @@ def solve_only(
     targets: Tensor,
     operator: DesignOperator,
     solution_of: Callable[[DesignOperator, Tensor], Solution],
+    anchor: Tensor | None = None,
 ) -> Tensor:
     """Solve for the weights that meet the targets, without applying them.
 
@@ -180,6 +186,8 @@ def solve_only(
         The products with A.
     solution_of : callable
         Returns the factor, given the operator and the rows.
+    anchor : Tensor of shape (columns, outputs), optional
+        The weights W₀ that the ridge pulls to, a constant; by default zero.
 
     Returns
     -------
@@ -187,6 +195,6 @@ def solve_only(
         The weights W; differentiable.
     """
     weights: Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
-        rows, targets, operator, solution_of
+        rows, targets, operator, solution_of, anchor
     )
     return weights

@@ -54,6 +54,10 @@ class TargetSpace(RealisedCascade):
     keep_weights : bool, default=False
         Start from targets that the solves turn back into the given weights, not from
         the sums of these weights, which λ shrinks.
+    anchor : {"zero", "weights"}, default="zero"
+        What the ridge pulls the weights W of recurrent layers to: zero, or the given
+        weights W₀, in which case a solve is for the minimum of ‖AW − T‖² + λ‖W − W₀‖².
+        Other layers are always pulled to zero.
 
     Attributes
     ----------
@@ -61,15 +65,17 @@ class TargetSpace(RealisedCascade):
         The copy that holds the target layers.
     fixed_batch : Tensor
         X̄, a buffer.
+    anchor : str
+        As given.
 
     Raises
     ------
     ValueError
         If `lam` is negative, not finite in the dtype of X̄, or requires gradients, or is
-        a sequence without exactly one number per target layer; if `untangling` is
-        unknown; if `fixed_batch` is empty or not floating point; or if no layer of
-        `module` can be learnt by targets, or one has no weights yet (lazy layers) or
-        weights that a hook computes.
+        a sequence without exactly one number per target layer; if `untangling` or
+        `anchor` is unknown; if `fixed_batch` is empty or not floating point; or if no
+        layer of `module` can be learnt by targets, or one has no weights yet (lazy
+        layers) or weights that a hook computes.
     RuntimeError
         If a layer runs twice in one pass; the message names it.  (A recurrent layer
         may: it then applies the weights that its first run solved for.)  If a layer
@@ -92,6 +98,12 @@ class TargetSpace(RealisedCascade):
     the layer: dense and convolutional layers then start as the given ones, on all
     inputs if A has full column rank, else (with SCU) on X̄.  The targets of recurrent
     layers, whose A depends on them, start as sums.
+
+    A recurrent layer forgets what λ takes from its weights at every step.  With
+    ``anchor="weights"`` it starts as the given one whatever λ is.  A large λ, of the
+    order of the number of steps in X̄, then keeps it close to these weights along
+    directions that hardly occur, and memories that orthogonal weights hold over tens of
+    steps are learnt at once.
 
     In evaluation mode the weights of the last realisation are applied and nothing is
     solved; any number of threads may evaluate.  The weights are refreshed on switching
@@ -168,8 +180,9 @@ class TargetSpace(RealisedCascade):
         untangling: str = "scu",
         *,
         keep_weights: bool = False,
+        anchor: str = "zero",
     ) -> None:
-        super().__init__(module, fixed_batch, lam, untangling)
+        super().__init__(module, fixed_batch, lam, untangling, anchor)
         if keep_weights:
             self._record(exact=True)
         self.train(module.training)
@@ -444,4 +457,5 @@ class TargetSpace(RealisedCascade):
             f"fixed_batch={tuple(self.fixed_batch.shape)}, "
             f"lam={', '.join(f'{lam:g}' for lam in lams)}, "
             f"untangling={self.untangling!r}"
+            + (f", anchor={self.anchor!r}" if self.anchor != "zero" else "")
         )

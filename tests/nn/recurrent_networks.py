@@ -47,10 +47,14 @@ def batch(*shape: int) -> Tensor:
 
 
 def wrap(
-    module: nn.Module, fixed: Tensor, lam: float = 0.1, untangling: str = "scu"
+    module: nn.Module,
+    fixed: Tensor,
+    lam: float = 0.1,
+    untangling: str = "scu",
+    anchor: str = "zero",
 ) -> TargetSpace:
     """Wrap a module with random, unprojected targets: far from any that can be met."""
-    net = TargetSpace(module, fixed, lam, untangling)
+    net = TargetSpace(module, fixed, lam, untangling, anchor=anchor)
     return net.reset_targets(1.0, project=False)
 
 
