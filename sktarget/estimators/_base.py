@@ -295,12 +295,13 @@ class BaseTargetSpace(TrainingCourse):
         if fixed.is_floating_point():  # X may have another dtype than in the first fit.
             of_weights = (p.dtype for p in module.parameters() if p.is_floating_point())
             fixed = fixed.to(next(of_weights, fixed.dtype))
-        network = TargetSpace(module, fixed, untangling=self.untangling)
+        kind, anchor = self.untangling, self._anchor()
+        network = TargetSpace(module, fixed, untangling=kind, anchor=anchor)
         network.lam = self._auto_lam(network, rows) if isinstance(lam, str) else lam
         self.lam_ = network.lam
         if keep_weights:
             return TargetSpace(
-                module, fixed, self.lam_, self.untangling, keep_weights=True
+                module, fixed, self.lam_, kind, keep_weights=True, anchor=anchor
             )
         if place is not None and self._starts_from_labels and self._reads_table:
             outputs = list(network.target_layers().values())[-1]
@@ -311,6 +312,10 @@ class BaseTargetSpace(TrainingCourse):
             with torch.no_grad():
                 outputs.targets.copy_(as_tensor(start))
         return network
+
+    def _anchor(self) -> str:
+        """Return what λ pulls the weights of recurrent layers to."""
+        return "zero"
 
     def _measure(self, module: nn.Module) -> None:
         """Set the units of the inputs for the solves, if the inputs need any."""
@@ -379,13 +384,19 @@ class BaseTargetSpace(TrainingCourse):
         self._measure(module)
         fixed = self._kept_fixed_batch()
         lam = self.lam_ if isinstance(self.lam, str) else self.lam
-        network = TargetSpace(module, as_tensor(fixed), lam, self.untangling)
+        network = TargetSpace(
+            module, as_tensor(fixed), lam, self.untangling, anchor=self._anchor()
+        )
         self.lam_ = network.lam
         with torch.no_grad():
             layers = network.target_layers().values()
             targets = [*self.targets_[:-1], self._last_targets]
-            for layer, kept in zip(layers, targets, strict=True):
+            for layer, kept, anchor in zip(layers, targets, self._anchors, strict=True):
+                if (anchor is None) != (layer.anchor is None):
+                    continue  # These targets would lead to other weights now.
                 layer.targets.copy_(as_tensor(kept))
+                if anchor is not None and layer.anchor is not None:
+                    layer.anchor.copy_(as_tensor(anchor))
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed)
         return network
 
@@ -394,6 +405,10 @@ class BaseTargetSpace(TrainingCourse):
             layers = network.target_layers().values()
             self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
             self._last_targets = self.targets_[-1]
+            self._anchors = [
+                None if layer.anchor is None else state_to_numpy(layer.anchor)
+                for layer in layers
+            ]
             if self._origin is not None and self._units is not None:
                 more = targets_of_origin(network, self._origin)
                 self.targets_[-1] = self._last_targets * self._units + more

@@ -29,6 +29,7 @@ _RESUMABLE = (
     "targets_",
     "fixed_batch_",
     "_last_targets",
+    "_anchors",
     "_optimiser_state",
     "_generator_state",
 )

@@ -11,6 +11,8 @@ __all__ = [
     "MOST_AT_ONCE",
     "auto_activation",
     "auto_alpha",
+    "auto_anchor",
+    "auto_anchored_lam",
     "auto_annealed_image_rate",
     "auto_annealed_recurrent_rate",
     "auto_batch_size",
@@ -105,6 +107,25 @@ def auto_fixed_sequences(
     return min(n_samples, max(100, by_steps, 2 * exits))
 
 
+def auto_anchor(simple: bool) -> str:
+    """Return what λ pulls recurrent weights to: for simple cells, those of the start.
+
+    Orthogonal weights hold a state for long.  Towards zero, λ takes from them what has
+    little variance, such as the traces of early steps.  Gates hold states by
+    themselves, and learn no better so.
+    """
+    return "weights" if simple else "zero"
+
+
+def auto_anchored_lam(n_rows: int) -> float:
+    """λ = the rows, all steps of X̄, where it pulls to the weights of the start.
+
+    It then costs nothing at first, and keeps noise, in directions of little variance,
+    from being learnt.
+    """
+    return float(n_rows)
+
+
 def auto_plain_recurrent_lam(n_rows: int) -> float:
     """λ = max(16, 0.001 rows) for constant steps, the rows being all steps of X̄.
 
@@ -123,13 +144,13 @@ def auto_recurrent_lam(n_rows: int, n_steps: float) -> float:
     return 0.1 * min(1.0, 40 / n_steps) * n_rows
 
 
-def auto_exit_lam(n_rows: int) -> float:
-    """λ = max(1, 0.01 rows) of the layers after the recurrent ones.
+def auto_exit_lam(n_rows: int, n_samples: int) -> float:
+    """λ = max(1, min(0.25, (n / 1000)²) rows) of the layers after the recurrent ones.
 
-    They start from well-scaled weights, of which a large λ would leave little where a
-    sequence has but one row.
+    A free exit learns many sequences by heart, before states have learnt to remember
+    what tells them apart.  On few, which are also learnt in few steps, it must be free.
     """
-    return max(1.0, 0.01 * n_rows)
+    return max(1.0, min(0.25, (n_samples / 1000) ** 2) * n_rows)
 
 
 def auto_batch_size(n_samples: int, tuned: bool = False) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -14,20 +13,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sktarget.architectures import CELLS
-from sktarget.estimators import _rules
-from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._parameters import (
     CLASS_WEIGHT,
     CONSTRAINTS,
     document_parameters,
 )
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sequence_choices import SequenceChoices
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
-from sktarget.estimators._sequence_data import mean_length
-from sktarget.estimators._sequence_rows import choose_fixed_sequences
 from sktarget.estimators._sizes import parse_layer_sizes
-from sktarget.nn import TargetSpace
-from sktarget.nn.base import is_recurrent
 
 __all__ = ["TargetSpaceSequenceClassifier"]
 
@@ -67,6 +60,11 @@ Array = NDArray[Any]
     deviation of every channel; or sequences of your own, whose number and length then
     replace `fixed_batch_size` and `fixed_sequence_length`.  For token ids, X̄ is always
     uniform noise on [−1, 1] in the space of the embedding, or an array there.""",
+    anchor="""{"auto", "zero", "weights"}, default={default}
+    What λ pulls the weights of recurrent layers to: zero, as in Eq. 7, which makes
+    states fade, or the weights they start from, which are orthogonal and hold states
+    for long.  ``"auto"`` is the latter for ``cell="rnn"``; gates hold states by
+    themselves.""",
     activation="""{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the exit layers, and for ``cell="rnn"`` of the recurrent layers, where
@@ -86,7 +84,7 @@ default={default}
     sequences, or from token ids (n, time), to the outputs before any softmax.  The
     parameters of the architecture above are then ignored.""",
 )
-class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
+class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, SequenceChoices):
     """A recurrent neural network classifier trained in target space.
 
     The learnable parameters are the sums that each layer should produce on the steps of
@@ -190,6 +188,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         "vocabulary_size": [Interval(Integral, 2, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "fixed_sequence_length": CONSTRAINTS["fixed_batch_size"],
+        "anchor": [StrOptions({"auto", "zero", "weights"})],
     }
 
     def __init__(
@@ -208,6 +207,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         lam: float | str | Sequence[float] = "auto",
         fixed_batch_size: int | str | None = "auto",
         fixed_batch: str | ArrayLike = "sample",
+        anchor: str = "auto",
         untangling: str = "scu",
         target_init: str = "weights",
         target_scale: float = 1.0,
@@ -291,6 +291,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         self.vocabulary_size = vocabulary_size
         self.embedding_dim = embedding_dim
         self.fixed_sequence_length = fixed_sequence_length
+        self.anchor = anchor
         self.class_weight = class_weight
 
     def _check_parameters(self) -> None:
@@ -335,95 +336,6 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
         steps = (X.shape[1],) if self.return_sequences else ()
         return len(X), *steps, self.n_outputs_
 
-    def _choose_fixed_batch(
-        self, module: nn.Module, rows: TrainingRows, seed: int
-    ) -> tuple[Array, Array | None]:
-        tokens = self.vocabulary_size is not None
-        kind, longest = self.fixed_batch, rows.X.shape[1]
-        noise = tokens or (isinstance(kind, str) and kind == "noise")
-        length, size = self.fixed_sequence_length, self.fixed_batch_size
-        if length == "auto":
-            length = _rules.auto_fixed_length(longest) if noise else longest
-        n_steps = longest if length is None else int(length)
-        if size == "auto":
-            size = _rules.auto_fixed_sequences(
-                len(rows), n_steps, *_widest(module), per_step=self.return_sequences
-            )
-        fixed = choose_fixed_sequences(
-            rows,
-            kind,
-            None if size is None else int(size),
-            n_steps,
-            self.embedding_dim if tokens else None,
-            seed,
-        )
-        self._fixed_batch_is_all = fixed is rows.X
-        return fixed, None
-
-    def _auto_lam(
-        self, network: TargetSpace, rows: TrainingRows
-    ) -> float | Sequence[float]:
-        n_steps = int((~network.fixed_batch[..., 0].isnan()).sum())
-        if not self._takes_large_steps:
-            return _rules.auto_plain_recurrent_lam(n_steps)
-        of_states = _rules.auto_recurrent_lam(n_steps, mean_length(rows.X))
-        return [
-            of_states
-            if is_recurrent(layer)
-            else _rules.auto_exit_lam(layer.targets[..., 0].numel())
-            for layer in network.target_layers().values()
-        ]
-
-    def _auto_rate(self, rows: TrainingRows) -> float:
-        if not self._anneals or self._schedule() != "annealed":
-            return _rules.auto_recurrent_rate(self.solver, self.parameterization)
-        averages = self.module is None and self.cell == "gru"
-        embeds = self.vocabulary_size is not None
-        return _rules.auto_annealed_recurrent_rate(
-            mean_length(rows.X), averages, embeds
-        )
-
-    def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
-        if not self._decay_follows_loss:
-            return super()._auto_alphas(rows)
-        alpha = _rules.auto_recurrent_alpha(rows.n_given, self._is_gated)
-        return alpha, alpha
-
-    @property
-    def _is_gated(self) -> bool:
-        """Whether states have gates, as those of the user's own module mostly have."""
-        return self.module is not None or self.cell != "rnn"
-
-    @property
-    def _decay_follows_loss(self) -> bool:
-        return (
-            self.alpha == "auto"
-            and self.vocabulary_size is None
-            and self._takes_large_steps
-        )
-
-    @property
-    def _anneals(self) -> bool:
-        # With large steps, long memories of step labels are not learnt in few epochs.
-        return super()._anneals and not self.return_sequences
-
-    @property
-    def _takes_large_steps(self) -> bool:
-        """Whether the step size in target space is annealed, for whole sequences."""
-        return (
-            self.parameterization == "targets"
-            and not self.return_sequences
-            and not self._incremental
-            and self._schedule() == "annealed"
-        )
-
-    def _patience(self, n_samples: int) -> float:
-        # Where the weight decay grows, the loss may rise while the network improves.
-        automatic = self.n_iter_no_change == "auto"
-        if automatic and self._decay_follows_loss and not self.early_stopping:
-            return math.inf
-        return super()._patience(n_samples)
-
     def _keep_network(self, network: nn.Module) -> None:
         super()._keep_network(network)
         if hasattr(self, "fixed_batch_"):
@@ -439,15 +351,3 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpace):
             sizes = ("recurrent_layer_sizes", "hidden_layer_sizes")
             fitted["n_layers_"] = 2 + sum(len(self._architecture[k]) for k in sizes)
         return fitted
-
-
-def _widest(module: nn.Module) -> tuple[int, int]:
-    """Count the inputs of the widest recurrent and the widest dense layer."""
-    recurrent = [
-        1 + flat[0].shape[1] + m.hidden_size
-        for m in module.modules()
-        if isinstance(m, nn.RNNBase)
-        for flat in m.all_weights
-    ]
-    dense = [1 + m.in_features for m in module.modules() if isinstance(m, nn.Linear)]
-    return max(recurrent, default=1), max(dense, default=1)

@@ -190,9 +190,16 @@ class Monitor(Callback):
         return min(1.0, epochs / self.settings.epochs)
 
     def _learnt(self) -> float:
-        """Return the share by which the loss has fallen since the first epoch."""
+        """Return the share by which the loss has fallen since the first epoch.
+
+        It is the mean loss of two epochs that counts: a weight decay that drives the
+        loss up and then waits for it would swing from epoch to epoch.
+        """
         losses = self.log.loss_curve
-        return max(0.0, 1 - losses[-1] / losses[0]) if losses and losses[0] > 0 else 0.0
+        if not losses or losses[0] <= 0:
+            return 0.0
+        last = losses[-2:]
+        return max(0.0, 1 - sum(last) / len(last) / losses[0])
 
     def on_epoch_end(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Judge the epoch."""

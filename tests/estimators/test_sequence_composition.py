@@ -66,7 +66,7 @@ def test_weights_are_those_of_the_algorithm(
     targets = model.targets_
     layers = [targets[k : k + width] for k in range(0, 2 * width, width)]
     realised, _, h = reference_recurrent.realise(
-        kind, layers, fixed, model.lam_, lengths=lengths
+        kind, layers, fixed, model.lam_, lengths=lengths, anchors=model._anchors[:-1]
     )
     if per_step:
         rows = np.concatenate([x[:t] for x, t in zip(h, lengths, strict=True)])

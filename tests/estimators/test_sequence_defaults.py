@@ -7,6 +7,7 @@ import pytest
 from skorch.callbacks import Callback, LRScheduler
 
 from sktarget import TargetSpaceSequenceClassifier
+from sktarget.datasets import make_delayed_recall
 from sktarget.estimators import _rules
 from sktarget.training import _train
 from sktarget.training._monitor import Monitor
@@ -51,8 +52,21 @@ def test_states_of_long_sequences_bear_a_smaller_lam() -> None:
 def test_exits_have_their_own_lam() -> None:
     X, y = series(40, 2, 9)
     settings = {"hidden_layer_sizes": (4,), "bidirectional": True, "max_iter": 1}
-    _, whole = course(X, y, **settings)
-    np.testing.assert_allclose(whole.lam_, [36, 36, 1, 1])  # 0.1 · 40 · 9
+    _, model = course(X, y, cell="gru", **settings)
+    np.testing.assert_allclose(model.lam_, [36, 36, 1, 1])  # 0.1 · 40 · 9
+    _, model = course(X, y, cell="gru", anchor="weights", **settings)
+    np.testing.assert_allclose(model.lam_, [360, 360, 1, 1])
+    _, model = course(X, y, anchor="zero", **settings)
+    np.testing.assert_allclose(model.lam_, [36, 36, 1, 1])
+
+
+def test_exits_after_many_sequences_are_less_free() -> None:
+    found = [_rules.auto_exit_lam(1000, n) for n in (10, 100, 400, 500, 10**6)]
+    assert found == pytest.approx([1, 10, 160, 250, 250])
+    assert _rules.auto_exit_lam(2, 10**6) == 1
+    X, _ = series(40, 2, 9)
+    _, model = course(X, step_labels(X), return_sequences=True, max_iter=1)
+    np.testing.assert_allclose(model.lam_, [360, 1])
 
 
 def test_only_real_steps_count() -> None:
@@ -60,13 +74,13 @@ def test_only_real_steps_count() -> None:
     listed = as_list(X)
     _, model = course(listed, y, max_iter=1)
     n_steps = sum(x.shape[1] for x in listed)
-    np.testing.assert_allclose(model.lam_, [0.1 * n_steps, 1])
+    np.testing.assert_allclose(model.lam_, [n_steps, 1])
 
 
 def test_lam_of_tokens_goes_by_the_length_of_the_sequences() -> None:
     ids = np.random.default_rng(0).integers(1, 8, size=(30, 80))
     y = np.arange(30) % 2
-    _, model = course(ids, y, vocabulary_size=8, max_iter=1)
+    _, model = course(ids, y, vocabulary_size=8, max_iter=1, anchor="zero")
     assert model.fixed_sequence_length == "auto"  # 60 steps of noise
     np.testing.assert_allclose(model.lam_, [0.1 * 0.5 * 30 * 60, 1])
 
@@ -112,16 +126,21 @@ PLAIN: list[dict[str, Any]] = [
 @pytest.mark.parametrize("settings", PLAIN, ids=lambda settings: next(iter(settings)))
 def test_plain_training(settings: dict[str, Any]) -> None:
     seen, model = course(*series(), max_iter=4, **settings)
-    assert getattr(model, "lam_", 16) == 16
+    assert getattr(model, "lam_", (360, 16)) == (360, 16)
     assert set(seen.alphas) == {1e-4}
     assert len(set(seen.rates)) == 1
+
+
+def test_plain_training_without_an_anchor() -> None:
+    _, model = course(*series(), max_iter=1, cell="gru", learning_rate_init=0.02)
+    assert model.lam_ == 16
 
 
 def test_partial_fit_is_plain_training() -> None:
     X, y = series()
     seen, model = course(X, y, "partial_fit")
     model.partial_fit(X, y)
-    assert model.lam_ == 16
+    assert model.lam_ == (360, 16)
     assert set(seen.rates) == {0.005}
     assert set(seen.alphas) == {1e-4}
 
@@ -131,9 +150,10 @@ def test_partial_fit_is_plain_training() -> None:
 
 def test_weight_decay_follows_the_loss() -> None:
     X, y = series(50)
-    seen, model = course(X, y, max_iter=30)
+    seen, model = course(X, y, max_iter=40)
     losses = np.array(model.loss_curve_)
-    learnt = np.maximum(0, 1 - losses[:-1] / losses[0])
+    recent = np.r_[losses[0], (losses[1:-1] + losses[:-2]) / 2]
+    learnt = np.maximum(0, 1 - recent / losses[0])
     share = _rules.auto_recurrent_alpha(50, gated=False)
     np.testing.assert_allclose(seen.alphas, share * np.r_[0, learnt**2])
     assert seen.alphas[-1] > 0.2 * share
@@ -220,9 +240,27 @@ def test_a_few_noisy_series_are_not_learnt_by_heart(cell: str) -> None:
     assert model.score(*noisy_waves(500, 1)) > 0.9
 
 
-def test_labels_of_steps_are_learnt_in_plain_training() -> None:
-    X, _ = series()
-    seen, model = course(X, step_labels(X), return_sequences=True, max_iter=4)
-    assert set(seen.rates) == {0.005}
-    assert set(seen.alphas) == {1e-4}
-    assert model.lam_ == 16
+def test_memories_are_learnt_at_once() -> None:
+    X, y = make_delayed_recall(1000, delay=10, n_timesteps=20, random_state=0)
+    settings = {
+        "return_sequences": True,
+        "n_ignored_steps": 10,
+        "batch_size": 50,
+        "max_iter": 3,  # of 20 steps
+        "random_state": 0,
+    }
+    scores = {
+        anchor: TargetSpaceSequenceClassifier(anchor=anchor, **settings)
+        .fit(X, y)
+        .score(X, y)
+        for anchor in ("auto", "zero")
+    }
+    assert scores["auto"] > 0.99
+    assert scores["zero"] < 0.8
+
+
+def test_the_first_of_many_steps_is_remembered() -> None:
+    X = np.random.default_rng(0).normal(size=(1000, 1, 40))
+    y = X[:, 0, 0] > 0
+    model = TargetSpaceSequenceClassifier(max_iter=60, random_state=0)
+    assert model.fit(X[:500], y[:500]).score(X[500:], y[500:]) > 0.9

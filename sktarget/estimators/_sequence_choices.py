@@ -1,0 +1,149 @@
+"""What an estimator of sequences chooses where its user does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import nn
+
+from sktarget.estimators import _rules
+from sktarget.estimators._base import BaseTargetSpace
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sequence_data import mean_length
+from sktarget.estimators._sequence_rows import choose_fixed_sequences
+from sktarget.nn import TargetSpace
+from sktarget.nn.base import is_recurrent
+
+__all__ = ["SequenceChoices"]
+
+Array = NDArray[Any]
+
+
+class SequenceChoices(BaseTargetSpace):
+    """X̄, λ, step size and weight decay of a recurrent network."""
+
+    cell: str
+    return_sequences: bool
+    vocabulary_size: int | None
+    embedding_dim: int
+    fixed_sequence_length: int | str | None
+    anchor: str
+
+    # -- what kind of network it is --------------------------------------------------
+
+    @property
+    def _is_simple(self) -> bool:
+        """Whether states have no gates, unlike those of most modules of one's own."""
+        return self.module is None and self.cell == "rnn"
+
+    @property
+    def _averages(self) -> bool:
+        """Whether a new state is a mean of the old one and another."""
+        return self.module is None and self.cell == "gru"
+
+    @property
+    def _embeds(self) -> bool:
+        return self.vocabulary_size is not None
+
+    # -- X̄ ---------------------------------------------------------------------------
+
+    def _choose_fixed_batch(
+        self, module: nn.Module, rows: TrainingRows, seed: int
+    ) -> tuple[Array, Array | None]:
+        kind, longest = self.fixed_batch, rows.X.shape[1]
+        noise = self._embeds or (isinstance(kind, str) and kind == "noise")
+        length, size = self.fixed_sequence_length, self.fixed_batch_size
+        if length == "auto":
+            length = _rules.auto_fixed_length(longest) if noise else longest
+        n_steps = longest if length is None else int(length)
+        if size == "auto":
+            size = _rules.auto_fixed_sequences(
+                len(rows), n_steps, *_widest(module), per_step=self.return_sequences
+            )
+        fixed = choose_fixed_sequences(
+            rows,
+            kind,
+            None if size is None else int(size),
+            n_steps,
+            self.embedding_dim if self._embeds else None,
+            seed,
+        )
+        self._fixed_batch_is_all = fixed is rows.X
+        return fixed, None
+
+    # -- λ, and what it pulls to -----------------------------------------------------
+
+    def _anchor(self) -> str:
+        if self.anchor != "auto":
+            return self.anchor
+        return _rules.auto_anchor(self._is_simple)
+
+    def _auto_lam(
+        self, network: TargetSpace, rows: TrainingRows
+    ) -> float | Sequence[float]:
+        n_steps = int((~network.fixed_batch[..., 0].isnan()).sum())
+        plain = _rules.auto_plain_recurrent_lam(n_steps)
+        if network.anchor == "weights":
+            of_states = _rules.auto_anchored_lam(n_steps)
+        elif self._takes_large_steps:
+            of_states = _rules.auto_recurrent_lam(n_steps, mean_length(rows.X))
+        else:
+            return plain
+        return [
+            of_states
+            if is_recurrent(layer)
+            else _rules.auto_exit_lam(layer.targets[..., 0].numel(), rows.n_given)
+            if self._takes_large_steps
+            else plain
+            for layer in network.target_layers().values()
+        ]
+
+    # -- how it learns ---------------------------------------------------------------
+
+    @property
+    def _takes_large_steps(self) -> bool:
+        """Whether the step size in target space is annealed."""
+        return (
+            self.parameterization == "targets"
+            and not self._incremental
+            and self._schedule() == "annealed"
+        )
+
+    @property
+    def _decay_follows_loss(self) -> bool:
+        return self.alpha == "auto" and not self._embeds and self._takes_large_steps
+
+    def _auto_rate(self, rows: TrainingRows) -> float:
+        if not self._anneals or self._schedule() != "annealed":
+            return _rules.auto_recurrent_rate(self.solver, self.parameterization)
+        return _rules.auto_annealed_recurrent_rate(
+            mean_length(rows.X), self._averages, self._embeds
+        )
+
+    def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
+        if not self._decay_follows_loss:
+            return super()._auto_alphas(rows)
+        alpha = _rules.auto_recurrent_alpha(rows.n_given, gated=not self._is_simple)
+        return alpha, alpha
+
+    def _patience(self, n_samples: int) -> float:
+        # Where the weight decay grows, the loss may rise while the network improves.
+        automatic = self.n_iter_no_change == "auto"
+        if automatic and self._decay_follows_loss and not self.early_stopping:
+            return math.inf
+        return super()._patience(n_samples)
+
+
+def _widest(module: nn.Module) -> tuple[int, int]:
+    """Count the inputs of the widest recurrent and the widest dense layer."""
+    recurrent = [
+        1 + flat[0].shape[1] + m.hidden_size
+        for m in module.modules()
+        if isinstance(m, nn.RNNBase)
+        for flat in m.all_weights
+    ]
+    dense = [1 + m.in_features for m in module.modules() if isinstance(m, nn.Linear)]
+    return max(recurrent, default=1), max(dense, default=1)
