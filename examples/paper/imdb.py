@@ -76,6 +76,7 @@ def build(method: str, lam: float | str, rate: float, seed: int) -> Pipeline:
         "fixed_batch_size": 40,
         "fixed_sequence_length": 60,
         "lam": lam,
+        "anchor": "zero",
         "learning_rate_init": rate,
         "alpha": 0.0,
         "random_state": seed,

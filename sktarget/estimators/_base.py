@@ -392,9 +392,13 @@ class BaseTargetSpace(TrainingCourse):
             layers = network.target_layers().values()
             targets = [*self.targets_[:-1], self._last_targets]
             for layer, kept, anchor in zip(layers, targets, self._anchors, strict=True):
-                if (anchor is None) != (layer.anchor is None):
-                    continue  # These targets would lead to other weights now.
                 layer.targets.copy_(as_tensor(kept))
+                if (anchor is None) != (layer.anchor is None):
+                    raise ValueError(
+                        "warm_start and partial_fit cannot go on with "
+                        f"anchor={network.anchor!r}, as the targets belong to another: "
+                        "set warm_start=False or clone the estimator"
+                    )
                 if anchor is not None and layer.anchor is not None:
                     layer.anchor.copy_(as_tensor(anchor))
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed)

@@ -110,9 +110,9 @@ def auto_fixed_sequences(
 def auto_anchor(simple: bool) -> str:
     """Return what λ pulls recurrent weights to: for simple cells, those of the start.
 
-    Orthogonal weights hold a state for long.  Towards zero, λ takes from them what has
-    little variance, such as the traces of early steps.  Gates hold states by
-    themselves, and learn no better so.
+    Orthogonal weights between states hold these for long.  Towards zero, λ takes from
+    them what has little variance, such as the traces of early steps.  Gates hold states
+    by themselves, and learn no better so.
     """
     return "weights" if simple else "zero"
 

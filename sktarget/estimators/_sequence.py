@@ -62,8 +62,9 @@ Array = NDArray[Any]
     uniform noise on [−1, 1] in the space of the embedding, or an array there.""",
     anchor="""{"auto", "zero", "weights"}, default={default}
     What λ pulls the weights of recurrent layers to: zero, as in Eq. 7, which makes
-    states fade, or the weights they start from, which are orthogonal and hold states
-    for long.  ``"auto"`` is the latter for ``cell="rnn"``; gates hold states by
+    states fade, or the weights they start from, of which those between states are
+    orthogonal and hold these for long.  ``"auto"`` is the latter for ``cell="rnn"``
+    unless there is a `module` or ``target_init="normal"``; gates hold states by
     themselves.""",
     activation="""{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}

@@ -79,27 +79,28 @@ class SequenceChoices(BaseTargetSpace):
     def _anchor(self) -> str:
         if self.anchor != "auto":
             return self.anchor
-        return _rules.auto_anchor(self._is_simple)
+        return _rules.auto_anchor(self._is_simple and self.target_init != "normal")
 
     def _auto_lam(
         self, network: TargetSpace, rows: TrainingRows
     ) -> float | Sequence[float]:
         n_steps = int((~network.fixed_batch[..., 0].isnan()).sum())
-        plain = _rules.auto_plain_recurrent_lam(n_steps)
+        plain = of_states = _rules.auto_plain_recurrent_lam(n_steps)
         if network.anchor == "weights":
             of_states = _rules.auto_anchored_lam(n_steps)
         elif self._takes_large_steps:
             of_states = _rules.auto_recurrent_lam(n_steps, mean_length(rows.X))
-        else:
-            return plain
-        return [
-            of_states
-            if is_recurrent(layer)
-            else _rules.auto_exit_lam(layer.targets[..., 0].numel(), rows.n_given)
-            if self._takes_large_steps
-            else plain
-            for layer in network.target_layers().values()
-        ]
+        lams, reads_states = [], False
+        for layer in network.target_layers().values():
+            if is_recurrent(layer):
+                lams.append(of_states)
+                reads_states = True
+            elif reads_states and self._takes_large_steps:
+                n_rows = layer.targets[..., 0].numel()
+                lams.append(_rules.auto_exit_lam(n_rows, rows.n_given))
+            else:
+                lams.append(plain)
+        return lams
 
     # -- how it learns ---------------------------------------------------------------
 

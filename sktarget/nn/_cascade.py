@@ -74,7 +74,6 @@ class Cascade(nn.Module):
         for target_map in self._maps.values():
             target_map.stage = self._stage
         self._adopt_weights(module)
-        self.anchor = anchor
         if anchor == "weights":
             for target_map in self._maps.values():
                 target_map.anchor_to_weights()
@@ -109,6 +108,12 @@ class Cascade(nn.Module):
         if untangling not in ("scu", "ocu"):
             raise ValueError(f"untangling must be 'scu' or 'ocu', got {untangling!r}")
         self._untangling = untangling
+
+    @property
+    def anchor(self) -> str:
+        """``"weights"`` if λ pulls any layer to its given weights, else ``"zero"``."""
+        anchored = any(m.anchor is not None for m in self._maps.values())
+        return "weights" if anchored else "zero"
 
     # -- targets from weights --------------------------------------------------------
 

@@ -77,7 +77,8 @@ class RealisedCascade(Cascade):
             if not isinstance(part, TargetMap)
             for buffer in part.buffers(recurse=False)
         ]
-        return [self.fixed_batch, *self.module.parameters(), *buffers]
+        anchors = [m.anchor for m in self._maps.values() if m.anchor is not None]
+        return [self.fixed_batch, *self.module.parameters(), *buffers, *anchors]
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any

@@ -65,8 +65,6 @@ class TargetSpace(RealisedCascade):
         The copy that holds the target layers.
     fixed_batch : Tensor
         X̄, a buffer.
-    anchor : str
-        As given.
 
     Raises
     ------
@@ -100,7 +98,8 @@ class TargetSpace(RealisedCascade):
     layers, whose A depends on them, start as sums.
 
     A recurrent layer forgets what λ takes from its weights at every step.  With
-    ``anchor="weights"`` it starts as the given one whatever λ is.  A large λ, of the
+    ``anchor="weights"`` one that comes first, or after layers that start as they were
+    given, starts as the given one too, whatever its λ is.  A large λ, of the
     order of the number of steps in X̄, then keeps it close to these weights along
     directions that hardly occur, and memories that orthogonal weights hold over tens of
     steps are learnt at once.

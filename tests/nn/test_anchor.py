@@ -148,6 +148,16 @@ def test_the_given_module_may_change_later() -> None:
     assert_allclose(net(x)[0].detach(), before, atol=1e-12)
 
 
+def test_a_changed_anchor_changes_the_weights() -> None:
+    net = TargetSpace(recurrent("gru", 2, 4), batch(6, 7, 2), 1.0, anchor="weights")
+    x = batch(3, 8, 2)
+    before = net.eval()(x)[0].detach()
+    net.target_layers()["l0"].anchor.add_(1.0)
+    after = net(x)[0].detach()
+    assert (after - before).abs().max() > 0.01
+    assert_allclose(net.train()(x)[0].detach(), after, atol=1e-12)
+
+
 def test_other_layers_are_pulled_to_zero() -> None:
     module = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 1)).double()
     fixed = batch(9, 2)
@@ -160,5 +170,7 @@ def test_repr_and_errors() -> None:
     module, fixed = recurrent("tanh", 2, 4), batch(6, 7, 2)
     assert "anchor='weights'" in repr(TargetSpace(module, fixed, anchor="weights"))
     assert "anchor" not in repr(TargetSpace(module, fixed))
+    with pytest.raises(AttributeError):
+        TargetSpace(module, fixed).anchor = "weights"
     with pytest.raises(ValueError, match="'zero' or 'weights', got 'start'"):
         TargetSpace(module, fixed, anchor="start")
