@@ -156,6 +156,8 @@ def kill_again_and_again(name: str, folder: Path, seed: int) -> dict[str, Any]:
             kept.append(epochs_kept(checkpoint))
         else:  # The fit was faster: begin anew.
             checkpoint.unlink()
+    # A fit may have ended, and been killed while its result was written down.
+    _archive.remove_leftovers(result)
     finish(start(name, checkpoint, result))
     undisturbed = folder / "undisturbed"
     finish(start(name, None, undisturbed))
