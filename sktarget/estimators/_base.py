@@ -391,7 +391,9 @@ class BaseTargetSpace(TrainingCourse):
         with torch.no_grad():
             layers = network.target_layers().values()
             targets = [*self.targets_[:-1], self._last_targets]
-            for layer, kept, anchor in zip(layers, targets, self._anchors, strict=True):
+            # Estimators saved before there were anchors have none.
+            anchors = getattr(self, "_anchors", [None] * len(targets))
+            for layer, kept, anchor in zip(layers, targets, anchors, strict=True):
                 layer.targets.copy_(as_tensor(kept))
                 if (anchor is None) != (layer.anchor is None):
                     raise ValueError(

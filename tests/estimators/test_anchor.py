@@ -84,6 +84,15 @@ def test_wrong_name() -> None:
         fitted(*series(), anchor="start")
 
 
+def test_goes_on_where_an_estimator_was_saved_before_there_were_anchors() -> None:
+    X, y = series()
+    old, new = (fitted(X, y, anchor="zero", warm_start=True) for _ in range(2))
+    del old._anchors
+    for model in (old, new):
+        fit_quietly(model, X, y)
+    np.testing.assert_array_equal(old.predict_proba(X), new.predict_proba(X))
+
+
 def test_anchors_are_saved_with_the_targets(tmp_path: Path) -> None:
     X, y = series()
     model = fitted(X, y, warm_start=True)
