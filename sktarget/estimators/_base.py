@@ -188,18 +188,19 @@ class BaseTargetSpace(TrainingCourse):
         return self._to_targets(module, rows, seed, keep_weights=True).train()
 
     def _start(
-        self, rows: TrainingRows, generator: torch.Generator, seed: int
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        generator: torch.Generator,
+        seed: int,
     ) -> nn.Module:
-        """Build the network, and X̄ and targets for it."""
-        self._architecture = self._describe_architecture(rows.X)
+        """Choose X̄, and targets for it."""
         self._space = self.parameterization
-        dtype = torch_dtype(rows.dtype)
-        module = self._build(self._architecture, dtype, generator)
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
+        self._input_units = None
         if self.parameterization == "weights":
             return module
-        self._input_units = None
         if self._starts_from_labels and self._reads_table:
             assert isinstance(module, DenseNetwork)
             moments = moments_of_inputs(rows)
@@ -263,16 +264,18 @@ class BaseTargetSpace(TrainingCourse):
             with torch.no_grad():
                 # A copy, since the module may work in place.
                 x = as_inputs(as_tensor(X[:2].copy()), torch_dtype(rows.dtype))
-                shape = tuple(module.eval()(x).shape)
+                outputs = module.eval()(x)
         except Exception as error:
             raise ValueError(
                 f"module cannot take rows of X, of shape {X[:2].shape}: {error}"
             ) from error
         module.train(mode)
-        needed = self._output_shape(X[:2])
-        if shape != needed:
+        needed, found = self._output_shape(X[:2]), f"a {type(outputs).__name__}"
+        if isinstance(outputs, torch.Tensor):
+            found = f"outputs of shape {tuple(outputs.shape)}"
+        if getattr(outputs, "shape", None) != needed:
             raise ValueError(
-                f"module gives outputs of shape {shape} for {len(X[:2])} rows; "
+                f"module gives {found} for {len(X[:2])} rows; a tensor of shape "
                 f"{needed} is needed"
             )
 
@@ -295,23 +298,29 @@ class BaseTargetSpace(TrainingCourse):
         if fixed.is_floating_point():  # X may have another dtype than in the first fit.
             of_weights = (p.dtype for p in module.parameters() if p.is_floating_point())
             fixed = fixed.to(next(of_weights, fixed.dtype))
-        kind, anchor = self.untangling, self._anchor()
-        network = TargetSpace(module, fixed, untangling=kind, anchor=anchor)
+        how, anchor = self.untangling, self._anchor()
+        network = TargetSpace(module, fixed, untangling=how, anchor=anchor)
         network.lam = self._auto_lam(network, rows) if isinstance(lam, str) else lam
         self.lam_ = network.lam
-        if keep_weights:
+        if keep_weights:  # The targets for that depend on λ, so take them anew.
             return TargetSpace(
-                module, fixed, self.lam_, kind, keep_weights=True, anchor=anchor
+                module, fixed, self.lam_, how, keep_weights=True, anchor=anchor
             )
         if place is not None and self._starts_from_labels and self._reads_table:
-            outputs = list(network.target_layers().values())[-1]
-            means = mean_labels(rows, place, len(fixed), self.n_outputs_)
-            if self._origin is not None and self._units is not None:
-                means = (means - self._origin) / self._units
-            start = aim_at_labels(self._loss, means)
-            with torch.no_grad():
-                outputs.targets.copy_(as_tensor(start))
+            self._aim_at_labels(network, rows, place)
         return network
+
+    def _aim_at_labels(
+        self, network: TargetSpace, rows: TrainingRows, place: Array
+    ) -> None:
+        """Take the targets of the outputs from the labels of the rows of X̄."""
+        n_fixed = len(network.fixed_batch)
+        means = mean_labels(rows, place, n_fixed, self.n_outputs_)
+        if self._origin is not None and self._units is not None:
+            means = (means - self._origin) / self._units
+        outputs = list(network.target_layers().values())[-1]
+        with torch.no_grad():
+            outputs.targets.copy_(as_tensor(aim_at_labels(self._loss, means)))
 
     def _anchor(self) -> str:
         """Return what λ pulls the weights of recurrent layers to."""

@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
-from sktarget.estimators._rows import TrainingRows, as_dense, multiply_weights
+from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.training import TensorData
 
 __all__ = ["NetworkClassifier"]
@@ -111,15 +111,11 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     def _row_weights(
         self, X: Array, y: Array, sample_weight: Any, first: bool, classes: Any
     ) -> Array | None:
-        if sample_weight is None and self.class_weight is None:
-            return None
-        weight: Array = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        if self.class_weight is not None:
-            of_classes = self._weigh_classes(y, weight, first, classes)
-            weight = multiply_weights(weight, of_classes)
-        return weight
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+        return self._with_class_weights(y, sample_weight, first, classes)
 
     def _multilabel_rows(
         self, X: Array, y: Array, weight: Array | None, first: bool

@@ -16,6 +16,7 @@ from sktarget.training import (
     QUADRATIC_ERRORS,
     Loss,
     TrainingSettings,
+    bare,
 )
 
 __all__ = ["TrainingCourse"]
@@ -151,7 +152,7 @@ class TrainingCourse(NetworkEstimator):
         if self.learning_rate != "auto":
             return self.learning_rate
         # A schedule of the user's own would be overridden.
-        own = any(isinstance(c, LRScheduler) for c in self.callbacks or ())
+        own = any(isinstance(bare(c), LRScheduler) for c in self.callbacks or ())
         return "annealed" if self._anneals and not own else "constant"
 
     def _alphas(self, rows: TrainingRows) -> tuple[float, float]:

@@ -43,10 +43,12 @@ from sktarget.training import (
     DivergenceError,
     EpochContext,
     Loss,
+    Objective,
     TensorData,
     TrainingLog,
     TrainingNet,
     TrainingSettings,
+    bare,
     state_to_torch,
     train,
 )
@@ -132,9 +134,13 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
 
     @abstractmethod
     def _start(
-        self, rows: TrainingRows, generator: torch.Generator, seed: int
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        generator: torch.Generator,
+        seed: int,
     ) -> nn.Module:
-        """Build the network to train; set `_architecture`."""
+        """Make the network to train of a freshly built module."""
 
     @abstractmethod
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
@@ -178,8 +184,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _check_parameters(self) -> None:
         """Check what the constraints on single parameters cannot."""
         for callback in self.callbacks or ():
-            part = callback[1] if isinstance(callback, tuple) else callback
-            if not isinstance(part, Callback):
+            if not isinstance(bare(callback), Callback):
                 raise TypeError(
                     "callbacks must be instances of skorch.callbacks.Callback, or "
                     f"pairs of a name and one, got {callback!r}"
@@ -246,6 +251,16 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _loss_function(self) -> Loss:
         return LOSSES[self._loss]
 
+    def _objective(self) -> Objective:
+        """Return what to learn, and how outputs are judged."""
+        return Objective(
+            loss=self._loss_function(),
+            score=self._score_sums,
+            error=self._stopping_error(),
+            decode=lambda sums: self._decode(sums.numpy(force=True)),
+            decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
+        )
+
     def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
         """Return the origin and the units in which outputs are learnt, if any."""
         return None, None
@@ -277,7 +292,10 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             else:
                 task.rows = self._arrange(task.rows, task.seed)
                 self._origin, self._units = self._moments(task.rows)
-                network = self._start(task.rows, task.generator, task.seed)
+                self._architecture = self._describe_architecture(task.rows.X)
+                dtype = torch_dtype(task.rows.dtype)
+                module = self._build(self._architecture, dtype, task.generator)
+                network = self._start(module, task.rows, task.generator, task.seed)
                 log = TrainingLog()
             network.to(task.device)
             seed_dropout(network, task.dropout_seed, task.device)
@@ -340,17 +358,13 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 data,
                 held_out,
                 settings,
-                loss=self._loss_function(),
-                score=self._score_sums,
+                self._objective(),
                 log=log,
                 generator=task.generator,
                 optimiser_state=self._kept_optimiser_state(already > 0, settings),
                 net_class=self._training_net,
-                decode=lambda sums: self._decode(sums.numpy(force=True)),
-                decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
                 bridge=bridge,
                 checkpoint=task.checkpoint,
-                error=self._stopping_error(),
                 resumable=resumable,
             )
             if learns_all and settings.reserved and ending.is_natural:

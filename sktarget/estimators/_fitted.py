@@ -23,7 +23,7 @@ from sktarget.estimators._network import (
 )
 from sktarget.training import as_inputs, rows_at_a_time, state_to_torch
 
-__all__ = ["FittedNetwork"]
+__all__ = ["FittedNetwork", "read_only"]
 
 Array = NDArray[Any]
 
@@ -116,7 +116,7 @@ class FittedNetwork(BaseEstimator, ABC):
         coefs = [kernel.reshape(len(kernel), -1).T for kernel in kernels]
         if self._units is not None:
             coefs[-1] = coefs[-1] * self._units
-        return [_read_only(coef) for coef in coefs]
+        return [read_only(coef) for coef in coefs]
 
     @property
     def intercepts_(self) -> list[Array]:
@@ -126,7 +126,7 @@ class FittedNetwork(BaseEstimator, ABC):
         biases = [self._module_state[key] for key in keys if key in self._module_state]
         if self._origin is not None and self._units is not None:
             biases[-1] = self._origin + biases[-1] * self._units
-        return [_read_only(bias) for bias in biases]
+        return [read_only(bias) for bias in biases]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the torch module out: it is rebuilt from arrays on demand."""
@@ -183,8 +183,12 @@ class FittedNetwork(BaseEstimator, ABC):
 def _without_network(callback: Any) -> Any:
     """Copy a callback without what holds the network's targets, and so training data.
 
-    That is what skorch's schedules and its early stopping keep after training.
+    That is what skorch's schedules and its early stopping keep after training.  The
+    callback may be one of a pair with its name.
     """
+    if isinstance(callback, tuple):
+        name, part = callback
+        return name, _without_network(part)
     of_training = torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler
     dropped = [
         name
@@ -198,8 +202,19 @@ def _without_network(callback: Any) -> Any:
     return callback
 
 
-def _read_only(array: Array) -> Array:
-    """Return a view that cannot be written to: predictions would not follow at once."""
+def read_only(array: Array) -> Array:
+    """Return a view that cannot be written to: predictions would not follow.
+
+    Parameters
+    ----------
+    array : ndarray
+        Weights or biases.
+
+    Returns
+    -------
+    ndarray
+        The view.
+    """
     view = array.view()
     view.flags.writeable = False
     return view

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from sktarget.estimators._forks import serial_in_forks
+from sktarget.estimators._rows import multiply_weights
 
 __all__ = ["ClassLabels"]
 
@@ -58,8 +59,17 @@ class ClassLabels:
                 "in the first call of partial_fit, or set warm_start=False"
             )
 
-    def _weigh_classes(
+    def _with_class_weights(
         self, y: Array, weight: Array | None, first: bool, classes: Any
+    ) -> Array | None:
+        """Multiply the weights of labels, 1 if None, by those of their classes."""
+        if self.class_weight is None:
+            return weight
+        given = np.ones(len(y)) if weight is None else weight
+        return multiply_weights(given, self._weigh_classes(y, given, first, classes))
+
+    def _weigh_classes(
+        self, y: Array, weight: Array, first: bool, classes: Any
     ) -> Array:
         """Return for every label the weight of its class, by `class_weight`.
 
@@ -135,12 +145,11 @@ class ClassLabels:
             return F.logsigmoid(x).numpy()
 
 
-def _balance(labels: Array, weight: Array | None) -> Array:
+def _balance(labels: Array, weight: Array) -> Array:
     """Return for every label a weight by which all classes together weigh the same."""
     _, index = np.unique(labels, return_inverse=True)
     # Steps may all belong to rows without weight.
-    scaled = None if weight is None else weight / (weight.max() or 1.0)
-    counts = np.bincount(index, scaled)
+    counts = np.bincount(index, weight / (weight.max() or 1.0))
     present = counts > 0
     factors = np.zeros(len(counts))
     factors[present] = counts.sum() / (present.sum() * counts[present])

@@ -32,7 +32,7 @@ def reserve(settings: TrainingSettings) -> TrainingSettings:
     TrainingSettings
         Those for the part that uses held-out rows to stop.
     """
-    return replace(settings, reserved=_rules.last_epochs(settings.max_iter))
+    return replace(settings, reserved=_rules.epochs_to_reserve(settings.max_iter))
 
 
 def learn_all(
@@ -85,8 +85,7 @@ def learn_all(
         data,
         None,
         estimator._settings(rows).for_last(epochs, settings.alpha_at(when)),
-        loss=estimator._loss_function(),
-        score=estimator._score_sums,
+        estimator._objective(),
         log=last,
         generator=None,
     )

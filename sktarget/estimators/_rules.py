@@ -34,7 +34,7 @@ __all__ = [
     "auto_recurrent_lam",
     "auto_recurrent_rate",
     "auto_tuned_rate",
-    "last_epochs",
+    "epochs_to_reserve",
 ]
 
 MOST_AT_ONCE = 10_000
@@ -245,7 +245,7 @@ def auto_epochs(n_samples: int, max_iter: int, of_numbers: bool = False) -> int:
     return min(max_iter, (20 + n_samples // 8) * (2 if of_numbers else 1))
 
 
-def last_epochs(max_iter: int) -> int:
+def epochs_to_reserve(max_iter: int) -> int:
     """Epochs to reserve for learning held-out rows as well: a fifth."""
     return max_iter // 5
 

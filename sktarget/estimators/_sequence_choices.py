@@ -133,7 +133,8 @@ class SequenceChoices(BaseTargetSpace):
     def _patience(self, n_samples: int) -> float:
         # Where the weight decay grows, the loss may rise while the network improves.
         automatic = self.n_iter_no_change == "auto"
-        if automatic and self._decay_follows_loss and not self.early_stopping:
+        held_out = self.early_stopping not in (False, "auto")
+        if automatic and self._decay_follows_loss and not held_out:
             return math.inf
         return super()._patience(n_samples)
 

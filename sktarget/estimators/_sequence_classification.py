@@ -21,8 +21,9 @@ from torch import nn
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
+from sktarget.estimators._fitted import read_only
 from sktarget.estimators._labels import ClassLabels
-from sktarget.estimators._rows import TrainingRows, multiply_weights
+from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
 from sktarget.estimators._sequence_rows import SequenceRows, read_step_labels
 from sktarget.estimators._sizes import parse_layer_sizes
@@ -126,8 +127,11 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             )
 
     def _read(self, X: Any, *, reset: bool) -> Sequences:
-        if self.vocabulary_size is not None:
-            return read_tokens(self, X, self.vocabulary_size, reset=reset)
+        size = self.vocabulary_size
+        if not reset:
+            size = self._architecture.get("vocabulary_size", size)
+        if size is not None:
+            return read_tokens(self, X, size, reset=reset)
         known = None if reset else self._is_univariate
         sequences, univariate = read_series(self, X, reset=reset, univariate=known)
         if reset:
@@ -152,11 +156,9 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         self, values: Array, y: Any, weight: Array | None, first: bool, classes: Any
     ) -> TrainingRows:
         if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
-            raise ValueError(
-                f"y should be a 1d array of one label for each sequence, got an array "
-                f"of shape {y.shape}; for a label at every step set "
-                "return_sequences=True"
-            )
+            raise _labels_of_steps(f"an array of shape {y.shape}")
+        if isinstance(y, list | tuple) and any(np.size(item) > 1 for item in y):
+            raise _labels_of_steps("a list of arrays")
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is "
@@ -165,10 +167,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         y = _check_y(y, estimator=self)
         check_consistent_length(values, y)
         check_classification_targets(y)
-        if self.class_weight is not None:
-            of_classes = self._weigh_classes(y, weight, first, classes)
-            of_rows = np.ones(len(y)) if weight is None else weight
-            weight = multiply_weights(of_rows, of_classes)
+        weight = self._with_class_weights(y, weight, first, classes)
         present = np.unique(y if weight is None else y[weight > 0])
         self._learn_classes(present, first, classes)
         rows = SequenceRows(values, y, weight)
@@ -188,11 +187,10 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         if weight is not None or self.class_weight is not None:
             step_weight = np.zeros(counts.shape)
             of_rows = np.ones(len(counts)) if weight is None else weight
-            step_weight[counts] = np.repeat(of_rows, counts.sum(axis=1))
-            if self.class_weight is not None:
-                of_steps = step_weight[counts]
-                of_classes = self._weigh_classes(labels, of_steps, first, classes)
-                step_weight[counts] = multiply_weights(of_steps, of_classes)
+            of_steps = np.repeat(of_rows, counts.sum(axis=1))
+            step_weight[counts] = self._with_class_weights(
+                labels, of_steps, first, classes
+            )
             labels = labels[step_weight[counts] > 0]
             counts &= step_weight > 0
         self._learn_classes(np.unique(labels), first, classes)
@@ -202,7 +200,6 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         if step_weight is not None:
             n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
             row_weight = (step_weight / n_counted).sum(axis=1)
-        if step_weight is not None:
             step_weight = step_weight[:, :longest]
         rows = SequenceRows(
             sequences.values[:, :longest],
@@ -234,12 +231,12 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     @property
     def coefs_(self) -> list[Array]:
         """Weights of each layer in the order of the cascade, (n_in, n_out) each."""
-        return [weight for weight, _ in self._maps()]
+        return [read_only(weight) for weight, _ in self._maps()]
 
     @property
     def intercepts_(self) -> list[Array]:
         """Biases of each layer that has them, of shape (n_out,)."""
-        return [bias for _, bias in self._maps() if bias is not None]
+        return [read_only(bias) for _, bias in self._maps() if bias is not None]
 
     # -- prediction ------------------------------------------------------------------
 
@@ -376,3 +373,10 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         tags.input_tags.three_d_array = True
         tags.input_tags.sparse = False
         return tags
+
+
+def _labels_of_steps(given: str) -> ValueError:
+    return ValueError(
+        f"y should be a 1d array of one label for each sequence, got {given}; for a "
+        "label at every step set return_sequences=True"
+    )

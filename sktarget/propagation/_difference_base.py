@@ -16,7 +16,6 @@ from sktarget.estimators.base import (
     TrainingRows,
     as_tensor,
     parse_layer_sizes,
-    torch_dtype,
 )
 from sktarget.propagation._base import PropagationEstimator
 from sktarget.propagation._difference import DifferenceTargetNetwork, FeedbackMap
@@ -148,11 +147,13 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         return TransmittingNetwork(**kept, generator=generator, dtype=dtype)
 
     def _start(
-        self, rows: TrainingRows, generator: torch.Generator, seed: int
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        generator: torch.Generator,
+        seed: int,
     ) -> nn.Module:
-        self._architecture = self._describe_architecture(rows.X)
-        dtype = torch_dtype(rows.X.dtype)
-        module = self._build(self._architecture, dtype, generator)
+        assert isinstance(module, TransmittingNetwork)
         return self._with_feedback(module, generator, seed)
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:

@@ -19,7 +19,6 @@ from sktarget.estimators.base import (
     TrainingRows,
     document_parameters,
     parse_layer_sizes,
-    torch_dtype,
 )
 from sktarget.propagation._base import (
     SHARED_CONSTRAINTS,
@@ -264,13 +263,13 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
         return TransmittingNetwork(**architecture, generator=generator, dtype=dtype)
 
     def _start(
-        self, rows: TrainingRows, generator: torch.Generator, seed: int
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        generator: torch.Generator,
+        seed: int,
     ) -> nn.Module:
-        self._architecture = self._describe_architecture(rows.X)
-        dtype = torch_dtype(rows.X.dtype)
-        return self._take_up(
-            self._build(self._architecture, dtype, generator), rows, seed
-        )
+        return self._take_up(module, rows, seed)
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, TransmittingNetwork)

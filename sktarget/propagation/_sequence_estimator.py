@@ -18,7 +18,6 @@ from sktarget.estimators.base import (
     TrainingRows,
     document_parameters,
     parse_layer_sizes,
-    torch_dtype,
 )
 from sktarget.propagation._base import mean_weight
 from sktarget.propagation._inversion_estimators import (
@@ -213,11 +212,12 @@ class RegularizedInversionSequenceClassifier(
         }
 
     def _start(
-        self, rows: TrainingRows, generator: torch.Generator, seed: int
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        generator: torch.Generator,
+        seed: int,
     ) -> nn.Module:
-        self._architecture = self._describe_architecture(rows.X)
-        dtype = torch_dtype(rows.dtype)
-        module = self._build(self._architecture, dtype, generator)
         for name, parameter in module.named_parameters():
             if "weight" in name:
                 INITIALISATIONS[self.weight_init](parameter, generator=generator)

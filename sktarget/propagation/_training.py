@@ -21,7 +21,7 @@ class LocalNet(TrainingNet):
         x, y = batch
 
         def loss(sums: Tensor, weight: Tensor | None) -> Tensor:
-            return self.loss(self._outputs(sums), y, weight)
+            return self.objective.loss(self._outputs(sums), y, weight)
 
         value, sums = self.module_.set_gradients(x, loss, batch.weight)
         return {"loss": value, "y_pred": self._outputs(sums)}

@@ -3,6 +3,7 @@
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, TensorData, as_inputs, rows_at_a_time
+from sktarget.training._log import TrainingLog
 from sktarget.training._losses import (
     LOSSES,
     QUADRATIC_ERRORS,
@@ -10,10 +11,11 @@ from sktarget.training._losses import (
     over_steps,
     squared_error_in,
 )
-from sktarget.training._monitor import DivergenceError, TrainingLog
+from sktarget.training._monitor import DivergenceError
 from sktarget.training._net import TrainingNet
+from sktarget.training._objective import Objective
 from sktarget.training._optimisers import FusedAdam
-from sktarget.training._settings import TrainingSettings
+from sktarget.training._settings import TrainingSettings, bare
 from sktarget.training._state import (
     describe_value,
     digest,
@@ -32,11 +34,13 @@ __all__ = [
     "EpochContext",
     "FusedAdam",
     "Loss",
+    "Objective",
     "TensorData",
     "TrainingLog",
     "TrainingNet",
     "TrainingSettings",
     "as_inputs",
+    "bare",
     "describe_value",
     "digest",
     "over_steps",

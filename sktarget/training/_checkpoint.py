@@ -26,6 +26,7 @@ from sktarget.training._callback_state import (
     unpack,
 )
 from sktarget.training._monitor import Monitor, Stopper
+from sktarget.training._schedule import Schedule
 from sktarget.training._state import state_to_numpy, state_to_torch
 
 __all__ = ["Checkpoint", "is_of_user"]
@@ -275,7 +276,8 @@ class Checkpoint(Callback):
 
 def is_of_user(callback: Callback) -> bool:
     """Return whether a callback of a net is the user's, not one of this package."""
-    return not isinstance(callback, Monitor | EpochContext | Checkpoint | Stopper)
+    own = Monitor | Schedule | EpochContext | Checkpoint | Stopper
+    return not isinstance(callback, own)
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:

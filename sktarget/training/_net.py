@@ -15,11 +15,10 @@ from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import ordinary_weights
 from sktarget.training._data import Batch, MiniBatches, TensorData, rows_at_a_time
-from sktarget.training._losses import Loss, squared_norm
+from sktarget.training._losses import squared_norm
+from sktarget.training._objective import Objective
 
-__all__ = ["Score", "TrainingNet"]
-
-Score = Callable[[Tensor, TensorData], float]
+__all__ = ["TrainingNet"]
 
 
 class TrainingNet(NeuralNet):
@@ -29,20 +28,12 @@ class TrainingNet(NeuralNet):
     ----------
     module : nn.Module
         A :class:`~sktarget.nn.TargetSpace`, or any module for weight space.
-    loss : callable
-        Maps (sums, y, weight of the rows or None) to the loss.
-    score : callable
-        Maps (sums, data) to the score of the validation set.
+    objective : Objective
+        What to learn, and how to judge outputs.
     alpha : float
         Weight decay.
     generator : torch.Generator or None
         Shuffles the mini-batches.
-    decode : callable, optional
-        Turns sums into what :meth:`predict` returns, for callbacks that score.
-    decode_proba : callable, optional
-        Turns sums into what :meth:`predict_proba` returns, likewise.
-    error : callable, optional
-        Like `loss`; recorded for the validation set too.
     unit : float, default=1.0
         Unit in which the loss measures outputs.  Losses are multiplied by its square
         before they are recorded and passed to callbacks.
@@ -62,28 +53,20 @@ class TrainingNet(NeuralNet):
         self,
         module: nn.Module,
         *,
-        loss: Loss,
-        score: Score,
+        objective: Objective,
         alpha: float,
         generator: torch.Generator | None,
-        decode: Callable[[Tensor], Any] | None = None,
-        decode_proba: Callable[[Tensor], Any] | None = None,
-        error: Loss | None = None,
         unit: float = 1.0,
         origin: Tensor | None = None,
         units: Tensor | None = None,
         **kwargs: Any,
     ) -> None:
-        self.loss = loss
-        self.score = score
+        self.objective = objective
         self.alpha = alpha
         self.generator = generator
         self.mean_weight = 1.0
         self.failure: str | None = None
         self.interrupted_in: Callback | None = None
-        self.decode = decode
-        self.decode_proba = decode_proba
-        self.error = error
         self.unit = unit
         self.origin, self.units = origin, units
         if origin is not None and units is not None:
@@ -124,7 +107,7 @@ class TrainingNet(NeuralNet):
         if not self.module_.training:
             self.module_.train()
         sums, weights = self._forward(x)
-        loss = self.loss(sums, y, batch.weight)
+        loss = self.objective.loss(sums, y, batch.weight)
         if self.alpha > 0 and weights:
             decay = 0.5 * self.alpha / (len(x) * self.mean_weight)
             loss = loss + squared_norm(weights) * decay
@@ -159,7 +142,8 @@ class TrainingNet(NeuralNet):
                 if self.module_.training:
                     self.module_.eval()
                 sums = self._outputs(self.module_(x))
-            return {"loss": self.loss(sums, y, batch.weight), "y_pred": sums}
+            loss = self.objective.loss(sums, y, batch.weight)
+            return {"loss": loss, "y_pred": sums}
 
     def run_single_epoch(
         self,
@@ -197,18 +181,19 @@ class TrainingNet(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(iterator))
         if outputs:
             sums, data = torch.cat(outputs), iterator.data
-            self.history.record(f"{prefix}_score", self.score(sums, data))
-            if self.error is not None:
-                missed = self.error(sums, data.y, data.weight)
+            judges = self.objective
+            self.history.record(f"{prefix}_score", judges.score(sums, data))
+            if judges.error is not None:
+                missed = judges.error(sums, data.y, data.weight)
                 self.history.record(f"{prefix}_error", float(missed) * square)
 
     def predict(self, X: Any) -> Any:
         """Predict as the estimator will, for callbacks that score."""
-        return self._answer(X, self.decode)
+        return self._answer(X, self.objective.decode)
 
     def predict_proba(self, X: Any) -> Any:
         """Predict probabilities as the estimator will, for callbacks that score."""
-        return self._answer(X, self.decode_proba)
+        return self._answer(X, self.objective.decode_proba)
 
     def _answer(self, X: Any, decode: Callable[[Tensor], Any] | None) -> Any:
         if not isinstance(X, TensorData):

@@ -13,7 +13,7 @@ from torch import Tensor
 from sktarget.training._losses import common_unit
 from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
-__all__ = ["TrainingSettings"]
+__all__ = ["TrainingSettings", "bare"]
 
 # Schedules of the solvers that support none, or more than the annealed one.
 _SCHEDULES: dict[str, set[str]] = {
@@ -218,3 +218,19 @@ class TrainingSettings:
             "betas": (self.beta_1, self.beta_2),
             "eps": self.epsilon,
         }
+
+
+def bare(callback: Any) -> Any:
+    """Return a callback without the name that it may be given with.
+
+    Parameters
+    ----------
+    callback : Callback or (str, Callback)
+        An item of a user's list.
+
+    Returns
+    -------
+    Callback
+        The callback alone.
+    """
+    return callback[1] if isinstance(callback, tuple) else callback

@@ -10,20 +10,17 @@ from typing import Any
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.helper import predefined_split
-from torch import Tensor, nn
+from torch import nn
 
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint, is_of_user
 from sktarget.training._data import TensorData
-from sktarget.training._losses import Loss
-from sktarget.training._monitor import (
-    Monitor,
-    Stopper,
-    StopTraining,
-    TrainingLog,
-)
-from sktarget.training._net import Score, TrainingNet
+from sktarget.training._log import TrainingLog
+from sktarget.training._monitor import Monitor, Stopper, StopTraining
+from sktarget.training._net import TrainingNet
+from sktarget.training._objective import Objective
+from sktarget.training._schedule import Schedule
 from sktarget.training._settings import TrainingSettings
 
 __all__ = ["Ending", "train"]
@@ -56,18 +53,14 @@ def train(
     data: TensorData,
     validation: TensorData | None,
     settings: TrainingSettings,
+    objective: Objective,
     *,
-    loss: Loss,
-    score: Score,
     log: TrainingLog,
     generator: torch.Generator | None,
     optimiser_state: dict[str, Any] | None = None,
-    decode: Callable[[Tensor], Any] | None = None,
-    decode_proba: Callable[[Tensor], Any] | None = None,
     bridge: EpochContext | None = None,
     net_class: Callable[..., TrainingNet] = TrainingNet,
     checkpoint: Checkpoint | None = None,
-    error: Loss | None = None,
     resumable: bool = False,
 ) -> Ending:
     """Train a network in place.
@@ -80,16 +73,14 @@ def train(
         Training set, and rows that early stopping scores.
     settings : TrainingSettings
         How to train.
-    loss, score : callable
-        See :class:`TrainingNet`.
+    objective : Objective
+        What to learn, and how to judge outputs.
     log : TrainingLog
         Continued in place.
     generator : torch.Generator or None
         Shuffles the mini-batches.
     optimiser_state : dict, optional
         State to continue from.
-    decode, decode_proba : callable, optional
-        See :class:`TrainingNet`.
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
     net_class : callable
@@ -97,8 +88,6 @@ def train(
         :class:`TrainingNet`, by the gradient of the loss, or a class derived from it.
     checkpoint : Checkpoint, optional
         Saves every epoch to a file, and resumes from it.
-    error : callable, optional
-        Like `loss`; decides on the validation set in place of the score.
     resumable : bool, default=False
         Whether later calls must continue exactly from where this one ends.  Otherwise
         training whose steps take all rows, so that each loss is that of one state, ends
@@ -120,36 +109,38 @@ def train(
         If training diverged later, or `max_iter` was reached without convergence.
     """
     all_at_once = settings.batch_size >= len(data)
+    schedule = Schedule(log, settings)
+    module.train()
     monitor = Monitor(
         log,
         settings,
+        schedule,
         has_validation=validation is not None,
-        stops_by_error=error is not None,
+        stops_by_error=objective.error is not None,
         # Losses that hold more and more weight decay cannot be compared.
         keeps_best=all_at_once and not resumable and not settings.alpha_follows_loss,
         # The user's callbacks score the state after a step.  They should see the
         # validation score of that same state, unless the error is what decides.
         validates_first=validation is not None
-        and error is not None
+        and objective.error is not None
         and all_at_once
         and isinstance(module, TargetSpace)
-        and not module.train().is_random,
+        and not module.is_random,
     )
+    if bridge is not None:
+        bridge.monitor = monitor
     if settings.solver == "lbfgs":
         _make_contiguous(module)
     net = net_class(
         module,
-        loss=loss,
-        score=score,
-        decode=decode,
-        decode_proba=decode_proba,
-        error=error,
+        objective=objective,
         generator=generator if settings.shuffle else None,
         train_split=None if validation is None else predefined_split(validation),
-        callbacks=_in_order(monitor, settings.callbacks, bridge, checkpoint),
+        callbacks=_in_order(monitor, schedule, bridge, settings.callbacks, checkpoint),
         **settings.of_net(),
     ).initialize()
-    monitor.rates = [group["lr"] for group in net.optimizer_.param_groups]
+    # skorch puts what prints after all else, but it too should see every epoch.
+    net.callbacks_.sort(key=lambda named: isinstance(named[1], Checkpoint | Stopper))
     if validation is not None and monitor.validates_first:
         net.evaluated_first = validation.inputs(validation.x)
     already = len(log.loss_curve)
@@ -190,15 +181,15 @@ def _make_contiguous(module: nn.Module) -> None:
 
 def _in_order(
     monitor: Monitor,
-    callbacks: Sequence[Any],
+    schedule: Schedule,
     bridge: EpochContext | None,
+    callbacks: Sequence[Any],
     checkpoint: Checkpoint | None,
 ) -> list[Any]:
     # The monitor comes first, so that the others see its record of the epoch; the
     # stopper comes last, so that all have seen the epoch before the run ends.
-    first: list[Any] = [("monitor", monitor)]
+    first: list[Any] = [("monitor", monitor), ("schedule", schedule)]
     if bridge is not None:
-        bridge.monitor = monitor
         # scikit-learn's contexts are closed before a user's callback may interrupt.
         first.append(("bridge", bridge))
     last: list[Any] = [("stopper", Stopper(monitor))]

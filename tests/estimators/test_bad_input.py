@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
-from torch import nn
+from torch import Tensor, nn
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from tests.estimators.support import (
@@ -84,6 +84,15 @@ def _wants_other_inputs(n_features: int, n_outputs: int) -> nn.Module:
     return nn.Linear(n_features + 1, n_outputs)
 
 
+class _GivesTwo(nn.Linear):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x), x
+
+
+def _gives_two(n_features: int, n_outputs: int) -> nn.Module:
+    return _GivesTwo(n_features, n_outputs)
+
+
 def _no_weights(n_features: int, n_outputs: int) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool1d(n_outputs), nn.Flatten())
 
@@ -125,6 +134,7 @@ PARAMETERS: list[tuple[str, Any, str]] = [
     ("module", 3, "'module'.*callable.*Got 3"),
     ("module", _too_many_outputs, r"module.*\(2, (2|3)\).*\(2, (1|2)\)"),
     ("module", _wants_other_inputs, "module"),
+    ("module", _gives_two, "module gives a tuple .* tensor of shape"),
     ("module", _no_weights, "module.*no layer"),
     ("device", "abacus", "device='abacus'.*device='cpu'"),
     ("device", "cuda:99", "device='cuda:99'.*device='cpu'"),

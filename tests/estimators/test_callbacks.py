@@ -18,6 +18,7 @@ from skorch.callbacks import (
     EarlyStopping,
     EpochScoring,
     LRScheduler,
+    PrintLog,
 )
 
 from sktarget import TargetSpaceClassifier
@@ -212,6 +213,16 @@ def test_checkpoint_of_skorch_when_training_diverges(tmp_path: Path) -> None:
         estimator.fit(X, y)
 
 
+@for_both
+def test_what_prints_sees_the_last_epoch_too(kind: type) -> None:
+    lines: list[str] = []
+    estimator = kind((4,), max_iter=50, tol=10.0, n_iter_no_change=3)
+    estimator.set_params(callbacks=[PrintLog(sink=lines.append)])
+    fit_quietly(estimator, *problem(kind))
+    assert estimator.n_iter_ < 50
+    assert len(lines) == 2 + estimator.n_iter_  # Two lines of heading.
+
+
 class Breaks(Callback):
     """Makes training diverge at the end of an epoch."""
 
@@ -349,11 +360,13 @@ def test_scoring_monitor(inside: str) -> None:
         assert rows[-1]["accuracy"] == estimator.score(X, y)
 
 
-def test_a_schedule_of_the_users_replaces_annealing() -> None:
+@pytest.mark.parametrize("given_as", ["bare", "named"])
+def test_a_schedule_of_the_users_replaces_annealing(given_as: str) -> None:
     X, y = class_data()
     stands = LRScheduler("LambdaLR", lr_lambda=lambda _: 0.0)
     estimator = TargetSpaceClassifier((4,), max_iter=8, random_state=0)
-    estimator.set_params(callbacks=[stands], early_stopping=False)
+    callbacks = [stands if given_as == "bare" else ("mine", stands)]
+    estimator.set_params(callbacks=callbacks, early_stopping=False)
     losses = fit_quietly(estimator, X, y).loss_curve_
     assert max(losses) - min(losses) < 0.2 * losses[0]
     fit_quietly(estimator.set_params(callbacks=None), X, y)
@@ -400,12 +413,14 @@ def test_own_rows_are_taken_in_any_dtype(kind: type) -> None:
     np.testing.assert_allclose(np.ravel(predicts.found), expected, rtol=1e-4)
 
 
-def test_stored_callbacks_hold_no_targets() -> None:
+@pytest.mark.parametrize("given_as", ["bare", "named"])
+def test_stored_callbacks_hold_no_targets(given_as: str) -> None:
     X, y = class_data()
-    callbacks = [
+    own = [
         LRScheduler("StepLR", step_size=5),
         EarlyStopping(monitor="train_loss", load_best=True),
     ]
+    callbacks = own if given_as == "bare" else [*zip("ab", own, strict=True)]
     settings = {"learning_rate_init": 0.01, "max_iter": 5, "random_state": 0}
     plain = fit_quietly(TargetSpaceClassifier((4,), **settings), X, y)
     with_callbacks = TargetSpaceClassifier((4,), callbacks=callbacks, **settings)
@@ -413,7 +428,7 @@ def test_stored_callbacks_hold_no_targets() -> None:
     stored = pickle.dumps(with_callbacks)
     assert len(stored) < len(pickle.dumps(plain)) + 5000
     # The user's own stay as they are.
-    assert hasattr(callbacks[0], "lr_scheduler_")
+    assert hasattr(own[0], "lr_scheduler_")
     again = pickle.loads(stored)
     np.testing.assert_array_equal(again.predict(X), with_callbacks.predict(X))
     fit_quietly(again, X, y)

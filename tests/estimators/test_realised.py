@@ -9,7 +9,7 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
-from sktarget import TargetSpaceClassifier
+from sktarget import TargetSpaceClassifier, TargetSpaceSequenceClassifier
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from tests.estimators.support import (
@@ -366,9 +366,12 @@ def test_draws_without_a_solution_do_not_lose_the_fit(
 def test_weights_are_read_only() -> None:
     X, y = class_data()
     estimator = fit_quietly(TargetSpaceClassifier((4,), max_iter=3), X, y)
-    for array in (*estimator.coefs_, *estimator.intercepts_):
-        with pytest.raises(ValueError, match="read-only"):
-            array *= 0
+    of_sequences = TargetSpaceSequenceClassifier((4,), max_iter=3)
+    fit_quietly(of_sequences, X[:, None], y)
+    for fitted in (estimator, of_sequences):
+        for array in (*fitted.coefs_, *fitted.intercepts_):
+            with pytest.raises(ValueError, match="read-only"):
+                array *= 0
 
 
 def test_predictions_are_those_of_evaluation() -> None:

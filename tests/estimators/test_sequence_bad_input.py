@@ -162,6 +162,7 @@ def test_labels_of_steps(case: str) -> None:
 
 def test_labels_of_sequences() -> None:
     assert_refused({}, X, STEPS, r"\(40, 9\).*return_sequences=True")
+    assert_refused({}, X, list(STEPS), "a list of arrays.*return_sequences=True")
     assert_refused({}, X, None, "requires y")
     assert_refused({}, X, Y * 0, "1 class")
     assert_refused({}, X, Y + 0.5, "Unknown label type")
@@ -210,6 +211,13 @@ def test_module_of_ones_own() -> None:
     assert_refused({"module": _gives_steps}, X, Y, r"\(2, 9, 2\).*\(2, 2\) is needed")
     model = fitted(X, STEPS, module=_gives_steps, **PER_STEP)
     assert model.predict(X).shape == STEPS.shape
+
+
+def test_later_tokens_are_those_of_the_fitted_vocabulary() -> None:
+    model = fitted(IDS, Y, vocabulary_size=8)
+    model.set_params(vocabulary_size=30)
+    with pytest.raises(ValueError, match="vocabulary_size=8 ids run from 0"):
+        model.predict(IDS + 12)
 
 
 def test_later_sequences() -> None:

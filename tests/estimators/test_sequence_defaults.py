@@ -203,6 +203,8 @@ def test_runs_to_the_end() -> None:
     assert model.n_iter_ < 40
     _, model = course(*series(), max_iter=250, tol=10.0, early_stopping=True)
     assert model.n_iter_ < 250
+    _, model = course(*series(), max_iter=40, tol=10.0, early_stopping="auto")
+    assert model.n_iter_ == 40
 
 
 def test_losses_with_more_and_more_weight_decay_are_not_compared(

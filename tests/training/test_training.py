@@ -17,12 +17,14 @@ from sktarget.nn import TargetSpace
 from sktarget.training import (
     LOSSES,
     DivergenceError,
+    Objective,
     TensorData,
     TrainingLog,
     TrainingSettings,
     train,
 )
-from sktarget.training._monitor import Monitor, _Snapshot
+from sktarget.training._monitor import Monitor
+from sktarget.training._snapshot import Snapshot
 from tests.helpers import assert_all_close, normal, perceptron, seeded
 
 ROWS = 20
@@ -103,8 +105,7 @@ class Course:
             data,
             None if given is None else data,
             settings(**changes),
-            loss=Script(losses),
-            score=lambda *_: next(given),
+            Objective(loss=Script(losses), score=lambda *_: next(given)),
             log=self.log,
             generator=None,
             resumable=resumable,
@@ -237,7 +238,7 @@ def test_the_best_state_has_persistent_buffers_of_any_shape() -> None:
     module = nn.BatchNorm1d(2)
     module.register_buffer("seen", torch.zeros(1, 1))
     module.register_buffer("cache", torch.zeros(3), persistent=False)
-    kept = _Snapshot.of(module)
+    kept = Snapshot.of(module)
     with torch.no_grad():
         for tensor in (*module.parameters(), *module.buffers()):
             tensor += 1
@@ -248,7 +249,7 @@ def test_the_best_state_has_persistent_buffers_of_any_shape() -> None:
 
 def test_the_best_state_leaves_the_fixed_batch_out() -> None:
     net = TargetSpace(nn.Linear(2, 1), torch.zeros(4, 2))
-    shapes = [t.shape for t in _Snapshot.of(net).tensors]
+    shapes = [t.shape for t in Snapshot.of(net).tensors]
     assert shapes == [p.shape for p in net.parameters()]
 
 
@@ -369,8 +370,7 @@ def run(
         data,
         None,
         settings(**{"solver": "adam", "learning_rate_init": 0.01, **changes}),
-        loss=LOSSES["squared_error"],
-        score=lambda *_: 0.0,
+        Objective(loss=LOSSES["squared_error"], score=lambda *_: 0.0),
         log=TrainingLog() if log is None else log,
         generator=generator or torch.Generator().manual_seed(0),
         optimiser_state=state,

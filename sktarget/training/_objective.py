@@ -1,0 +1,39 @@
+"""What a network learns, and how its outputs are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sktarget.training._data import TensorData
+from sktarget.training._losses import Loss
+
+__all__ = ["Objective"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a network learns, and how its outputs are judged.
+
+    Attributes
+    ----------
+    loss : callable
+        Maps (sums, y, weight of the rows or None) to the loss.
+    score : callable
+        Maps (sums, data) to the score of the validation set.
+    error : callable, optional
+        Like `loss`; decides on the validation set in place of the score.
+    decode : callable, optional
+        Turns sums into predictions, for callbacks that score.
+    decode_proba : callable, optional
+        Turns sums into probabilities, likewise.
+    """
+
+    loss: Loss
+    score: Callable[[Tensor, TensorData], float]
+    error: Loss | None = None
+    decode: Callable[[Tensor], Any] | None = None
+    decode_proba: Callable[[Tensor], Any] | None = None
