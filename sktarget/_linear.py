@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from types import NoneType
 from typing import Any
 
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sktarget.linalg import is_for_onednn, is_recorded, product
+from sktarget._tensors import has_memory, is_recorded
+from sktarget.linalg import is_for_onednn, product
 
 __all__ = ["Linear", "affine"]
 
@@ -71,16 +71,14 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and is_for_onednn(x, weight.shape[0])
         and _is_plain_call(x, weight, bias)
+        and has_memory(x, weight)
     ):
-        with suppress(RuntimeError):  # tensors without memory, as within vmap
-            for tensor in (x, weight):
-                tensor.data_ptr()
-            rows = x if x.ndim == 2 else x.flatten(0, -2)
-            if is_recorded(x, weight, bias):
-                out: Tensor = _Affine.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
-            else:
-                out = product(rows, weight.T, bias)
-            return out if x.ndim == 2 else out.view(*x.shape[:-1], -1)
+        rows = x if x.ndim == 2 else x.flatten(0, -2)
+        if is_recorded(x, weight, bias):
+            out: Tensor = _Affine.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+        else:
+            out = product(rows, weight.T, bias)
+        return out if x.ndim == 2 else out.view(*x.shape[:-1], -1)
     return F.linear(x, weight, bias)
 
 
@@ -110,6 +108,7 @@ def _is_plain_call(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """
     return (
         x.ndim > 1
+        and x.shape[-1] == weight.shape[1]  # or torch has the better message
         and all(type(p) in (Tensor, nn.Parameter, NoneType) for p in (weight, bias))
         and weight.dtype == x.dtype
         and not torch.is_autocast_enabled("cpu")

@@ -5,7 +5,6 @@ On Intel's processors, for which it is made, torch's is as fast, and is used.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sktarget._processor import ON_INTEL
+from sktarget._tensors import has_memory, is_recorded
 
 __all__ = ["Tanh", "tanh", "tanh_"]
 
@@ -54,13 +54,12 @@ def tanh(x: Tensor) -> Tensor:
     >>> tanh(torch.tensor([0.0, 100.0]))
     tensor([0., 1.])
     """
-    if _is_for_numpy(x):
-        with suppress(RuntimeError):  # a tensor without memory, as within vmap
-            if not _is_in_graph(x):
-                return _by_numpy(x)
-            result: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
-            return result
-    return x.tanh()
+    if not _is_for_numpy(x):
+        return x.tanh()
+    if not is_recorded(x):
+        return _by_numpy(x)
+    result: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
+    return result
 
 
 def tanh_(x: Tensor) -> Tensor:
@@ -107,10 +106,6 @@ def _by_numpy(x: Tensor) -> Tensor:
     return torch.from_numpy(np.tanh(x.detach().numpy()))
 
 
-def _is_in_graph(x: Tensor) -> bool:
-    return x.requires_grad and torch.is_grad_enabled()
-
-
 def _is_for_numpy(x: Tensor) -> bool:
     """Return whether NumPy is faster here and no compiler or tracer is at work."""
     return (
@@ -118,9 +113,10 @@ def _is_for_numpy(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()  # compilers do not know what follows
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and type(x) in (Tensor, nn.Parameter)
-        and x.numel() >= (_FEW_IN_GRAPH if _is_in_graph(x) else _FEW)
+        and x.numel() >= (_FEW_IN_GRAPH if is_recorded(x) else _FEW)
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and torch.get_num_threads() < _MANY_THREADS
         and torch.autograd.forward_ad._current_level < 0
+        and has_memory(x)
     )

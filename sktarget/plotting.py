@@ -70,8 +70,7 @@ class TrainingCurveDisplay:
         response: Literal["loss", "score"] = "loss",
         estimator_name: str | None = None,
     ) -> None:
-        if response not in _LABELS:
-            raise ValueError(f"response must be 'loss' or 'score', got {response!r}")
+        _check_response(response)
         if not training and not held_out:
             raise ValueError(
                 "training and held_out are empty: there is nothing to plot"

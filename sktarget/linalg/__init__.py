@@ -8,7 +8,6 @@ from sktarget.linalg._products import (
     add_product,
     gramian,
     is_for_onednn,
-    is_recorded,
     product,
 )
 from sktarget.linalg._ridge import (
@@ -32,7 +31,6 @@ __all__ = [
     "factorise",
     "gramian",
     "is_for_onednn",
-    "is_recorded",
     "plan_solve",
     "prefers_dual",
     "product",

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from sktarget._processor import MKL_IDLES
+from sktarget._tensors import is_recorded
 
 __all__ = [
     "FEW_COLUMNS",
     "add_product",
     "gramian",
     "is_for_onednn",
-    "is_recorded",
     "product",
 ]
 
@@ -258,30 +258,6 @@ def is_for_onednn(left: Tensor, n_columns: int) -> bool:
         and left.is_cpu
         and torch.backends.mkldnn.enabled
         and not torch.compiler.is_compiling()
-    )
-
-
-def is_recorded(*tensors: Tensor | None) -> bool:
-    """Return whether operations on tensors are recorded for gradients.
-
-    Parameters
-    ----------
-    *tensors : Tensor or None
-        The tensors.
-
-    Returns
-    -------
-    bool
-        Whether one of them needs a gradient, and recording is on.
-
-    Examples
-    --------
-    >>> import torch
-    >>> is_recorded(torch.zeros(1), torch.zeros(1).requires_grad_())
-    True
-    """
-    return torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in tensors
     )
 
 

@@ -101,7 +101,7 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     On a GPU the trace is not read back, because that would stall the device.
     Gramian and factor are then always formed in float64, other products never in more
     than the arithmetic of the inputs, and λ is raised to ``(64ε)² τ``, from which on
-    these are accurate.
+    these are accurate, or to ``16 ε₆₄ τ``, whichever is larger.
 
     Parameters
     ----------

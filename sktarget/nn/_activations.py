@@ -36,14 +36,14 @@ class Activation:
     residual : callable or None
         Computes a new tensor T − S from targets T and activations; None if S cannot be
         recovered from these, or only with digits lost.
-    is_recorded : bool
-        Whether torch records `apply_` for gradients.
+    has_gradient : bool
+        Whether torch records `apply_` for gradients of its own.
     """
 
     apply_: Callable[[Tensor], Tensor]
     gradient: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     residual: Callable[[Tensor, Tensor], Tensor] | None = None
-    is_recorded: bool = True
+    has_gradient: bool = True
 
 
 AS_IT_IS = Activation(lambda sums: sums, lambda d, out, into: d, torch.sub)
@@ -107,7 +107,7 @@ def _leaky_relu(slope: float) -> Activation | None:
     )
 
 
-_TANH = Activation(tanh_, _gradient(torch.ops.aten.tanh_backward), is_recorded=False)
+_TANH = Activation(tanh_, _gradient(torch.ops.aten.tanh_backward), has_gradient=False)
 _BY_KIND: dict[type[nn.Module], Activation] = {
     nn.ReLU: Activation(torch.relu_, _gradient(torch.ops.aten.threshold_backward, 0)),
     nn.Tanh: _TANH,

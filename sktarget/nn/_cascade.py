@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from sktarget.linalg import at_least_float32, is_recorded
+from sktarget._tensors import is_recorded
+from sktarget.linalg import at_least_float32
 from sktarget.nn._evaluation import as_in_evaluation, is_another_network
 from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap

@@ -128,9 +128,7 @@ def run_link(
     t = operator.sums(in_dtype(targets, work_dtype))
     weights, left = find_weights(design, solution, fixed, t)
     residual = None
-    # In the dual form T − AW = λ(AAᵀ + λI)⁻¹T, which saves a product; as the
-    # factor after λ is what is kept, nothing is ever divided by λ.
-    if solution.dual and solution.plan.below_trace:
+    if solution.gives_residual:
         sums = t - left * solution.plan.ridge
         if rows.shape[0] > n:
             sums = torch.cat([sums, operator.apply(rows[n:], weights)])
@@ -193,11 +191,7 @@ def run_back(
             overwrite = True
         d_sums = in_dtype(operator.sums(d_sums), rows.dtype)
 
-    from_sums = (
-        kept.solution.dual
-        and kept.solution.plan.below_trace
-        and not (needs_inputs or optimistic)
-    )
+    from_sums = kept.solution.gives_residual and not (needs_inputs or optimistic)
     # The optimistic rows of X̄ bypass AW.
     of_all_rows = not (optimistic or from_sums)
     d = _gradient_of_weights(operator, rows, n, d_sums, d_weights, of_all_rows)

@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["NotOneBatch", "Pass", "Phase", "Stage"]
 
 
-class NotOneBatch(Exception):  # noqa: N818 - a signal, caught by `TargetSpace`
+class NotOneBatch(Exception):  # noqa: N818 - a signal, caught by `Cascade`
     """X̄ and X cannot run as one batch, though X̄ alone looked as if they could."""
 
 

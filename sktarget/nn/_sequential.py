@@ -159,7 +159,7 @@ def _run_layer(
     pooled = pool(layer(x, AS_IT_IS))
     if module is None or activation_of(module) is None:
         return pooled, n
-    if overwriting is not None and overwriting.is_recorded:
+    if overwriting is not None and overwriting.has_gradient:
         return overwriting.apply_(pooled), n
     return module(pooled), n
 

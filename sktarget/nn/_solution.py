@@ -45,6 +45,15 @@ class Solution(NamedTuple):
     plan: SolvePlan
     lam: float
 
+    @property
+    def gives_residual(self) -> bool:
+        """Whether T − AW follows from the factor: λ(AAᵀ + λI)⁻¹T, in the dual form.
+
+        That saves a product.  As the factor after λ is what is kept, nothing is ever
+        divided by λ.
+        """
+        return self.dual and self.plan.below_trace
+
 
 def factorise_design(
     operator: DesignOperator,

@@ -35,16 +35,18 @@ class _SolveAndApply(torch.autograd.Function):
         recorded: bool,
         *targets: Tensor,
     ) -> tuple[Tensor, ...]:
-        needs, x, shape = recorded and ctx.needs_input_grad[0], inputs, inputs.shape
+        needs = recorded and ctx.needs_input_grad[0]
+        x = previous = inputs
+        shape = inputs.shape
         needs_inputs, kept, matrices = [], [], []
         tensors: list[Tensor | None] = []
         for k, (t, link) in enumerate(zip(targets, links, strict=True)):
             if k > 0 and shortcuts:
-                x = torch.cat([inputs, x], -1)
+                x = torch.cat([previous, x], -1)
                 shape = x.shape
             elif k > 0:
                 shape = torch.Size((shape[0], *targets[k - 1].shape[1:]))
-            inputs = x
+            previous = x
             x, matrix, own, own_tensors = run_link(x, shape, t, link, optimistic, needs)
             matrices.append(matrix)
             kept.append(own)
