@@ -9,6 +9,7 @@ altered file is detected before its content is parsed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -136,7 +137,9 @@ def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) 
     OSError
         If it cannot be written; an existing file is left unchanged.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # a link stays one
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
     beside = _place_beside(path)
     try:
         _write_new(beside, parts)
@@ -162,7 +165,7 @@ def try_to_write(path: str | os.PathLike[str]) -> None:
     OSError
         If nothing can be written beside it.
     """
-    beside = _place_beside(Path(path))
+    beside = _place_beside(Path(path).resolve())
     try:
         _write_new(beside, [b"may be written"])
     finally:
@@ -178,7 +181,7 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
     path : path-like
         The file.  Nobody else may be writing it now.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     with contextlib.suppress(OSError):
         for found in path.parent.iterdir():
             name, _, end = found.name.partition(path.name)

@@ -268,6 +268,21 @@ def test_name_that_is_taken_is_not_written_to(
     assert [p.name for p in tmp_path.iterdir()] == [taken.name]
 
 
+def test_links_stay_links(tmp_path: Path) -> None:
+    link, path = tmp_path / "link", tmp_path / "file"
+    link.symlink_to(path)
+    for number in (1, 2):
+        _archive.write(link, "test", {"number": number})
+        assert link.is_symlink()
+        assert _archive.read(path, "test", ["number"]) == {"number": number}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"No such folder: .*nowhere'"):
+        _archive.write(tmp_path / "nowhere" / "file", "test", {})
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     path = tmp_path / "file"

@@ -258,6 +258,7 @@ def test_composites_fitted_on_decisions(n_classes: int) -> None:
     X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     y = np.digitize(X[:, 0], [0.0, 0.5][: n_classes - 1])
     inner = TargetSpaceClassifier(**SMALL)
+    pipeline = fit_quietly(make_pipeline(StandardScaler(), inner), X, y)
     composites = [CalibratedClassifierCV(inner, cv=2)]
     if n_classes > 2:  # skl2onnx stacks no single columns.
         composites.append(
@@ -266,6 +267,8 @@ def test_composites_fitted_on_decisions(n_classes: int) -> None:
     for composite in composites:
         fit_quietly(composite, X, y)
         assert_predicts(to_onnx(composite), composite, X)
+        # Whoever is converted after them still gives probabilities.
+        assert_predicts(to_onnx(pipeline), pipeline, X)
 
 
 # --- PyTorch --------------------------------------------------------------------------

@@ -187,7 +187,8 @@ default={default}
     the best epoch.  ``"auto"`` does so for tables of at least 200 rows, judging by the
     squared error of the predictions, if `learning_rate_init` is ``"auto"`` too; if all
     rows are learnt at once, those held out are learnt too in a few final epochs.
-    With True they stay unseen.""",
+    With True they stay unseen.  With `warm_start`, ``"auto"`` sets none aside: every
+    call would draw others.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`.""",
     "beta_1": """float, default={default}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, Self
 
@@ -25,6 +26,8 @@ from sktarget.training import Loss, TensorData, TrainingSettings, squared_error_
 __all__ = ["NetworkRegressor"]
 
 Array = NDArray[Any]
+# Deviations of fewer spacings of numbers lose digits that matter.
+_FEW_DIGITS = 32
 
 
 class NetworkRegressor(RegressorMixin, NetworkEstimator):
@@ -98,6 +101,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             y = column_or_1d(y, warn=True)
         self._y_is_1d = y.ndim == 1
         rows = TrainingRows(X, y.reshape(len(y), -1), weight)
+        _warn_of_lost_digits(rows.y, rows.dtype)
         with np.errstate(over="ignore"):  # reported below, as an error
             rows.y = rows.y.astype(rows.dtype)
         if not np.isfinite(rows.y).all():
@@ -163,3 +167,24 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _warn_of_lost_digits(y: Array, dtype: np.dtype[Any]) -> None:
+    """Warn of outputs that vary by little more than the spacing of numbers their size.
+
+    The network's outputs have to be such numbers.
+    """
+    with np.errstate(all="ignore"):
+        values = y.astype(np.float64)
+        size, deviation = np.abs(values).max(axis=0), values.std(axis=0)
+        # A mean of equal numbers is rounded, too.
+        varies = deviation > 8 * np.finfo(np.float64).eps * size
+        lost = varies & (deviation < _FEW_DIGITS * np.finfo(dtype).eps * size)
+    if lost.any():
+        k = int(np.flatnonzero(lost)[0])
+        warnings.warn(
+            f"y varies by {deviation[k]:.2g} about {values[:, k].mean():.8g}, which "
+            f"{dtype}, the arithmetic of X, hardly resolves: subtract a constant from "
+            "y" + (", or give X as float64" if dtype == np.float32 else ""),
+            stacklevel=2,
+        )

@@ -125,7 +125,8 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
         offset = rows.y.astype(np.float64) - mean
         deviation = np.sqrt(np.average(offset**2, axis=0, weights=weight))
         limits = np.finfo(rows.dtype)
-        varies = deviation > 8 * limits.eps * np.abs(mean)  # by more than rounding
+        # By more than the rounding of the mean.
+        varies = deviation > 8 * np.finfo(np.float64).eps * np.abs(mean)
         common = np.sqrt(np.mean(deviation[varies] ** 2)) if varies.any() else 1.0
         size = np.where(mean == 0, common, np.abs(mean))
         units = np.where(varies, deviation, size)

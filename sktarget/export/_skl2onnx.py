@@ -33,8 +33,6 @@ _KINDS: list[type[NetworkEstimator]] = [
     RegularizedInversionClassifier,
 ]
 
-_NO_SCORES = {"raw_scores": False}
-
 
 def register_converters() -> None:
     """Register the estimators with skl2onnx; importing ``sktarget.export`` does so.
@@ -104,10 +102,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
             **{a.name: helper.get_attribute_value(a) for a in node.attribute},
         )
     estimator = operator.raw_operator
-    if (
-        is_classifier(estimator)
-        and container.get_options(estimator, _NO_SCORES)["raw_scores"]
-    ):
+    if is_classifier(estimator) and _asks_for_scores(container, estimator):
         outputs[1] = _add_scores(container, estimator, prefix, np.dtype(dtype))
     for name, variable in zip(outputs, operator.outputs, strict=True):
         label = name == "label" and estimator.classes_.dtype.kind not in "USO"
@@ -115,6 +110,11 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         container.add_node(
             "Cast" if label else "Identity", [prefix + name], [variable.full_name], **to
         )
+
+
+def _asks_for_scores(container: Any, estimator: NetworkEstimator) -> bool:
+    # skl2onnx writes to the dict of what is assumed, so it must be a new one.
+    return bool(container.get_options(estimator, {"raw_scores": False})["raw_scores"])
 
 
 def _add_scores(

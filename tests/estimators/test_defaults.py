@@ -123,6 +123,19 @@ def test_training_goes_on_far_from_zero() -> None:
     np.testing.assert_array_equal(parts.predict(X), whole.predict(X))
 
 
+@pytest.mark.parametrize(("dtype", "deviation"), [("f4", 0.01), ("f8", 1e-10)])
+def test_numbers_that_hardly_vary(dtype: str, deviation: float) -> None:
+    X = np.random.default_rng(0).normal(size=(400, 3)).astype(dtype)
+    y = 20000 + deviation * X[:, 0].astype(float)
+    match = f"y varies by .* about (20000|19999).*float{8 * int(dtype[1])}.*subtract"
+    with pytest.warns(UserWarning, match=match):
+        model = TargetSpaceRegressor(random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.9
+    fit_quietly(model, X, 20000 + 2000 * deviation * X[:, 0])
+    with pytest.warns(UserWarning, match="subtract"):
+        TargetSpaceRegressor(random_state=0).fit(X, y.astype(dtype))
+
+
 def test_constant_numbers_are_met() -> None:
     X, _ = curve_data(None)
     constant = fit_quietly(
@@ -314,13 +327,43 @@ def test_when_rows_are_held_out(n_rows: int, settings: Any, held_out: bool) -> N
     assert (estimator.validation_scores_ is not None) == held_out
 
 
+@pytest.mark.parametrize("early_stopping", ["auto", True])
+def test_the_only_row_of_a_class_is_learnt(early_stopping: Any) -> None:
+    X, y = (np.repeat(a, 3, axis=0) for a in class_data())
+    X += 0.01 * np.random.default_rng(0).normal(size=X.shape)
+    X, y = np.vstack([X, X[:1] + 9]), np.append(y, 7)
+    seen = SeesData()
+    estimator = TargetSpaceClassifier(
+        (6,), max_iter=3, random_state=0, early_stopping=early_stopping
+    )
+    fit_quietly(estimator.set_params(callbacks=[seen]), X, y)
+    assert estimator.validation_scores_ is not None
+    found = seen.train.y.numpy(), seen.valid.y.numpy()
+    rare = len(estimator.classes_) - 1
+    assert [(part == rare).sum() for part in found] == [1, 0]
+    # The other classes are in proportion.
+    shares = [np.bincount(part, minlength=4)[:rare] / len(part) for part in found]
+    np.testing.assert_allclose(*shares, atol=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")
+def test_more_classes_than_rows_to_hold_out() -> None:
+    X = np.random.default_rng(0).normal(size=(240, 3))
+    estimator = TargetSpaceClassifier((6,), max_iter=3, random_state=0)
+    fit_quietly(estimator, X, np.arange(240) % 60)
+    assert estimator.validation_scores_ is not None
+    # Of classes with a single row each, none can be held out.
+    fit_quietly(estimator, X, np.arange(240))
+    assert estimator.validation_scores_ is None
+
+
 @for_both
 @pytest.mark.parametrize("stage", ["without more", "before more"])
 def test_squared_error_decides_which_state_is_kept(
     kind: type, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if stage == "without more":
-        monkeypatch.setattr(_rules, "last_epochs", lambda *_: 0)
+        monkeypatch.setattr(_rules, "epochs_to_reserve", lambda *_: 0)
     else:
         monkeypatch.setattr(_rules, "auto_last_epochs", lambda *_: 0)
     X, y = noisy(kind)
