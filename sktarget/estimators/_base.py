@@ -316,8 +316,9 @@ class BaseTargetSpace(TrainingCourse):
         """Take the targets of the outputs from the labels of the rows of X̄."""
         n_fixed = len(network.fixed_batch)
         means = mean_labels(rows, place, n_fixed, self.n_outputs_)
-        if self._origin is not None and self._units is not None:
-            means = (means - self._origin) / self._units
+        if self._output_units is not None:
+            origin, unit = self._output_units
+            means = (means - origin) / unit
         outputs = list(network.target_layers().values())[-1]
         with torch.no_grad():
             outputs.targets.copy_(as_tensor(aim_at_labels(self._loss, means)))
@@ -424,9 +425,10 @@ class BaseTargetSpace(TrainingCourse):
                 None if layer.anchor is None else state_to_numpy(layer.anchor)
                 for layer in layers
             ]
-            if self._origin is not None and self._units is not None:
-                more = targets_of_origin(network, self._origin)
-                self.targets_[-1] = self._last_targets * self._units + more
+            if self._output_units is not None:
+                origin, unit = self._output_units
+                more = targets_of_origin(network, origin)
+                self.targets_[-1] = self._last_targets * unit + more
             self.fixed_batch_ = state_to_numpy(network.fixed_batch)
 
 

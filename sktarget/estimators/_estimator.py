@@ -261,9 +261,9 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
         )
 
-    def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
-        """Return the origin and the units in which outputs are learnt, if any."""
-        return None, None
+    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
+        """Return the origin and the unit in which every output is learnt, if any."""
+        return None
 
     # -- fitting ---------------------------------------------------------------------
 
@@ -291,7 +291,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 network, log = self._resume(task.rows, task.seed)
             else:
                 task.rows = self._arrange(task.rows, task.seed)
-                self._origin, self._units = self._moments(task.rows)
+                self._output_units = self._measure_outputs(task.rows)
                 self._architecture = self._describe_architecture(task.rows.X)
                 dtype = torch_dtype(task.rows.dtype)
                 module = self._build(self._architecture, dtype, task.generator)

@@ -38,10 +38,9 @@ class FittedNetwork(BaseEstimator, ABC):
     _module_state: dict[str, Array]
     _module_cache: dict[str, nn.Module]
     _weight_names: list[str]
-    # In regression: the mean of y, from which the network learns the differences, and
-    # the units in which it learns them; either both are set or neither.
-    _origin: Array | None = None
-    _units: Array | None = None
+    # In regression, of every output: the mean of y, from which the network learns the
+    # differences, and the unit in which it learns them.
+    _output_units: tuple[Array, Array] | None = None
     # Origin and unit of every column of X for the solves, if they need any.
     _input_units: tuple[Array, Array] | None = None
 
@@ -73,12 +72,12 @@ class FittedNetwork(BaseEstimator, ABC):
     def _rebuild_to_predict(self) -> nn.Module:
         """Build the module that gives y itself: its last layer undoes the units."""
         module = self._rebuild()
-        if self._origin is not None and self._units is not None:
+        if self._output_units is not None:
             last: Any = module.get_submodule(self._weight_names[-1])
-            origin, units = as_tensor(self._origin), as_tensor(self._units)
+            origin, unit = map(as_tensor, self._output_units)
             with torch.no_grad():
-                last.weight *= units[:, None]
-                torch.addcmul(origin, last.bias, units, out=last.bias)
+                last.weight *= unit[:, None]
+                torch.addcmul(origin, last.bias, unit, out=last.bias)
         return module
 
     @property
@@ -114,8 +113,9 @@ class FittedNetwork(BaseEstimator, ABC):
         keys = [_key(name, "weight") for name in self._weight_names]
         kernels = (self._module_state[key] for key in keys if key in self._module_state)
         coefs = [kernel.reshape(len(kernel), -1).T for kernel in kernels]
-        if self._units is not None:
-            coefs[-1] = coefs[-1] * self._units
+        if self._output_units is not None:
+            _, unit = self._output_units
+            coefs[-1] = coefs[-1] * unit
         return [read_only(coef) for coef in coefs]
 
     @property
@@ -124,8 +124,9 @@ class FittedNetwork(BaseEstimator, ABC):
         check_is_fitted(self, "n_iter_")
         keys = [_key(name, "bias") for name in self._weight_names]
         biases = [self._module_state[key] for key in keys if key in self._module_state]
-        if self._origin is not None and self._units is not None:
-            biases[-1] = self._origin + biases[-1] * self._units
+        if self._output_units is not None:
+            origin, unit = self._output_units
+            biases[-1] = origin + biases[-1] * unit
         return [read_only(bias) for bias in biases]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -148,7 +149,11 @@ class FittedNetwork(BaseEstimator, ABC):
                 "before, or fit it again",
                 stacklevel=2,
             )
-        super().__setstate__({k: v for k, v in state.items() if k != _STAMP})
+        state = {k: v for k, v in state.items() if k != _STAMP}
+        if "_origin" in state:  # Once these were two attributes.
+            pair = state.pop("_origin"), state.pop("_units")
+            state["_output_units"] = None if pair[0] is None else pair
+        super().__setstate__(state)
 
     # -- prediction ------------------------------------------------------------------
 

@@ -119,22 +119,23 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             )
         return rows
 
-    def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
+    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
         return moments_of_labels(rows)
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         # Another base of the estimator defines it.
         settings = super()._settings(rows)  # type: ignore[safe-super]
-        if self._origin is None or self._units is None:
+        if self._output_units is None:
             return settings
-        origin, units = as_tensor(self._origin), as_tensor(self._units)
-        return replace(settings, origin=origin, units=units)
+        origin, unit = map(as_tensor, self._output_units)
+        return replace(settings, output_units=(origin, unit))
 
     def _loss_function(self) -> Loss:
-        if self._units is None:
+        if self._output_units is None:
             return super()._loss_function()
         # The error of each output counts relative to its variance, as in a mean R².
-        return squared_error_in(as_tensor(self._units).to(resolve_device(self.device)))
+        unit = as_tensor(self._output_units[1])
+        return squared_error_in(unit.to(resolve_device(self.device)))
 
     def _decode(self, sums: Array) -> Array:
         return sums[:, 0] if self._y_is_1d else sums

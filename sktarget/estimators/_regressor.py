@@ -92,11 +92,11 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     True
     """
 
-    def _moments(self, rows: TrainingRows) -> tuple[Array, Array] | tuple[None, None]:
+    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
         mean, units = moments_of_labels(rows)
         if self.module is not None:
             _warn_of_scale(mean, units)
-            return None, None
+            return None
         return mean, units if self._starts_from_labels else np.ones_like(units)
 
 

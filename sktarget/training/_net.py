@@ -37,9 +37,9 @@ class TrainingNet(NeuralNet):
     unit : float, default=1.0
         Unit in which the loss measures outputs.  Losses are multiplied by its square
         before they are recorded and passed to callbacks.
-    origin, units : Tensor of shape (n_outputs,), optional
-        Outputs of the module are first turned into ``origin + units * outputs``.  Give
-        both or neither.
+    output_units : (Tensor, Tensor) of shape (n_outputs,) each, optional
+        Origin and unit of every output: those of the module are first turned into
+        ``origin + unit * outputs``.
     **kwargs
         As for :class:`skorch.NeuralNet`.
 
@@ -57,8 +57,7 @@ class TrainingNet(NeuralNet):
         alpha: float,
         generator: torch.Generator | None,
         unit: float = 1.0,
-        origin: Tensor | None = None,
-        units: Tensor | None = None,
+        output_units: tuple[Tensor, Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
         self.objective = objective
@@ -68,10 +67,11 @@ class TrainingNet(NeuralNet):
         self.failure: str | None = None
         self.interrupted_in: Callback | None = None
         self.unit = unit
-        self.origin, self.units = origin, units
-        if origin is not None and units is not None:
+        self.output_units = output_units
+        if output_units is not None:
+            origin, units = output_units
             device = next(module.parameters()).device
-            self.origin, self.units = origin.to(device), units.to(device)
+            self.output_units = origin.to(device), units.to(device)
         self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
         # Inputs to evaluate along with a step that takes all rows, and their outputs.
         self.evaluated_first: Tensor | None = None
@@ -129,9 +129,10 @@ class TrainingNet(NeuralNet):
         return self._outputs(sums), weights + self.ordinary_weights
 
     def _outputs(self, sums: Tensor) -> Tensor:
-        if self.origin is None or self.units is None:
+        if self.output_units is None:
             return sums
-        return torch.addcmul(self.origin, sums, self.units)
+        origin, unit = self.output_units
+        return torch.addcmul(origin, sums, unit)
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Any]:
         """Return the loss and the outputs of validation rows."""

@@ -66,10 +66,10 @@ class TrainingSettings:
         Whether to warn if `max_iter` epochs pass without convergence.
     remedy : str
         What to do when training diverges.
-    origin, units : Tensor of shape (n_outputs,), optional
-        Zero points and units of the outputs of a regression: y is
-        ``origin + units * outputs``.  The loss must be measured in these units; it
-        is reported times the square of their root mean square, `unit`.
+    output_units : (Tensor, Tensor) of shape (n_outputs,) each, or None
+        Origin and unit of every output of a regression: y is
+        ``origin + unit * outputs``.  The loss must be measured in these units; it is
+        reported times the square of their root mean square, `unit`.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.
@@ -99,14 +99,13 @@ class TrainingSettings:
     warns_at_end: bool = True
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
-    origin: Tensor | None = None
-    units: Tensor | None = None
+    output_units: tuple[Tensor, Tensor] | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def unit(self) -> float:
         """The root mean square of the units of the outputs."""
-        return 1.0 if self.units is None else common_unit(self.units)
+        return 1.0 if self.output_units is None else common_unit(self.output_units[1])
 
     def group_rates(self) -> list[float]:
         """List the step sizes of the optimiser's groups of parameters."""
@@ -175,8 +174,7 @@ class TrainingSettings:
         kind, arguments = self.optimiser()
         return {
             "unit": self.unit,
-            "origin": self.origin,
-            "units": self.units,
+            "output_units": self.output_units,
             "alpha": self.alpha,
             "batch_size": self.batch_size,
             "max_epochs": self.epochs,
