@@ -24,11 +24,6 @@ from tests.nn.recurrent_networks import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 def anchors_of(net: TargetSpace) -> list[Any]:
     layers = net.target_layers().values()
     return [m.anchor.numpy() for m in layers if m.anchor is not None]

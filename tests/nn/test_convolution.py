@@ -189,7 +189,6 @@ NARROW = [
 
 @pytest.mark.parametrize(("module", "shape"), NARROW, ids=str)
 def test_axes_of_length_one(module: nn.Module, shape: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
     dtype = next(module.parameters()).dtype
     fixed, x = (torch.randn(n, *shape, dtype=dtype) for n in (60, 5))
     net = TargetSpace(module, fixed, lam=1e-6)

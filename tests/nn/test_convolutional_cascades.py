@@ -34,7 +34,6 @@ def mnist_network(width: int = 1, dropout: float = 0.0) -> nn.Sequential:
 
 @pytest.mark.parametrize("lam", [1e-3, 1e-1, 1e1, 1e2, 1e4])
 def test_single_precision_gives_no_nan(lam: float) -> None:
-    torch.manual_seed(0)
     fixed, x = torch.rand(20, 1, 28, 28), torch.rand(20, 1, 28, 28)
     labels = torch.randint(10, (20,))
     net = TargetSpace(mnist_network(width=8), fixed, lam=lam).reset_targets(0.1)
@@ -52,7 +51,6 @@ def test_single_precision_gives_no_nan(lam: float) -> None:
 
 
 def test_single_precision_agrees_with_double() -> None:
-    torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
         nn.LeakyReLU(0.2),
@@ -118,7 +116,6 @@ def stripes(n: int) -> tuple[Tensor, Tensor]:
 
 
 def test_residual_network_learns() -> None:
-    torch.manual_seed(0)
     x, labels = stripes(60)
     net = TargetSpace(residual_network(), x[:30], lam=0.1)
     assert len(net.target_layers()) == 7
@@ -137,7 +134,6 @@ def test_residual_network_learns() -> None:
 @pytest.mark.parametrize("untangling", ["scu", "ocu"])
 @pytest.mark.parametrize("whole", [False, True])
 def test_gradients_of_a_cascade(untangling: str, whole: bool) -> None:
-    torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1),
         nn.Tanh(),
@@ -179,7 +175,6 @@ def test_targets_have_the_shape_of_the_map_and_are_all_that_is_learnt() -> None:
 
 
 def test_state_and_copies() -> None:
-    torch.manual_seed(0)
     fixed, x = torch.rand(30, 1, 28, 28), torch.rand(3, 1, 28, 28)
     net = TargetSpace(mnist_network(), fixed).reset_targets()
     other = TargetSpace(mnist_network(), fixed)
@@ -193,7 +188,6 @@ def test_state_and_copies() -> None:
 
 
 def test_weights_start_the_targets() -> None:
-    torch.manual_seed(0)
     module = mnist_network(width=2).double()
     fixed, x = torch.rand(40, 1, 28, 28, dtype=F64), torch.rand(3, 1, 28, 28, dtype=F64)
     net = TargetSpace(module, fixed, lam=0.0)
@@ -215,7 +209,6 @@ class Viewer(nn.Module):
 
 
 def test_views_of_maps_are_legal() -> None:
-    torch.manual_seed(0)
     module = Viewer()
     fixed, x = torch.rand(20, 1, 4, 4), torch.rand(3, 1, 4, 4)
     net = TargetSpace(module, fixed)
@@ -243,7 +236,6 @@ class Recorder(nn.Module):
 def test_dropout_is_drawn_apart_on_both_batches(
     kind: type[nn.Module], same_batch: bool
 ) -> None:
-    torch.manual_seed(0)
     n = 40
     fixed = torch.rand(n, 1, 6, 6) + 1
     x = fixed if same_batch else fixed.clone()
@@ -275,7 +267,6 @@ def test_dropout_is_drawn_apart_on_both_batches(
 
 
 def test_dropout_on_the_input_is_not_answered_from_the_cache() -> None:
-    torch.manual_seed(0)
     fixed, x = torch.rand(40, 1, 6, 6), torch.rand(3, 1, 6, 6)
     net = TargetSpace(
         nn.Sequential(nn.Dropout(0.5), nn.Conv2d(1, 4, 3, padding=1)), fixed

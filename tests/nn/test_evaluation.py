@@ -11,11 +11,6 @@ from torch.nn import functional as F
 from sktarget.nn import TargetSpace
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 class Asking(nn.Module):
     """A network that activates what comes out of layers of a class."""
 

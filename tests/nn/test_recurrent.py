@@ -25,11 +25,6 @@ from tests.nn.recurrent_networks import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 @every_kind
 @every_stack
 @pytest.mark.parametrize("bias", [True, False])

@@ -17,11 +17,6 @@ from tests.nn.recurrent_networks import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 @every_kind
 @pytest.mark.parametrize("untangling", ["scu", "ocu"])
 @pytest.mark.parametrize("n_steps", [3, 4])

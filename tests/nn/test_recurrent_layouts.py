@@ -21,11 +21,6 @@ from tests.nn.recurrent_networks import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 @every_kind
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_time_first(kind: str, bidirectional: bool) -> None:

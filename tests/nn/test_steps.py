@@ -40,7 +40,6 @@ def stack(kind: str, **options: bool) -> nn.RNNBase:
 def test_outputs_and_gradients(
     lengths: list[int] | None, kind: str, bidirectional: bool, bias: bool
 ) -> None:
-    torch.manual_seed(0)
     layer = stack(kind, bidirectional=bidirectional, bias=bias)
     cells = [cell_of(layer, flat[0].shape[1]) for flat in layer.all_weights]
     assert may_run_steps(cells[0], torch.device("cpu"))
