@@ -137,7 +137,7 @@ def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) 
     OSError
         If it cannot be written; an existing file is left unchanged.
     """
-    path = Path(path).resolve()  # a link stays one
+    path = Path(os.path.realpath(path))  # a link stays one
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
     beside = _place_beside(path)
@@ -165,7 +165,7 @@ def try_to_write(path: str | os.PathLike[str]) -> None:
     OSError
         If nothing can be written beside it.
     """
-    beside = _place_beside(Path(path).resolve())
+    beside = _place_beside(Path(os.path.realpath(path)))
     try:
         _write_new(beside, [b"may be written"])
     finally:
@@ -181,7 +181,7 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
     path : path-like
         The file.  Nobody else may be writing it now.
     """
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     with contextlib.suppress(OSError):
         for found in path.parent.iterdir():
             name, _, end = found.name.partition(path.name)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sktarget._tensors import has_memory, is_recorded
+from sktarget._tensors import is_readable, is_recorded
 from sktarget.linalg import is_for_onednn, product
 
 __all__ = ["Linear", "affine"]
@@ -71,7 +71,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and is_for_onednn(x, weight.shape[0])
         and _is_plain_call(x, weight, bias)
-        and has_memory(x, weight)
+        and is_readable(x, weight)
     ):
         rows = x if x.ndim == 2 else x.flatten(0, -2)
         if is_recorded(x, weight, bias):

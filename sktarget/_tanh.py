@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sktarget._processor import ON_INTEL
-from sktarget._tensors import has_memory, is_recorded
+from sktarget._tensors import is_readable, is_recorded
 
 __all__ = ["Tanh", "tanh", "tanh_"]
 
@@ -118,5 +118,5 @@ def _is_for_numpy(x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and torch.get_num_threads() < _MANY_THREADS
         and torch.autograd.forward_ad._current_level < 0
-        and has_memory(x)
+        and is_readable(x)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["has_memory", "is_recorded"]
+__all__ = ["is_readable", "is_recorded"]
 
 
 def is_recorded(*tensors: Tensor | None) -> bool:
@@ -31,8 +31,11 @@ def is_recorded(*tensors: Tensor | None) -> bool:
     )
 
 
-def has_memory(*tensors: Tensor) -> bool:
-    """Return whether tensors hold their numbers, unlike those within ``vmap``.
+def is_readable(*tensors: Tensor) -> bool:
+    """Return whether functions other than torch's can read the numbers of tensors.
+
+    They cannot within the transforms of ``torch.func``, such as ``vmap``, nor where a
+    sign is still to be applied.
 
     Parameters
     ----------
@@ -42,16 +45,14 @@ def has_memory(*tensors: Tensor) -> bool:
     Returns
     -------
     bool
-        Whether functions other than torch's can read all of them.
+        Whether they can.
 
     Examples
     --------
-    >>> has_memory(torch.ones(2))
+    >>> is_readable(torch.ones(2))
     True
     """
-    try:
-        for tensor in tensors:
-            tensor.data_ptr()
-    except RuntimeError:
-        return False
-    return True
+    return not (
+        torch._C._are_functorch_transforms_active()
+        or any(tensor.is_neg() for tensor in tensors)
+    )

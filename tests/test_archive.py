@@ -268,6 +268,7 @@ def test_name_that_is_taken_is_not_written_to(
     assert [p.name for p in tmp_path.iterdir()] == [taken.name]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links take rights on Windows")
 def test_links_stay_links(tmp_path: Path) -> None:
     link, path = tmp_path / "link", tmp_path / "file"
     link.symlink_to(path)
@@ -276,6 +277,16 @@ def test_links_stay_links(tmp_path: Path) -> None:
         assert link.is_symlink()
         assert _archive.read(path, "test", ["number"]) == {"number": number}
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links take rights on Windows")
+def test_links_to_themselves_are_no_files(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    with pytest.raises(OSError, match="link"):
+        _archive.read(link, "test", [])
+    _archive.remove_leftovers(link)
+    _archive.write(link, "test", {})
 
 
 def test_missing_folders_are_named(tmp_path: Path) -> None:

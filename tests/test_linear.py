@@ -91,11 +91,19 @@ def test_transforms_are_left_to_torch(calls: list[Any]) -> None:
     expected = F.linear(x, weight, bias)
     found = torch.func.vmap(lambda row: affine(row[None], weight, bias)[0])(x)
     slopes = torch.func.grad(lambda w: affine(x, w, bias).sum())(weight)
+    of_bias = torch.func.grad(lambda b: affine(x, weight, b).sum())(bias)
+    leaf = x.clone().requires_grad_()  # nothing to do with the transform
+    other = torch.func.grad(lambda s: (s * affine(leaf, weight, bias)).sum())
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(x, torch.ones_like(x))
         tangent = forward_ad.unpack_dual(affine(dual, weight, bias)).tangent
     assert_all_close(
         [found, slopes[0], tangent[0]], [expected, x.sum(0), weight.sum(1)], 1e-5
+    )
+    assert_all_close(
+        [of_bias, other(torch.tensor(2.0))],
+        [torch.full_like(bias, len(x)), expected.sum()],
+        1e-4,
     )
     layer = Linear(4, 7)
     for run in (

@@ -73,10 +73,16 @@ def test_transforms_are_left_to_torch(by_numpy: Calls) -> None:
     torch.testing.assert_close(torch.func.vmap(tanh)(x), torch.tanh(x))
     slope = torch.func.vmap(torch.func.grad(lambda row: tanh(row).sum()))(x)
     torch.testing.assert_close(slope, 1 - torch.tanh(x) ** 2)
+    leaf = x.clone().requires_grad_()  # nothing to do with the transform
+    slope = torch.func.grad(lambda s: (s * tanh(leaf)).sum())(x[0, 0])
+    torch.testing.assert_close(slope, torch.tanh(x).sum())
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(x, torch.ones_like(x))
         tangent = forward_ad.unpack_dual(tanh(dual)).tangent
     torch.testing.assert_close(tangent, 1 - torch.tanh(x) ** 2)
+    negated = torch.complex(x, x).conj().imag
+    assert negated.is_neg()
+    torch.testing.assert_close(tanh(negated), -torch.tanh(x))
     assert not by_numpy
 
 

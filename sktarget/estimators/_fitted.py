@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from typing import Any
@@ -153,7 +154,13 @@ class FittedNetwork(BaseEstimator, ABC):
         if "_origin" in state:  # Once these were two attributes.
             pair = state.pop("_origin"), state.pop("_units")
             state["_output_units"] = None if pair[0] is None else pair
-        super().__setstate__(state)
+        # Parameters that did not exist yet.
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(type(self)).parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        super().__setstate__(defaults | state)
 
     # -- prediction ------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
@@ -10,16 +12,18 @@ from sktarget.estimators._rows import TrainingRows
 
 __all__ = ["can_hold_out", "hold_out"]
 
-
-def _are_repeated(rows: TrainingRows) -> NDArray[np.bool_]:
-    """Mark the rows whose class has others: the only row of a class is for training."""
-    if rows.classes is None:
-        return np.ones(len(rows), dtype=bool)
-    return np.asarray(np.bincount(rows.classes)[rows.classes] > 1)
+Array = NDArray[Any]
 
 
 def _n_validation(rows: TrainingRows, fraction: float) -> int:
     return int(np.ceil(fraction * len(rows)))
+
+
+def _most(rows: TrainingRows) -> int:
+    """Return how many rows may be set aside if one of every class has to stay."""
+    if rows.classes is None:
+        return len(rows) - 1
+    return len(rows) - len(np.unique(rows.classes))
 
 
 def can_hold_out(rows: TrainingRows, fraction: float) -> bool:
@@ -35,10 +39,9 @@ def can_hold_out(rows: TrainingRows, fraction: float) -> bool:
     Returns
     -------
     bool
-        Whether there are at least two of them, and others of their classes.
+        Whether at least two can be, and a row of every class is left.
     """
-    n_repeated = int(_are_repeated(rows).sum())
-    return 2 <= _n_validation(rows, fraction) < n_repeated
+    return 2 <= _n_validation(rows, fraction) <= _most(rows)
 
 
 def hold_out(
@@ -46,8 +49,8 @@ def hold_out(
 ) -> tuple[TrainingRows, TrainingRows]:
     """Set validation rows aside.
 
-    Classes, if any, are kept in proportion, if either part has room for all that have
-    more than one row.
+    Classes, if any, are kept in proportion if both parts have room for all of them.
+    What is the only row of its class stays in the training part.
 
     Parameters
     ----------
@@ -61,28 +64,47 @@ def hold_out(
     Returns
     -------
     training, validation : TrainingRows
-        The two parts.
+        The two parts; the former has a row of every class.
 
     Raises
     ------
     ValueError
         If there are too few rows for the split.
     """
-    n_validation, repeated = _n_validation(rows, fraction), _are_repeated(rows)
-    index, alone = np.flatnonzero(repeated), np.flatnonzero(~repeated)
+    n_validation, most = _n_validation(rows, fraction), _most(rows)
     if not can_hold_out(rows, fraction):
+        of_classes = "" if rows.classes is None else " of every class"
         raise ValueError(
             f"validation_fraction={fraction!r} of {len(rows)} rows would set "
-            f"{n_validation} aside, but at least 2 are needed, and fewer than the "
-            f"{len(index)} that are not the only one of their class: give more rows, "
-            "another validation_fraction, or early_stopping=False"
+            f"{n_validation} aside, but it has to be at least 2, and at most {most} "
+            f"for a row{of_classes} to be left: give more rows, another "
+            "validation_fraction, or early_stopping=False"
         )
-    classes = None if rows.classes is None else rows.classes[index]
-    if classes is not None:
-        smaller = min(n_validation, len(index) - n_validation)
-        if smaller < len(np.unique(classes)):
-            classes = None
+    kept, index = _to_keep(rows, n_validation, random_state)
+    stratify = None
+    if rows.classes is not None and _has_room(rows.classes[index], n_validation):
+        stratify = rows.classes[index]
     training, validation = train_test_split(
-        index, test_size=n_validation, stratify=classes, random_state=random_state
+        index, test_size=n_validation, stratify=stratify, random_state=random_state
     )
-    return rows[np.concatenate([training, alone])], rows[validation]
+    return rows[np.concatenate([training, kept])], rows[validation]
+
+
+def _to_keep(
+    rows: TrainingRows, n_validation: int, random_state: np.random.RandomState
+) -> tuple[Array, Array]:
+    """Return which rows to train on in any case, and all the others."""
+    index = np.arange(len(rows))
+    if rows.classes is None:
+        return index[:0], index
+    alone = np.bincount(rows.classes)[rows.classes] == 1
+    if _has_room(rows.classes[~alone], n_validation):
+        return index[alone], index[~alone]
+    order = random_state.permutation(len(rows))
+    _, first = np.unique(rows.classes[order], return_index=True)
+    return order[first], np.delete(order, first)
+
+
+def _has_room(classes: Array, n_validation: int) -> bool:
+    """Return whether both parts have at least as many rows as there are classes."""
+    return min(n_validation, len(classes) - n_validation) >= len(np.unique(classes))

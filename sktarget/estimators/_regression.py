@@ -101,7 +101,6 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             y = column_or_1d(y, warn=True)
         self._y_is_1d = y.ndim == 1
         rows = TrainingRows(X, y.reshape(len(y), -1), weight)
-        _warn_of_lost_digits(rows.y, rows.dtype)
         with np.errstate(over="ignore"):  # reported below, as an error
             rows.y = rows.y.astype(rows.dtype)
         if not np.isfinite(rows.y).all():
@@ -120,7 +119,9 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return rows
 
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
-        return moments_of_labels(rows)
+        mean, units = moments_of_labels(rows)
+        _warn_of_lost_digits(mean, units, rows.dtype)
+        return mean, units
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         # Another base of the estimator defines it.
@@ -170,22 +171,17 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return tags
 
 
-def _warn_of_lost_digits(y: Array, dtype: np.dtype[Any]) -> None:
+def _warn_of_lost_digits(mean: Array, units: Array, dtype: np.dtype[Any]) -> None:
     """Warn of outputs that vary by little more than the spacing of numbers their size.
 
     The network's outputs have to be such numbers.
     """
-    with np.errstate(all="ignore"):
-        values = y.astype(np.float64)
-        size, deviation = np.abs(values).max(axis=0), values.std(axis=0)
-        # A mean of equal numbers is rounded, too.
-        varies = deviation > 8 * np.finfo(np.float64).eps * size
-        lost = varies & (deviation < _FEW_DIGITS * np.finfo(dtype).eps * size)
-    if lost.any():
-        k = int(np.flatnonzero(lost)[0])
+    lost = np.flatnonzero(units < _FEW_DIGITS * np.finfo(dtype).eps * np.abs(mean))
+    if len(lost):
+        k = lost[0]
         warnings.warn(
-            f"y varies by {deviation[k]:.2g} about {values[:, k].mean():.8g}, which "
-            f"{dtype}, the arithmetic of X, hardly resolves: subtract a constant from "
-            "y" + (", or give X as float64" if dtype == np.float32 else ""),
+            f"y varies by {units[k]:.2g} about {mean[k]:.8g}, which {dtype}, the "
+            "arithmetic of X, hardly resolves: subtract a constant from y"
+            + (", or give X as float64" if dtype == np.float32 else ""),
             stacklevel=2,
         )

@@ -12,7 +12,6 @@ from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._parameters import document_parameters
 from sktarget.estimators._regression import NetworkRegressor
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._start import moments_of_labels
 
 __all__ = ["TargetSpaceRegressor"]
 
@@ -93,7 +92,9 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     """
 
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
-        mean, units = moments_of_labels(rows)
+        measured = super()._measure_outputs(rows)
+        assert measured is not None
+        mean, units = measured
         if self.module is not None:
             _warn_of_scale(mean, units)
             return None

@@ -126,22 +126,24 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
                 "return_sequences=True: otherwise sequences have one label each"
             )
 
-    def _read(self, X: Any, *, reset: bool) -> Sequences:
-        size = self.vocabulary_size
-        if not reset:
-            size = self._architecture.get("vocabulary_size", size)
-        if size is not None:
-            return read_tokens(self, X, size, reset=reset)
+    def _read(self, X: Any, *, reset: bool, vocabulary_size: int | None) -> Sequences:
+        if vocabulary_size is not None:
+            return read_tokens(self, X, vocabulary_size, reset=reset)
         known = None if reset else self._is_univariate
         sequences, univariate = read_series(self, X, reset=reset, univariate=known)
         if reset:
             self._is_univariate = univariate
         return sequences
 
+    def _read_to_predict(self, X: Any) -> Sequences:
+        size = self._architecture.get("vocabulary_size", self.vocabulary_size)
+        return self._read(X, reset=False, vocabulary_size=size)
+
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
-        sequences = self._read(X, reset=first)
+        size = self.vocabulary_size
+        sequences = self._read(X, reset=first, vocabulary_size=size)
         # Steps that are padding in every sequence take time, and should decide nothing.
         values = sequences.values[:, : sequences.lengths.max()]
         if sample_weight is not None:
@@ -255,7 +257,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     def _answer(self, X: Any, kind: Callable[[Array], Array], filler: Any) -> Any:
         """Turn outputs into predictions by `kind`, in the form of X."""
         check_is_fitted(self, "n_iter_")
-        sequences = self._read(X, reset=False)
+        sequences = self._read_to_predict(X)
         answers = kind(self._run(sequences.values))
         if not self._architecture["return_sequences"]:
             return answers
@@ -359,7 +361,7 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         check_is_fitted(self, "n_iter_")
         if not self._architecture["return_sequences"]:
             return float(super().score(X, y, sample_weight))
-        sequences = self._read(X, reset=False)
+        sequences = self._read_to_predict(X)
         labels, counts = read_step_labels(y, sequences, self.n_ignored_steps)
         found = self._decode(self._run(sequences.values))[counts]
         weight = None

@@ -120,13 +120,13 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
     """
     weight = None if rows.weight is None else relative_weights(rows.weight)[0]
     with np.errstate(all="ignore"):
-        mean = np.average(rows.y.astype(np.float64), axis=0, weights=weight)
+        y = rows.y.astype(np.float64)
+        # From the first row on, so that the mean of equal numbers is not rounded.
+        mean = y[0] + np.average(y - y[0], axis=0, weights=weight)
         mean = np.where(np.isfinite(mean), mean, 0.0).astype(rows.y.dtype)
-        offset = rows.y.astype(np.float64) - mean
-        deviation = np.sqrt(np.average(offset**2, axis=0, weights=weight))
+        deviation = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
         limits = np.finfo(rows.dtype)
-        # By more than the rounding of the mean.
-        varies = deviation > 8 * np.finfo(np.float64).eps * np.abs(mean)
+        varies = deviation > 0
         common = np.sqrt(np.mean(deviation[varies] ** 2)) if varies.any() else 1.0
         size = np.where(mean == 0, common, np.abs(mean))
         units = np.where(varies, deviation, size)

@@ -30,8 +30,19 @@ class Schedule(Callback):
         self.log, self.settings = log, settings
         self.kind = settings.schedule
         self.already = len(log.loss_curve)
+        self.rates: list[float] = []
         # Steps of the current epoch: done so far, and in total.
         self.step, self.n_steps = 0, 1
+
+    def start_from(self, net: Any) -> None:
+        """Note the step sizes that are scaled, of every group of parameters.
+
+        Parameters
+        ----------
+        net : TrainingNet
+            Before the state of an optimiser is loaded, which has those of an end.
+        """
+        self.rates = [group["lr"] for group in net.optimizer_.param_groups]
 
     def on_epoch_begin(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Set the weight decay."""
@@ -91,6 +102,5 @@ class Schedule(Callback):
 
     def _set_rates(self, net: Any, share: float) -> None:
         """Set the step sizes to a share of those that training began with."""
-        groups, rates = net.optimizer_.param_groups, self.settings.group_rates()
-        for group, rate in zip(groups, rates, strict=True):
+        for group, rate in zip(net.optimizer_.param_groups, self.rates, strict=True):
             group["lr"] = rate * share

@@ -139,8 +139,10 @@ def train(
         callbacks=_in_order(monitor, schedule, bridge, settings.callbacks, checkpoint),
         **settings.of_net(),
     ).initialize()
-    # skorch puts what prints after all else, but it too should see every epoch.
+    # skorch puts what prints after all else, but it too should see every epoch, and
+    # its state belongs to the checkpoint.
     net.callbacks_.sort(key=lambda named: isinstance(named[1], Checkpoint | Stopper))
+    schedule.start_from(net)
     if validation is not None and monitor.validates_first:
         net.evaluated_first = validation.inputs(validation.x)
     already = len(log.loss_curve)

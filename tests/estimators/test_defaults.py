@@ -136,6 +136,16 @@ def test_numbers_that_hardly_vary(dtype: str, deviation: float) -> None:
         TargetSpaceRegressor(random_state=0).fit(X, y.astype(dtype))
 
 
+def test_constants_vary_by_no_rounding() -> None:
+    X = np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32)
+    y = np.column_stack([X[:, 0], np.full(2000, 0.1)]).astype(float)
+    weight = np.random.default_rng(1).uniform(size=2000)
+    model = TargetSpaceRegressor((5,), max_iter=3, random_state=0)
+    for weights in (None, weight):  # Warnings would be errors.
+        found = fit_quietly(model, X, y, sample_weight=weights).predict(X)
+        np.testing.assert_allclose(found[:, 1], 0.1, rtol=1e-3)
+
+
 def test_constant_numbers_are_met() -> None:
     X, _ = curve_data(None)
     constant = fit_quietly(
@@ -350,8 +360,13 @@ def test_the_only_row_of_a_class_is_learnt(early_stopping: Any) -> None:
 def test_more_classes_than_rows_to_hold_out() -> None:
     X = np.random.default_rng(0).normal(size=(240, 3))
     estimator = TargetSpaceClassifier((6,), max_iter=3, random_state=0)
-    fit_quietly(estimator, X, np.arange(240) % 60)
-    assert estimator.validation_scores_ is not None
+    seen = SeesData()
+    for n_classes in (60, 120, 200):
+        y = np.arange(240) % n_classes
+        fit_quietly(estimator.set_params(callbacks=[seen]), X, y)
+        assert estimator.validation_scores_ is not None
+        assert len(seen.valid.y) == 24
+        assert len(np.unique(seen.train.y.numpy())) == n_classes
     # Of classes with a single row each, none can be held out.
     fit_quietly(estimator, X, np.arange(240))
     assert estimator.validation_scores_ is None

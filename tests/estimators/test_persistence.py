@@ -191,3 +191,14 @@ def test_states_of_before_outputs_had_units_in_one_attribute(kind: type) -> None
     again.__setstate__(state)
     np.testing.assert_array_equal(again.predict(X), estimator.predict(X))
     assert not hasattr(again, "_units")
+
+
+@for_both
+def test_parameters_that_did_not_exist_have_their_defaults(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind((4,), max_iter=3, random_state=0), X, y)
+    state = estimator.__getstate__()
+    del state["checkpoint"]
+    again = kind.__new__(kind)
+    again.__setstate__(state)
+    assert again.get_params() == estimator.get_params()
