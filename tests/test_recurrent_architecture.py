@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sktarget.architectures import CELLS, RecurrentNetwork
+from sktarget.architectures import CELLS, RecurrentNetwork, chrono_
 from sktarget.nn import TargetSpace
 
 every_network = pytest.mark.parametrize(
@@ -126,3 +126,62 @@ def test_dropout_follows_every_recurrent_layer() -> None:
     assert not torch.equal(net(x), net(x))
     net.eval()
     assert torch.equal(net(x), net(x))
+
+
+# --- Gates ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_states_fade_over_two_steps_to_the_memory(cell: str) -> None:
+    net = network(cell, True, False)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    chrono_(net, 30, torch.Generator().manual_seed(0))
+    fades = []
+    for name, parameter in net.named_parameters():
+        if "bias_ih" not in name:
+            assert parameter.equal(before[name])
+            continue
+        blocks = parameter.detach().chunk(4 if cell == "lstm" else 3)
+        fades.append(1 / (1 - blocks[1].sigmoid()))
+        if cell == "lstm":
+            torch.testing.assert_close(blocks[0], -blocks[1])
+        others = blocks[2:] if cell == "lstm" else [blocks[0], blocks[2]]
+        assert not any(block.any() for block in others)
+    found = torch.cat(fades)
+    assert len(found) == 2 * (5 + 4)
+    assert len(found.unique()) == len(found)
+    assert 2 <= found.min() < 8
+    assert 24 < found.max() <= 30
+
+
+def test_simple_cells_have_no_gates() -> None:
+    net = network("rnn", False, False)
+    before = [p.detach().clone() for p in net.parameters()]
+    chrono_(net, 30)
+    assert all(map(torch.equal, net.parameters(), before))
+
+
+def test_memories_shorter_than_two_steps() -> None:
+    with pytest.raises(ValueError, match=r"memory must be at least 2 steps, got 1\.5"):
+        chrono_(nn.GRU(1, 2), 1.5)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_gates_of_ordinary_layers(kind: type[nn.RNNBase]) -> None:
+    layer = kind(1, 3)
+    chrono_(layer, 30, torch.Generator().manual_seed(0))
+    assert layer.bias_ih_l0[3:6].exp().min() >= 1
+    assert not layer.bias_hh_l0[3:6].any()
+    assert layer.bias_hh_l0[-3:].any()  # no gate
+
+
+def test_gates_without_biases_stay() -> None:
+    layer = nn.GRU(1, 2, bias=False)
+    chrono_(layer, 30)
+    assert not [name for name, _ in layer.named_parameters() if "bias" in name]
+
+
+def test_the_shortest_memory_is_of_two_steps() -> None:
+    layer = nn.GRU(1, 2, dtype=torch.float64)
+    chrono_(layer, 2)
+    assert layer.bias_ih_l0[2:4].tolist() == [0, 0]

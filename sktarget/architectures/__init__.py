@@ -16,6 +16,7 @@ from sktarget.architectures._dense import (
     SeededDropout,
     initialise_,
 )
+from sktarget.architectures._gates import chrono_
 from sktarget.architectures._recurrent import CELLS, RecurrentNetwork
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DenseNetwork",
     "RecurrentNetwork",
     "SeededDropout",
+    "chrono_",
     "initialise_",
     "map_sizes",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "auto_fixed_length",
     "auto_fixed_sequences",
     "auto_image_batch_size",
+    "auto_initial_memory",
     "auto_lam",
     "auto_last_alpha_at",
     "auto_last_epochs",
@@ -115,6 +116,16 @@ def auto_anchor(simple: bool) -> str:
     by themselves, and learn no better so.
     """
     return "weights" if simple else "zero"
+
+
+def auto_initial_memory(n_steps: float) -> float:
+    """Return how long gates remember at first: half of the mean length of sequences.
+
+    In target space that pays even where little has to be remembered, though not with
+    token ids; in weight space only where much has.  All of the length, or a quarter,
+    does nearly as well.
+    """
+    return max(2.0, n_steps / 2)
 
 
 def auto_anchored_lam(n_rows: int) -> float:

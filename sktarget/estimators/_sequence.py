@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,6 +66,12 @@ Array = NDArray[Any]
     orthogonal and hold these for long.  ``"auto"`` is the latter for ``cell="rnn"``
     unless there is a `module` or ``target_init="normal"``; gates hold states by
     themselves.""",
+    initial_memory="""float, "auto" or None, default={default}
+    Steps, at least 2, over which the longest memories of an LSTM or a GRU fade at
+    first: biases of gates are drawn accordingly.  ``"auto"`` is half of the mean length
+    of series of numbers, and None for token ids, with ``parameterization="weights"``
+    and with ``target_init="normal"``.  None leaves the biases at zero, and that of an
+    LSTM's forget gate at one.  With ``cell="rnn"`` or a `module` it is not used.""",
     activation="""{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the exit layers, and for ``cell="rnn"`` of the recurrent layers, where
@@ -190,6 +196,11 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, SequenceChoices):
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "fixed_sequence_length": CONSTRAINTS["fixed_batch_size"],
         "anchor": [StrOptions({"auto", "zero", "weights"})],
+        "initial_memory": [
+            Interval(Real, 2, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
     }
 
     def __init__(
@@ -209,6 +220,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, SequenceChoices):
         fixed_batch_size: int | str | None = "auto",
         fixed_batch: str | ArrayLike = "sample",
         anchor: str = "auto",
+        initial_memory: float | str | None = "auto",
         untangling: str = "scu",
         target_init: str = "weights",
         target_scale: float = 1.0,
@@ -293,6 +305,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, SequenceChoices):
         self.embedding_dim = embedding_dim
         self.fixed_sequence_length = fixed_sequence_length
         self.anchor = anchor
+        self.initial_memory = initial_memory
         self.class_weight = class_weight
 
     def _check_parameters(self) -> None:

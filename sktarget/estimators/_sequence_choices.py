@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sktarget.architectures import chrono_
 from sktarget.estimators import _rules
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._rows import TrainingRows
@@ -23,7 +25,7 @@ Array = NDArray[Any]
 
 
 class SequenceChoices(BaseTargetSpace):
-    """X̄, λ, step size and weight decay of a recurrent network."""
+    """Gates, X̄, λ, step size and weight decay of a recurrent network."""
 
     cell: str
     return_sequences: bool
@@ -31,6 +33,7 @@ class SequenceChoices(BaseTargetSpace):
     embedding_dim: int
     fixed_sequence_length: int | str | None
     anchor: str
+    initial_memory: float | str | None
 
     # -- what kind of network it is --------------------------------------------------
 
@@ -47,6 +50,32 @@ class SequenceChoices(BaseTargetSpace):
     @property
     def _embeds(self) -> bool:
         return self.vocabulary_size is not None
+
+    # -- what it starts from ---------------------------------------------------------
+
+    def _start(
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        generator: torch.Generator,
+        seed: int,
+    ) -> nn.Module:
+        memory = self._initial_memory(rows)
+        if memory is not None:
+            chrono_(module, memory, generator)
+        return super()._start(module, rows, generator, seed)
+
+    def _initial_memory(self, rows: TrainingRows) -> float | None:
+        """Return the steps over which states may fade at first; None if not chosen."""
+        if self.module is not None or self._is_simple:
+            return None
+        if self.initial_memory != "auto":
+            return None if self.initial_memory is None else float(self.initial_memory)
+        # Only targets that come from weights come from gates.
+        in_weights = self.parameterization == "weights"
+        if in_weights or self._embeds or self.target_init == "normal":
+            return None
+        return _rules.auto_initial_memory(mean_length(rows.X))
 
     # -- X̄ ---------------------------------------------------------------------------
 
