@@ -111,7 +111,8 @@ def as_tensor(array: Array) -> torch.Tensor:
     >>> as_tensor(np.arange(3.0)[::-1])
     tensor([2., 1., 0.], dtype=torch.float64)
     """
-    array = np.require(array, requirements=["C", "W", "A"])
+    if not array.flags.carray:
+        array = np.require(array, requirements=["C", "W", "A"])
     # NumPy calls axes of at most one number contiguous even if their stride is
     # negative, which torch refuses.
     return torch.from_numpy(

@@ -63,7 +63,7 @@ def rows_at_a_time(x: Tensor) -> int:
     >>> rows_at_a_time(torch.zeros(9, 4)), rows_at_a_time(torch.zeros(9, 3, 32, 32))
     (1024, 170)
     """
-    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, x[:1].numel())))
+    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, x.shape[1:].numel())))
 
 
 class Batch(tuple[Tensor, Tensor]):
