@@ -14,6 +14,7 @@ from torch import nn
 
 from sktarget.architectures import DenseNetwork
 from sktarget.estimators import _rules
+from sktarget.estimators._arrays import as_tensor, torch_dtype
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._images import (
@@ -25,12 +26,7 @@ from sktarget.estimators._images import (
     warn_of_large_pixels,
     warn_of_other_pixels,
 )
-from sktarget.estimators._network import (
-    WEIGHTED,
-    as_tensor,
-    ordinary_module,
-    torch_dtype,
-)
+from sktarget.estimators._network import WEIGHTED, ordinary_module
 from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes

@@ -19,19 +19,14 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget.estimators import _rules
+from sktarget.estimators._arrays import as_array, torch_dtype
 from sktarget.estimators._compat import HAS_CALLBACKS, CallbackSupportMixin
+from sktarget.estimators._device import resolve_device
 from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._last_epochs import learn_all, reserve
-from sktarget.estimators._network import (
-    as_array,
-    average_weights,
-    build_module,
-    resolve_device,
-    seed_dropout,
-    seeded_globally,
-    torch_dtype,
-)
+from sktarget.estimators._network import average_weights, build_module
+from sktarget.estimators._random import combine_seeds, seed_dropout, seeded_globally
 from sktarget.estimators._recovery import open_checkpoint
 from sktarget.estimators._resuming import ResumableNetwork
 from sktarget.estimators._rows import TrainingRows, as_dense
@@ -322,7 +317,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         if resumes and hasattr(self, "_generator_state"):
             generator.set_state(state_to_torch(self._generator_state))
         # A later call must not repeat the dropout of an earlier one.
-        dropout_seed = _combine_seeds(seed, self.t_) if resumes else seed
+        dropout_seed = combine_seeds(seed, self.t_) if resumes else seed
         return _Task(
             rows,
             all_rows,
@@ -419,8 +414,3 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _combine_seeds(*seeds: int) -> int:
-    """Combine several seeds into one."""
-    return int(np.random.SeedSequence([int(s) for s in seeds]).generate_state(1)[0])

@@ -16,12 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sktarget._version import __version__
+from sktarget.estimators._arrays import as_tensor, torch_dtype
 from sktarget.estimators._forks import serial_in_forks
-from sktarget.estimators._network import (
-    as_tensor,
-    seeded_globally,
-    torch_dtype,
-)
+from sktarget.estimators._random import seeded_globally
 from sktarget.training import as_inputs, rows_at_a_time, state_to_torch
 
 __all__ = ["FittedNetwork", "read_only"]

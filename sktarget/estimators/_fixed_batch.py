@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
+from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import draw_rows, noise_batch
-from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import as_inputs
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from sktarget.estimators import _rules
-from sktarget.estimators._network import seed_dropout, torch_dtype
+from sktarget.estimators._arrays import torch_dtype
+from sktarget.estimators._random import seed_dropout
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import TrainingLog, TrainingSettings, train
 

@@ -16,9 +16,10 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
+from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._compat import with_callbacks
+from sktarget.estimators._device import resolve_device
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
-from sktarget.estimators._network import as_tensor, resolve_device
 from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.estimators._start import moments_of_labels
 from sktarget.training import Loss, TensorData, TrainingSettings, squared_error_in

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import draw_rows
-from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rules import LEAST_TO_SPARE, auto_early_stopping
 from sktarget.training import TensorData
 

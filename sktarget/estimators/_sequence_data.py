@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_feature_names, validate_data
 
-from sktarget.estimators._network import as_array
+from sktarget.estimators._arrays import as_array
 
 __all__ = ["Sequences", "as_steps", "mean_length", "read_series", "read_tokens"]
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 
+from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import noise_batch
 from sktarget.estimators._fixed_batch import choose_fixed_batch
-from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.estimators._sequence_data import Sequences, as_steps
 from sktarget.training import TensorData

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from sktarget.architectures import DenseNetwork
+from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import column_moments
-from sktarget.estimators._network import as_tensor
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.linalg import ridge_solve
 from sktarget.nn import TargetSpace

@@ -3,9 +3,9 @@
 Unlike the estimators themselves this may change from one version to the next.
 """
 
+from sktarget.estimators._arrays import as_tensor, torch_dtype
 from sktarget.estimators._classification import NetworkClassifier
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._network import as_tensor, torch_dtype
 from sktarget.estimators._parameters import (
     CLASS_WEIGHT,
     CONSTRAINTS,

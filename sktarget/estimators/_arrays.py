@@ -1,0 +1,68 @@
+"""NumPy's arrays as torch's tensors, and the other way round."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["as_array", "as_tensor", "torch_dtype"]
+
+Array = NDArray[Any]
+
+
+def as_array(X: Any) -> Any:
+    """Return a tensor as an array, since validation ignores the dtype of tensors."""
+    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+
+
+def as_tensor(array: Array) -> torch.Tensor:
+    """Return an array as a tensor, sharing its memory if it is contiguous and writable.
+
+    Parameters
+    ----------
+    array : ndarray
+        Any array of a dtype that torch has.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape and dtype, on the CPU.
+
+    Examples
+    --------
+    >>> as_tensor(np.arange(3.0)[::-1])
+    tensor([2., 1., 0.], dtype=torch.float64)
+    """
+    if not array.flags.carray:
+        array = np.require(array, requirements=["C", "W", "A"])
+    # NumPy calls axes of at most one number contiguous even if their stride is
+    # negative, which torch refuses.
+    return torch.from_numpy(
+        array.copy() if min(array.strides, default=0) < 0 else array
+    )
+
+
+@lru_cache(maxsize=8)
+def torch_dtype(dtype: Any) -> torch.dtype:
+    """Return the dtype of torch that corresponds to one of NumPy.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        One that torch has, too.
+
+    Returns
+    -------
+    torch.dtype
+        Its counterpart.
+
+    Examples
+    --------
+    >>> torch_dtype(np.dtype("float32"))
+    torch.float32
+    """
+    return as_tensor(np.empty(0, dtype)).dtype
