@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sktarget._blank import make_blank
-from sktarget.architectures._dense import (
-    DenseNetwork,
-    SeededDropout,
-    initialise_,
-    make_activation,
-)
+from sktarget.architectures._activations import make_activation
+from sktarget.architectures._dense import DenseNetwork
+from sktarget.architectures._dropout import SeededDropout
+from sktarget.architectures._initialisation import initialise_
 
 __all__ = ["ConvLayer", "ConvolutionalNetwork", "map_sizes"]
 

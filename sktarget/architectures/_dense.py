@@ -1,9 +1,9 @@
-"""Dense networks; activations, initial weights and dropout for all networks."""
+"""Dense networks, with or without shortcuts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,92 +12,11 @@ from torch.nn import functional as F
 from sktarget._blank import make_blank
 from sktarget._layered import Layered
 from sktarget._linear import Linear
-from sktarget._tanh import Tanh
+from sktarget.architectures._activations import make_activation
+from sktarget.architectures._dropout import SeededDropout
+from sktarget.architectures._initialisation import initialise_
 
-__all__ = [
-    "ACTIVATIONS",
-    "DenseNetwork",
-    "SeededDropout",
-    "initialise_",
-    "make_activation",
-]
-
-_LEAKY_SLOPE = 0.2
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "identity": nn.Identity,
-    "logistic": nn.Sigmoid,
-    "tanh": Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": lambda: nn.LeakyReLU(_LEAKY_SLOPE),
-}
-"""Activations by their names in the estimators."""
-
-
-def make_activation(name: str) -> nn.Module:
-    """Make the module of an activation.
-
-    Parameters
-    ----------
-    name : str
-        A key of ``ACTIVATIONS``.
-
-    Returns
-    -------
-    nn.Module
-        The activation.
-
-    Raises
-    ------
-    ValueError
-        If there is no activation of this name.
-
-    Examples
-    --------
-    >>> make_activation("tanh")
-    Tanh()
-    """
-    if name not in ACTIVATIONS:
-        known = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(f"activation must be one of {known}, got {name!r}")
-    return ACTIVATIONS[name]()
-
-
-class SeededDropout(nn.Dropout):
-    """Dropout that draws from its own generator, not from the global one.
-
-    Parameters
-    ----------
-    p : float
-        Probability that an input is dropped.
-    generator : torch.Generator, optional
-        Source of randomness; None stands for the global generator.  Copies,
-        such as that of :class:`~sktarget.nn.TargetSpace`, do not get it: give these
-        one of their own.
-
-    Examples
-    --------
-    >>> import torch
-    >>> layer = SeededDropout(0.5, torch.Generator().manual_seed(0))
-    >>> sorted(set(layer(torch.ones(100)).tolist()))
-    [0.0, 2.0]
-    """
-
-    def __init__(self, p: float, generator: torch.Generator | None = None) -> None:
-        super().__init__(p)
-        self.generator = generator
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop inputs at random in training mode."""
-        if not self.training or self.generator is None:
-            return super().forward(x)
-        if self.p == 1:
-            return x * 0.0
-        keep = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
-        return x * keep.div_(1 - self.p)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the generator out: a copy is for prediction, or gets a new one."""
-        return {**self.__dict__, "generator": None}
+__all__ = ["DenseNetwork"]
 
 
 class DenseNetwork(Layered):
@@ -196,45 +115,3 @@ class DenseNetwork(Layered):
             parts = (layer, norm, self.activation, self.dropout)
             hidden.append([m for m in parts if m is not None])
         return self.run_layers(hidden, last, x, self.shortcuts)
-
-
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
-
-
-def initialise_(
-    layer: Layer,
-    activation: str,
-    generator: torch.Generator | None,
-    inner: bool = False,
-) -> Layer:
-    """Draw the weights of a layer to suit an activation; zero its bias.
-
-    Parameters
-    ----------
-    layer : nn.Linear or nn.Conv2d
-        The layer, changed in place.
-    activation : str
-        A key of ``ACTIVATIONS``: the rectifiers get He's uniform distribution, the
-        others Glorot's.
-    generator : torch.Generator or None
-        Source of randomness; None stands for the global generator.
-    inner : bool, default=False
-        Whether the layer leads from one hidden layer to the next: except for
-        rectifiers it then gets an orthogonal matrix, which preserves the signal in
-        deep networks.
-
-    Returns
-    -------
-    nn.Linear or nn.Conv2d
-        The layer given.
-    """
-    if activation in ("relu", "leaky_relu"):
-        slope = _LEAKY_SLOPE if activation == "leaky_relu" else 0.0
-        nn.init.kaiming_uniform_(layer.weight, a=slope, generator=generator)
-    elif inner:
-        nn.init.orthogonal_(layer.weight, generator=generator)
-    else:
-        nn.init.xavier_uniform_(layer.weight, generator=generator)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer

@@ -12,7 +12,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sktarget._blank import make_blank
 from sktarget._packing import Packing
-from sktarget.architectures._dense import DenseNetwork, SeededDropout
+from sktarget.architectures._dense import DenseNetwork
+from sktarget.architectures._dropout import SeededDropout
+from sktarget.architectures._initialisation import initialise_cell_
 
 __all__ = ["CELLS", "RecurrentNetwork"]
 
@@ -119,7 +121,7 @@ class RecurrentNetwork(nn.Module):
                 dtype=dtype,
                 **options,
             )
-            self.recurrent.append(_initialise_cell_(layer, generator))
+            self.recurrent.append(initialise_cell_(layer, generator))
             n_inputs = directions * width
         self.dropout = SeededDropout(dropout, generator) if dropout > 0 else None
         self.exit = DenseNetwork(
@@ -238,26 +240,3 @@ def _embedding(
     nn.init.normal_(weight, std=_EMBEDDING_DEVIATION, generator=generator)
     weight[0] = 0
     return nn.Embedding(n_ids, width, padding_idx=0, _weight=weight)
-
-
-def _initialise_cell_(
-    layer: nn.RNNBase, generator: torch.Generator | None
-) -> nn.RNNBase:
-    """Draw the weights of a recurrent module, gate by gate; zero its biases.
-
-    Weights of inputs get Glorot's uniform distribution, those of states an orthogonal
-    matrix, and the forget gate of an LSTM a bias of 1, so that it remembers at first.
-    """
-    for name, weight in layer.named_parameters():
-        if name.startswith("bias"):
-            nn.init.zeros_(weight)
-            if isinstance(layer, nn.LSTM) and name.startswith("bias_ih"):
-                nn.init.ones_(weight.detach().chunk(4)[1])
-            continue
-        for gate in torch.split(weight.detach(), layer.hidden_size):
-            if name.startswith("weight_ih"):
-                nn.init.xavier_uniform_(gate, generator=generator)
-            else:
-                nn.init.orthogonal_(gate, generator=generator)
-    layer.flatten_parameters()
-    return layer
