@@ -71,7 +71,8 @@ Array = NDArray[Any]
     first: biases of gates are drawn accordingly.  ``"auto"`` is half of the mean length
     of series of numbers, and None for token ids, with ``parameterization="weights"``
     and with ``target_init="normal"``.  None leaves the biases at zero, and that of an
-    LSTM's forget gate at one.  With ``cell="rnn"`` or a `module` it is not used.""",
+    LSTM's forget gate at one.  With ``cell="rnn"``, a `module` or random targets it
+    does nothing.""",
     activation="""{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the exit layers, and for ``cell="rnn"`` of the recurrent layers, where

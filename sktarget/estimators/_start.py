@@ -126,7 +126,8 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
         mean = np.where(np.isfinite(mean), mean, 0.0).astype(rows.y.dtype)
         deviation = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
         limits = np.finfo(rows.dtype)
-        varies = deviation > 0
+        # What differs in rows of next to no weight hardly counts.
+        varies = deviation > 8 * np.finfo(np.float64).eps * np.abs(mean)
         common = np.sqrt(np.mean(deviation[varies] ** 2)) if varies.any() else 1.0
         size = np.where(mean == 0, common, np.abs(mean))
         units = np.where(varies, deviation, size)

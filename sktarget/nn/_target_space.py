@@ -114,7 +114,8 @@ class TargetSpace(RealisedCascade):
     elsewhere: within a pass they are those solved for, and NaN until then.
 
     Second derivatives are not supported: ``create_graph=True`` works, but
-    differentiating the gradients raises an error.
+    differentiating the gradients raises an error.  Transforms of ``torch.func`` do not
+    pass through solves: apply them to what :meth:`realise` returns.
 
     If the batch is X̄ itself, one pass serves both, unless untangling is optimistic,
     dropout is active or gradients of the batch are needed.  Dropout is recognised as
@@ -410,8 +411,8 @@ class TargetSpace(RealisedCascade):
         In training every pass solves on what dropout leaves of X̄.  Evaluation solves
         on all of it, and so arrives at weights that training has never tried; the mean
         over some draws is closer to what was learnt.  It is used, by :meth:`realise`
-        too, until targets, X̄ or buffers change or the network goes back to training
-        mode; it is not part of a ``state_dict``.
+        too, until targets, X̄ or buffers change or are moved, or the network goes back
+        to training mode; it is not part of a ``state_dict``.
 
         Parameters
         ----------

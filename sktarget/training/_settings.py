@@ -179,7 +179,7 @@ class TrainingSettings:
             "batch_size": self.batch_size,
             "max_epochs": self.epochs,
             "device": None,  # skorch must not move the network.
-            "verbose": 0,
+            "verbose": int(self.verbose),  # for messages of the user's callbacks
             "optimizer": kind,
             "optimizer__param_groups": [
                 (pattern, {"lr": rate}) for pattern, rate in self.rates.items()

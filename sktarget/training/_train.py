@@ -154,7 +154,8 @@ def train(
     to_go = settings.epochs - (len(log.loss_curve) - already)
     _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
-    _warn_of_the_end(monitor.reason, settings, len(log.loss_curve) - already)
+    epochs = log.epochs_before + len(log.loss_curve) - already
+    _warn_of_the_end(monitor.reason, settings, epochs)
     return Ending(net.optimizer_.state_dict(), monitor.reason)
 
 

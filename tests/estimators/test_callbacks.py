@@ -223,6 +223,17 @@ def test_what_prints_sees_the_last_epoch_too(kind: type) -> None:
     assert len(lines) == 2 + estimator.n_iter_  # Two lines of heading.
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_callbacks_talk_if_the_estimator_does(
+    verbose: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callbacks = [PrintLog(), EarlyStopping("train_loss", patience=1, threshold=9.0)]
+    estimator = TargetSpaceClassifier((4,), verbose=verbose, callbacks=callbacks)
+    fit_quietly(estimator, *class_data())
+    said = capsys.readouterr().out
+    assert ("train_loss" in said) == ("Stopping since" in said) == verbose
+
+
 class Breaks(Callback):
     """Makes training diverge at the end of an epoch."""
 

@@ -21,6 +21,7 @@ from sktarget.training import (
     TensorData,
     TrainingLog,
     TrainingSettings,
+    _train,
     train,
 )
 from sktarget.training._monitor import Monitor
@@ -302,6 +303,19 @@ def test_interrupt_keeps_the_state() -> None:
         course = Course(losses())
     assert course.log.loss_curve == [3, 2, 1]
     assert course.number == pytest.approx(-1.5)
+
+
+def test_interrupts_count_the_epochs_before() -> None:
+    class Leaves(Callback):  # type: ignore[misc]
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            if len(log.loss_curve) == 2:
+                raise KeyboardInterrupt
+
+    log = TrainingLog(epochs_before=80)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_train, "is_of_user", lambda _: False)
+        with pytest.warns(UserWarning, match="interrupted after 82 epochs"):
+            run(nn.Linear(3, 2), log=log, callbacks=(Leaves(),))
 
 
 @pytest.mark.parametrize("given", [EpochTimer(), ("named", EpochTimer())])
