@@ -16,6 +16,7 @@ from sktarget.architectures import DenseNetwork
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import as_tensor, torch_dtype
 from sktarget.estimators._course import TrainingCourse
+from sktarget.estimators._estimator import Task
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._images import (
     as_bytes,
@@ -183,14 +184,9 @@ class BaseTargetSpace(TrainingCourse):
         module = ordinary_module(network).cpu()
         return self._to_targets(module, rows, seed, keep_weights=True).train()
 
-    def _start(
-        self,
-        module: nn.Module,
-        rows: TrainingRows,
-        generator: torch.Generator,
-        seed: int,
-    ) -> nn.Module:
+    def _start(self, module: nn.Module, task: Task) -> nn.Module:
         """Choose X̄, and targets for it."""
+        rows = task.rows
         self._space = self.parameterization
         self._check_outputs(module, rows)
         self._fixed_batch_is_all = False
@@ -202,10 +198,12 @@ class BaseTargetSpace(TrainingCourse):
             moments = moments_of_inputs(rows)
             standardise_inputs_(module, *moments)
             self._input_units = units_of_inputs(rows, *moments)
-        network = self._to_targets(module, rows, seed)
+        network = self._to_targets(module, rows, task.seed)
         if self.target_init == "normal":
             network.reset_targets(
-                self.target_scale, project=self.project_targets, generator=generator
+                self.target_scale,
+                project=self.project_targets,
+                generator=task.generator,
             )
         return network
 

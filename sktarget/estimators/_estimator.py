@@ -48,7 +48,7 @@ from sktarget.training import (
     train,
 )
 
-__all__ = ["NetworkEstimator", "keeps_fitted_state"]
+__all__ = ["NetworkEstimator", "Task", "keeps_fitted_state"]
 
 Array = NDArray[Any]
 P = ParamSpec("P")
@@ -84,11 +84,29 @@ def _as_value_errors() -> Iterator[None]:
 
 
 @dataclass
-class _Task:
-    """The data of one fit, and its sources of randomness."""
+class Task:
+    """What one fit is about: its data, and its sources of randomness.
+
+    Attributes
+    ----------
+    rows, held_out : TrainingRows
+        Rows to train on, and rows set aside, if any.
+    all_rows : TrainingRows
+        Both together.
+    device : torch.device
+        Where to train.
+    resumes : bool
+        Whether an earlier fit goes on.
+    seed, dropout_seed : int
+        Of what is drawn once, and of dropout.
+    generator : torch.Generator
+        Draws initial weights, and mini-batches.
+    checkpoint : Checkpoint or None
+        Saves every epoch.
+    """
 
     rows: TrainingRows
-    all_rows: TrainingRows  # including those held out
+    all_rows: TrainingRows
     held_out: TrainingRows | None
     device: torch.device
     resumes: bool
@@ -128,13 +146,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     # -- what a kind of estimator defines --------------------------------------------
 
     @abstractmethod
-    def _start(
-        self,
-        module: nn.Module,
-        rows: TrainingRows,
-        generator: torch.Generator,
-        seed: int,
-    ) -> nn.Module:
+    def _start(self, module: nn.Module, task: Task) -> nn.Module:
         """Make the network to train of a freshly built module."""
 
     @abstractmethod
@@ -290,7 +302,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 self._architecture = self._describe_architecture(task.rows.X)
                 dtype = torch_dtype(task.rows.dtype)
                 module = self._build(self._architecture, dtype, task.generator)
-                network = self._start(module, task.rows, task.generator, task.seed)
+                network = self._start(module, task)
                 log = TrainingLog()
             network.to(task.device)
             seed_dropout(network, task.dropout_seed, task.device)
@@ -300,7 +312,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
 
     def _open_task(
         self, X: Any, y: Any, sample_weight: Any, classes: Any, resumes: bool
-    ) -> _Task:
+    ) -> Task:
         """Validate the data, hold rows out, and set up the sources of randomness."""
         device = resolve_device(self.device)
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
@@ -318,7 +330,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             generator.set_state(state_to_torch(self._generator_state))
         # A later call must not repeat the dropout of an earlier one.
         dropout_seed = combine_seeds(seed, self.t_) if resumes else seed
-        return _Task(
+        return Task(
             rows,
             all_rows,
             held_out,
@@ -331,7 +343,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         )
 
     def _train(
-        self, network: nn.Module, log: TrainingLog, task: _Task, given: dict[str, Any]
+        self, network: nn.Module, log: TrainingLog, task: Task, given: dict[str, Any]
     ) -> None:
         """Train, and keep the results; `given` is what ``fit`` was called with."""
         already = len(log.loss_curve)
@@ -376,7 +388,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 )
 
     def _to_tensors(
-        self, network: nn.Module, task: _Task
+        self, network: nn.Module, task: Task
     ) -> tuple[TensorData, TensorData | None]:
         """Convert training rows and held-out rows to tensors."""
         dtype = torch_dtype(self._dtype if task.resumes else task.rows.dtype)

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from sktarget.architectures import chrono_
 from sktarget.estimators import _rules
 from sktarget.estimators._base import BaseTargetSpace
+from sktarget.estimators._estimator import Task
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import mean_length
 from sktarget.estimators._sequence_rows import choose_fixed_sequences
@@ -53,17 +53,11 @@ class SequenceChoices(BaseTargetSpace):
 
     # -- what it starts from ---------------------------------------------------------
 
-    def _start(
-        self,
-        module: nn.Module,
-        rows: TrainingRows,
-        generator: torch.Generator,
-        seed: int,
-    ) -> nn.Module:
-        memory = self._initial_memory(rows)
+    def _start(self, module: nn.Module, task: Task) -> nn.Module:
+        memory = self._initial_memory(task.rows)
         if memory is not None:
-            chrono_(module, memory, generator)
-        return super()._start(module, rows, generator, seed)
+            chrono_(module, memory, task.generator)
+        return super()._start(module, task)
 
     def _initial_memory(self, rows: TrainingRows) -> float | None:
         """Return the steps over which states may fade at first; None if not chosen."""

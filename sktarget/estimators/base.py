@@ -5,7 +5,7 @@ Unlike the estimators themselves this may change from one version to the next.
 
 from sktarget.estimators._arrays import as_tensor, torch_dtype
 from sktarget.estimators._classification import NetworkClassifier
-from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._estimator import NetworkEstimator, Task
 from sktarget.estimators._parameters import (
     CLASS_WEIGHT,
     CONSTRAINTS,
@@ -23,6 +23,7 @@ __all__ = [
     "NetworkEstimator",
     "NetworkRegressor",
     "NetworkSequenceClassifier",
+    "Task",
     "TrainingRows",
     "as_tensor",
     "document_parameters",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from sktarget.estimators.base import (
+    Task,
     TrainingRows,
     as_tensor,
     parse_layer_sizes,
@@ -146,15 +147,9 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         kept = {k: v for k, v in architecture.items() if k not in _FEEDBACK}
         return TransmittingNetwork(**kept, generator=generator, dtype=dtype)
 
-    def _start(
-        self,
-        module: nn.Module,
-        rows: TrainingRows,
-        generator: torch.Generator,
-        seed: int,
-    ) -> nn.Module:
+    def _start(self, module: nn.Module, task: Task) -> nn.Module:
         assert isinstance(module, TransmittingNetwork)
-        return self._with_feedback(module, generator, seed)
+        return self._with_feedback(module, task.generator, task.seed)
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, TransmittingNetwork)

@@ -16,6 +16,7 @@ from sktarget.estimators.base import (
     CLASS_WEIGHT,
     CONSTRAINTS,
     NetworkClassifier,
+    Task,
     TrainingRows,
     document_parameters,
     parse_layer_sizes,
@@ -262,14 +263,8 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
     ) -> TransmittingNetwork:
         return TransmittingNetwork(**architecture, generator=generator, dtype=dtype)
 
-    def _start(
-        self,
-        module: nn.Module,
-        rows: TrainingRows,
-        generator: torch.Generator,
-        seed: int,
-    ) -> nn.Module:
-        return self._take_up(module, rows, seed)
+    def _start(self, module: nn.Module, task: Task) -> nn.Module:
+        return self._take_up(module, task.rows, task.seed)
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, TransmittingNetwork)

@@ -6,7 +6,6 @@ import os
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import StrOptions
 from torch import nn
@@ -15,6 +14,7 @@ from sktarget.architectures import RecurrentNetwork
 from sktarget.estimators.base import (
     CONSTRAINTS,
     NetworkSequenceClassifier,
+    Task,
     TrainingRows,
     document_parameters,
     parse_layer_sizes,
@@ -211,17 +211,11 @@ class RegularizedInversionSequenceClassifier(
             "return_sequences": bool(self.return_sequences),
         }
 
-    def _start(
-        self,
-        module: nn.Module,
-        rows: TrainingRows,
-        generator: torch.Generator,
-        seed: int,
-    ) -> nn.Module:
+    def _start(self, module: nn.Module, task: Task) -> nn.Module:
         for name, parameter in module.named_parameters():
             if "weight" in name:
-                INITIALISATIONS[self.weight_init](parameter, generator=generator)
-        return self._take_up(module, rows, seed)
+                INITIALISATIONS[self.weight_init](parameter, generator=task.generator)
+        return self._take_up(module, task.rows, task.seed)
 
     def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, RecurrentNetwork)
