@@ -80,31 +80,27 @@ def hold_out(
             f"for a row{of_classes} to be left: give more rows, another "
             "validation_fraction, or early_stopping=False"
         )
-    kept, index = _to_keep(rows, n_validation, random_state)
-    stratify = None
-    if rows.classes is not None and _has_room(rows.classes[index], n_validation):
-        stratify = rows.classes[index]
+    kept, index, classes = _choices(rows, n_validation, random_state)
     training, validation = train_test_split(
-        index, test_size=n_validation, stratify=stratify, random_state=random_state
+        index, test_size=n_validation, stratify=classes, random_state=random_state
     )
     return rows[np.concatenate([training, kept])], rows[validation]
 
 
-def _to_keep(
+def _choices(
     rows: TrainingRows, n_validation: int, random_state: np.random.RandomState
-) -> tuple[Array, Array]:
-    """Return which rows to train on in any case, and all the others."""
+) -> tuple[Array, Array, Array | None]:
+    """Return rows to train on in any case, all others, and classes to be in proportion.
+
+    These are those of the others, or None if one part has no room for all of them.
+    """
     index = np.arange(len(rows))
     if rows.classes is None:
-        return index[:0], index
-    alone = np.bincount(rows.classes)[rows.classes] == 1
-    if _has_room(rows.classes[~alone], n_validation):
-        return index[alone], index[~alone]
+        return index[:0], index, None
+    repeated = np.bincount(rows.classes)[rows.classes] > 1
+    classes = rows.classes[repeated]
+    if min(n_validation, len(classes) - n_validation) >= len(np.unique(classes)):
+        return index[~repeated], index[repeated], classes
     order = random_state.permutation(len(rows))
     _, first = np.unique(rows.classes[order], return_index=True)
-    return order[first], np.delete(order, first)
-
-
-def _has_room(classes: Array, n_validation: int) -> bool:
-    """Return whether both parts have at least as many rows as there are classes."""
-    return min(n_validation, len(classes) - n_validation) >= len(np.unique(classes))
+    return order[first], np.delete(order, first), None

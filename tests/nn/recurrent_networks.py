@@ -68,3 +68,17 @@ def grouped(net: TargetSpace, width: int) -> list[list[np.ndarray]]:
 def leaves(output: Any) -> list[Tensor]:
     outputs, last = output
     return [outputs, *(last if isinstance(last, tuple) else [last])]
+
+
+def has_right_gradients(net: TargetSpace, x: Tensor) -> bool:
+    """Compare gradients of all targets and of the inputs with finite differences."""
+    names = [name for name, _ in net.named_parameters()]
+
+    def loss(x: Tensor, *targets: Tensor) -> Tensor:
+        given = dict(zip(names, targets, strict=True))
+        out: Tensor = torch.func.functional_call(net, given, (x,))
+        return out.square().sum()
+
+    targets = tuple(p.detach().clone().requires_grad_() for p in net.parameters())
+    inputs = (x.detach().requires_grad_(), *targets)
+    return torch.autograd.gradcheck(loss, inputs, fast_mode=True)

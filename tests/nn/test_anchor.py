@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from torch import Tensor, nn
+from torch import nn
 
 from sktarget.nn import TargetSpace
 from tests import reference, reference_recurrent
@@ -18,6 +18,7 @@ from tests.nn.recurrent_networks import (
     every_kind,
     every_stack,
     grouped,
+    has_right_gradients,
     leaves,
     recurrent,
     wrap,
@@ -104,16 +105,7 @@ def test_a_vanishing_lam_leaves_no_trace_of_them(kind: str) -> None:
 def test_gradcheck(kind: str, untangling: str, n_fixed: int) -> None:
     module = Network(kind, num_layers=2, bidirectional=True)
     net = wrap(module, batch(n_fixed, 4, 2), untangling=untangling, anchor="weights")
-    names = [name for name, _ in net.named_parameters()]
-    x = batch(2, 4, 2).requires_grad_()
-
-    def loss(x: Tensor, *targets: Tensor) -> Tensor:
-        given = dict(zip(names, targets, strict=True))
-        out: Tensor = torch.func.functional_call(net, given, (x,))
-        return out.square().sum()
-
-    targets = tuple(p.detach().clone().requires_grad_() for p in net.parameters())
-    assert torch.autograd.gradcheck(loss, (x, *targets), fast_mode=True)
+    assert has_right_gradients(net, batch(2, 4, 2))
 
 
 def test_anchors_are_part_of_the_state_and_no_parameters() -> None:
