@@ -25,8 +25,9 @@ from sktarget.estimators._fitted import read_only
 from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
-from sktarget.estimators._sequence_rows import SequenceRows, read_step_labels
+from sktarget.estimators._sequence_rows import SequenceRows
 from sktarget.estimators._sizes import parse_layer_sizes
+from sktarget.estimators._step_labels import read_step_labels
 from sktarget.nn.base import cell_of
 from sktarget.training import LOSSES, Loss, TensorData, over_steps
 

@@ -1,0 +1,122 @@
+"""Labels of the steps of sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+
+from sktarget.estimators._sequence_data import Sequences
+
+__all__ = ["read_step_labels"]
+
+Array = NDArray[Any]
+
+
+def read_step_labels(
+    y: Any, sequences: Sequences, n_ignored: int
+) -> tuple[Array, Array]:
+    """Read a label for each step.
+
+    Parameters
+    ----------
+    y : array-like of shape (n, time), or list of array-like of shape (t_i,)
+        Labels; -1 or NaN marks steps that do not count.
+    sequences : Sequences
+        The sequences; labels of padding do not count.
+    n_ignored : int
+        How many steps do not count at the beginning of each sequence.
+
+    Returns
+    -------
+    labels : ndarray of shape (m,)
+        The labels that count, sequence by sequence.
+    counts : ndarray of bool of shape (n, time)
+        Which steps they belong to.
+
+    Raises
+    ------
+    ValueError
+        If y differs from X in length, holds real numbers, or no label counts.
+    """
+    if y is None:
+        raise ValueError("y must be given, it is None")
+    counts = sequences.real
+    n = len(counts)
+    if not isinstance(y, list | tuple):
+        y = np.asarray(y)
+    if len(y) != n:
+        raise ValueError(
+            "Found input variables with inconsistent numbers of samples: "
+            f"{[n, len(y)]} (X and y)"
+        )
+    if isinstance(y, np.ndarray) and y.shape == counts.shape:
+        labels = y[counts]
+    else:
+        labels = _join(y, sequences)
+    valid = ~_is_ignored(labels)
+    counts[counts] = valid
+    kept = counts.copy()
+    kept[:, :n_ignored] = False
+    labels = _plain(labels[valid][kept[counts]])
+    if len(labels) == 0:
+        raise ValueError(
+            "no label of y counts: each is -1 or NaN, belongs to padding, or to the "
+            f"first n_ignored_steps={n_ignored} steps"
+        )
+    check_classification_targets(labels)
+    return labels, kept
+
+
+def _join(y: Any, sequences: Sequences) -> Array:
+    """Concatenate the labels of all real steps."""
+    width = sequences.values.shape[1]
+    sizes = sequences.lengths if sequences.sizes is None else sequences.sizes
+    parts = []
+    for i, (item, size) in enumerate(zip(y, sizes, strict=True)):
+        row = np.asarray(item)
+        if row.ndim != 1:
+            raise ValueError(
+                "with return_sequences=True, y must hold a label for every step: an "
+                "array of shape (n, time) or a list of arrays of shape (t_i,); item "
+                f"{i} has shape {row.shape}"
+            )
+        # The sequences of a list are not padded.
+        padded = size if sequences.sizes is not None else width
+        if len(row) not in (size, padded):
+            raise ValueError(
+                f"y has {len(row)} labels for sequence {i}, but X has {size} steps "
+                f"there{'' if size == padded else f' ({padded} with padding)'}"
+            )
+        parts.append(row[: sequences.lengths[i]])
+    return np.concatenate(parts)
+
+
+def _is_ignored(labels: Array) -> Array:
+    """Find -1 and NaN among labels of any type."""
+    if labels.dtype.kind in "if":
+        return np.asarray((labels == -1) | np.isnan(labels))
+    if labels.dtype.kind == "O":
+        marks = [_is_missing(x) or (_is_number(x) and x == -1) for x in labels]
+        return np.array(marks, dtype=bool)
+    return np.zeros(len(labels), dtype=bool)
+
+
+def _is_missing(x: Any) -> bool:
+    same = x == x  # False for NaN; pandas' NA gives NA.
+    return x is None or not isinstance(same, bool | np.bool_) or not same
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float | np.number) and not isinstance(x, bool)
+
+
+def _plain(labels: Array) -> Array:
+    """Return labels in the type that they would have had without -1 and NaN."""
+    if labels.dtype.kind == "O":
+        labels = np.array(labels.tolist())
+    if labels.dtype.kind == "f" and (labels == np.trunc(labels)).all():
+        return labels.astype(np.int64)
+    return labels
