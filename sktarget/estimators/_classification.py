@@ -5,24 +5,22 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from sktarget.estimators._compat import with_callbacks
-from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
+from sktarget.estimators._estimator import keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._rows import TrainingRows, as_dense
-from sktarget.training import TensorData
 
 __all__ = ["NetworkClassifier"]
 
 Array = NDArray[Any]
 
 
-class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
+class NetworkClassifier(ClassifierMixin, ClassLabels):
     """What classifiers share, whatever trains their networks.
 
     A subclass has the parameter `class_weight`.
@@ -161,15 +159,6 @@ class NetworkClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
     def _decode(self, sums: Array) -> Array:
         indices = self._indices(sums)
         return indices if self._multilabel else np.asarray(self.classes_[indices])
-
-    def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
-        truth = data.y.numpy(force=True)
-        weight = None if data.weight is None else data.weight.numpy(force=True)
-        right = self._indices(sums.numpy(force=True)) == truth
-        # On small tables accuracy_score takes as long as a forward pass.
-        return float(
-            np.average(right if truth.ndim == 1 else right.all(1), weights=weight)
-        )
 
     def predict(self, X: ArrayLike) -> Array:
         """Predict labels.

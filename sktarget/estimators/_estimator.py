@@ -175,7 +175,9 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         """Validate the data; on the first call set what depends on y."""
 
     @abstractmethod
-    def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
+    def _score_sums(
+        self, sums: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None
+    ) -> float:
         """Score the outputs on validation rows."""
 
     @abstractmethod

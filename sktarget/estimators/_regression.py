@@ -22,7 +22,7 @@ from sktarget.estimators._device import resolve_device
 from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
 from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.estimators._start import moments_of_labels
-from sktarget.training import Loss, TensorData, TrainingSettings, squared_error_in
+from sktarget.training import Loss, TrainingSettings, squared_error_in
 
 __all__ = ["NetworkRegressor"]
 
@@ -142,13 +142,15 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     def _decode(self, sums: Array) -> Array:
         return sums[:, 0] if self._y_is_1d else sums
 
-    def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
-        truth, found = data.y.numpy(force=True), sums.numpy(force=True)
+    def _score_sums(
+        self, sums: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None
+    ) -> float:
+        truth, found = y.numpy(force=True), sums.numpy(force=True)
         if not np.isfinite(found).all():
             return -np.inf
-        weight = None if data.weight is None else data.weight.numpy(force=True)
+        weights = None if weight is None else weight.numpy(force=True)
         with np.errstate(over="ignore", invalid="ignore"):
-            score = float(r2_score(truth, found, sample_weight=weight))
+            score = float(r2_score(truth, found, sample_weight=weights))
         return score if np.isfinite(score) else -np.inf
 
     def predict(self, X: ArrayLike) -> Array:

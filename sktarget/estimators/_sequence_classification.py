@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
@@ -17,39 +15,28 @@ from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
 )
-from torch import nn
 
 from sktarget.estimators._compat import with_callbacks
-from sktarget.estimators._estimator import NetworkEstimator, keeps_fitted_state
-from sktarget.estimators._fitted import read_only
+from sktarget.estimators._estimator import keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
+from sktarget.estimators._sequence_data import Sequences
+from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sequence_rows import SequenceRows
-from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._step_labels import read_step_labels
-from sktarget.nn.base import cell_of
-from sktarget.training import LOSSES, Loss, TensorData, over_steps
 
 __all__ = ["NetworkSequenceClassifier"]
 
 Array = NDArray[Any]
 
 
-class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
+class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassLabels):
     """What classifiers of sequences share, whatever trains their networks.
 
-    A subclass has the parameters `return_sequences`, `recurrent_layer_sizes` and
-    `class_weight`, and may have those below.
+    A subclass has the parameter `class_weight`, besides those of sequences.
     """
 
-    return_sequences: bool
-    recurrent_layer_sizes: Any
     class_weight: Any
-    n_ignored_steps: int = 0
-    vocabulary_size: int | None = None
-
-    _is_univariate: bool
 
     # -- fitting ---------------------------------------------------------------------
 
@@ -113,48 +100,6 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        sizes = parse_layer_sizes(self.recurrent_layer_sizes, "recurrent_layer_sizes")
-        if not sizes:
-            raise ValueError(
-                "recurrent_layer_sizes must name at least one layer, got "
-                f"{self.recurrent_layer_sizes!r}"
-            )
-        if self.n_ignored_steps and not self.return_sequences:
-            raise ValueError(
-                f"n_ignored_steps={self.n_ignored_steps} needs "
-                "return_sequences=True: otherwise sequences have one label each"
-            )
-
-    def _read(self, X: Any, *, reset: bool, vocabulary_size: int | None) -> Sequences:
-        if vocabulary_size is not None:
-            return read_tokens(self, X, vocabulary_size, reset=reset)
-        known = None if reset else self._is_univariate
-        sequences, univariate = read_series(self, X, reset=reset, univariate=known)
-        if reset:
-            self._is_univariate = univariate
-        return sequences
-
-    def _read_to_predict(self, X: Any) -> Sequences:
-        size = self._architecture.get("vocabulary_size", self.vocabulary_size)
-        return self._read(X, reset=False, vocabulary_size=size)
-
-    def _check_rows(
-        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
-    ) -> TrainingRows:
-        size = self.vocabulary_size
-        sequences = self._read(X, reset=first, vocabulary_size=size)
-        # Steps that are padding in every sequence take time, and should decide nothing.
-        values = sequences.values[:, : sequences.lengths.max()]
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight, values, dtype=np.float64, ensure_non_negative=True
-            )
-        if self.return_sequences:
-            return self._step_rows(sequences, y, sample_weight, first, classes)
-        return self._sequence_rows(values, y, sample_weight, first, classes)
-
     def _sequence_rows(
         self, values: Array, y: Any, weight: Array | None, first: bool, classes: Any
     ) -> TrainingRows:
@@ -212,57 +157,10 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
         )
         return rows if step_weight is not None else rows[np.flatnonzero(counts.any(1))]
 
-    def _loss_function(self) -> Loss:
-        loss = LOSSES[self._loss]
-        return over_steps(loss) if self.return_sequences else loss
-
-    # -- fitted state ------------------------------------------------------------
-
-    def _maps(self) -> Iterator[tuple[Array, Array | None]]:
-        """Yield weights and biases, layer by layer and direction by direction."""
-        for layer in self.module_.modules():
-            if isinstance(layer, nn.RNNBase):
-                for flat in layer.all_weights:
-                    cell = cell_of(layer, flat[0].shape[1])
-                    matrix = cell.to_matrix([w.detach() for w in flat]).numpy()
-                    split = int(cell.bias)
-                    yield matrix[split:], matrix[0] if cell.bias else None
-            elif isinstance(layer, nn.Linear):
-                bias = None if layer.bias is None else layer.bias.detach().numpy()
-                yield layer.weight.detach().numpy().T, bias
-
-    @property
-    def coefs_(self) -> list[Array]:
-        """Weights of each layer in the order of the cascade, (n_in, n_out) each."""
-        return [read_only(weight) for weight, _ in self._maps()]
-
-    @property
-    def intercepts_(self) -> list[Array]:
-        """Biases of each layer that has them, of shape (n_out,)."""
-        return [read_only(bias) for _, bias in self._maps() if bias is not None]
-
     # -- prediction ------------------------------------------------------------------
 
     def _decode(self, sums: Array) -> Array:
         return np.asarray(self.classes_[self._indices(sums)])
-
-    def _score_sums(self, sums: torch.Tensor, data: TensorData) -> float:
-        truth, found = data.y.numpy(force=True), self._indices(sums.numpy(force=True))
-        weight = None if data.weight is None else data.weight.numpy(force=True)
-        if self.return_sequences:
-            counts = truth >= 0
-            truth, found = truth[counts], found[counts]
-            weight = None if weight is None else weight[counts]
-        return float(accuracy_score(truth, found, sample_weight=weight))
-
-    def _answer(self, X: Any, kind: Callable[[Array], Array], filler: Any) -> Any:
-        """Turn outputs into predictions by `kind`, in the form of X."""
-        check_is_fitted(self, "n_iter_")
-        sequences = self._read_to_predict(X)
-        answers = kind(self._run(sequences.values))
-        if not self._architecture["return_sequences"]:
-            return answers
-        return sequences.give_back(answers, filler)
 
     def predict(self, X: Any) -> Any:
         """Predict labels.
@@ -370,12 +268,6 @@ class NetworkSequenceClassifier(ClassifierMixin, ClassLabels, NetworkEstimator):
             weights = _check_sample_weight(sample_weight, sequences.values)
             weight = np.repeat(weights, counts.sum(axis=1))
         return float(accuracy_score(labels, found, sample_weight=weight))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.input_tags.sparse = False
-        return tags
 
 
 def _labels_of_steps(given: str) -> ValueError:

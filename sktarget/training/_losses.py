@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Result = TypeVar("Result")
 
 
 def _mean(per_row: Tensor, weight: Tensor | None) -> Tensor:
@@ -110,19 +111,22 @@ without bound, this error each by a bounded amount.
 """
 
 
-def over_steps(loss: Loss) -> Loss:
-    """Turn a loss over rows into one over the steps of sequences.
+def over_steps(
+    measure: Callable[[Tensor, Tensor, Tensor | None], Result],
+) -> Callable[[Tensor, Tensor, Tensor | None], Result]:
+    """Turn a loss or a score over rows into one over the steps of sequences.
 
     Parameters
     ----------
-    loss : callable
-        A classification loss of sums (m, n_outputs), y and weights of m rows.
+    measure : callable
+        A function of sums (m, n_outputs), y and weights, or None, of m rows.
 
     Returns
     -------
     callable
-        A loss of sums (n, time, n_outputs), y of shape (n, time), -1 where a step does
-        not count, and weights (n, time) or None.
+        The same of sums (n, time, n_outputs), y and weights (n, time) or None.  Where y
+        is -1 of class indices (n, time), or NaN of numbers (n, time, n_outputs), a step
+        does not count.
 
     Examples
     --------
@@ -132,10 +136,10 @@ def over_steps(loss: Loss) -> Loss:
     tensor(1.0986)
     """
 
-    def of_steps(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        counts = y >= 0
+    def of_steps(sums: Tensor, y: Tensor, weight: Tensor | None) -> Result:
+        counts = ~y[..., 0].isnan() if y.is_floating_point() else y >= 0
         per_step = None if weight is None else weight[counts]
-        return loss(sums[counts], y[counts], per_step)
+        return measure(sums[counts], y[counts], per_step)
 
     return of_steps
 

@@ -182,10 +182,10 @@ class TrainingNet(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(iterator))
         if outputs:
             sums, data = torch.cat(outputs), iterator.data
-            judges = self.objective
-            self.history.record(f"{prefix}_score", judges.score(sums, data))
+            judges, truth = self.objective, (data.y, data.weight)
+            self.history.record(f"{prefix}_score", judges.score(sums, *truth))
             if judges.error is not None:
-                missed = judges.error(sums, data.y, data.weight)
+                missed = judges.error(sums, *truth)
                 self.history.record(f"{prefix}_error", float(missed) * square)
 
     def predict(self, X: Any) -> Any:

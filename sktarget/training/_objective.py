@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from sktarget.training._data import TensorData
 from sktarget.training._losses import Loss
 
 __all__ = ["Objective"]
@@ -23,7 +22,7 @@ class Objective:
     loss : callable
         Maps (sums, y, weight of the rows or None) to the loss.
     score : callable
-        Maps (sums, data) to the score of the validation set.
+        Maps the same to the score of the validation set.
     error : callable, optional
         Like `loss`; decides on the validation set in place of the score.
     decode : callable, optional
@@ -33,7 +32,7 @@ class Objective:
     """
 
     loss: Loss
-    score: Callable[[Tensor, TensorData], float]
+    score: Callable[[Tensor, Tensor, Tensor | None], float]
     error: Loss | None = None
     decode: Callable[[Tensor], Any] | None = None
     decode_proba: Callable[[Tensor], Any] | None = None

@@ -1,0 +1,155 @@
+"""What estimators of sequences share, whatever they predict."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from torch import nn
+
+from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._fitted import read_only
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
+from sktarget.estimators._sizes import parse_layer_sizes
+from sktarget.nn.base import cell_of
+from sktarget.training import Objective, over_steps
+
+__all__ = ["SequenceNetwork"]
+
+Array = NDArray[Any]
+
+
+class SequenceNetwork(NetworkEstimator):
+    """An estimator whose network reads sequences.
+
+    A subclass has the parameters `return_sequences` and `recurrent_layer_sizes`, and
+    may have those below.
+    """
+
+    return_sequences: bool
+    recurrent_layer_sizes: Any
+    n_ignored_steps: int = 0
+    vocabulary_size: int | None = None
+
+    _is_univariate: bool
+
+    # -- fitting ---------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        sizes = parse_layer_sizes(self.recurrent_layer_sizes, "recurrent_layer_sizes")
+        if not sizes:
+            raise ValueError(
+                "recurrent_layer_sizes must name at least one layer, got "
+                f"{self.recurrent_layer_sizes!r}"
+            )
+        if self.n_ignored_steps and not self.return_sequences:
+            raise ValueError(
+                f"n_ignored_steps={self.n_ignored_steps} needs "
+                "return_sequences=True: otherwise sequences have one label each"
+            )
+
+    def _read(self, X: Any, *, reset: bool, vocabulary_size: int | None) -> Sequences:
+        if vocabulary_size is not None:
+            return read_tokens(self, X, vocabulary_size, reset=reset)
+        known = None if reset else self._is_univariate
+        sequences, univariate = read_series(self, X, reset=reset, univariate=known)
+        if reset:
+            self._is_univariate = univariate
+        return sequences
+
+    def _read_to_predict(self, X: Any) -> Sequences:
+        size = self._architecture.get("vocabulary_size", self.vocabulary_size)
+        return self._read(X, reset=False, vocabulary_size=size)
+
+    def _check_rows(
+        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+    ) -> TrainingRows:
+        size = self.vocabulary_size
+        sequences = self._read(X, reset=first, vocabulary_size=size)
+        # Steps that are padding in every sequence take time, and should decide nothing.
+        values = sequences.values[:, : sequences.lengths.max()]
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, values, dtype=np.float64, ensure_non_negative=True
+            )
+        if self.return_sequences:
+            return self._step_rows(sequences, y, sample_weight, first, classes)
+        return self._sequence_rows(values, y, sample_weight, first, classes)
+
+    @abstractmethod
+    def _sequence_rows(
+        self, values: Array, y: Any, weight: Array | None, first: bool, classes: Any
+    ) -> TrainingRows:
+        """Validate what belongs to sequences as a whole."""
+
+    @abstractmethod
+    def _step_rows(
+        self,
+        sequences: Sequences,
+        y: Any,
+        weight: Array | None,
+        first: bool,
+        classes: Any,
+    ) -> TrainingRows:
+        """Validate what belongs to steps."""
+
+    def _objective(self) -> Objective:
+        of_rows = super()._objective()
+        if not self.return_sequences:
+            return of_rows
+        error = None if of_rows.error is None else over_steps(of_rows.error)
+        return replace(
+            of_rows,
+            loss=over_steps(of_rows.loss),
+            score=over_steps(of_rows.score),
+            error=error,
+        )
+
+    # -- fitted state ----------------------------------------------------------------
+
+    def _maps(self) -> Iterator[tuple[Array, Array | None]]:
+        """Yield weights and biases, layer by layer and direction by direction."""
+        for layer in self.module_.modules():
+            if isinstance(layer, nn.RNNBase):
+                for flat in layer.all_weights:
+                    cell = cell_of(layer, flat[0].shape[1])
+                    matrix = cell.to_matrix([w.detach() for w in flat]).numpy()
+                    split = int(cell.bias)
+                    yield matrix[split:], matrix[0] if cell.bias else None
+            elif isinstance(layer, nn.Linear):
+                bias = None if layer.bias is None else layer.bias.detach().numpy()
+                yield layer.weight.detach().numpy().T, bias
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """Weights of each layer in the order of the cascade, (n_in, n_out) each."""
+        return [read_only(weight) for weight, _ in self._maps()]
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """Biases of each layer that has them, of shape (n_out,)."""
+        return [read_only(bias) for _, bias in self._maps() if bias is not None]
+
+    # -- prediction ------------------------------------------------------------------
+
+    def _answer(self, X: Any, kind: Callable[[Array], Array], filler: Any) -> Any:
+        """Turn outputs into predictions by `kind`, in the form of X."""
+        check_is_fitted(self, "n_iter_")
+        sequences = self._read_to_predict(X)
+        answers = kind(self._run(sequences.values))
+        if not self._architecture["return_sequences"]:
+            return answers
+        return sequences.give_back(answers, filler)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = False
+        return tags
