@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,6 @@ from sktarget.estimators._rows import TrainingRows
 __all__ = ["TargetSpaceRegressor"]
 
 Array = NDArray[Any]
-
-# A module takes long to reach means and deviations above this, or deviations below its
-# inverse.
-_FAR = 10.0
 
 
 @document_parameters()
@@ -93,24 +88,6 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
 
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
         measured = super()._measure_outputs(rows)
-        assert measured is not None
-        mean, units = measured
-        if self.module is not None:
-            _warn_of_scale(mean, units)
-            return None
-        return mean, units if self._starts_from_labels else np.ones_like(units)
-
-
-def _warn_of_scale(mean: Array, deviation: Array) -> None:
-    """Warn if y is far from what a network gives at first."""
-    # Whether the outputs of a module may be multiplied and shifted is not known: they
-    # may be positive by design.
-    largest = max(np.abs(mean).max(), deviation.max())
-    if largest > _FAR or deviation.min() < 1 / _FAR:
-        warnings.warn(
-            f"y has means of up to {np.abs(mean).max():.3g} and deviations from "
-            f"{deviation.min():.3g} to {deviation.max():.3g}, and a module of your own "
-            "learns it as it is: standardise y, for instance with sklearn.compose."
-            "TransformedTargetRegressor(regressor, transformer=StandardScaler())",
-            stacklevel=2,
-        )
+        if measured is None or self._starts_from_labels:
+            return measured
+        return measured[0], np.ones_like(measured[1])

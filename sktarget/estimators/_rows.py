@@ -93,6 +93,10 @@ class TrainingRows:
         picked._take(index)
         return picked
 
+    def outputs(self) -> tuple[Array, Array | None]:
+        """Return all outputs one by one, and their weights, if any."""
+        return self.y, self.weight
+
     def distinct(self, seed: int) -> TrainingRows:
         """Merge repeated pairs (x, y) of a table, adding up their weights.
 

@@ -101,13 +101,15 @@ def aim_at_labels(loss: str, means: Array) -> Array:
     return _CONFIDENCE * (means - guess)
 
 
-def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
+def moments_of_labels(y: Array, weight: Array | None) -> tuple[Array, Array]:
     """Return the weighted mean of each output of y, and its unit.
 
     Parameters
     ----------
-    rows : TrainingRows
-        Training rows of a regression.
+    y : ndarray of shape (n, n_outputs)
+        Outputs of a regression.
+    weight : ndarray of shape (n,) or None
+        Weights of the rows.
 
     Returns
     -------
@@ -118,14 +120,16 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
         absolute value or, if that is 0, the root mean square of the others' deviations,
         or 1 if none varies.  All are 1 if any would be out of the range of the dtype.
     """
-    weight = None if rows.weight is None else relative_weights(rows.weight)[0]
+    dtype = y.dtype
+    if weight is not None:
+        weight, _ = relative_weights(weight)
     with np.errstate(all="ignore"):
-        y = rows.y.astype(np.float64)
+        y = y.astype(np.float64)
         # From the first row on, so that the mean of equal numbers is not rounded.
         mean = y[0] + np.average(y - y[0], axis=0, weights=weight)
-        mean = np.where(np.isfinite(mean), mean, 0.0).astype(rows.y.dtype)
+        mean = np.where(np.isfinite(mean), mean, 0.0).astype(dtype)
         deviation = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
-        limits = np.finfo(rows.dtype)
+        limits = np.finfo(dtype)
         # What differs in rows of next to no weight hardly counts.
         varies = deviation > 8 * np.finfo(np.float64).eps * np.abs(mean)
         common = np.sqrt(np.mean(deviation[varies] ** 2)) if varies.any() else 1.0
@@ -133,7 +137,7 @@ def moments_of_labels(rows: TrainingRows) -> tuple[Array, Array]:
         units = np.where(varies, deviation, size)
     if not ((limits.tiny < units) & (units < limits.max)).all():
         units = np.ones_like(units)
-    return mean, units.astype(rows.y.dtype)
+    return mean, units.astype(dtype)
 
 
 def targets_of_origin(network: TargetSpace, origin: Array) -> Array:

@@ -1,0 +1,129 @@
+"""Numbers as outputs: their units, the squared error, and R²."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import r2_score
+
+from sktarget.estimators._arrays import as_tensor
+from sktarget.estimators._device import resolve_device
+from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._start import moments_of_labels
+from sktarget.training import Loss, TrainingSettings, squared_error_in
+
+__all__ = ["NumberOutputs"]
+
+Array = NDArray[Any]
+
+# Deviations of fewer spacings of numbers lose digits that matter.
+_FEW_DIGITS = 32
+# A module takes long to reach means and deviations above this, or deviations below its
+# inverse.
+_FAR = 10.0
+
+
+class NumberOutputs(NetworkEstimator):
+    """An estimator of numbers: the way between these and the outputs of a network."""
+
+    _y_is_1d: bool
+    _loss: str
+    out_activation_: str
+
+    def _learn_numbers(self, rows: TrainingRows, first: bool) -> None:
+        """Take the outputs into the arithmetic of X; at the first fit, count them."""
+        with np.errstate(over="ignore"):  # reported below, as an error
+            rows.y = rows.y.astype(rows.dtype)
+        if np.isinf(rows.y).any():
+            raise ValueError(
+                f"y is too large for {rows.dtype}, the arithmetic of X: scale y down"
+            )
+        n_outputs = rows.y.shape[-1]
+        if first:
+            self._loss = "squared_error"
+            self.n_outputs_ = n_outputs
+            self.out_activation_ = "identity"
+        elif n_outputs != self.n_outputs_:
+            raise ValueError(
+                f"y has {n_outputs} outputs, but the estimator was fitted with "
+                f"{self.n_outputs_}"
+            )
+
+    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
+        mean, units = moments_of_labels(*rows.outputs())
+        _warn_of_lost_digits(mean, units, rows.dtype)
+        if self.module is not None:
+            _warn_of_scale(mean, units)
+            return None
+        return mean, units
+
+    def _settings(self, rows: TrainingRows) -> TrainingSettings:
+        # Another base of the estimator defines it.
+        settings = super()._settings(rows)  # type: ignore[safe-super]
+        if self._output_units is None:
+            return settings
+        origin, unit = map(as_tensor, self._output_units)
+        return replace(settings, output_units=(origin, unit))
+
+    def _loss_function(self) -> Loss:
+        if self._output_units is None:
+            return super()._loss_function()
+        # The error of each output counts relative to its variance, as in a mean R².
+        unit = as_tensor(self._output_units[1])
+        return squared_error_in(unit.to(resolve_device(self.device)))
+
+    def _decode(self, sums: Array) -> Array:
+        return sums[..., 0] if self._y_is_1d else sums
+
+    def _score_sums(
+        self, sums: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None
+    ) -> float:
+        truth, found = y.numpy(force=True), sums.numpy(force=True)
+        if not np.isfinite(found).all():
+            return -np.inf
+        weights = None if weight is None else weight.numpy(force=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            score = float(r2_score(truth, found, sample_weight=weights))
+        return score if np.isfinite(score) else -np.inf
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _warn_of_lost_digits(mean: Array, units: Array, dtype: np.dtype[Any]) -> None:
+    """Warn of outputs that vary by little more than the spacing of numbers their size.
+
+    The network's outputs have to be such numbers.
+    """
+    lost = np.flatnonzero(units < _FEW_DIGITS * np.finfo(dtype).eps * np.abs(mean))
+    if len(lost):
+        k = lost[0]
+        warnings.warn(
+            f"y varies by {units[k]:.2g} about {mean[k]:.8g}, which {dtype}, the "
+            "arithmetic of X, hardly resolves: subtract a constant from y"
+            + (", or give X as float64" if dtype == np.float32 else ""),
+            stacklevel=2,
+        )
+
+
+def _warn_of_scale(mean: Array, deviation: Array) -> None:
+    """Warn if y is far from what a network gives at first."""
+    # Whether the outputs of a module may be multiplied and shifted is not known: they
+    # may be positive by design.
+    largest = max(np.abs(mean).max(), deviation.max())
+    if largest > _FAR or deviation.min() < 1 / _FAR:
+        warnings.warn(
+            f"y has means of up to {np.abs(mean).max():.3g} and deviations from "
+            f"{deviation.min():.3g} to {deviation.max():.3g}, and a module of your own "
+            "learns it as it is: standardise y, for instance with sklearn.compose."
+            "TransformedTargetRegressor(regressor, transformer=StandardScaler())",
+            stacklevel=2,
+        )
