@@ -2,7 +2,7 @@
 
 from sktarget.estimators._classifier import TargetSpaceClassifier
 from sktarget.estimators._regressor import TargetSpaceRegressor
-from sktarget.estimators._sequence import TargetSpaceSequenceClassifier
+from sktarget.estimators._sequence_classifier import TargetSpaceSequenceClassifier
 
 __all__ = [
     "TargetSpaceClassifier",

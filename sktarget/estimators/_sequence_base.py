@@ -1,4 +1,4 @@
-"""Classification of sequences, or of their steps, in target space."""
+"""Estimators of sequences in target space: their parameters and networks."""
 
 from __future__ import annotations
 
@@ -13,181 +13,88 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sktarget.architectures import CELLS
-from sktarget.estimators._parameters import (
-    CLASS_WEIGHT,
-    CONSTRAINTS,
-    document_parameters,
-)
+from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._sequence_choices import SequenceChoices
-from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
 from sktarget.estimators._sizes import parse_layer_sizes
 
-__all__ = ["TargetSpaceSequenceClassifier"]
+__all__ = ["SEQUENCE_DOCS", "BaseTargetSpaceSequence"]
 
 Array = NDArray[Any]
 
-
-@document_parameters(
-    hidden_layer_sizes="""int or array-like of int, default={default}
+SEQUENCE_DOCS = {
+    "hidden_layer_sizes": """int or array-like of int, default={default}
     Widths of the exit layers between the recurrent layers and the output; () for
     none.""",
-    cell="""{"rnn", "lstm", "gru"}, default={default}
+    "cell": """{"rnn", "lstm", "gru"}, default={default}
     Kind of the recurrent layers.""",
-    recurrent_layer_sizes="""int or array-like of int, default={default}
+    "recurrent_layer_sizes": """int or array-like of int, default={default}
     Widths of the recurrent layers; an int stands for one layer.""",
-    bidirectional="""bool, default={default}
+    "bidirectional": """bool, default={default}
     Run the recurrent layers in both directions.""",
-    return_sequences="""bool, default={default}
+    "return_sequences": """bool, default={default}
     Classify every step; otherwise the whole sequence, from the states in which its
     directions end.""",
-    n_ignored_steps="""int, default={default}
+    "n_ignored_steps": """int, default={default}
     Steps at the beginning of each sequence that count neither in the loss nor in the
     score; with `return_sequences`.""",
-    vocabulary_size="""int or None, default={default}
+    "vocabulary_size": """int or None, default={default}
     Number of token ids, including 0 for padding.  None stands for series of real
     numbers.""",
-    embedding_dim="""int, default={default}
+    "embedding_dim": """int, default={default}
     Width of the embedding of token ids; it learns in weight space.""",
-    fixed_sequence_length="""int, "auto" or None, default={default}
+    "fixed_sequence_length": """int, "auto" or None, default={default}
     n̄_t, the steps of X̄: sampled sequences are cut to their first ones.  None takes as
     many as the longest sequence has; so does ``"auto"``, but at most 60 of noise.""",
-    fixed_batch_size="""int, "auto" or None, default={default}
+    "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the sequences of the fixed batch X̄.  None takes as many as the training set
     has.""",
-    fixed_batch="""{"sample", "noise"} or array-like of shape \
+    "fixed_batch": """{"sample", "noise"} or array-like of shape \
 (n̄_b, channels, n̄_t), default={default}
     X̄: a sample of the distinct training sequences; normal noise with the mean and
     deviation of every channel; or sequences of your own, whose number and length then
     replace `fixed_batch_size` and `fixed_sequence_length`.  For token ids, X̄ is always
     uniform noise on [−1, 1] in the space of the embedding, or an array there.""",
-    anchor="""{"auto", "zero", "weights"}, default={default}
+    "anchor": """{"auto", "zero", "weights"}, default={default}
     What λ pulls the weights of recurrent layers to: zero, as in Eq. 7, which makes
     states fade, or the weights they start from, of which those between states are
     orthogonal and hold these for long.  ``"auto"`` is the latter for ``cell="rnn"``
     unless there is a `module` or ``target_init="normal"``; gates hold states by
     themselves.""",
-    initial_memory="""float, "auto" or None, default={default}
+    "initial_memory": """float, "auto" or None, default={default}
     Steps, at least 2, over which the longest memories of an LSTM or a GRU fade at
     first: biases of gates are drawn accordingly.  ``"auto"`` is half of the mean length
     of series of numbers, and None for token ids, with ``parameterization="weights"``
     and with ``target_init="normal"``.  None leaves the biases at zero, and that of an
     LSTM's forget gate at one.  With ``cell="rnn"``, a `module` or random targets it
     does nothing.""",
-    activation="""{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
+    "activation": """{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the exit layers, and for ``cell="rnn"`` of the recurrent layers, where
     it is "tanh" or "relu".""",
-    shortcuts="""bool, default={default}
+    "shortcuts": """bool, default={default}
     Feed every exit layer the recurrent layers' output and all earlier exit layers.""",
-    dropout="""float, default={default}
+    "dropout": """float, default={default}
     Probability of dropping an output of a recurrent or exit layer in training; drawn
     independently for X̄ and for the mini-batch.  `fit` ends with the mean of the
     weights over 20 draws.""",
-    batch_norm="""bool, default={default}
+    "batch_norm": """bool, default={default}
     Normalise the sums of hidden exit layers; only with
     ``parameterization="weights"``.""",
-    module="""callable or None, default={default}
+    "module": """callable or None, default={default}
     Your own architecture: called with (n_channels, n_outputs), it returns a
     ``torch.nn.Module`` from (n, time, channels), with NaN after the ends of
     sequences, or from token ids (n, time), to the outputs before any softmax.  The
     parameters of the architecture above are then ignored.""",
-)
-class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, SequenceChoices):
-    """A recurrent neural network classifier trained in target space.
+}
+"""Texts of the parameters of :class:`BaseTargetSpaceSequence`."""
 
-    The learnable parameters are the sums that each layer should produce on the steps of
-    some fixed sequences X̄; the weights follow from them by ridge regression over all
-    steps at once (Alg. 5), and the gradient flows through these solves.
 
-    {parameters}
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    coefs_, intercepts_ : list of ndarray
-        Realised weights (n_in, n_out) and biases (n_out,) of each recurrent layer and
-        direction, then of each exit layer.  The inputs of a recurrent layer are its
-        inputs proper and the states of the step before.
-    lam_ : float or tuple of float
-        The λ used; one per layer where they differ.
-    loss_, best_loss_ : float
-        Training loss of the last and of the best epoch, penalties included;
-        `best_loss_` is None where rows are held out, as in scikit-learn.
-    loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
-    best_validation_score_ : float or None
-        The best validation score.
-    module_ : torch.nn.Module
-        The fitted network, an ordinary module; takes (n, time, channels) or token ids.
-    n_features_in_ : int
-        Number of columns of X of shape (n, time), of channels of other series, and 1
-        for token ids.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns, where X had names.
-    n_iter_ : int
-        Epochs of the last call of ``fit``.
-    n_layers_, n_outputs_ : int
-        Number of layers, input and output included, and of outputs.
-    out_activation_ : str
-        ``"softmax"``.
-    t_ : int
-        Training sequences seen so far.
-    targets_ : list of ndarray
-        Targets of each recurrent layer and direction, (n̄_b, n̄_t, sums), and of each
-        exit layer, (rows, n_out); only with `warm_start` or after ``partial_fit``.
-    fixed_batch_ : ndarray of shape (n̄_b, channels, n̄_t)
-        X̄; kept as `targets_` are.
-
-    See Also
-    --------
-    TargetSpaceClassifier : The same for tables.
-    sktarget.preprocessing.TokenSequencer : From text to token ids.
-
-    Notes
-    -----
-    Sequences come as
-
-    - an array (n, channels, time), with NaN after the ends of shorter sequences,
-    - a list of arrays (channels, t_i),
-    - an array (n, time) of univariate sequences, or
-    - with `vocabulary_size`, integers (n, time), 0 after the ends, or a list of arrays
-      of integers (t_i,).  A 0 before the end is a step like any other.
-
-    Steps of padding enter neither the loss nor the solves.  Except for real numbers of
-    shape (n, time), later sequences may be longer or shorter than those of ``fit``.
-
-    With `return_sequences`, `y` holds a label for each step: (n, time), or a list of
-    arrays (t_i,).  -1 and NaN mark steps that do not count.  For padded input,
-    predictions are arrays, with the label -1 ("" among strings) and probabilities of
-    NaN at padding; for a list they are lists.
-
-    References
-    ----------
-    M. Fairbank, S. Samothrakis, L. Citi, "Deep Learning in Target Space", JMLR 23
-    (2022), Secs. 4.1, 5.3 and 5.4.
-
-    Examples
-    --------
-    >>> from sktarget import TargetSpaceSequenceClassifier
-    >>> from sktarget.datasets import make_delayed_recall
-    >>> X, y = make_delayed_recall(200, delay=3, n_timesteps=12, random_state=0)
-    >>> clf = TargetSpaceSequenceClassifier(
-    ...     recurrent_layer_sizes=(8,),
-    ...     return_sequences=True,
-    ...     learning_rate_init=0.05,
-    ...     tol=0.01,
-    ...     n_iter_no_change=20,
-    ...     random_state=0,
-    ... )
-    >>> clf.fit(X, y).score(X, y) > 0.95
-    True
-    """
+class BaseTargetSpaceSequence(SequenceChoices):
+    """Base of the estimators of sequences in target space."""
 
     _takes_tables = False
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS,
-        "class_weight": CLASS_WEIGHT,
         "cell": [StrOptions(set(CELLS))],
         "recurrent_layer_sizes": CONSTRAINTS["hidden_layer_sizes"],
         "bidirectional": ["boolean"],
@@ -252,7 +159,6 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, SequenceChoices):
         epsilon: float | str = "auto",
         n_iter_no_change: int | str = "auto",
         max_fun: int = 15000,
-        class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         callbacks: list[Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -307,7 +213,6 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, SequenceChoices):
         self.fixed_sequence_length = fixed_sequence_length
         self.anchor = anchor
         self.initial_memory = initial_memory
-        self.class_weight = class_weight
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
