@@ -9,12 +9,14 @@ if TYPE_CHECKING:
         TargetSpaceClassifier,
         TargetSpaceRegressor,
         TargetSpaceSequenceClassifier,
+        TargetSpaceSequenceRegressor,
     )
 
 __all__ = [
     "TargetSpaceClassifier",
     "TargetSpaceRegressor",
     "TargetSpaceSequenceClassifier",
+    "TargetSpaceSequenceRegressor",
     "__version__",
 ]
 

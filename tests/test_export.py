@@ -24,6 +24,7 @@ from sktarget import (
     TargetSpaceClassifier,
     TargetSpaceRegressor,
     TargetSpaceSequenceClassifier,
+    TargetSpaceSequenceRegressor,
 )
 from sktarget.export import to_onnx, to_torch
 from sktarget.persistence import load, save
@@ -452,6 +453,23 @@ def test_onnx_of_labels_at_every_step() -> None:
     steps = ~np.isnan(wanted[..., 0])
     np.testing.assert_allclose(probabilities[steps], wanted[steps], atol=2e-5)
     np.testing.assert_array_equal(label[steps], estimator.predict(rows)[steps])
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("per_step", [False, True])
+def test_onnx_of_numbers(per_step: bool, outputs: int) -> None:
+    X, _ = series()
+    y = X[:, :outputs].cumsum(axis=2) if per_step else X[:, :outputs].mean(axis=2)
+    estimator = TargetSpaceSequenceRegressor(
+        **SMALL, cell="lstm", return_sequences=per_step, recurrent_layer_sizes=(5,)
+    )
+    model = to_onnx(fit_quietly(estimator, X, y if outputs > 1 else y[:, 0]))
+    for rows in (X, X[..., :5]):
+        assert_predicts(model, estimator, rows)
+    (found,) = run(model, padded(X)).values()
+    wanted = estimator.predict(padded(X))
+    steps = ~np.isnan(wanted)
+    np.testing.assert_allclose(found[steps], wanted[steps], rtol=0, atol=2e-5)
 
 
 def test_recurrent_networks_are_copied_to_torch() -> None:

@@ -2,10 +2,14 @@
 
 from sktarget.estimators._classifier import TargetSpaceClassifier
 from sktarget.estimators._regressor import TargetSpaceRegressor
-from sktarget.estimators._sequence_classifier import TargetSpaceSequenceClassifier
+from sktarget.estimators._sequence import (
+    TargetSpaceSequenceClassifier,
+    TargetSpaceSequenceRegressor,
+)
 
 __all__ = [
     "TargetSpaceClassifier",
     "TargetSpaceRegressor",
     "TargetSpaceSequenceClassifier",
+    "TargetSpaceSequenceRegressor",
 ]

@@ -44,12 +44,14 @@ class NumberOutputs(NetworkEstimator):
             raise ValueError(
                 f"y is too large for {rows.dtype}, the arithmetic of X: scale y down"
             )
-        n_outputs = rows.y.shape[-1]
         if first:
             self._loss = "squared_error"
-            self.n_outputs_ = n_outputs
+            self.n_outputs_ = rows.y.shape[-1]
             self.out_activation_ = "identity"
-        elif n_outputs != self.n_outputs_:
+        self._check_n_outputs(rows.y.shape[-1])
+
+    def _check_n_outputs(self, n_outputs: int) -> None:
+        if n_outputs != self.n_outputs_:
             raise ValueError(
                 f"y has {n_outputs} outputs, but the estimator was fitted with "
                 f"{self.n_outputs_}"

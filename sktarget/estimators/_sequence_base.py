@@ -32,8 +32,8 @@ SEQUENCE_DOCS = {
     "bidirectional": """bool, default={default}
     Run the recurrent layers in both directions.""",
     "return_sequences": """bool, default={default}
-    Classify every step; otherwise the whole sequence, from the states in which its
-    directions end.""",
+    Predict at every step; otherwise once, from the states in which the directions of a
+    sequence end.""",
     "n_ignored_steps": """int, default={default}
     Steps at the beginning of each sequence that count neither in the loss nor in the
     score; with `return_sequences`.""",

@@ -11,8 +11,6 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
-    _check_y,
-    check_consistent_length,
     check_is_fitted,
 )
 
@@ -22,7 +20,7 @@ from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork
-from sktarget.estimators._sequence_rows import SequenceRows
+from sktarget.estimators._sequence_rows import SequenceRows, rows_of_steps
 from sktarget.estimators._step_labels import read_step_labels
 
 __all__ = ["NetworkSequenceClassifier"]
@@ -107,13 +105,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassLabels):
             raise _labels_of_steps(f"an array of shape {y.shape}")
         if isinstance(y, list | tuple) and any(np.size(item) > 1 for item in y):
             raise _labels_of_steps("a list of arrays")
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is "
-                "None"
-            )
-        y = _check_y(y, estimator=self)
-        check_consistent_length(values, y)
+        y = self._check_given(y, values)
         check_classification_targets(y)
         weight = self._with_class_weights(y, weight, first, classes)
         present = np.unique(y if weight is None else y[weight > 0])
@@ -131,7 +123,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassLabels):
         classes: Any,
     ) -> TrainingRows:
         labels, counts = read_step_labels(y, sequences, self.n_ignored_steps)
-        longest, step_weight = sequences.lengths.max(), None
+        step_weight = None
         if weight is not None or self.class_weight is not None:
             step_weight = np.zeros(counts.shape)
             of_rows = np.ones(len(counts)) if weight is None else weight
@@ -144,18 +136,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassLabels):
         self._learn_classes(np.unique(labels), first, classes)
         outputs = np.full(counts.shape, -1)
         outputs[counts] = self._encode(labels)
-        row_weight = None
-        if step_weight is not None:
-            n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-            row_weight = (step_weight / n_counted).sum(axis=1)
-            step_weight = step_weight[:, :longest]
-        rows = SequenceRows(
-            sequences.values[:, :longest],
-            outputs[:, :longest],
-            row_weight,
-            step_weight=step_weight,
-        )
-        return rows if step_weight is not None else rows[np.flatnonzero(counts.any(1))]
+        return rows_of_steps(sequences, outputs, counts, step_weight)
 
     # -- prediction ------------------------------------------------------------------
 

@@ -38,10 +38,45 @@ class Sequences:
     sizes: Array | None
 
     @property
+    def longest(self) -> int:
+        """Number of steps of the longest sequence; all others are padding."""
+        return int(self.lengths.max())
+
+    @property
     def real(self) -> Array:
         """Mark the steps that are not padding, (n, time)."""
         real: Array = np.arange(self.values.shape[1]) < self.lengths[:, None]
         return real
+
+    def cut(self, i: int, given: Array) -> Array:
+        """Cut what was given along the steps of a sequence to those before padding.
+
+        Parameters
+        ----------
+        i : int
+            Which sequence.
+        given : ndarray of shape (..., t)
+            Labels or numbers, with or without those for padding.
+
+        Returns
+        -------
+        ndarray of shape (..., `lengths[i]`)
+            Those that belong to steps.
+
+        Raises
+        ------
+        ValueError
+            If there are more, or fewer, than the sequence has.
+        """
+        size = (self.lengths if self.sizes is None else self.sizes)[i]
+        # The sequences of a list are not padded.
+        padded = self.values.shape[1] if self.sizes is None else size
+        if given.shape[-1] not in (size, padded):
+            raise ValueError(
+                f"y has {given.shape[-1]} steps for sequence {i}, but X has {size} "
+                f"there{'' if size == padded else f' ({padded} with padding)'}"
+            )
+        return given[..., : self.lengths[i]]
 
     def give_back(self, answers: Array, filler: Any) -> Array | list[Array]:
         """Bring answers (n, time, ...) into the form in which the user gave sequences.

@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _check_y,
+    check_consistent_length,
+    check_is_fitted,
+)
 from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
@@ -52,7 +57,7 @@ class SequenceNetwork(NetworkEstimator):
         if self.n_ignored_steps and not self.return_sequences:
             raise ValueError(
                 f"n_ignored_steps={self.n_ignored_steps} needs "
-                "return_sequences=True: otherwise sequences have one label each"
+                "return_sequences=True: otherwise a sequence counts as a whole"
             )
 
     def _read(self, X: Any, *, reset: bool, vocabulary_size: int | None) -> Sequences:
@@ -74,7 +79,7 @@ class SequenceNetwork(NetworkEstimator):
         size = self.vocabulary_size
         sequences = self._read(X, reset=first, vocabulary_size=size)
         # Steps that are padding in every sequence take time, and should decide nothing.
-        values = sequences.values[:, : sequences.lengths.max()]
+        values = sequences.values[:, : sequences.longest]
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, values, dtype=np.float64, ensure_non_negative=True
@@ -82,6 +87,17 @@ class SequenceNetwork(NetworkEstimator):
         if self.return_sequences:
             return self._step_rows(sequences, y, sample_weight, first, classes)
         return self._sequence_rows(values, y, sample_weight, first, classes)
+
+    def _check_given(self, y: Any, values: Array, **kwargs: Any) -> Array:
+        """Validate what was given for sequences as a whole, as scikit-learn does."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                "None"
+            )
+        y = _check_y(y, estimator=self, **kwargs)
+        check_consistent_length(values, y)
+        return np.asarray(y)
 
     @abstractmethod
     def _sequence_rows(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators._sequence_data import Sequences
 from sktarget.training import TensorData
 
-__all__ = ["SequenceRows"]
+__all__ = ["SequenceRows", "rows_of_steps"]
 
 Array = NDArray[Any]
 
@@ -38,6 +40,14 @@ class SequenceRows(TrainingRows):
         if self.step_weight is not None:
             self.step_weight = self.step_weight[index]
 
+    def outputs(self) -> tuple[Array, Array | None]:
+        """Return the outputs of all steps that count, or of all sequences."""
+        if self.y.ndim < 3:
+            return super().outputs()
+        counts = ~np.isnan(self.y[..., 0])
+        weight = None if self.step_weight is None else self.step_weight[counts]
+        return self.y[counts], weight
+
     def to_tensors(self, device: torch.device, dtype: torch.dtype) -> TensorData:
         """Convert the sequences to tensors; weights get the mean 1."""
         data = super().to_tensors(device, dtype)
@@ -46,3 +56,36 @@ class SequenceRows(TrainingRows):
             weight = self.step_weight / mean
             data.weight = as_tensor(weight.astype(self.dtype)).to(device)
         return data
+
+
+def rows_of_steps(
+    sequences: Sequences, outputs: Array, counts: Array, step_weight: Array | None
+) -> TrainingRows:
+    """Make rows of sequences with outputs at their steps.
+
+    Parameters
+    ----------
+    sequences : Sequences
+        The sequences.
+    outputs : ndarray of shape (n, time, ...)
+        Outputs as the loss takes them.
+    counts : ndarray of bool of shape (n, time)
+        Which steps count.
+    step_weight : ndarray of shape (n, time) or None
+        Weights of the steps; 0 for those that do not count.
+
+    Returns
+    -------
+    TrainingRows
+        Those sequences of which a step counts.
+    """
+    # Steps that are padding in every sequence take time, and should decide nothing.
+    longest = sequences.longest
+    values, outputs = sequences.values[:, :longest], outputs[:, :longest]
+    if step_weight is None:
+        return SequenceRows(values, outputs)[np.flatnonzero(counts.any(1))]
+    n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    row_weight = (step_weight / n_counted).sum(axis=1)
+    return SequenceRows(
+        values, outputs, row_weight, step_weight=step_weight[:, :longest]
+    )

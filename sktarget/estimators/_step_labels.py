@@ -10,9 +10,63 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from sktarget.estimators._sequence_data import Sequences
 
-__all__ = ["read_step_labels"]
+__all__ = ["as_many", "none_counts", "read_step_labels"]
 
 Array = NDArray[Any]
+
+
+def as_many(y: Any, sequences: Sequences) -> Any:
+    """Check that there is something for each sequence.
+
+    Parameters
+    ----------
+    y : array-like or list of array-like
+        What was given for the steps.
+    sequences : Sequences
+        The sequences.
+
+    Returns
+    -------
+    ndarray or list
+        `y`, as an array unless it is a list.
+
+    Raises
+    ------
+    ValueError
+        If there is not.
+    """
+    if y is None:
+        raise ValueError("y must be given, it is None")
+    if not isinstance(y, list | tuple):
+        y = np.asarray(y)
+    n = len(sequences.values)
+    if len(y) != n:
+        raise ValueError(
+            "Found input variables with inconsistent numbers of samples: "
+            f"{[n, len(y)]} (X and y)"
+        )
+    return y
+
+
+def none_counts(mark: str, n_ignored: int) -> ValueError:
+    """Make the error that no step counts.
+
+    Parameters
+    ----------
+    mark : str
+        What marks steps that do not.
+    n_ignored : int
+        How many do not at the beginning of each sequence.
+
+    Returns
+    -------
+    ValueError
+        The error.
+    """
+    return ValueError(
+        f"no label of y counts: each is {mark}, belongs to padding, or to the first "
+        f"n_ignored_steps={n_ignored} steps"
+    )
 
 
 def read_step_labels(
@@ -41,17 +95,7 @@ def read_step_labels(
     ValueError
         If y differs from X in length, holds real numbers, or no label counts.
     """
-    if y is None:
-        raise ValueError("y must be given, it is None")
-    counts = sequences.real
-    n = len(counts)
-    if not isinstance(y, list | tuple):
-        y = np.asarray(y)
-    if len(y) != n:
-        raise ValueError(
-            "Found input variables with inconsistent numbers of samples: "
-            f"{[n, len(y)]} (X and y)"
-        )
+    y, counts = as_many(y, sequences), sequences.real
     if isinstance(y, np.ndarray) and y.shape == counts.shape:
         labels = y[counts]
     else:
@@ -62,20 +106,15 @@ def read_step_labels(
     kept[:, :n_ignored] = False
     labels = _plain(labels[valid][kept[counts]])
     if len(labels) == 0:
-        raise ValueError(
-            "no label of y counts: each is -1 or NaN, belongs to padding, or to the "
-            f"first n_ignored_steps={n_ignored} steps"
-        )
+        raise none_counts("-1 or NaN", n_ignored)
     check_classification_targets(labels)
     return labels, kept
 
 
 def _join(y: Any, sequences: Sequences) -> Array:
     """Concatenate the labels of all real steps."""
-    width = sequences.values.shape[1]
-    sizes = sequences.lengths if sequences.sizes is None else sequences.sizes
     parts = []
-    for i, (item, size) in enumerate(zip(y, sizes, strict=True)):
+    for i, item in enumerate(y):
         row = np.asarray(item)
         if row.ndim != 1:
             raise ValueError(
@@ -83,14 +122,7 @@ def _join(y: Any, sequences: Sequences) -> Array:
                 "array of shape (n, time) or a list of arrays of shape (t_i,); item "
                 f"{i} has shape {row.shape}"
             )
-        # The sequences of a list are not padded.
-        padded = size if sequences.sizes is not None else width
-        if len(row) not in (size, padded):
-            raise ValueError(
-                f"y has {len(row)} labels for sequence {i}, but X has {size} steps "
-                f"there{'' if size == padded else f' ({padded} with padding)'}"
-            )
-        parts.append(row[: sequences.lengths[i]])
+        parts.append(sequences.cut(i, row))
     return np.concatenate(parts)
 
 

@@ -14,6 +14,7 @@ from sktarget.estimators._parameters import (
 from sktarget.estimators._regression import NetworkRegressor
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
+from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sizes import parse_layer_sizes
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "NetworkEstimator",
     "NetworkRegressor",
     "NetworkSequenceClassifier",
+    "SequenceNetwork",
     "Task",
     "TrainingRows",
     "as_tensor",

@@ -60,6 +60,9 @@ class Head:
             axis = self._constant("last_axis", np.array([-1]))
             self._node("Squeeze", [SUMS, axis], "predictions")
             dims = dims[:-1]
+        elif len(dims) == 3:  # Outputs come before time, as channels do.
+            self._node("Transpose", [SUMS], "predictions", perm=[0, 2, 1])
+            dims = [dims[0], dims[2], dims[1]]
         else:
             self._node("Identity", [SUMS], "predictions")
         self._output("predictions", self.dtype, dims)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sktarget._version import __version__
-from sktarget.estimators.base import NetworkEstimator, NetworkSequenceClassifier
+from sktarget.estimators.base import NetworkEstimator, SequenceNetwork
 from sktarget.export._head import SUMS, Head
 from sktarget.export._torch import check
 
@@ -46,7 +46,7 @@ class _AsGiven(nn.Module):
 
 def _reads_series(estimator: NetworkEstimator) -> bool:
     """Return whether X holds sequences, whatever the network is."""
-    return isinstance(estimator, NetworkSequenceClassifier)
+    return isinstance(estimator, SequenceNetwork)
 
 
 def _image_shape(estimator: NetworkEstimator) -> tuple[int, ...] | None:

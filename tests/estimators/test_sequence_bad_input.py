@@ -142,10 +142,10 @@ STEP_CASES: dict[str, tuple[Any, Any, str]] = {
     "none": (X, None, "y must be given"),
     "a label each": (X, Y, r"label for every step.*item 0 has shape \(\)"),
     "fewer rows": (X, STEPS[:30], r"inconsistent numbers of samples: \[40, 30\]"),
-    "fewer steps": (X, STEPS[:, :8], "8 labels for sequence 0, but X has 9 steps"),
+    "fewer steps": (X, STEPS[:, :8], "8 steps for sequence 0, but X has 9"),
     "more steps": (X, np.pad(STEPS, ((0, 0), (0, 1))), "10 labels .* 9 steps"),
-    "other lengths": (as_list(X), label_lists()[::-1], "5 labels for sequence 0"),
-    "list with padding": (as_list(X), list(STEPS), "9 labels for sequence"),
+    "other lengths": (as_list(X), label_lists()[::-1], "5 steps for sequence 0"),
+    "list with padding": (as_list(X), list(STEPS), "9 steps for sequence"),
     "three axes": (X, STEPS[..., None], "label for every step"),
     "all marked": (X, np.full_like(STEPS, -1), "no label of y counts"),
     "one class": (X, np.where(STEPS == 0, -1, 1), "1 class.*1.*-1"),
@@ -236,7 +236,7 @@ def test_later_sequences() -> None:
     with pytest.raises(ValueError, match="token id 8"):
         fitted(IDS, ID_LABELS, **TOKENS).predict([[1, 8]])
     by_step = fitted(X, STEPS, **PER_STEP)
-    with pytest.raises(ValueError, match="8 labels for sequence 0"):
+    with pytest.raises(ValueError, match="8 steps for sequence 0"):
         by_step.score(X, STEPS[:, 1:])
     with pytest.raises(ValueError, match="label for every step"):
         by_step.score(X, Y)

@@ -1,4 +1,4 @@
-"""Classification of sequences, or of their steps, in target space."""
+"""Classification and regression of sequences, or of their steps, in target space."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch import nn
 from sktarget.estimators._parameters import CLASS_WEIGHT, document_parameters
 from sktarget.estimators._sequence_base import SEQUENCE_DOCS, BaseTargetSpaceSequence
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
+from sktarget.estimators._sequence_regression import NetworkSequenceRegressor
 
-__all__ = ["TargetSpaceSequenceClassifier"]
+__all__ = ["TargetSpaceSequenceClassifier", "TargetSpaceSequenceRegressor"]
 
 
 @document_parameters(**SEQUENCE_DOCS)
@@ -219,3 +220,85 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
             checkpoint=checkpoint,
         )
         self.class_weight = class_weight
+
+
+@document_parameters(**SEQUENCE_DOCS)
+class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequence):
+    """A recurrent neural network regressor trained in target space.
+
+    It predicts one or several numbers for each sequence or, with `return_sequences`,
+    for each of its steps, and minimises the squared error, with each output in units of
+    its own deviation.  See :class:`TargetSpaceSequenceClassifier` for the method.
+
+    {parameters}
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        Realised weights (n_in, n_out) and biases (n_out,) of each recurrent layer and
+        direction, then of each exit layer.  The inputs of a recurrent layer are its
+        inputs proper and the states of the step before.
+    lam_ : float or tuple of float
+        The λ used; one per layer where they differ.
+    loss_, best_loss_ : float
+        Training loss of the last and of the best epoch, penalties included;
+        `best_loss_` is None where rows are held out, as in scikit-learn.
+    loss_curve_, validation_loss_curve_, validation_scores_ : list of float
+        Record of all epochs; the latter two are None without `early_stopping`.
+    best_validation_score_ : float or None
+        The best validation score.
+    module_ : torch.nn.Module
+        The fitted network, an ordinary module; takes (n, time, channels) or token ids,
+        and gives (n, n_outputs) or (n, time, n_outputs).
+    n_features_in_ : int
+        Number of columns of X of shape (n, time), of channels of other series, and 1
+        for token ids.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns, where X had names.
+    n_iter_ : int
+        Epochs of the last call of ``fit``.
+    n_layers_, n_outputs_ : int
+        Number of layers, input and output included, and of outputs.
+    out_activation_ : str
+        ``"identity"``.
+    t_ : int
+        Training sequences seen so far.
+    targets_ : list of ndarray
+        Targets of each recurrent layer and direction, (n̄_b, n̄_t, sums), and of each
+        exit layer, (rows, n_out); only with `warm_start` or after ``partial_fit``.
+    fixed_batch_ : ndarray of shape (n̄_b, channels, n̄_t)
+        X̄; kept as `targets_` are.
+
+    See Also
+    --------
+    TargetSpaceSequenceClassifier : The same for classes.
+    TargetSpaceRegressor : The same for tables.
+
+    Notes
+    -----
+    X is given as to :class:`TargetSpaceSequenceClassifier`.
+
+    `y` is (n,) or (n, n_outputs).  With `return_sequences` it holds numbers for each
+    step: (n, time) or (n, n_outputs, time), or a list of arrays (t_i,) or
+    (n_outputs, t_i).  NaN marks steps that do not count.  Predictions have the axes of
+    `y`, and NaN at padding; for a list they are lists.
+
+    References
+    ----------
+    M. Fairbank, S. Samothrakis, L. Citi, "Deep Learning in Target Space", JMLR 23
+    (2022), Secs. 4.1, 5.3 and 5.4.
+
+    Examples
+    --------
+    The next step of waves, at every step:
+
+    >>> import numpy as np
+    >>> from sktarget import TargetSpaceSequenceRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> waves = np.sin(rng.uniform(0, 6, (60, 1)) + 0.5 * np.arange(31))
+    >>> reg = TargetSpaceSequenceRegressor(
+    ...     recurrent_layer_sizes=(8,), return_sequences=True, random_state=0
+    ... )
+    >>> reg.fit(waves[:, :-1], waves[:, 1:]).score(waves[:, :-1], waves[:, 1:]) > 0.95
+    True
+    """
