@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -38,8 +38,9 @@ def callback_states(callbacks: Named) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        By name: ``kind``, the class; ``parameters``, in words; and ``state``, None
-        where the callback holds something that plain values cannot represent.
+        By name: ``kind``, the class; ``parameters``, in words; ``state``, None where
+        the callback holds something that plain values cannot represent; and ``parts``,
+        which names in it stand for objects of which their ``state_dict`` was kept.
     """
     return {name: _describe(callback) for name, callback in callbacks if _has(callback)}
 
@@ -67,14 +68,18 @@ def restore_callbacks(
     Warns
     -----
     UserWarning
-        If a callback begins anew, because its state could not be kept or its
-        parameters have changed.
+        If a callback begins anew, because its state could not be kept, an object that
+        part of the state belongs to is not there yet, or its parameters have changed.
     """
     schedules = False
     for name, callback in callbacks:
         before = kept.get(name)
         if before is None or before["kind"] != _kind(callback):
             continue
+        parts = before.get("parts")
+        if parts is None:  # in files of earlier versions
+            parts = [n for n, held in vars(callback).items() if _keeps_itself(held)]
+        lacking = [n for n in parts if not _keeps_itself(getattr(callback, n, None))]
         reason = ""
         if before["parameters"] != _parameters(callback):
             reason = "it has other parameters than before"
@@ -83,6 +88,11 @@ def restore_callbacks(
                 "it holds objects that cannot be kept, as they lack the methods "
                 "state_dict and load_state_dict"
             )
+        elif lacking:
+            reason = (
+                f"{' and '.join(lacking)}, of which only the state was kept, must be "
+                "made in on_train_begin or before"
+            )
         if reason:
             warnings.warn(
                 f"checkpoint={path!r} goes on, but the callback {name!r} begins anew: "
@@ -90,7 +100,7 @@ def restore_callbacks(
                 stacklevel=2,
             )
         else:
-            schedules |= _restore(callback, before["state"])
+            schedules |= _restore(callback, before["state"], parts)
     return schedules
 
 
@@ -104,11 +114,13 @@ def _has(callback: Callback) -> bool:
 
 
 def _describe(callback: Callback) -> dict[str, Any]:
-    state = pack(_state(callback))
+    found, parts = _state(callback)
+    state = pack(found)
     return {
         "kind": _kind(callback),
         "parameters": _parameters(callback),
         "state": state if _archive.is_plain(state) else None,
+        "parts": parts,
     }
 
 
@@ -133,26 +145,32 @@ def _parameter_names(callback: Callback) -> list[str]:
     ]
 
 
-def _state(callback: Callback) -> dict[str, Any]:
-    """Return all but parameters; for objects with a ``state_dict``, what it returns."""
+def _state(callback: Callback) -> tuple[dict[str, Any], list[str]]:
+    """Return all but parameters, and which of these are objects with a ``state_dict``.
+
+    In their place is what it returns.
+    """
     if _keeps_itself(callback):
-        return {"": callback.state_dict()}
+        return {"": callback.state_dict()}, []
     parameters = _parameter_names(callback)
-    state = {}
+    state, parts = {}, []
     for name, value in vars(callback).items():
         if name in parameters or isinstance(
             value, type | FunctionType | BuiltinFunctionType
         ):
             continue
-        packed = value.state_dict() if _keeps_itself(value) else value
+        is_part = _keeps_itself(value)
+        packed = value.state_dict() if is_part else value
         # Left out is what was made from a parameter, such as a scorer from `scoring`.
         if _archive.is_plain(pack(packed)) or name.rstrip("_") not in parameters:
             state[name] = packed
-    return state
+            if is_part:
+                parts.append(name)
+    return state, parts
 
 
-def _restore(callback: Callback, state: dict[str, Any]) -> bool:
-    """Restore a state; return whether it has parts with a state of their own."""
+def _restore(callback: Callback, state: dict[str, Any], parts: list[str]) -> bool:
+    """Restore a state; return whether any object with a state of its own was there."""
     found = unpack(state)
     if _keeps_itself(callback):
         callback.load_state_dict(found[""])
@@ -160,9 +178,9 @@ def _restore(callback: Callback, state: dict[str, Any]) -> bool:
     schedules = False
     for name, value in found.items():
         part: Any = getattr(callback, name, None)
-        if _keeps_itself(part):
+        schedules |= _keeps_itself(part)
+        if name in parts:
             part.load_state_dict(value)
-            schedules = True
         else:
             setattr(callback, name, value)
     return schedules
@@ -181,24 +199,31 @@ def pack(value: Any) -> Any:
     Parameters
     ----------
     value : object
-        Nested dicts, lists, tuples, sets, counters, tensors and plain values.
+        Nested dicts, ordered dicts, counters, lists, tuples, sets, frozen sets, tensors
+        and plain values.
 
     Returns
     -------
     object
         Plain values, if everything nested could be turned into such.
     """
-    match value:
-        case Tensor():
-            return {"tensor": state_to_numpy(value)}
-        case Counter():
-            return {"counter": pack(dict(value))}
-        case dict():
-            return {"dict": {key: pack(inner) for key, inner in value.items()}}
-        case set() | frozenset():
-            return {"set": [pack(inner) for inner in sorted(value, key=repr)]}
-        case list() | tuple() if type(value) in (list, tuple):
-            return type(value)(pack(inner) for inner in value)
+    if isinstance(value, Tensor):
+        return {"tensor": state_to_numpy(value)}
+    # Others only by their exact types: what comes back must behave as it did before,
+    # which a dict in place of a defaultdict does not.
+    kind = type(value)
+    if kind is dict:
+        return {"dict": {key: pack(inner) for key, inner in value.items()}}
+    if kind is OrderedDict:
+        return {"ordered": pack(dict(value))}
+    if kind is Counter:
+        return {"counter": pack(dict(value))}
+    if kind is set:
+        return {"set": [pack(inner) for inner in sorted(value, key=repr)]}
+    if kind is frozenset:
+        return {"frozen": pack(set(value))}
+    if kind in (list, tuple):
+        return kind(pack(inner) for inner in value)
     return value
 
 
@@ -220,10 +245,14 @@ def unpack(value: Any) -> Any:
             return torch.as_tensor(array)
         case {"counter": counts}:
             return Counter(unpack(counts))
+        case {"ordered": items}:
+            return OrderedDict(unpack(items))
         case {"dict": inner}:
             return {key: unpack(v) for key, v in inner.items()}
         case {"set": members}:
             return {unpack(member) for member in members}
+        case {"frozen": members}:
+            return frozenset(unpack(members))
         case list() | tuple():
             return type(value)(unpack(inner) for inner in value)
     return value

@@ -1,5 +1,6 @@
 """Fits with skorch callbacks that go on from a checkpoint."""
 
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from skorch.callbacks import (
     TrainEndCheckpoint,
 )
 
-from sktarget import TargetSpaceClassifier
+from sktarget import TargetSpaceClassifier, _archive
 from tests.estimators.support import (
     ALL_EPOCHS,
     Dies,
@@ -89,6 +90,60 @@ class Hides(Perturbs):
         super().on_epoch_end(net, **kwargs)
 
 
+class Defaults(Perturbs):
+    """The same, counting in a dict that makes up what it lacks."""
+
+    def __init__(self, scale: float = 1e-3) -> None:
+        super().__init__(scale)
+        self.met: defaultdict[int, int] = defaultdict(int)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        self.met[len(net.history)] += 1
+        super().on_epoch_end(net, **kwargs)
+
+
+class Collects(Callback):
+    """Keeps the numbers of the epochs in whatever is plain enough."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.met: frozenset[frozenset[int]] = frozenset()
+        self.backwards: OrderedDict[int, Counter[int]] = OrderedDict()
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        epoch = len(net.history)
+        self.seen.add(epoch)
+        self.met |= {frozenset({epoch})}
+        self.backwards[epoch] = Counter({epoch: 1})
+        self.backwards.move_to_end(epoch, last=False)
+
+
+class MakesLate(Callback):
+    """Makes its schedule when it is first needed."""
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        if not hasattr(self, "schedule"):
+            self.schedule = torch.optim.lr_scheduler.StepLR(net.optimizer_, 1, 0.9)
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.schedule.step()
+
+
+class DropsSoon(Callback):
+    """Has a schedule for two epochs."""
+
+    def on_train_begin(self, net: Any, **_: Any) -> None:
+        self.schedule: Any = torch.optim.lr_scheduler.LambdaLR(
+            net.optimizer_, lambda epoch: 0.5**epoch
+        )
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        if self.schedule is not None:
+            self.schedule.step()
+        if len(net.history) == 2:
+            self.schedule = None
+
+
 def fit(path: Path | None, *callbacks: Callback, **more: Any) -> Any:
     settings = SMALL | {"callbacks": list(callbacks), "checkpoint": path} | more
     return fit_quietly(TargetSpaceClassifier(**settings), *class_data())
@@ -120,6 +175,7 @@ MAKERS: dict[str, Callable[[], Callback]] = {
     "freezer": partial(Freezer, "*0.targets", at=2),
     "counter": Perturbs,
     "own state": KeepsItself,
+    "for two epochs": DropsSoon,
 }
 
 
@@ -164,10 +220,39 @@ def test_early_stopping_goes_on(load_best: bool, tmp_path: Path) -> None:
     assert_same_weights(again, undisturbed)
 
 
-def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
-    die(tmp_path / "run", 4, Hides())
-    with pytest.warns(UserWarning, match=r"'Hides' begins anew: .* state_dict and"):
-        fit(tmp_path / "run", Hides())
+@pytest.mark.parametrize("kind", [Hides, Defaults])
+def test_what_cannot_be_kept_is_told(kind: type[Callback], tmp_path: Path) -> None:
+    die(tmp_path / "run", 4, kind())
+    message = rf"'{kind.__name__}' begins anew: .* state_dict and"
+    with pytest.warns(UserWarning, match=message):
+        fit(tmp_path / "run", kind())
+
+
+def test_collections_come_back_as_what_they_were(tmp_path: Path) -> None:
+    undisturbed, gone_on = Collects(), Collects()
+    fit(None, undisturbed)
+    die(tmp_path / "run", 4, Collects())
+    fit(tmp_path / "run", gone_on)
+    # By their representations, which tell frozen sets from others.
+    assert list(map(repr, vars(gone_on).values())) == [
+        repr(value) for value in vars(undisturbed).values()
+    ]
+
+
+def test_what_is_made_too_late_is_told(tmp_path: Path) -> None:
+    die(tmp_path / "run", 4, MakesLate())
+    with pytest.warns(UserWarning, match="'MakesLate' begins anew: schedule, of which"):
+        fit(tmp_path / "run", MakesLate())
+
+
+def test_files_that_do_not_tell_what_is_a_part_are_read(tmp_path: Path) -> None:
+    make = MAKERS["milestones"]
+    die(tmp_path / "run", 4, make())
+    content = _archive.read(tmp_path / "run", "checkpoint")
+    for kept in content["callbacks"].values():
+        del kept["parts"]
+    _archive.write(tmp_path / "run", "checkpoint", content)
+    assert_same_weights(fit(tmp_path / "run", make()), fit(None, make()))
 
 
 def test_other_parameters_are_told(tmp_path: Path) -> None:
