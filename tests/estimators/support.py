@@ -96,10 +96,7 @@ def weights_differ(a: Any, b: Any) -> bool:
 def reference_weights(estimator: Any) -> list[Array]:
     """Realise the targets that the estimator kept by the slow NumPy truth."""
     sizes = (estimator.n_features_in_, *(t.shape[1] for t in estimator.targets_))
-    activation = estimator.activation
-    if activation == "auto":
-        activation = "leaky_relu" if len(sizes) <= 5 else "tanh"
-    network = Network(sizes, activation, estimator.shortcuts)
+    network = Network(sizes, estimator._activation(), estimator.shortcuts)
     realised, _ = realise(
         network,
         estimator.targets_,

@@ -38,8 +38,9 @@ MORE_KINDS: dict[str, Any] = {
     "inverted layers": RegularizedInversionClassifier,
     "inverted steps": RegularizedInversionSequenceClassifier,
 }
-# Seconds of the default run for new cases; what is left of them then passes unseen.
-BUDGET = 20
+# Seconds of the default run for new cases, and how many to try however long they take;
+# what is left of them then passes unseen.
+BUDGET, LEAST = 20, 100
 
 
 def assert_survives(case: Case) -> None:
@@ -122,14 +123,18 @@ CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 def test_any_case(request: pytest.FixtureRequest) -> None:
     end = time.monotonic() + BUDGET
+    tried = 0
 
     @settings(max_examples=1000, suppress_health_check=CHECKS, phases=[Phase.generate])
     @given(case=CASES)
     def run(case: Case) -> None:
-        if time.monotonic() < end:
+        nonlocal tried
+        if tried < LEAST or time.monotonic() < end:
             assert_survives(case)
+            tried += 1
 
     run()
+    assert tried >= LEAST
 
 
 @pytest.mark.slow

@@ -369,7 +369,10 @@ def test_full_disk_does_not_end_the_run(
 @pytest.mark.parametrize("parameterization", ["targets", "weights"])
 @pytest.mark.usefixtures("global_state_untouched")
 def test_ctrl_c_keeps_the_state_so_far(
-    kind: type, parameterization: str, tmp_path: Path
+    kind: type,
+    parameterization: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     X, y = problem(kind)
     settings = SMALL | {"parameterization": parameterization, "max_iter": 10**6}
@@ -377,15 +380,22 @@ def test_ctrl_c_keeps_the_state_so_far(
     estimator = kind(**settings, checkpoint=path)
     fit_quietly(kind(**SMALL), X, y)  # so that what torch imports late is there
     rings: list[int] = []
+    write = _archive.write
+
+    def write_and_wind_up(*args: Any) -> None:
+        write(*args)
+        monkeypatch.setattr(_archive, "write", write)
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 5.0)
 
     def ring(number: int, frame: Any) -> None:
         rings.append(number)
         # Not by SIGINT itself, which background processes may ignore.
         signal.default_int_handler(number, frame)
 
-    # In the middle of anything at all, as the key would; again, were it to be lost.
+    # In the middle of anything at all after the first epoch, as the key would; again,
+    # were it to be lost.
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 0.5, 5.0)
+    monkeypatch.setattr(_archive, "write", write_and_wind_up)
     with warnings.catch_warnings():
         # It may ring between the opening of the file and the `with` that closes it.
         warnings.simplefilter("ignore", ResourceWarning)
