@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["is_readable", "is_recorded"]
+__all__ = ["is_readable", "is_recorded", "same_values"]
 
 
 def is_recorded(*tensors: Tensor | None) -> bool:
@@ -28,6 +28,32 @@ def is_recorded(*tensors: Tensor | None) -> bool:
     """
     return torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in tensors
+    )
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same, NaN in the same places included.
+
+    Parameters
+    ----------
+    one, other : Tensor
+        The tensors, on the same device.
+
+    Returns
+    -------
+    bool
+        Whether shapes, dtypes and numbers are equal; to ``torch.equal`` NaN is not.
+
+    Examples
+    --------
+    >>> a = torch.tensor([1.0, torch.nan])
+    >>> same_values(a, a.clone()), torch.equal(a, a.clone())
+    (True, False)
+    """
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(one, other) or bool(
+        (one.eq(other) | (one.isnan() & other.isnan())).all()
     )
 
 

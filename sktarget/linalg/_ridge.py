@@ -149,7 +149,8 @@ def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     """Plan without reading the trace, which would wait for the device."""
     work_dtype = at_least_float32(dtype)
     floor = max(_FLOOR, (64 * torch.finfo(work_dtype).eps) ** 2)
-    ridge = (trace.double() * floor).clamp(min=lam)
+    least = torch.finfo(work_dtype).tiny  # for inputs that are all zero
+    ridge = (trace.double() * floor).clamp(min=max(lam, least))
     return SolvePlan(ridge, torch.float64, work_dtype)
 
 

@@ -18,7 +18,7 @@ from sktarget.nn._evaluation import as_in_evaluation, is_another_network
 from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._memory import keep_freed_memory
-from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
+from sktarget.nn._pass import NotOneBatch, NotThisBatch, Pass, Phase, Stage
 from sktarget.nn._replacement import (
     as_ordinary,
     copy_with,
@@ -42,6 +42,8 @@ class Cascade(nn.Module):
     """
 
     fixed_batch: Tensor
+    # Whether passes have shown what the module does with its inputs in training.
+    _has_trained = False
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class Cascade(nn.Module):
         modules = list(self.module.modules())
         self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
         # Dropout that comes first and works in place would overwrite X̄ itself.  Other
-        # modules that work in place are found out in the first pass.
+        # modules that work in place are found out in first passes, which run on copies.
         self._works_in_place = any(getattr(m, "inplace", False) for m in self._dropouts)
         self._factored: Fingerprint | None = None
         self._stage = Stage()
@@ -217,13 +219,25 @@ class Cascade(nn.Module):
             self._running(Phase.RECORD, self.fixed_batch.clone(), exact=exact) as run,
         ):
             outputs = self.module(run.inputs)
-            self._works_in_place |= run.has_changed_inputs()
         return run, outputs
 
     def _unchanging(self, rows: Any) -> Any:
         """Return rows for a pass to run on: a copy if the pass could change them."""
-        copies = self._works_in_place and isinstance(rows, Tensor)
-        return rows.clone() if copies else rows
+        may_change = self._works_in_place or not self._has_trained
+        return rows.clone() if may_change and isinstance(rows, Tensor) else rows
+
+    def _note_changes(self, run: Pass) -> None:
+        """Note whether a pass has changed its inputs in place."""
+        if run.has_changed_inputs():
+            self._works_in_place = True
+            if same_memory(run.inputs, self.fixed_batch):
+                raise RuntimeError(
+                    "the module has written over the fixed batch, although it left "
+                    "its inputs alone in earlier passes: let it copy what it changes "
+                    "(x = x + noise, not x += noise), and make a new TargetSpace"
+                )
+        if self.module.training:
+            self._has_trained = True
 
     # -- passes ----------------------------------------------------------------------
 
@@ -240,6 +254,8 @@ class Cascade(nn.Module):
         if self._stacks and x.shape[1:] == fixed.shape[1:] and x.dtype == fixed.dtype:
             try:
                 return self._run_stacked(x)
+            except NotThisBatch:
+                pass
             except NotOneBatch:  # The trial at construction was misleading.
                 self._stacks = False
         return self._solve_then_run(x)
@@ -298,6 +314,7 @@ class Cascade(nn.Module):
             yield run
         finally:
             self._stage.current = None
+        self._note_changes(run)
 
     @contextmanager
     def _as_in_evaluation(self) -> Iterator[None]:

@@ -81,8 +81,13 @@ class TargetMap(nn.Module):
 
     @property
     def chooses_lam(self) -> bool:
-        """Whether the current pass is to choose λ."""
-        return self.stage.current is not None and self.stage.current.chooses_lam
+        """Whether λ is still to be chosen in the current pass."""
+        current = self.stage.current
+        return (
+            current is not None
+            and current.chooses_lam
+            and self.name not in current.chosen
+        )
 
     def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
         """Factorise for inputs that change; first try the arithmetic of last time."""
@@ -91,6 +96,8 @@ class TargetMap(nn.Module):
         solution = factorise_design(operator, rows, lam, self._last_dtype)
         if chooses:
             self.lam = solution.lam
+            assert self.stage.current is not None
+            self.stage.current.chosen.add(self.name)
         if self._last_dtype != solution.plan.gram_dtype:
             self._last_dtype = solution.plan.gram_dtype
         return solution
@@ -147,10 +154,13 @@ class StandIn(nn.Module):
         the first axis of the inputs.
     is_random : bool
         Whether the layer draws random numbers in its present mode.
+    given_names : frozenset of str
+        Names of the attributes that a user has given to the layer.
     """
 
     stacks: bool = True
     is_random: bool = False
+    given_names: frozenset[str] = frozenset()
 
     def target_maps(self) -> dict[str, TargetMap]:
         """Return the maps by their names in the wrapped module, in running order."""

@@ -9,11 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["NotOneBatch", "Pass", "Phase", "Stage"]
+__all__ = ["NotOneBatch", "NotThisBatch", "Pass", "Phase", "Stage"]
 
 
 class NotOneBatch(Exception):  # noqa: N818 - a signal, caught by `Cascade`
     """X̄ and X cannot run as one batch, though X̄ alone looked as if they could."""
+
+
+class NotThisBatch(NotOneBatch):
+    """X cannot run below X̄, though another could."""
 
 
 class Phase(Enum):
@@ -42,6 +46,8 @@ class Pass:
         Whether the targets recorded are to lead back to the very weights applied.
     chooses_lam : bool
         Whether the layers choose their λ as they solve.
+    chosen : set of str
+        Names of those that have done so.
     weights : dict
         The weights that layers have solved for in this pass, by name.
     order : list of str
@@ -53,6 +59,7 @@ class Pass:
     optimistic: bool = False
     exact: bool = False
     chooses_lam: bool = False
+    chosen: set[str] = field(default_factory=set)
     weights: dict[str, Tensor] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sktarget._tensors import same_values
 from sktarget.nn._cascade import Cascade
 from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._layers import TargetMap
@@ -85,7 +86,7 @@ class RealisedCascade(Cascade):
     ) -> None:
         """Load X̄ into new memory: the present one may be shared with training data."""
         loaded = state_dict.get(f"{prefix}fixed_batch")
-        if loaded is not None and not torch.equal(
+        if loaded is not None and not same_values(
             loaded.to(self.fixed_batch), self.fixed_batch
         ):
             self.fixed_batch = self.fixed_batch.clone()

@@ -17,7 +17,7 @@ from sktarget.nn._cells import Cell, States, cell_of
 from sktarget.nn._kernels import run_kernel
 from sktarget.nn._layers import StandIn, TargetMap, register
 from sktarget.nn._operators import DenseOperator
-from sktarget.nn._pass import NotOneBatch, Pass, Phase
+from sktarget.nn._pass import NotThisBatch, Pass, Phase
 from sktarget.nn._sequences import last_steps, real_rows, reverse, shift
 from sktarget.nn._solve import solve_only
 from sktarget.nn._steps import may_run_steps, run_steps
@@ -215,7 +215,7 @@ class TargetRecurrent(StandIn):
         packing, directions = Packing(inputs), self._directions()
         one_batch = current.phase in (Phase.SOLVE, Phase.COMPARE)
         if one_batch and packing.stacks_on(directions[0].targets):
-            raise NotOneBatch
+            raise NotThisBatch
         x, last = packing.pad(inputs), []
         width = 1 + self.bidirectional
         for start in range(0, len(directions), width):

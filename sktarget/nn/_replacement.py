@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import Any
 
 import torch
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
+from sktarget._tensors import same_values
 from sktarget.nn._layers import (
     StandIn,
     TargetMap,
@@ -83,10 +87,13 @@ def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
             reason = "frozen in part"
         elif is_registered(child) and "forward" in vars(child):
             reason = "whose forward has been replaced"
+        elif is_registered(child) and _has_parts_of_its_own(child):
+            reason = "which has been given parts that its kind does not have"
         else:
             layer = target_layer_for(child, name)
         if layer is not None:
-            _inherit(layer, child)
+            # If the whole is in evaluation, a layer must not refuse to run.
+            layer.train(child.training and module.training)
             layers[name] = substitutes[child] = layer
         elif max(p.ndim for p in own) > 1 and not isinstance(child, _KEEPS_ITS_WEIGHTS):
             kept.append(
@@ -140,21 +147,58 @@ def as_ordinary(layer: StandIn) -> nn.Module:
         A layer of the kind that `layer` stands in for.
     """
     ordinary = layer.realise()
-    _inherit(ordinary, layer)
+    _inherit(ordinary, layer, {})
     return ordinary
 
 
-def _inherit(new: nn.Module, old: nn.Module) -> None:
-    """Let `new`, which takes the place of `old`, inherit its hooks.
+def _inherit(new: nn.Module, old: nn.Module, copies: dict[int, Any]) -> None:
+    """Let `new`, which takes the place of `old`, inherit its hooks and attributes.
 
-    It also inherits the attributes that describe layers of its kind.
+    Hooks that are methods of a module which is copied become those of the copy;
+    `copies` has the copy of each module by the identity of the module.
     """
     for name in _HOOKS:
-        getattr(new, name).update(getattr(old, name))
+        for key, hook in getattr(old, name).items():
+            getattr(new, name)[key] = _rebound(hook, copies)
     new._is_full_backward_hook = old._is_full_backward_hook
     for name in getattr(old, "__constants__", ()):
         if not hasattr(new, name) and hasattr(old, name):
             setattr(new, name, getattr(old, name))
+    for name in _given_names(old):
+        if not hasattr(new, name):
+            setattr(new, name, copy.deepcopy(getattr(old, name), copies))
+    if isinstance(new, StandIn):
+        new.given_names = _given_names(old)
+
+
+def _rebound(hook: Any, copies: dict[int, Any]) -> Any:
+    owner = hook.__self__ if inspect.ismethod(hook) else None
+    if isinstance(owner, nn.Module) and id(owner) in copies:
+        return MethodType(hook.__func__, copies[id(owner)])
+    return hook
+
+
+def _given_names(layer: nn.Module) -> frozenset[str]:
+    """Return the names of attributes that a user has given to a layer."""
+    if isinstance(layer, StandIn):
+        return layer.given_names
+    return frozenset(vars(layer)) - _usual_names(type(layer))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _usual_names(kind: Callable[..., nn.Module]) -> frozenset[str]:
+    """Return the names of the attributes that all layers of a registered kind have."""
+    layer = kind(1, 1, 1, device="meta")
+    return frozenset(vars(layer)) | {*getattr(layer, "__constants__", ())}
+
+
+def _has_parts_of_its_own(layer: nn.Module) -> bool:
+    """Return whether a layer has submodules, buffers, or parameters of other names."""
+    return bool(
+        layer._modules
+        or layer._buffers
+        or any(not name.startswith(("weight", "bias")) for name in layer._parameters)
+    )
 
 
 def copy_with(
@@ -195,6 +239,8 @@ def copy_with(
             elif not kept.is_leaf:  # Torch copies no others.
                 copies[id(kept)] = kept.detach().clone()
     copied: nn.Module = copy.deepcopy(module, copies)
+    for old, new in substitutes.items():
+        _inherit(new, old, copies)
     if any(copy_ is nothing for copy_ in copies.values()):
         _put_none_for(nothing, copied)
     return copied
@@ -231,8 +277,7 @@ def _begins_with(kept: Tensor, rows: Tensor) -> bool:
     return (
         kept.ndim == rows.ndim
         and kept.dtype == rows.dtype
-        and kept.shape[1:] == rows.shape[1:]
-        and torch.equal(kept[: len(rows)], rows)
+        and same_values(kept[: len(rows)], rows)
     )
 
 

@@ -157,7 +157,7 @@ def _run_layer(
         return (layer(x, overwriting), n) if overwriting else (layer(x), 1)
     # Activations never decrease, so the maximum may be taken of the sums instead.
     pooled = pool(layer(x, AS_IT_IS))
-    if module is None or activation_of(module) is None:
+    if module is None:
         return pooled, n
     if overwriting is not None and overwriting.has_gradient:
         return overwriting.apply_(pooled), n

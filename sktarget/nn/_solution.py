@@ -82,15 +82,25 @@ def factorise_design(
     narrow = rows.is_cpu and rows.dtype != torch.float64
     guess = last_dtype or at_least_float32(rows.dtype)
     gram = operator.gramian(rows, guess if narrow else torch.float64, lam or 0.0)
+    plan, own_lam = _plan(gram, lam, rows.dtype)
+    if plan.gram_dtype != gram.dtype:
+        # Even if narrower, and with a ridge from its own trace: results must not depend
+        # on what came before.
+        gram = operator.gramian(rows, plan.gram_dtype, own_lam)
+        anew, own_lam = _plan(gram, lam, rows.dtype)
+        plan = anew._replace(gram_dtype=plan.gram_dtype)
+    factor = factorise(gram, plan.ridge)
+    return Solution(factor, operator.is_dual(rows), plan, own_lam)
+
+
+def _plan(
+    gram: Tensor, lam: float | None, dtype: torch.dtype
+) -> tuple[SolvePlan, float]:
+    """Choose the arithmetic for a Gramian, and λ if there is none."""
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
     if lam is None:
         lam = trace.item() * gram.shape[-1] / gram.numel()
-    plan = plan_solve(trace, lam, rows.dtype)
-    if plan.gram_dtype != gram.dtype:
-        # Even if narrower: results must not depend on what came before.
-        gram = operator.gramian(rows, plan.gram_dtype, lam)
-    factor = factorise(gram, plan.ridge)
-    return Solution(factor, operator.is_dual(rows), plan, lam)
+    return plan_solve(trace, lam, dtype), lam
 
 
 def find_weights(

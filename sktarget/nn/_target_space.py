@@ -14,7 +14,7 @@ from sktarget.nn import _initialisation
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._pass import Phase
 from sktarget.nn._realisation import RealisedCascade
-from sktarget.nn._replacement import as_ordinary, copy_with
+from sktarget.nn._replacement import copy_with
 from sktarget.nn._sequential import restore_sequentials
 
 __all__ = ["TargetSpace"]
@@ -185,12 +185,16 @@ class TargetSpace(RealisedCascade):
         super().__init__(module, fixed_batch, lam, untangling, anchor)
         if keep_weights:
             self._record(exact=True)
-        self.train(module.training)
+        # Parts keep modes of their own, such as that of a frozen batch normalisation.
+        self.training = module.training
+        if not self.training:
+            self._refresh()
 
     def choose_lam(self) -> Self:
         """Set every λ to the mean eigenvalue of the Gramian that it is added to.
 
-        λ then grows with the rows of X̄ and with the scale of a layer's inputs.  This
+        λ then grows with the rows of X̄ and with the scale of a layer's inputs.  The
+        three Gramians of a GRU share one λ, that of its reset and update gates.  This
         takes one pass over X̄ with the present targets: every layer solves with its new
         λ before the next one runs.  Dropout is off.  Like other settings, λ is not part
         of a ``state_dict``.
@@ -383,6 +387,9 @@ class TargetSpace(RealisedCascade):
         super().train(mode)
         if leaving:
             self._refresh()
+        elif mode:
+            # Fused optimisers, whose steps follow, do not increase tensors' versions.
+            self._realised = None
         return self
 
     def realise(self) -> nn.Module:
@@ -399,7 +406,7 @@ class TargetSpace(RealisedCascade):
         self._ensure_realised()
         with torch.inference_mode(False):  # The module may be trained further.
             ordinary: dict[nn.Module, nn.Module] = {
-                layer: as_ordinary(layer) for layer in self._layers.values()
+                layer: layer.realise() for layer in self._layers.values()
             }
             copied = copy_with(self.module, ordinary, self.fixed_batch).eval()
         restore_sequentials(copied)

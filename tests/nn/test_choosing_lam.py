@@ -80,7 +80,7 @@ def test_a_layer_reads_what_those_before_it_give_with_their_own(
     assert_all_close(targets_of(net), before, 0.0)
 
 
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
 def test_recurrent_layers_have_one_as_well(kind: type) -> None:
     fixed = normal(12, 5, 3)
     net = TargetSpace(seeded(kind(3, 4, batch_first=True)).double(), fixed)
@@ -90,6 +90,30 @@ def test_recurrent_layers_have_one_as_well(kind: type) -> None:
     assert squares / 8 < small < (squares + 60 * 4) / 8
     larger = TargetSpace(net.realise(), 10 * fixed).choose_lam().lam
     assert larger > 20 * small
+
+
+class Gated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(3, 4, batch_first=True)
+        self.exit = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.exit(self.gru(x)[0][:, -1])
+
+
+def test_the_three_maps_of_a_gru_are_solved_for_with_the_same() -> None:
+    fixed = normal(12, 5, 3)
+    module = seeded(Gated()).double()
+    net = TargetSpace(module, fixed, 1e-3)
+    before = net(fixed).detach()
+    net.choose_lam()
+    explicit = TargetSpace(module, fixed, net.lam)
+    assert_all_close([net(fixed)], [explicit(fixed)], 1e-12)
+    assert not torch.allclose(net(fixed), before, atol=1e-3)
+    states = net.realise().gru(fixed)[0][:, -1].detach()
+    # The exit chose for the states that it now gets.
+    assert net.lam[1] == pytest.approx(mean_eigenvalue(module.exit, states), rel=1e-9)
 
 
 def test_it_is_that_of_an_explicit_one() -> None:

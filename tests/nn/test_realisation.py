@@ -325,14 +325,16 @@ def test_reset_sees_a_changed_fixed_batch() -> None:
 
 
 def test_threads_share_a_network_that_has_to_be_refreshed() -> None:
-    net, other = network().eval(), network(seed=1)
+    net, other = network().eval(), network(seed=1).eval()
+    # Copies, as a state shares its memory with the network that is to be changed.
+    states = [copy.deepcopy(n.state_dict()) for n in (net, other)]
+    expected = [net(PROBE), other(PROBE)]
     with ThreadPoolExecutor(4) as pool:
-        for state in [net.state_dict(), other.state_dict()] * 10:
-            net.load_state_dict(copy.deepcopy(state))
+        for state, truth in [*zip(states, expected, strict=True)] * 10:
+            net.load_state_dict(state)
             together = list(pool.map(net, [PROBE] * 8))
-            for found in together:
-                assert torch.equal(found, together[0])
-            assert torch.equal(together[0], net(PROBE))
+            for found in [*together, net(PROBE)]:
+                assert torch.equal(found, truth)
 
 
 @pytest.mark.parametrize("finite", [True, False])
@@ -517,3 +519,40 @@ def test_masks_of_encoders_do_not_nest_targets() -> None:
         net = TargetSpace(Encoder(), torch.randn(20, 3, 4)).train()
     net(torch.randn(6, 3, 4)).sum().backward()
     assert net.module.encoder.use_nested_tensor
+
+
+def test_a_fused_step_counts_that_follows_an_evaluation_in_between() -> None:
+    net = network().train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1, fused=True)
+    F.mse_loss(net(PROBE), normal(6, 2, seed=8)).backward()
+    net.eval()
+    net(PROBE)
+    net.train()
+    optimizer.step()
+    found = net.realise()(PROBE)
+    torch.testing.assert_close(found, net.eval()(PROBE))
+
+
+def test_loading_the_same_padded_fixed_batch_keeps_its_memory() -> None:
+    fixed = normal(8, 5, 3)
+    fixed[2, 3:] = torch.nan
+    other = fixed.clone()
+    other[3, 4:] = torch.nan
+    net = TargetSpace(EndsOfSequences().double(), fixed)
+    place, state = net.fixed_batch.data_ptr(), net.state_dict()
+    net.load_state_dict(copy.deepcopy(state))
+    assert net.fixed_batch.data_ptr() == place
+    net.load_state_dict({**state, "fixed_batch": other})
+    assert net.fixed_batch.data_ptr() != place
+    assert torch.equal(fixed[3, 4:].isnan(), torch.zeros(1, 3, dtype=torch.bool))
+
+
+class EndsOfSequences(nn.Module):
+    """Reads the first step of sequences padded with NaN, and the mean of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.cat([x[:, 0], x.nanmean(1)], 1))

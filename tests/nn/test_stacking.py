@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sktarget.architectures import ConvLayer, ConvolutionalNetwork, DenseNetwork
+from sktarget.architectures import (
+    ConvLayer,
+    ConvolutionalNetwork,
+    DenseNetwork,
+    RecurrentNetwork,
+)
 from sktarget.nn import TargetSpace
 from tests.helpers import normal
 
@@ -282,3 +287,17 @@ def test_gradient_of_rows_that_are_those_of_the_fixed_batch() -> None:
     torch.testing.assert_close(*found)
     (d,) = torch.autograd.grad(net.eval()(x).sum(), x)
     torch.testing.assert_close(d, found[0])
+
+
+def test_a_padded_batch_does_not_keep_others_from_being_stacked() -> None:
+    module = RecurrentNetwork(3, (4,), (), 2, cell="rnn", activation="tanh").double()
+    net = TargetSpace(module, normal(9, 5, 3), lam=0.1).train()
+    seen: list[int] = []
+    net.module.exit.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    whole = normal(4, 5, 3, seed=1)
+    padded = whole.clone()
+    padded[1, 3:] = torch.nan
+    outputs = [net(x) for x in (whole, padded, whole)]
+    # X̄ and X together; one after the other, as only X has padding; together again.
+    assert seen == [13, 9, 4, 13]
+    torch.testing.assert_close(outputs[0], outputs[2])
