@@ -28,13 +28,13 @@ from sktarget.estimators._images import (
     warn_of_other_pixels,
 )
 from sktarget.estimators._network import WEIGHTED, ordinary_module
+from sktarget.estimators._outliers import bulk_of_columns
 from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._start import (
     aim_at_labels,
     mean_labels,
-    moments_of_inputs,
     standardise_inputs_,
     targets_of_origin,
     units_of_inputs,
@@ -192,12 +192,13 @@ class BaseTargetSpace(TrainingCourse):
         self._fixed_batch_is_all = False
         self._input_units = None
         if self.parameterization == "weights":
+            self.__dict__.pop("lam_", None)  # that of an earlier fit
             return module
         if self._starts_from_labels and self._reads_table:
             assert isinstance(module, DenseNetwork)
-            moments = moments_of_inputs(rows)
-            standardise_inputs_(module, *moments)
-            self._input_units = units_of_inputs(rows, *moments)
+            bulk = bulk_of_columns(rows.X, rows.weight)
+            standardise_inputs_(module, bulk)
+            self._input_units = units_of_inputs(bulk, rows.dtype)
         network = self._to_targets(module, rows, task.seed)
         if self.target_init == "normal":
             network.reset_targets(
@@ -388,10 +389,13 @@ class BaseTargetSpace(TrainingCourse):
         self._measure(module)
         fixed = self._kept_fixed_batch()
         lam = self.lam_ if isinstance(self.lam, str) else self.lam
-        network = TargetSpace(
-            module, as_tensor(fixed), lam, self.untangling, anchor=self._anchor()
-        )
-        self.lam_ = network.lam
+        x, how, anchor = as_tensor(fixed), self.untangling, self._anchor()
+        network = TargetSpace(module, x, lam, how, anchor=anchor)
+        self._fixed_batch_is_all = np.array_equal(rows.X, fixed, equal_nan=True)
+        # Targets mean other weights where they are solved for in another way.
+        if (network.lam, how) != (self.lam_, getattr(self, "_last_untangling", how)):
+            self.lam_ = network.lam
+            return TargetSpace(module, x, lam, how, keep_weights=True, anchor=anchor)
         with torch.no_grad():
             layers = network.target_layers().values()
             targets = [*self.targets_[:-1], self._last_targets]
@@ -407,7 +411,6 @@ class BaseTargetSpace(TrainingCourse):
                     )
                 if anchor is not None and layer.anchor is not None:
                     layer.anchor.copy_(as_tensor(anchor))
-        self._fixed_batch_is_all = np.array_equal(rows.X, fixed)
         return network
 
     def _keep_network(self, network: nn.Module) -> None:
@@ -415,6 +418,7 @@ class BaseTargetSpace(TrainingCourse):
             layers = network.target_layers().values()
             self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
             self._last_targets = self.targets_[-1]
+            self._last_untangling = network.untangling
             self._anchors = [
                 None if layer.anchor is None else state_to_numpy(layer.anchor)
                 for layer in layers

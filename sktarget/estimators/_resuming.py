@@ -29,8 +29,12 @@ _RESUMABLE = (
     "targets_",
     "fixed_batch_",
     "_last_targets",
+    "_last_untangling",
     "_anchors",
     "_optimiser_state",
+    "_optimiser_name",
+    "_optimiser_rates",
+    "_optimiser_anneals",
     "_generator_state",
 )
 

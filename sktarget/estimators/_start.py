@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sktarget.architectures import DenseNetwork
 from sktarget.estimators._arrays import as_tensor
-from sktarget.estimators._drawing import column_moments
+from sktarget.estimators._outliers import Bulk
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.linalg import ridge_solve
 from sktarget.nn import TargetSpace
@@ -18,7 +18,6 @@ from sktarget.nn import TargetSpace
 __all__ = [
     "aim_at_labels",
     "mean_labels",
-    "moments_of_inputs",
     "moments_of_labels",
     "standardise_inputs_",
     "targets_of_origin",
@@ -174,15 +173,7 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     return more.astype(origin.dtype)
 
 
-def moments_of_inputs(rows: TrainingRows) -> tuple[Array, Array]:
-    """Return the weighted mean and deviation of each column, finite or not."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return column_moments(rows.X, rows.weight)
-
-
-def units_of_inputs(
-    rows: TrainingRows, mean: Array, deviation: Array
-) -> tuple[Array, Array] | None:
+def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> tuple[Array, Array] | None:
     """Return the origin and unit of every column for the solves.
 
     λ acts on columns according to their size: it suppresses those that are small, or
@@ -196,19 +187,19 @@ def units_of_inputs(
 
     Parameters
     ----------
-    rows : TrainingRows
-        Training rows of a table.
-    mean, deviation : ndarray of shape (n_features,)
-        Their moments.
+    bulk : Bulk
+        Where most of each column lies.
+    dtype : dtype
+        That of the arithmetic.
 
     Returns
     -------
     origin, unit : ndarray of shape (n_features,), or None
-        In the dtype of the arithmetic; None where no column needs any.
+        In this dtype; None where no column needs any.
     """
+    mean, deviation, span = bulk
     with np.errstate(over="ignore", invalid="ignore"):
-        span = rows.X.max(0).astype(np.float64) - rows.X.min(0)
-        varies = _varies(mean, deviation, rows.dtype)
+        varies = _varies(mean, deviation, dtype)
         # Indicators span 1, however rare what they indicate.
         narrow = varies & (deviation < _NARROW) & (span < _INDICATES)
         wide = varies & (deviation > _WIDE)
@@ -220,7 +211,7 @@ def units_of_inputs(
         return None
     unit = np.where(narrow, span / 2, np.where(wide, deviation / _WIDE, 1.0))
     found = np.where(needs, mean, 0.0), np.where(needs, unit, 1.0)
-    return found[0].astype(rows.dtype), found[1].astype(rows.dtype)
+    return found[0].astype(dtype), found[1].astype(dtype)
 
 
 def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
@@ -231,7 +222,7 @@ def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
     return varies
 
 
-def standardise_inputs_(network: DenseNetwork, mean: Array, deviation: Array) -> None:
+def standardise_inputs_(network: DenseNetwork, bulk: Bulk) -> None:
     """Make the sums start as if the columns had been standardised.
 
     Columns of large numbers would otherwise drown out the others, and saturate what
@@ -241,9 +232,10 @@ def standardise_inputs_(network: DenseNetwork, mean: Array, deviation: Array) ->
     ----------
     network : DenseNetwork
         The network, changed in place.
-    mean, deviation : ndarray of shape (n_features,)
-        Moments of the columns.
+    bulk : Bulk
+        Where most of each column lies.
     """
+    mean, deviation, _ = bulk
     k = len(mean)
     for layer in network.reading:
         given = layer.weight.detach().numpy()

@@ -11,12 +11,8 @@ from sklearn.preprocessing import MinMaxScaler
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.architectures import DenseNetwork
-from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._start import (
-    moments_of_inputs,
-    standardise_inputs_,
-    units_of_inputs,
-)
+from sktarget.estimators._outliers import bulk_of_columns
+from sktarget.estimators._start import standardise_inputs_, units_of_inputs
 from sktarget.persistence import load, save
 from tests.estimators.support import ALL_EPOCHS, Array, fit_quietly, for_both, problem
 
@@ -36,13 +32,10 @@ def own_units(X: Array, factor: float = 1.0) -> Array:
     return X * scales * np.where(scales < 1, factor, 1 / factor)
 
 
-def as_rows(X: Array, weight: Array | None = None) -> TrainingRows:
-    return TrainingRows(X, np.zeros(len(X)), weight)
-
-
 def units(X: Array, weight: Array | None = None) -> tuple[Array, Array] | None:
-    rows = as_rows(X, weight)
-    return units_of_inputs(rows, *moments_of_inputs(rows))
+    if weight is not None:  # Rows of weight zero are left out beforehand.
+        X, weight = X[weight > 0], weight[weight > 0]
+    return units_of_inputs(bulk_of_columns(X, weight), X.dtype)
 
 
 def outputs(estimator: Any, X: Array) -> Array:
@@ -107,7 +100,7 @@ def test_what_cannot_be_standardised_leaves_the_weights_alone() -> None:
     network = DenseNetwork(2, (3,), 1, "tanh", dtype=torch.float64)
     before = network.layers[0].weight.detach().clone()
     X = np.random.default_rng(0).normal(size=(40, 2)) * [1e-3, 1e307] + [0.0, 1.5e308]
-    standardise_inputs_(network, *moments_of_inputs(as_rows(X)))
+    standardise_inputs_(network, bulk_of_columns(X, None))
     assert torch.equal(network.layers[0].weight, before)
 
 
@@ -177,3 +170,55 @@ def test_other_starts_have_no_units() -> None:
     for settings in ({"target_init": "weights"}, {"parameterization": "weights"}):
         estimator = TargetSpaceRegressor(**SMALL, **settings)
         assert fit_quietly(estimator, own_units(X), y)._input_units is None
+
+
+def test_a_few_far_values_do_not_decide_where_a_column_lies() -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(400, 6))
+    X[:, 1] = random.uniform(size=400) < 0.02  # an indicator of something rare
+    X[:, 2] = random.exponential(size=400)
+    X[:, 3] = (random.uniform(size=400) < 0.3) * random.normal(size=400)
+    X[:, 4] = random.standard_t(3, size=400)
+    plain = bulk_of_columns(X, None)
+    np.testing.assert_allclose(plain.deviation, X.std(0), rtol=1e-12)
+    np.testing.assert_allclose(plain.span, np.ptp(X, axis=0), rtol=1e-12)
+    far = X.copy()
+    far[:8, 0], far[5, 2], far[7, 5] = -999.0, 1e6, np.nan_to_num(np.inf)
+    found = bulk_of_columns(far, None)
+    for name in ("mean", "deviation"):
+        for j in (0, 1, 2, 3, 4):
+            ours, truth = getattr(found, name)[j], getattr(plain, name)[j]
+            assert ours == pytest.approx(truth, rel=0.25, abs=0.1), (name, j)
+    assert found.span[0] < plain.span[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_bulk_of_weighted_rows_is_that_of_repeated_ones(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(80, 3))
+    X[3, 1] = 1e5
+    weight = random.integers(1, 4, size=80)
+    weighted = bulk_of_columns(X, weight.astype(float))
+    repeated = bulk_of_columns(np.repeat(X, weight, axis=0), None)
+    for a, b in zip(weighted, repeated, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    assert weighted.deviation[1] < 2
+
+
+@for_both
+@pytest.mark.parametrize("hidden", [(20,), (12,) * 6])
+@pytest.mark.parametrize("standardised", [False, True])
+def test_a_single_far_value_does_not_drown_its_column(
+    kind: type, hidden: tuple[int, ...], standardised: bool
+) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(800, 3))
+    y = X[:, 0] * X[:, 1]
+    y = y > 0 if kind is TargetSpaceClassifier else y
+    train = X[:500].copy()
+    train[0, 0] = 5000.0
+    mean, deviation = (train.mean(0), train.std(0)) if standardised else (0.0, 1.0)
+    model = fit_quietly(
+        kind(hidden, random_state=0), (train - mean) / deviation, y[:500]
+    )
+    assert model.score((X[500:] - mean) / deviation, y[500:]) > 0.85

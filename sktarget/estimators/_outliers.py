@@ -1,0 +1,88 @@
+"""Where most of a column lies, whatever a few values are."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sktarget.estimators._drawing import column_moments
+
+__all__ = ["Bulk", "bulk_of_columns"]
+
+Array = NDArray[Any]
+
+# Share of the rows at either end of a column that may be far from all others.
+_TAIL = 0.025
+# Ratio of the deviations with and without these, from which on they are left out.
+_HEAVY = 5.0
+# To weigh that much, 5 % of the rows have to reach beyond this many deviations.
+_FAR = 4.0
+
+
+class Bulk(NamedTuple):
+    """Where most of each column lies.
+
+    Attributes
+    ----------
+    mean, deviation : ndarray of shape (n_features,)
+        Moments, in float64, finite or not.
+    span : ndarray of shape (n_features,)
+        Difference between the largest and the smallest value.
+    """
+
+    mean: Array
+    deviation: Array
+    span: Array
+
+
+def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
+    """Find where most of each column lies.
+
+    That is where all of it does, unless a few values are so far off that they make up
+    most of the deviation.  Such a column is clipped to the range of all but 2.5 % of
+    the rows at either end.  Where no more than these differ from the others, as in an
+    indicator of something rare, they are what the column has to say, and stay.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_features)
+        Rows.
+    weight : ndarray of shape (n,) or None
+        Non-negative weights.
+
+    Returns
+    -------
+    Bulk
+        Weighted moments, and spans.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.arange(100.0)[:, None]
+    >>> X[-1] = 1e6
+    >>> [round(a.item(), 1) for a in bulk_of_columns(X, None)]
+    [49.5, 28.8, 95.0]
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = column_moments(X, weight)
+        least, most = X.min(0).astype(np.float64), X.max(0).astype(np.float64)
+        span = most - least
+        farthest = np.maximum(most - mean, mean - least)
+        for j in np.flatnonzero(farthest > _FAR * deviation):
+            clipped = _clipped(X[:, j].astype(np.float64), weight)
+            center, spread = column_moments(clipped, weight)
+            width = np.ptp(clipped)
+            if width > 0 and spread * _HEAVY < deviation[j]:
+                mean[j], deviation[j], span[j] = center, spread, width
+    return Bulk(mean, deviation, span)
+
+
+def _clipped(column: Array, weight: Array | None) -> Array:
+    order = np.argsort(column, kind="stable")
+    weights = np.ones(len(column)) if weight is None else weight[order]
+    # Repeats and weights must lead to the same, however sums are rounded.
+    reached = np.cumsum(weights) / weights.sum() * (1 + 1e-9)
+    low, high = column[order][np.searchsorted(reached, [_TAIL, 1 - _TAIL])]
+    return np.clip(column, low, high)
