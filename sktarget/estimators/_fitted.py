@@ -172,7 +172,7 @@ class FittedNetwork(BaseEstimator, ABC):
         if module.training:  # `module_` is the same object.
             module.eval()
         x, dtype = as_tensor(X), torch_dtype(self._dtype)
-        if self.module is not None:  # It may work in place.
+        if "module" in self._architecture:  # It may work in place.
             x = x.clone()
         n_rows = rows_at_a_time(x)
         with torch.inference_mode(), serial_in_forks():

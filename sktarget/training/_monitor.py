@@ -175,10 +175,10 @@ class Monitor(Callback):
         improved = merit >= self.best_merit + self.tol
         if merit > self.best_merit or not self.has_best:
             self.best_merit = max(merit, self.best_merit)
-            if self.validates_first:
-                self.best, self.begin = self.begin, self.best
-            else:
-                self.best.take()
+            if not self.validates_first:
+                # Not into the best state: an interrupt would leave a mixture of two.
+                self.begin.take()
+            self.best, self.begin = self.begin, self.best
             self.has_best = True
         return bool(improved)
 

@@ -168,7 +168,7 @@ class TrainingNet(NeuralNet):
                 step = step_fn(batch, **fit_params)
             except FactorisationError as error:
                 # Targets are no longer finite: training has diverged.
-                self.failure = str(error)
+                self.failure = self.failure or str(error)
                 total = math.nan
                 break
             total = total + step["loss"].detach() * len(batch[0])
