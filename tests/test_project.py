@@ -212,7 +212,7 @@ print(len(kinds))
 def test_nothing_asks_the_network() -> None:
     result = run_python("-c", OFFLINE)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["7"]
+    assert result.stdout.split() == ["8"]
 
 
 def test_oldest_versions_are_those_declared() -> None:

@@ -15,8 +15,10 @@ from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.training import (
     QUADRATIC_ERRORS,
     Loss,
+    TensorData,
     TrainingSettings,
     bare,
+    best_constant,
 )
 
 __all__ = ["TrainingCourse"]
@@ -127,12 +129,18 @@ class TrainingCourse(NetworkEstimator):
             )
         return batch_size
 
-    def _epochs(self, n_given: int) -> int:
+    def _epochs(self, rows: TrainingRows) -> int:
         if self._incremental:
             return 1
         if not self._tuned or self._schedule() != "annealed":
             return self.max_iter
-        return _rules.auto_epochs(n_given, self.max_iter, self._learns_numbers)
+        return _rules.auto_epochs(
+            rows.n_given,
+            self.max_iter,
+            self._n_layers,
+            self._learns_numbers,
+            rows.n_held_out > 0,
+        )
 
     def _auto_rate(self, rows: TrainingRows) -> float:
         if self._tuned:
@@ -174,19 +182,35 @@ class TrainingCourse(NetworkEstimator):
         first = least = _rules.LEAST_ALPHA
         if self._tuned and self._schedule() == "annealed":
             first = _rules.auto_alpha(
-                rows.n_given, self._n_layers, self._learns_numbers
+                rows.n_given,
+                self._n_layers,
+                self._learns_numbers,
+                rows.n_held_out > 0,
             )
         return first, least
 
     def _holds_out(self, rows: TrainingRows) -> bool:
         if self.early_stopping != "auto":
             return bool(self.early_stopping)
+        n = self._n_held_out(rows)
         return (
             self._tuned
             and not self.warm_start
-            and _rules.auto_early_stopping(len(rows))
-            and can_hold_out(rows, self.validation_fraction)
+            and _rules.auto_early_stopping(len(rows), self._takes_all(rows))
+            and can_hold_out(rows, n)
+            and self._can_sample(len(rows) - n)
         )
+
+    def _can_sample(self, n_left: int) -> bool:
+        """Whether so many rows are enough for the X̄ that was asked for."""
+        kind, size = self.fixed_batch, self.fixed_batch_size
+        sampled = isinstance(kind, str) and kind == "sample"
+        return not sampled or size is None or isinstance(size, str) or size <= n_left
+
+    def _n_held_out(self, rows: TrainingRows) -> int:
+        n = super()._n_held_out(rows)
+        automatic = self.early_stopping == "auto" and self._takes_all(rows)
+        return max(n, _rules.auto_held_out(len(rows))) if automatic else n
 
     def _learns_held_out(self, rows: TrainingRows) -> bool:
         # Users who ask for early stopping may want rows that the network never sees.
@@ -200,8 +224,16 @@ class TrainingCourse(NetworkEstimator):
             return self._loss_function()
         return QUADRATIC_ERRORS[self._loss]
 
+    def _constant_error(self, held_out: TensorData) -> float:
+        error = self._stopping_error()
+        if error is None or self.n_iter_no_change != "auto":
+            return 0.0
+        y, weight = held_out.y, held_out.weight
+        constant = best_constant(self._loss, y, weight, self.n_outputs_)
+        return float(error(constant, y, weight))
+
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
-        n_samples, n_given = len(rows), rows.n_given
+        n_samples = len(rows)
         rate = self.learning_rate_init
         if rate == "auto":
             rate = self._auto_rate(rows)
@@ -209,7 +241,7 @@ class TrainingCourse(NetworkEstimator):
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
             described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
-        epochs = self._epochs(n_given)
+        epochs = self._epochs(rows)
         first_alpha, alpha = self._alphas(rows)
         return TrainingSettings(
             solver=self.solver,

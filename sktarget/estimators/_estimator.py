@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -219,6 +220,10 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         """Return whether rows are held out for early stopping."""
         return bool(self.early_stopping)
 
+    def _n_held_out(self, rows: TrainingRows) -> int:
+        """Return how many rows are held out, if any are."""
+        return math.ceil(self.validation_fraction * len(rows))
+
     def _learns_held_out(self, rows: TrainingRows) -> bool:
         """Return whether the rows held out of these are learnt as well in the end."""
         return False
@@ -260,12 +265,17 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     def _loss_function(self) -> Loss:
         return LOSSES[self._loss]
 
-    def _objective(self) -> Objective:
+    def _constant_error(self, held_out: TensorData) -> float:
+        """Return the error by which a network is on its way to learn anything."""
+        return 0.0
+
+    def _objective(self, held_out: TensorData | None = None) -> Objective:
         """Return what to learn, and how outputs are judged."""
         return Objective(
             loss=self._loss_function(),
             score=self._score_sums,
             error=self._stopping_error(),
+            constant_error=0.0 if held_out is None else self._constant_error(held_out),
             decode=lambda sums: self._decode(sums.numpy(force=True)),
             decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
         )
@@ -325,7 +335,8 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             random = checkpoint.random_state
         all_rows, held_out = rows, None
         if self._holds_out(rows):
-            rows, held_out = hold_out(rows, self.validation_fraction, random)
+            n, fraction = self._n_held_out(rows), self.validation_fraction
+            rows, held_out = hold_out(rows, n, fraction, random)
         seed = int(random.randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
@@ -367,7 +378,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 data,
                 held_out,
                 settings,
-                self._objective(),
+                self._objective(held_out),
                 log=log,
                 generator=task.generator,
                 optimiser_state=self._kept_optimiser_state(already > 0, settings),

@@ -15,10 +15,6 @@ __all__ = ["can_hold_out", "hold_out"]
 Array = NDArray[Any]
 
 
-def _n_validation(rows: TrainingRows, fraction: float) -> int:
-    return int(np.ceil(fraction * len(rows)))
-
-
 def _most(rows: TrainingRows) -> int:
     """Return how many rows may be set aside if one of every class has to stay."""
     if rows.classes is None:
@@ -26,26 +22,29 @@ def _most(rows: TrainingRows) -> int:
     return len(rows) - len(np.unique(rows.classes))
 
 
-def can_hold_out(rows: TrainingRows, fraction: float) -> bool:
+def can_hold_out(rows: TrainingRows, n_validation: int) -> bool:
     """Return whether validation rows can be set aside.
 
     Parameters
     ----------
     rows : TrainingRows
         All rows.
-    fraction : float
-        The parameter `validation_fraction`.
+    n_validation : int
+        How many.
 
     Returns
     -------
     bool
-        Whether at least two can be, and a row of every class is left.
+        Whether these are at least two, and a row of every class is left.
     """
-    return 2 <= _n_validation(rows, fraction) <= _most(rows)
+    return 2 <= n_validation <= _most(rows)
 
 
 def hold_out(
-    rows: TrainingRows, fraction: float, random_state: np.random.RandomState
+    rows: TrainingRows,
+    n_validation: int,
+    fraction: float,
+    random_state: np.random.RandomState,
 ) -> tuple[TrainingRows, TrainingRows]:
     """Set validation rows aside.
 
@@ -56,8 +55,10 @@ def hold_out(
     ----------
     rows : TrainingRows
         All rows.
+    n_validation : int
+        How many.
     fraction : float
-        The parameter `validation_fraction`.
+        The parameter `validation_fraction`, for messages.
     random_state : RandomState
         Decides which rows.
 
@@ -71,20 +72,21 @@ def hold_out(
     ValueError
         If there are too few rows for the split.
     """
-    n_validation, most = _n_validation(rows, fraction), _most(rows)
-    if not can_hold_out(rows, fraction):
+    if not can_hold_out(rows, n_validation):
         of_classes = "" if rows.classes is None else " of every class"
         raise ValueError(
             f"validation_fraction={fraction!r} of {len(rows)} rows would set "
-            f"{n_validation} aside, but it has to be at least 2, and at most {most} "
-            f"for a row{of_classes} to be left: give more rows, another "
+            f"{n_validation} aside, but it has to be at least 2, and at most "
+            f"{_most(rows)} for a row{of_classes} to be left: give more rows, another "
             "validation_fraction, or early_stopping=False"
         )
     kept, index, classes = _choices(rows, n_validation, random_state)
     training, validation = train_test_split(
         index, test_size=n_validation, stratify=classes, random_state=random_state
     )
-    return rows[np.concatenate([training, kept])], rows[validation]
+    left = rows[np.concatenate([training, kept])]
+    left.n_held_out = n_validation
+    return left, rows[validation]
 
 
 def _choices(

@@ -13,8 +13,9 @@ __all__ = ["Bulk", "bulk_of_columns"]
 
 Array = NDArray[Any]
 
-# Share of the rows at either end of a column that may be far from all others.
+# At either end of a column, this share of the rows may be far from all others.
 _TAIL = 0.025
+_LEVELS = (_TAIL, 0.25, 0.75, 1 - _TAIL)
 # Ratio of the deviations with and without these, from which on they are left out.
 _HEAVY = 5.0
 # To weigh that much, 5 % of the rows have to reach beyond this many deviations.
@@ -42,8 +43,9 @@ def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
 
     That is where all of it does, unless a few values are so far off that they make up
     most of the deviation.  Such a column is clipped to the range of all but 2.5 % of
-    the rows at either end.  Where no more than these differ from the others, as in an
-    indicator of something rare, they are what the column has to say, and stay.
+    the rows at either end.  Where half of the rows or more have the same value, as in
+    counts of something rare, those that differ are what the column has to say, and
+    stay.
 
     Parameters
     ----------
@@ -71,18 +73,20 @@ def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
         span = most - least
         farthest = np.maximum(most - mean, mean - least)
         for j in np.flatnonzero(farthest > _FAR * deviation):
-            clipped = _clipped(X[:, j].astype(np.float64), weight)
+            column = X[:, j].astype(np.float64)
+            low, first, third, high = _quantiles(column, weight)
+            clipped = np.clip(column, low, high)
             center, spread = column_moments(clipped, weight)
-            width = np.ptp(clipped)
-            if width > 0 and spread * _HEAVY < deviation[j]:
-                mean[j], deviation[j], span[j] = center, spread, width
+            if first < third and spread * _HEAVY < deviation[j]:
+                mean[j], deviation[j], span[j] = center, spread, high - low
     return Bulk(mean, deviation, span)
 
 
-def _clipped(column: Array, weight: Array | None) -> Array:
+def _quantiles(column: Array, weight: Array | None) -> Array:
+    """Return where the tails begin and end, and the quartiles in between."""
     order = np.argsort(column, kind="stable")
     weights = np.ones(len(column)) if weight is None else weight[order]
     # Repeats and weights must lead to the same, however sums are rounded.
     reached = np.cumsum(weights) / weights.sum() * (1 + 1e-9)
-    low, high = column[order][np.searchsorted(reached, [_TAIL, 1 - _TAIL])]
-    return np.clip(column, low, high)
+    found: Array = column[order][np.searchsorted(reached, _LEVELS)]
+    return found

@@ -93,9 +93,10 @@ default={default}
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets; it is not weight decay, which is `alpha`.  ``"auto"``
-    grows with the rows of X̄; for images it is the mean eigenvalue of each layer's
-    Gramian; recurrent and exit layers differ, see :ref:`defaults`.  Several numbers
-    give each layer its own, in the order of ``coefs_``.""",
+    grows with the rows of X̄, and is small for one or two columns; for images it
+    is the mean eigenvalue of each layer's Gramian; recurrent and exit layers differ,
+    see :ref:`defaults`.  Several numbers give each layer its own, in the order of
+    ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
     together with a `batch_size` of all rows, one pass then serves both.""",
@@ -184,13 +185,14 @@ default={default}
     Use Nesterov's momentum.""",
     "early_stopping": """bool or "auto", default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
-    the best epoch.  ``"auto"`` does so for tables of at least 200 rows, judging by the
+    the best epoch.  ``"auto"`` does so for tables of at least 30 rows, judging by the
     squared error of the predictions, if `learning_rate_init` is ``"auto"`` too; if all
-    rows are learnt at once, those held out are learnt too in a few final epochs.
-    With True they stay unseen.  With `warm_start`, ``"auto"`` sets none aside: every
-    call would draw others.""",
+    rows are learnt at once, those held out are learnt too in a few final epochs, else
+    there have to be 200.  With True they stay unseen.  With `warm_start`, ``"auto"``
+    sets none aside: every call would draw others.""",
     "validation_fraction": """float, default={default}
-    Share of the rows set aside by `early_stopping`.""",
+    Share of the rows set aside by `early_stopping`.  If this is ``"auto"``, and they
+    are learnt in the end, they are at least 40 or a third.""",
     "beta_1": """float, default={default}
     Decay of the first moment of ``"adam"``.""",
     "beta_2": """float, default={default}
@@ -201,8 +203,9 @@ default={default}
     "n_iter_no_change": """int or "auto", default={default}
     Epochs without progress after which training stops; ``np.inf`` for never.
     ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
-    200 steps (30 in the course for tables, see :ref:`defaults`); never while a weight
-    decay that is ``"auto"`` grows, unless rows are held out.""",
+    200 steps (30 in the course for tables, where they count once the network does
+    better than constant outputs, see :ref:`defaults`); never while a weight decay that
+    is ``"auto"`` grows, unless rows are held out.""",
     "max_fun": """int, default={default}
     Bound on the evaluations of the loss within one ``"lbfgs"`` iteration.""",
     "class_weight": """dict, "balanced" or None, default={default}

@@ -43,6 +43,7 @@ class ResumableNetwork(FittedNetwork):
     """A fitted network that `warm_start` and ``partial_fit`` may train further."""
 
     solver: str
+    early_stopping: bool | str
 
     # -- what a kind of estimator defines --------------------------------------------
 
@@ -89,6 +90,7 @@ class ResumableNetwork(FittedNetwork):
         module = ordinary_module(network)
         names = weight_names(network)
         scores, losses = log.validation_scores, log.validation_losses
+        asks_for_scores = self.early_stopping not in (False, "auto")
         return {
             "_module_state": state_to_numpy(dict(module.state_dict())),
             "_weight_names": names,
@@ -99,7 +101,7 @@ class ResumableNetwork(FittedNetwork):
             "t_": log.n_samples_seen,
             "loss_": log.loss_curve[-1] if log.loss_curve else np.inf,
             "loss_curve_": list(log.loss_curve),
-            "best_loss_": None if scores else log.best_loss,
+            "best_loss_": None if scores and asks_for_scores else log.best_loss,
             "validation_scores_": list(scores) or None,
             "validation_loss_curve_": list(losses) or None,
             "best_validation_score_": max(scores) if scores else None,

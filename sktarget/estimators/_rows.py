@@ -14,7 +14,7 @@ from scipy import sparse
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import draw_rows
-from sktarget.estimators._rules import LEAST_TO_SPARE, auto_early_stopping
+from sktarget.estimators._rules import LEAST_TO_SPARE
 from sktarget.training import TensorData
 
 __all__ = ["TrainingRows", "as_dense", "multiply_weights", "relative_weights"]
@@ -41,6 +41,8 @@ class TrainingRows:
         Class indices to keep in proportion when validation rows are set aside.
     n_before_merging : int or None
         How many rows there were before equal ones were merged; None if none were.
+    n_held_out : int
+        How many others have been held out.
     """
 
     X: Array
@@ -48,6 +50,7 @@ class TrainingRows:
     weight: Array | None = None
     classes: Array | None = None
     n_before_merging: int | None = None
+    n_held_out: int = 0
 
     def __post_init__(self) -> None:
         if self.weight is not None and (self.weight == 0).any():
@@ -77,7 +80,7 @@ class TrainingRows:
         out.
         """
         n = len(self) if self.n_before_merging is None else self.n_before_merging
-        most = 1e15 if auto_early_stopping(n) else LEAST_TO_SPARE - 1
+        most = 1e15 if n >= LEAST_TO_SPARE else LEAST_TO_SPARE - 1
         return max(n, round(min(self.total_weight, most)))
 
     @property

@@ -23,6 +23,7 @@ __all__ = [
     "auto_fixed_batch_size",
     "auto_fixed_length",
     "auto_fixed_sequences",
+    "auto_held_out",
     "auto_image_batch_size",
     "auto_initial_memory",
     "auto_lam",
@@ -44,11 +45,15 @@ MOST_AT_ONCE = 10_000
 IMAGES_IN_FIXED_BATCH = 100
 """n̄_b of images, each of which has a row for every pixel of a map."""
 
-LEAST_TO_SPARE = 200
+LEAST_TO_SPARE = 30
 """From this many rows on, a table can spare some to hold out."""
 
 LEAST_ALPHA = 1e-4
 """Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
+
+
+# Fewer rows than these are learnt by heart in a few dozen epochs.
+_SOON_LEARNT = 200
 
 
 def auto_activation(
@@ -64,16 +69,23 @@ def auto_activation(
     return "leaky_relu" if n_hidden <= most else "tanh"
 
 
-def auto_lam(n_fixed: int, n_layers: int, n_given: int | None = None) -> float:
-    """λ = 0.2 n̄_b max(1, min(320 / n̄_b, 1280 / n)) / max(2, layers), X̄ of n rows.
+def auto_lam(
+    n_fixed: int, n_layers: int, n_given: int | None = None, n_columns: int = 3
+) -> float:
+    """λ = 0.2 n̄_b f g / max(2, layers), with X̄ of n̄_b rows for n, and of d columns.
+
+    f = max(1, min(320 / n̄_b, 1280 / n)), and g = min(1, 8^(d − 3)).
 
     The Gramian grows with the rows of X̄, so λ does too.  Every layer shrinks the
     signal, so each of many gets less.  On few rows a small λ would fit them exactly, so
-    it is raised there, unless these rows stand for many more.
+    it is raised there, unless these rows stand for many more.  Few columns leave the
+    sums of all layers on a curve or a surface, whose finer bends lie in directions of
+    little variance: a large λ would not let them be learnt.
     """
     n_given = n_fixed if n_given is None else n_given
     few = max(1.0, min(320 / n_fixed, 1280 / n_given))
-    return 0.2 * n_fixed * few / max(2, n_layers)
+    narrow = 8.0 ** min(0, n_columns - 3)
+    return 0.2 * n_fixed * few * narrow / max(2, n_layers)
 
 
 def auto_fixed_batch_size(
@@ -212,9 +224,20 @@ def auto_tuned_rate(n_layers: int) -> float:
     return 0.1 * min(1.0, 2 / math.sqrt(n_layers))
 
 
-def auto_early_stopping(n_samples: int) -> bool:
-    """Return whether a table can spare rows to hold out."""
-    return n_samples >= LEAST_TO_SPARE
+def auto_early_stopping(n_samples: int, learns_all: bool) -> bool:
+    """Return whether a table can spare rows to hold out.
+
+    It needs fewer if those held out are learnt in the end, and so are not lost.
+    """
+    return n_samples >= (LEAST_TO_SPARE if learns_all else _SOON_LEARNT)
+
+
+def auto_held_out(n_samples: int) -> int:
+    """Least rows to hold out, if they are learnt in the end: 40, at most a third.
+
+    Fewer do not show when a network begins to fit noise.
+    """
+    return min(40, n_samples // 3)
 
 
 def auto_recurrent_rate(solver: str, parameterization: str) -> float:
@@ -246,14 +269,20 @@ def auto_recurrent_alpha(n_samples: int, gated: bool) -> float:
     return (1 if gated else 3) * min(1.0, n_samples / 1000)
 
 
-def auto_epochs(n_samples: int, max_iter: int, of_numbers: bool = False) -> int:
+def auto_epochs(
+    n_samples: int, max_iter: int, n_layers: int, of_numbers: bool, holds_out: bool
+) -> int:
     """Epochs of an annealed run: few on a handful of rows, which are soon learnt.
 
-    Classes need only be told apart; numbers take twice as long.
+    Where no rows are held out, nothing else would keep their noise from being learnt.
+    Where some are, and 100 or more are left, one hidden layer learns classes, which
+    only need to be told apart, nearly as well in a few.
     """
-    if auto_early_stopping(n_samples):
+    easy = n_layers <= 2 and not of_numbers and n_samples >= 100
+    if n_samples >= _SOON_LEARNT or (holds_out and not easy):
         return max_iter
-    return min(max_iter, (20 + n_samples // 8) * (2 if of_numbers else 1))
+    few = 40 + n_samples // 4 if of_numbers else 10 + n_samples // 8
+    return min(max_iter, few)
 
 
 def epochs_to_reserve(max_iter: int) -> int:
@@ -271,17 +300,20 @@ def auto_last_epochs(best_epoch: int, left: int, falls: bool = False) -> int:
     return min(left, 10 + (best_epoch if falls else best_epoch // 2))
 
 
-def auto_alpha(n_samples: int, n_layers: int, of_numbers: bool = False) -> float:
+def auto_alpha(
+    n_samples: int, n_layers: int, of_numbers: bool, holds_out: bool
+) -> float:
     """Weight decay that a tuned run of a deep network begins with.
 
     It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Held-out rows show
     when it has fallen enough: noisy tables do best with nearly all of it, others with
     none.  It acts on every layer, and several times as much leads to constant outputs
     from which there is no return.  With up to two hidden layers (three in regression),
-    and where no rows can be spared, it costs about as much as it gains.
+    and on a handful of rows none of which are held out, it costs about as much as it
+    gains.
     """
     shallow = n_layers <= (4 if of_numbers else 3)
-    if shallow or not auto_early_stopping(n_samples):
+    if shallow or (n_samples < _SOON_LEARNT and not holds_out):
         return LEAST_ALPHA
     return min(1.0, n_samples / (50 * n_layers))
 

@@ -40,7 +40,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
         The λ used; one per layer where they differ.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch, penalties included;
-        `best_loss_` is None where rows are held out, as in scikit-learn.
+        `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`.
     best_validation_score_ : float or None
@@ -242,7 +242,7 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
         The λ used; one per layer where they differ.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch, penalties included;
-        `best_loss_` is None where rows are held out, as in scikit-learn.
+        `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`.
     best_validation_score_ : float or None

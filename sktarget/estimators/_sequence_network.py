@@ -23,7 +23,7 @@ from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.nn.base import cell_of
-from sktarget.training import Objective, over_steps
+from sktarget.training import Objective, TensorData, over_steps
 
 __all__ = ["SequenceNetwork"]
 
@@ -116,8 +116,8 @@ class SequenceNetwork(NetworkEstimator):
     ) -> TrainingRows:
         """Validate what belongs to steps."""
 
-    def _objective(self) -> Objective:
-        of_rows = super()._objective()
+    def _objective(self, held_out: TensorData | None = None) -> Objective:
+        of_rows = super()._objective(held_out)
         if not self.return_sequences:
             return of_rows
         error = None if of_rows.error is None else over_steps(of_rows.error)

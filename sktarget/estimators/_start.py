@@ -28,6 +28,8 @@ Array = NDArray[Any]
 
 # How far the initial outputs lean towards their labels, in units of the sums.
 _CONFIDENCE = 4.0
+# Share of the mean weight below which a row has next to none.
+_NEXT_TO_NONE = 1e-3
 # Deviation below which λ suppresses a column.
 _NARROW = 0.1
 # Deviation above which a column counts as large.
@@ -40,6 +42,9 @@ _INDICATES = 0.9
 
 def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> Array:
     """Average what the training rows say about each row of X̄.
+
+    What rows of next to no weight say counts for as little: training would not correct
+    it.  Less than a thousandth of the mean weight leans towards the mean of all.
 
     Parameters
     ----------
@@ -67,7 +72,9 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
         np.add.at(sums, (place, y), weight)
     else:
         np.add.at(sums, place, y * weight[:, None])
-    means: Array = sums / np.bincount(place, weights=weight, minlength=size)[:, None]
+    total = np.bincount(place, weights=weight, minlength=size)[:, None]
+    say = np.minimum(1.0, total / (_NEXT_TO_NONE * total.mean()))
+    means: Array = say * (sums / total) + (1 - say) * sums.sum(0) / total.sum()
     return means
 
 

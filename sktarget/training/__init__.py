@@ -8,6 +8,7 @@ from sktarget.training._losses import (
     LOSSES,
     QUADRATIC_ERRORS,
     Loss,
+    best_constant,
     over_steps,
     squared_error_in,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "TrainingSettings",
     "as_inputs",
     "bare",
+    "best_constant",
     "describe_value",
     "digest",
     "over_steps",

@@ -15,6 +15,7 @@ __all__ = [
     "LOSSES",
     "QUADRATIC_ERRORS",
     "Loss",
+    "best_constant",
     "common_unit",
     "over_steps",
     "squared_error_in",
@@ -109,6 +110,43 @@ QUADRATIC_ERRORS: dict[str, Loss] = {
 Longer training always adds a few confident mistakes.  Cross-entropy penalises them
 without bound, this error each by a bounded amount.
 """
+
+
+def best_constant(loss: str, y: Tensor, weight: Tensor | None, n: int) -> Tensor:
+    """Return the outputs that fit y best of all that do not depend on the inputs.
+
+    Parameters
+    ----------
+    loss : {"cross_entropy", "logistic", "squared_error"}
+        What is minimised.
+    y : Tensor of shape (m,) or (m, n)
+        Outputs as the loss takes them.
+    weight : Tensor of shape (m,), optional
+        Weights of the rows.
+    n : int
+        Number of outputs of the network.
+
+    Returns
+    -------
+    Tensor of shape (m, n)
+        The same sums for every row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> best_constant("squared_error", torch.tensor([[1.0], [3.0]]), None, 1)
+    tensor([[2.],
+            [2.]])
+    """
+    values = F.one_hot(y, n) if y.ndim == 1 else y
+    shares = torch.ones(len(y)) if weight is None else weight.double()
+    shares = (shares / shares.sum()).to(y.device)
+    mean = (values * shares[:, None]).sum(0)
+    if loss == "cross_entropy":
+        mean = mean.log()
+    elif loss == "logistic":
+        mean = mean.logit()
+    return mean.expand(len(y), n)
 
 
 def over_steps(

@@ -18,6 +18,10 @@ from sktarget.training._snapshot import Snapshot
 __all__ = ["DivergenceError", "Monitor", "StopTraining", "Stopper"]
 
 
+# Share of the error of constant outputs below which something has been learnt.
+_CLEARLY = 0.9
+
+
 class StopTraining(KeyboardInterrupt):
     """Ends a run by the exception with which skorch is told to stop."""
 
@@ -43,6 +47,9 @@ class Monitor(Callback):
         Whether the validation score decides.
     stops_by_error : bool, default=False
         Whether the error on the validation set decides, instead of the score.
+    constant_error : float, default=0.0
+        That error for constant outputs; progress may be slow until a network does
+        clearly better.
     keeps_best : bool, default=False
         Whether to end with the state of the smallest training loss if the last loss is
         larger.
@@ -64,12 +71,14 @@ class Monitor(Callback):
         *,
         has_validation: bool,
         stops_by_error: bool = False,
+        constant_error: float = 0.0,
         keeps_best: bool = False,
         validates_first: bool = False,
     ) -> None:
         self.log, self.settings, self.schedule = log, settings, schedule
         self.has_validation = has_validation
         self.stops_by_error = stops_by_error
+        self.error_to_beat = _CLEARLY * constant_error * settings.unit**2
         self.keeps_best = keeps_best
         self.validates_first = validates_first
         # Losses are in squares of the unit of y; scores have no unit.
@@ -120,7 +129,10 @@ class Monitor(Callback):
             improved = self._judge_score(net, record)
         else:
             improved = self._judge_loss(loss)
-        self.log.no_improvement = 0 if improved else self.log.no_improvement + 1
+        waits = self.has_validation and -self.best_merit > self.error_to_beat > 0
+        self.log.no_improvement = (
+            0 if improved or waits else self.log.no_improvement + 1
+        )
         if self.log.no_improvement > self.settings.n_iter_no_change:
             self._no_progress(net)
 

@@ -25,6 +25,9 @@ class Objective:
         Maps the same to the score of the validation set.
     error : callable, optional
         Like `loss`; decides on the validation set in place of the score.
+    constant_error : float
+        What `error` is on the validation set for outputs that do not depend on the
+        inputs.  Until a network does clearly better, early stopping waits; 0 if not.
     decode : callable, optional
         Turns sums into predictions, for callbacks that score.
     decode_proba : callable, optional
@@ -34,5 +37,6 @@ class Objective:
     loss: Loss
     score: Callable[[Tensor, Tensor, Tensor | None], float]
     error: Loss | None = None
+    constant_error: float = 0.0
     decode: Callable[[Tensor], Any] | None = None
     decode_proba: Callable[[Tensor], Any] | None = None

@@ -117,6 +117,7 @@ def train(
         schedule,
         has_validation=validation is not None,
         stops_by_error=objective.error is not None,
+        constant_error=objective.constant_error,
         # Losses that hold more and more weight decay cannot be compared.
         keeps_best=all_at_once and not resumable and not settings.alpha_follows_loss,
         # The user's callbacks score the state after a step.  They should see the

@@ -170,6 +170,21 @@ def test_repeated_rows_start_from_the_mean_of_their_labels() -> None:
     np.testing.assert_allclose(estimator.targets_[-1], [[1.0, -1.0]] * 20, rtol=1e-12)
 
 
+def test_rows_that_hardly_count_start_from_what_the_others_say() -> None:
+    X, y = class_data()
+    weight = np.where(y == 1, 1e-6, 1.0)
+    estimator = TargetSpaceClassifier(**AT_THE_START)
+    fit_quietly(estimator, X, y, sample_weight=weight)
+    others = y[rows_of(X, estimator.fixed_batch_)] == 1
+    found = estimator.targets_[-1][others]
+    np.testing.assert_allclose(found, [[2, -2]] * others.sum(), atol=0.01)
+    plain = fit_quietly(TargetSpaceClassifier(**AT_THE_START), X, y)
+    same = fit_quietly(TargetSpaceClassifier(**AT_THE_START), X, y, sample_weight=1 + y)
+    np.testing.assert_allclose(
+        np.sort(plain.targets_[-1], 0), np.sort(same.targets_[-1], 0), rtol=1e-12
+    )
+
+
 @for_both
 @pytest.mark.parametrize("settings", [{"fixed_batch": "noise"}, {"module": True}])
 def test_without_labels_outputs_start_from_weights(kind: type, settings: Any) -> None:
@@ -293,9 +308,11 @@ def test_annealed_steps(kind: type, solver: str) -> None:
 def test_defaults_take_all_rows_at_once_and_anneal(kind: type) -> None:
     X, y = problem(kind)
     course = Course()
-    estimator = fit_quietly(kind((6,), random_state=0, callbacks=[course]), X, y)
+    estimator = kind((6,), random_state=0, callbacks=[course], early_stopping=False)
+    fit_quietly(estimator, X, y)
     assert set(course.sizes) == {90}
-    horizon = (20 + 90 // 8) * (2 if kind is TargetSpaceRegressor else 1)
+    numbers = kind is TargetSpaceRegressor
+    horizon = 40 + 90 // 4 if numbers else 10 + 90 // 8
     assert estimator.n_iter_ <= horizon
     epochs = np.arange(estimator.n_iter_)
     expected = 0.05 * (1 + np.cos(np.pi * epochs / horizon))
@@ -319,15 +336,20 @@ def test_a_step_of_ones_own_keeps_training_plain(kind: type) -> None:
 @pytest.mark.parametrize(
     ("n_rows", "settings", "held_out"),
     [
-        (199, {}, False),
-        (200, {}, True),
+        (29, {}, False),
+        (30, {}, True),
         (200, {"early_stopping": False}, False),
         (199, {"early_stopping": True}, True),
         (200, {"warm_start": True}, False),
         (200, {"tol": 0.0}, False),
         (200, {"solver": "sgd"}, False),
         (200, {"parameterization": "weights"}, False),
-        (200, {"validation_fraction": 0.001}, False),
+        (199, {"fixed_batch_size": 50}, False),
+        (199, {"batch_size": 50}, False),
+        (200, {"fixed_batch_size": 180}, True),
+        (200, {"fixed_batch_size": 181}, False),
+        (200, {"fixed_batch_size": None}, True),
+        (200, {"fixed_batch_size": 500, "fixed_batch": "noise"}, True),
     ],
 )
 def test_when_rows_are_held_out(n_rows: int, settings: Any, held_out: bool) -> None:
@@ -365,7 +387,7 @@ def test_more_classes_than_rows_to_hold_out() -> None:
         y = np.arange(240) % n_classes
         fit_quietly(estimator.set_params(callbacks=[seen]), X, y)
         assert estimator.validation_scores_ is not None
-        assert len(seen.valid.y) == 24
+        assert len(seen.valid.y) == 40
         assert len(np.unique(seen.train.y.numpy())) == n_classes
     # Of classes with a single row each, none can be held out.
     fit_quietly(estimator, X, np.arange(240))
@@ -464,16 +486,17 @@ def test_no_more_than_max_iter(kind: type) -> None:
 def test_weights_are_repetitions_by_default(kind: type) -> None:
     X, y = problem(kind)
     weight = np.random.default_rng(0).integers(0, 3, len(y))
-    settings: dict[str, Any] = {"max_iter": 15, "random_state": 0, "alpha": 0.0}
+    settings: dict[str, Any] = {
+        "max_iter": 15,
+        "random_state": 0,
+        "alpha": 0.0,
+        "early_stopping": False,
+    }
     weighted = fit_quietly(kind((6,), **settings), X, y, sample_weight=weight)
     many_X, many_y = np.repeat(X, weight, axis=0), np.repeat(y, weight)
     order = np.random.default_rng(1).permutation(len(many_y))
     assert len(order) < 200
-    repeated = fit_quietly(
-        kind((6,), **settings, early_stopping=False), many_X[order], many_y[order]
-    )
-    # The horizon of the schedule goes by rows, repeats included.
-    assert _rules.auto_epochs(60, 15) == _rules.auto_epochs(len(order), 15)
+    repeated = fit_quietly(kind((6,), **settings), many_X[order], many_y[order])
     assert_same_weights(weighted, repeated, atol=1e-8)
 
 
@@ -502,6 +525,9 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
     assert _rules.auto_lam(10, 2, 20) == _rules.auto_lam(10, 2)
     assert _rules.auto_lam(10, 2, 640) == pytest.approx(2)
     assert _rules.auto_lam(10, 2, 1280) == _rules.auto_lam(10, 2, 9000) == 1
+    # Few columns bear less, those of most tables all of it.
+    lams = [_rules.auto_lam(1000, 2, n_columns=d) for d in (1, 2, 3, 4, 50)]
+    assert lams == pytest.approx([100 / 64, 12.5, 100, 100, 100])
 
 
 def test_large_tables_are_learnt_in_parts() -> None:

@@ -215,7 +215,7 @@ def test_columns_too_small_to_be_divided_by(kind: Any, dtype: str) -> None:
     found = []
     for tiny in (np.finfo(dtype).tiny / 1000, 0.0):
         scaled = X * np.array([1e6, tiny], dtype)
-        estimator = kind((5,), max_iter=50, random_state=0)
+        estimator = kind((5,), max_iter=50, random_state=0, early_stopping=False)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -143,7 +143,7 @@ STEP_CASES: dict[str, tuple[Any, Any, str]] = {
     "a label each": (X, Y, r"label for every step.*item 0 has shape \(\)"),
     "fewer rows": (X, STEPS[:30], r"inconsistent numbers of samples: \[40, 30\]"),
     "fewer steps": (X, STEPS[:, :8], "8 steps for sequence 0, but X has 9"),
-    "more steps": (X, np.pad(STEPS, ((0, 0), (0, 1))), "10 labels .* 9 steps"),
+    "more steps": (X, np.pad(STEPS, ((0, 0), (0, 1))), "10 steps .* X has 9 there"),
     "other lengths": (as_list(X), label_lists()[::-1], "5 steps for sequence 0"),
     "list with padding": (as_list(X), list(STEPS), "9 steps for sequence"),
     "three axes": (X, STEPS[..., None], "label for every step"),

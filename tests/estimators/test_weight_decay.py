@@ -29,11 +29,15 @@ def alphas(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
-    assert _rules.auto_alpha(850, 17) == _rules.auto_alpha(10**6, 5) == 1.0
-    assert _rules.auto_alpha(425, 17) == pytest.approx(0.5)
-    assert _rules.auto_alpha(200, 5) == pytest.approx(0.8)
-    # Rows cannot be held out, or the network is shallow.
-    assert _rules.auto_alpha(199, 5) == _rules.auto_alpha(850, 3) == 1e-4
+    def first(n: int, n_layers: int, holds_out: bool = True) -> float:
+        return _rules.auto_alpha(n, n_layers, of_numbers=False, holds_out=holds_out)
+
+    assert first(850, 17) == first(10**6, 5) == 1.0
+    assert first(425, 17) == pytest.approx(0.5)
+    assert first(200, 5) == first(200, 5, holds_out=False) == pytest.approx(0.8)
+    assert first(20, 5) == pytest.approx(0.08)
+    # A handful of rows are not held out, or the network is shallow.
+    assert first(199, 5, holds_out=False) == first(850, 3) == 1e-4
 
 
 @for_both

@@ -1,0 +1,268 @@
+"""X̄, λ and targets of an estimator, from the first fit to the next."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sktarget.architectures import DenseNetwork
+from sktarget.estimators import _rules
+from sktarget.estimators._arrays import as_tensor
+from sktarget.estimators._course import TrainingCourse
+from sktarget.estimators._estimator import Task
+from sktarget.estimators._fixed_batch import choose_fixed_batch
+from sktarget.estimators._network import WEIGHTED, ordinary_module
+from sktarget.estimators._outliers import bulk_of_columns
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._start import (
+    aim_at_labels,
+    mean_labels,
+    standardise_inputs_,
+    targets_of_origin,
+    units_of_inputs,
+)
+from sktarget.nn import TargetSpace
+from sktarget.training import state_to_numpy
+
+__all__ = ["FixedTargets"]
+
+Array = NDArray[Any]
+# This many rows of X̄ are enough to start from, whatever the width.
+_FEW_ROWS = 50
+
+
+class FixedTargets(TrainingCourse):
+    """An estimator whose network learns targets on a fixed batch."""
+
+    lam: Any
+    untangling: str
+    target_init: str
+    target_scale: float
+    project_targets: bool
+
+    @abstractmethod
+    def _check_outputs(self, module: nn.Module, rows: TrainingRows) -> None:
+        """Try a module of the user's before any training."""
+
+    # -- where training starts -------------------------------------------------------
+
+    def _start(self, module: nn.Module, task: Task) -> nn.Module:
+        """Choose X̄, and targets for it."""
+        rows = task.rows
+        self._space = self.parameterization
+        self._check_outputs(module, rows)
+        self._fixed_batch_is_all = False
+        self._input_units = None
+        if self.parameterization == "weights":
+            self.__dict__.pop("lam_", None)  # that of an earlier fit
+            return module
+        if self._starts_from_labels and self._reads_table:
+            assert isinstance(module, DenseNetwork)
+            bulk = bulk_of_columns(rows.X, rows.weight)
+            standardise_inputs_(module, bulk)
+            self._input_units = units_of_inputs(bulk, rows.dtype)
+        network = self._to_targets(module, rows, task.seed)
+        if self.target_init == "normal":
+            network.reset_targets(
+                self.target_scale,
+                project=self.project_targets,
+                generator=task.generator,
+            )
+        return network
+
+    @property
+    def _starts_from_labels(self) -> bool:
+        """Whether the last layer is known to give the outputs, and may start freely."""
+        return self.target_init == "auto" and self.module is None
+
+    def _start_from(
+        self, network: nn.Module, rows: TrainingRows, seed: int
+    ) -> nn.Module:
+        self._average_weights(network)
+        module = ordinary_module(network).cpu()
+        return self._to_targets(module, rows, seed, keep_weights=True).train()
+
+    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
+        """Go on from the targets of the last fit, or else from its weights."""
+        self._fixed_batch_is_all = False
+        if self.parameterization != self._space:
+            raise ValueError(
+                f"warm_start and partial_fit cannot go on from "
+                f"parameterization={self._space!r} to {self.parameterization!r}: set "
+                "warm_start=False or clone the estimator"
+            )
+        self._check_outputs(module, rows)  # This also initialises lazy layers.
+        if self.parameterization == "weights":
+            return module
+        if not hasattr(self, "targets_"):
+            return self._to_targets(module, rows, seed, keep_weights=True)
+        self._measure(module)
+        fixed = self._kept_fixed_batch()
+        lam = self.lam_ if isinstance(self.lam, str) else self.lam
+        x, how, anchor = as_tensor(fixed), self.untangling, self._anchor()
+        network = TargetSpace(module, x, lam, how, anchor=anchor)
+        self._fixed_batch_is_all = np.array_equal(rows.X, fixed, equal_nan=True)
+        # Targets mean other weights where they are solved for in another way.
+        if (network.lam, how) != (self.lam_, getattr(self, "_last_untangling", how)):
+            self.lam_ = network.lam
+            return TargetSpace(module, x, lam, how, keep_weights=True, anchor=anchor)
+        with torch.no_grad():
+            layers = network.target_layers().values()
+            targets = [*self.targets_[:-1], self._last_targets]
+            # Estimators saved before there were anchors have none.
+            anchors = getattr(self, "_anchors", [None] * len(targets))
+            for layer, kept, anchor in zip(layers, targets, anchors, strict=True):
+                layer.targets.copy_(as_tensor(kept))
+                if (anchor is None) != (layer.anchor is None):
+                    raise ValueError(
+                        "warm_start and partial_fit cannot go on with "
+                        f"anchor={network.anchor!r}, as the targets belong to another: "
+                        "set warm_start=False or clone the estimator"
+                    )
+                if anchor is not None and layer.anchor is not None:
+                    layer.anchor.copy_(as_tensor(anchor))
+        return network
+
+    def _keep_network(self, network: nn.Module) -> None:
+        if isinstance(network, TargetSpace):
+            layers = network.target_layers().values()
+            self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
+            self._last_targets = self.targets_[-1]
+            self._last_untangling = network.untangling
+            self._anchors = [
+                None if layer.anchor is None else state_to_numpy(layer.anchor)
+                for layer in layers
+            ]
+            if self._output_units is not None:
+                origin, unit = self._output_units
+                more = targets_of_origin(network, origin)
+                self.targets_[-1] = self._last_targets * unit + more
+            self.fixed_batch_ = state_to_numpy(network.fixed_batch)
+
+    # -- X̄, λ and targets ------------------------------------------------------------
+
+    def _to_targets(
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        seed: int,
+        *,
+        keep_weights: bool = False,
+    ) -> TargetSpace:
+        """Choose X̄ and λ; take targets from the given weights, and from the labels."""
+        self._measure(module)
+        array, place = self._choose_fixed_batch(module, rows, seed)
+        fixed, lam = as_tensor(array), self.lam
+        if fixed.is_floating_point():  # X may have another dtype than in the first fit.
+            of_weights = (p.dtype for p in module.parameters() if p.is_floating_point())
+            fixed = fixed.to(next(of_weights, fixed.dtype))
+        how, anchor = self.untangling, self._anchor()
+        network = TargetSpace(module, fixed, untangling=how, anchor=anchor)
+        network.lam = self._auto_lam(network, rows) if isinstance(lam, str) else lam
+        self.lam_ = network.lam
+        if keep_weights:  # The targets for that depend on λ, so take them anew.
+            return TargetSpace(
+                module, fixed, self.lam_, how, keep_weights=True, anchor=anchor
+            )
+        if place is not None and self._starts_from_labels and self._reads_table:
+            self._aim_at_labels(network, rows, place)
+        return network
+
+    def _choose_fixed_batch(
+        self, module: nn.Module, rows: TrainingRows, seed: int
+    ) -> tuple[Array, Array | None]:
+        """Return X̄, and which of its rows each training row is."""
+        self._check_columns_of_fixed_batch()
+        size = self.fixed_batch_size
+        widest, n_pixels = 1 + max(_n_inputs(module), default=0), rows.X[0, :1].size
+        is_sample = isinstance(self.fixed_batch, str) and self.fixed_batch == "sample"
+        if self._incremental and is_sample:
+            _warn_of_few_rows(len(rows) * n_pixels, widest)
+        if self._takes_all(rows):
+            size = None
+        elif size == "auto":
+            size = _rules.auto_fixed_batch_size(
+                len(rows), widest, n_pixels, self._tuned
+            )
+        fixed, place = choose_fixed_batch(
+            rows, self.fixed_batch, None if size is None else int(size), seed
+        )
+        self._fixed_batch_is_all = is_sample and size is None
+        return fixed, place
+
+    def _check_columns_of_fixed_batch(self) -> None:
+        given = getattr(self.fixed_batch, "columns", None)
+        known = getattr(self, "feature_names_in_", None)
+        if given is not None and known is not None and list(given) != list(known):
+            raise ValueError(
+                f"fixed_batch has the columns {list(given)}, but X has {list(known)}: "
+                "give the same ones, in the same order"
+            )
+
+    def _auto_lam(
+        self, network: TargetSpace, rows: TrainingRows
+    ) -> float | Sequence[float]:
+        if self._images is not None:
+            return network.choose_lam().lam
+        n_fixed, n_layers = len(network.fixed_batch), len(network.target_layers())
+        n_given = rows.n_given if self._fixed_batch_is_all else n_fixed
+        return _rules.auto_lam(n_fixed, n_layers, n_given, _n_varying(rows.X))
+
+    def _anchor(self) -> str:
+        """Return what λ pulls the weights of recurrent layers to."""
+        return "zero"
+
+    def _measure(self, module: nn.Module) -> None:
+        """Set the units of the inputs for the solves, if the inputs need any."""
+        if self._input_units is not None and isinstance(module, DenseNetwork):
+            module.measure_inputs(*map(as_tensor, self._input_units))
+
+    def _aim_at_labels(
+        self, network: TargetSpace, rows: TrainingRows, place: Array
+    ) -> None:
+        """Take the targets of the outputs from the labels of the rows of X̄."""
+        n_fixed = len(network.fixed_batch)
+        means = mean_labels(rows, place, n_fixed, self.n_outputs_)
+        if self._output_units is not None:
+            origin, unit = self._output_units
+            means = (means - origin) / unit
+        outputs = list(network.target_layers().values())[-1]
+        with torch.no_grad():
+            outputs.targets.copy_(as_tensor(aim_at_labels(self._loss, means)))
+
+    def _kept_fixed_batch(self) -> Array:
+        """Return X̄ of the last fit as the network takes it."""
+        fixed: Array = self.fixed_batch_
+        return fixed
+
+
+def _warn_of_few_rows(n_rows: int, widest: int) -> None:
+    if n_rows < min(widest, _FEW_ROWS):
+        warnings.warn(
+            f"the first call of partial_fit chooses the fixed batch, and has only "
+            f"{n_rows} row(s) for layers of up to {widest} inputs: later calls will "
+            "learn little. Give it a few hundred rows, or a fixed_batch",
+            stacklevel=2,
+        )
+
+
+def _n_varying(X: Array) -> int:
+    """Count the columns that vary by more than rounding, at least one."""
+    least, most = X.min(axis=0), X.max(axis=0)
+    kind = np.finfo(X.dtype)
+    with np.errstate(over="ignore"):
+        floor = 256 * kind.eps * np.maximum(-least, most) + kind.tiny
+        return max(1, int((most - least > floor).sum()))
+
+
+def _n_inputs(module: nn.Module) -> list[int]:
+    """Return the number of inputs per output of each weighted layer."""
+    layers = (m for m in module.modules() if isinstance(m, WEIGHTED))
+    return [layer.weight[0].numel() for layer in layers]

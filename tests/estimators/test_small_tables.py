@@ -1,0 +1,72 @@
+"""Defaults on few rows, and on functions of few columns."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget.datasets import make_two_spirals
+from sktarget.estimators import _rules
+from tests.estimators.support import fit_quietly
+
+
+def test_rows_to_hold_out_are_enough_to_judge_by() -> None:
+    found = [_rules.auto_held_out(n) for n in (30, 60, 119, 120, 400, 5000)]
+    assert found == [10, 20, 39, 40, 40, 40]
+
+
+@pytest.mark.parametrize("hidden", [(50, 50), (28,) * 6, (28,) * 16])
+def test_what_bends_often_is_learnt(hidden: tuple[int, ...]) -> None:
+    X = np.random.default_rng(0).uniform(-1, 1, (1500, 1))
+    y = np.sin(10 * X[:, 0])
+    model = TargetSpaceRegressor(hidden, random_state=0)
+    fit_quietly(model, X[:1000], y[:1000])
+    assert model.score(X[1000:], y[1000:]) > 0.98
+
+
+@pytest.mark.parametrize("n", [40, 100, 199])
+@pytest.mark.parametrize("hidden", [(50,), (20, 20, 20)])
+def test_noise_on_few_rows_is_not_learnt_by_heart(
+    n: int, hidden: tuple[int, ...]
+) -> None:
+    scores = []
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        X = random.normal(size=(n + 1000, 8))
+        y = X[:, 0] + X[:, 1] + 1.5 * random.normal(size=len(X))
+        model = fit_quietly(TargetSpaceRegressor(hidden, random_state=0), X[:n], y[:n])
+        scores.append([model.score(X[:n], y[:n]), model.score(X[n:], y[n:])])
+    known, new = np.median(scores, axis=0)
+    # A constant has 0, and no model can have more than 0.47.
+    assert new > 0.2
+    assert known < 0.85
+
+
+def test_stopping_waits_until_something_is_learnt() -> None:
+    X, y = make_two_spirals(200, random_state=0)
+    X_test, y_test = make_two_spirals(500, random_state=1)
+    settings: dict[str, Any] = {"hidden_layer_sizes": (28,) * 6, "random_state": 0}
+    patient = fit_quietly(TargetSpaceClassifier(**settings), X, y)
+    assert patient.score(X_test, y_test) > 0.95
+    # As many epochs without progress as are counted once something has been.
+    hasty = TargetSpaceClassifier(**settings, n_iter_no_change=30)
+    fit_quietly(hasty, X, y)
+    assert hasty.n_iter_ < patient.n_iter_
+
+
+def test_few_epochs_where_they_do() -> None:
+    def epochs(n: int, n_layers: int, numbers: bool, holds_out: bool) -> int:
+        return _rules.auto_epochs(n, 200, n_layers, numbers, holds_out)
+
+    # One hidden layer learns classes soon, but not from a handful of rows.
+    assert [epochs(n, 2, False, True) for n in (99, 100, 199, 200)] == [
+        200,
+        22,
+        34,
+        200,
+    ]
+    assert epochs(150, 3, False, True) == epochs(150, 2, True, True) == 200
+    # Nothing else stops these.
+    assert [epochs(n, 5, False, False) for n in (20, 199, 200)] == [12, 34, 200]
+    assert [epochs(n, 5, True, False) for n in (20, 199, 200)] == [45, 89, 200]
