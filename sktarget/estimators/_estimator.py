@@ -31,12 +31,14 @@ from sktarget.estimators._random import combine_seeds, seed_dropout, seeded_glob
 from sktarget.estimators._recovery import open_checkpoint
 from sktarget.estimators._resuming import ResumableNetwork
 from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._second_try import Run, try_again
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training import (
     LOSSES,
     Checkpoint,
     DivergenceError,
+    Ending,
     EpochContext,
     Loss,
     Objective,
@@ -141,6 +143,8 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
+    # What is taken of the λ that the rules choose.
+    _lam_share = 1.0
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
@@ -255,6 +259,10 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             return _rules.auto_patience(steps, self._tuned)
         return float(self.n_iter_no_change)
 
+    def _may_try_again(self, ending: Ending, task: Task) -> bool:
+        """Return whether to start anew after a run that ended so."""
+        return False
+
     def _average_weights(self, network: nn.Module) -> None:
         """End a fit with the mean of the weights over draws of dropout, if any."""
         # The mean shrinks sums, which shifts predicted numbers but hardly changes the
@@ -314,6 +322,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 self._architecture = self._describe_architecture(task.rows.X)
                 dtype = torch_dtype(task.rows.dtype)
                 module = self._build(self._architecture, dtype, task.generator)
+                self._lam_share = 1.0
                 network = self._start(module, task)
                 log = TrainingLog()
             network.to(task.device)
@@ -364,7 +373,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         if not self._incremental:
             log.no_improvement = 0
         data, held_out = self._to_tensors(network, task)
-        settings = self._settings(task.rows)
+        settings, objective = self._settings(task.rows), self._objective(held_out)
         learns_all = held_out is not None and self._learns_held_out(task.all_rows)
         if learns_all:
             settings = reserve(settings)
@@ -378,7 +387,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 data,
                 held_out,
                 settings,
-                self._objective(held_out),
+                objective,
                 log=log,
                 generator=task.generator,
                 optimiser_state=self._kept_optimiser_state(already > 0, settings),
@@ -387,6 +396,9 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                 checkpoint=task.checkpoint,
                 resumable=resumable,
             )
+            if self._may_try_again(ending, task):
+                run = Run(network, log, ending)
+                network, log, ending = try_again(self, task, settings, objective, run)
             if learns_all and settings.reserved and ending.is_natural:
                 network = learn_all(
                     self, task.all_rows, task.seed, task.device, network, log, settings

@@ -29,7 +29,7 @@ from sktarget.estimators._start import (
     units_of_inputs,
 )
 from sktarget.nn import TargetSpace
-from sktarget.training import state_to_numpy
+from sktarget.training import Ending, state_to_numpy
 
 __all__ = ["FixedTargets"]
 
@@ -213,7 +213,17 @@ class FixedTargets(TrainingCourse):
             return network.choose_lam().lam
         n_fixed, n_layers = len(network.fixed_batch), len(network.target_layers())
         n_given = rows.n_given if self._fixed_batch_is_all else n_fixed
-        return _rules.auto_lam(n_fixed, n_layers, n_given, _n_varying(rows.X))
+        lam = _rules.auto_lam(n_fixed, n_layers, n_given, _n_varying(rows.X))
+        return self._lam_share * lam
+
+    def _may_try_again(self, ending: Ending, task: Task) -> bool:
+        return (
+            isinstance(self.lam, str)
+            and ending.is_natural
+            and not ending.has_learnt
+            and task.held_out is not None
+            and len(task.held_out) >= _rules.ENOUGH_TO_JUDGE
+        )
 
     def _anchor(self) -> str:
         """Return what λ pulls the weights of recurrent layers to."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "ENOUGH_TO_JUDGE",
     "IMAGES_IN_FIXED_BATCH",
+    "LAM_OF_SECOND_TRY",
     "LEAST_ALPHA",
     "LEAST_TO_SPARE",
     "MOST_AT_ONCE",
@@ -48,12 +50,19 @@ IMAGES_IN_FIXED_BATCH = 100
 LEAST_TO_SPARE = 30
 """From this many rows on, a table can spare some to hold out."""
 
+ENOUGH_TO_JUDGE = 40
+"""So many held-out rows can tell whether a network has learnt anything."""
+
 LEAST_ALPHA = 1e-4
 """Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
 
 
 # Fewer rows than these are learnt by heart in a few dozen epochs.
 _SOON_LEARNT = 200
+
+
+LAM_OF_SECOND_TRY = 1 / 64
+"""Share of λ with which to start anew where a network has learnt nothing."""
 
 
 def auto_activation(
@@ -237,7 +246,7 @@ def auto_held_out(n_samples: int) -> int:
 
     Fewer do not show when a network begins to fit noise.
     """
-    return min(40, n_samples // 3)
+    return min(ENOUGH_TO_JUDGE, n_samples // 3)
 
 
 def auto_recurrent_rate(solver: str, parameterization: str) -> float:

@@ -88,6 +88,11 @@ class Monitor(Callback):
         )
         self.reason: str | None = None
 
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the network does clearly better than constant outputs, if known."""
+        return not -self.best_merit > self.error_to_beat > 0
+
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Allocate the two snapshots."""
         self.best = Snapshot.of(net.module_)
@@ -129,10 +134,8 @@ class Monitor(Callback):
             improved = self._judge_score(net, record)
         else:
             improved = self._judge_loss(loss)
-        waits = self.has_validation and -self.best_merit > self.error_to_beat > 0
-        self.log.no_improvement = (
-            0 if improved or waits else self.log.no_improvement + 1
-        )
+        progresses = improved or not self.has_learnt
+        self.log.no_improvement = 0 if progresses else self.log.no_improvement + 1
         if self.log.no_improvement > self.settings.n_iter_no_change:
             self._no_progress(net)
 

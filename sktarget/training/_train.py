@@ -37,10 +37,13 @@ class Ending:
     reason : str
         ``"no progress"``, ``"max_iter"``, ``"interrupted"``, ``"diverged"``, or that a
         callback asked for it.
+    has_learnt : bool
+        Whether the network does clearly better than constant outputs, if that is known.
     """
 
     optimiser_state: dict[str, Any]
     reason: str | None
+    has_learnt: bool = True
 
     @property
     def is_natural(self) -> bool:
@@ -157,7 +160,7 @@ def train(
     net.notify("on_train_end", X=data, y=None)
     epochs = log.epochs_before + len(log.loss_curve) - already
     _warn_of_the_end(monitor.reason, settings, epochs)
-    return Ending(net.optimizer_.state_dict(), monitor.reason)
+    return Ending(net.optimizer_.state_dict(), monitor.reason, monitor.has_learnt)
 
 
 def _run_epochs(

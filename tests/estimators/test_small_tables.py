@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skorch.callbacks import Callback
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.datasets import make_two_spirals
 from sktarget.estimators import _rules
-from tests.estimators.support import fit_quietly
+from tests.estimators.support import Array, fit_quietly
 
 
 def test_rows_to_hold_out_are_enough_to_judge_by() -> None:
@@ -70,3 +71,58 @@ def test_few_epochs_where_they_do() -> None:
     # Nothing else stops these.
     assert [epochs(n, 5, False, False) for n in (20, 199, 200)] == [12, 34, 200]
     assert [epochs(n, 5, True, False) for n in (20, 199, 200)] == [45, 89, 200]
+
+
+def ripples(n: int = 1000, seed: int = 21) -> tuple[Array, Array]:
+    random = np.random.default_rng(seed)
+    X = random.uniform(-2, 2, (n, 2))
+    return X, np.sin(4 * X[:, 0]) * np.cos(3 * X[:, 1])
+
+
+class Epochs(Callback):
+    """Counts the epochs that callbacks see."""
+
+    def on_train_begin(self, net: Any, **_: Any) -> None:
+        self.n, self.runs = 0, getattr(self, "runs", 0) + 1
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.n += 1
+
+
+STUBBORN: dict[str, Any] = {"hidden_layer_sizes": (28,) * 6, "max_iter": 40}
+
+
+def test_what_has_learnt_nothing_is_tried_again_with_less_lam(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    X, y = ripples()
+    seen = Epochs()
+    model = TargetSpaceRegressor(
+        **STUBBORN, random_state=0, callbacks=[seen], verbose=True
+    )
+    fit_quietly(model, X, y)
+    assert "starting anew with less lam" in capsys.readouterr().out
+    first = _rules.auto_lam(900, 7, n_columns=2)
+    assert model.lam_ == pytest.approx(first * _rules.LAM_OF_SECOND_TRY, rel=0.2)
+    assert (seen.runs, seen.n) == (1, 32)
+    assert model.n_iter_ == len(model.loss_curve_) <= 40
+    assert model.score(X, y) > 0.3
+    # A λ of the user's own is kept.
+    own = fit_quietly(TargetSpaceRegressor(**STUBBORN, random_state=0, lam=first), X, y)
+    assert own.lam_ == first
+    assert own.score(X, y) < 0.1
+    # The next fit begins as the first one did.
+    again = fit_quietly(model.set_params(hidden_layer_sizes=(50, 50)), X, X[:, 0])
+    assert again.lam_ == pytest.approx(_rules.auto_lam(1000, 3, n_columns=2))
+
+
+def test_the_first_try_stays_if_the_second_is_no_better() -> None:
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(100, 5)), random.normal(size=100)
+    settings: dict[str, Any] = {"max_iter": 30, "random_state": 0}
+    model = fit_quietly(TargetSpaceRegressor((10, 10, 10), **settings), X, y)
+    errors = {}
+    for lam in ("auto", model.lam_ / 64, model.lam_ * 64):
+        other = TargetSpaceRegressor((10, 10, 10), lam=lam, **settings)
+        errors[lam] = min(fit_quietly(other, X, y).validation_loss_curve_)
+    assert min(model.validation_loss_curve_) == errors["auto"] <= min(errors.values())
