@@ -90,6 +90,20 @@ def test_tables_of_sequences_show_their_results(suite: ModuleType) -> None:
     assert study.as_markdown(found) == (FOLDER / "sequences.md").read_text("utf-8")
 
 
+def test_tables_of_numbers_for_sequences_show_their_results(suite: ModuleType) -> None:
+    study = importlib.import_module("study_sequence_regression")
+    found = json.loads((FOLDER / "sequence_numbers.json").read_text("utf-8"))
+    assert study.as_markdown(found) == (FOLDER / "sequence_numbers.md").read_text(
+        "utf-8"
+    )
+
+
+def test_tables_of_small_tables_show_their_results(suite: ModuleType) -> None:
+    study = importlib.import_module("study_small_tables")
+    found = json.loads((FOLDER / "small.json").read_text("utf-8"))
+    assert study.as_markdown(found) == (FOLDER / "small.md").read_text("utf-8")
+
+
 def test_tables_show_the_results_that_are_kept(suite: ModuleType) -> None:
     content = json.loads((FOLDER / "results.json").read_text("utf-8"))
     assert suite.tables(content) == (FOLDER / "tables.md").read_text("utf-8")
