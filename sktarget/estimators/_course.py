@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -137,9 +138,9 @@ class TrainingCourse(NetworkEstimator):
         return _rules.auto_epochs(
             rows.n_given,
             self.max_iter,
-            self._n_layers,
-            self._learns_numbers,
-            rows.n_held_out > 0,
+            easy=self._n_layers <= 2 and self.module is None,
+            of_numbers=self._learns_numbers,
+            holds_out=rows.n_held_out > 0,
         )
 
     def _auto_rate(self, rows: TrainingRows) -> float:
@@ -226,9 +227,10 @@ class TrainingCourse(NetworkEstimator):
 
     def _constant_error(self, held_out: TensorData) -> float:
         error = self._stopping_error()
-        if error is None or self.n_iter_no_change != "auto":
-            return 0.0
         y, weight = held_out.y, held_out.weight
+        varies = bool((y != y[0]).any())
+        if error is None or self.n_iter_no_change != "auto" or not varies:
+            return 0.0
         constant = best_constant(self._loss, y, weight, self.n_outputs_)
         return float(error(constant, y, weight))
 
@@ -266,14 +268,20 @@ class TrainingCourse(NetworkEstimator):
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X"
             + (" and y" if self._learns_numbers else ""),
-            # partial_fit, runs shortened by the rules, and annealed runs on images and
-            # sequences end as planned.
             warns_at_end=epochs == self.max_iter
             and not self._incremental
-            and (
-                self._reads_table
-                or self.parameterization == "weights"
-                or self._schedule() != "annealed"
-            ),
+            and not self._ends_as_planned(n_samples),
             callbacks=tuple(self.callbacks or ()),
         )
+
+    def _ends_as_planned(self, n_samples: int) -> bool:
+        """Whether an annealed run is to take all epochs.
+
+        That is so on images, sequences and few rows, unless they are very few epochs.
+        """
+        if self._schedule() != "annealed" or self.parameterization == "weights":
+            return False
+        if not self._reads_table:
+            return True
+        few = _rules.few_epochs(n_samples, self._learns_numbers)
+        return math.isinf(self._patience(n_samples)) and self.max_iter > few

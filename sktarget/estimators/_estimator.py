@@ -143,7 +143,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
-    # What is taken of the λ that the rules choose.
+    # Share of the λ that the rules choose.
     _lam_share = 1.0
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
@@ -256,7 +256,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         """Return the number of epochs without progress after which to stop."""
         if self.n_iter_no_change == "auto":
             steps = -(-n_samples // self._batch_rows(n_samples))
-            return _rules.auto_patience(steps, self._tuned)
+            return _rules.auto_patience(n_samples, steps, self._tuned)
         return float(self.n_iter_no_change)
 
     def _may_try_again(self, ending: Ending, task: Task) -> bool:
@@ -274,7 +274,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         return LOSSES[self._loss]
 
     def _constant_error(self, held_out: TensorData) -> float:
-        """Return the error by which a network is on its way to learn anything."""
+        """Return the error of constant outputs; 0 if early stopping need not wait."""
         return 0.0
 
     def _objective(self, held_out: TensorData | None = None) -> Objective:
@@ -373,8 +373,9 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
         if not self._incremental:
             log.no_improvement = 0
         data, held_out = self._to_tensors(network, task)
-        settings, objective = self._settings(task.rows), self._objective(held_out)
+        settings = self._settings(task.rows)
         learns_all = held_out is not None and self._learns_held_out(task.all_rows)
+        objective = self._objective(held_out if learns_all else None)
         if learns_all:
             settings = reserve(settings)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sktarget.estimators._drawing import column_moments
+from sktarget.estimators._rows import relative_weights
 
 __all__ = ["Bulk", "bulk_of_columns"]
 
@@ -85,7 +86,9 @@ def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
 def _quantiles(column: Array, weight: Array | None) -> Array:
     """Return where the tails begin and end, and the quartiles in between."""
     order = np.argsort(column, kind="stable")
-    weights = np.ones(len(column)) if weight is None else weight[order]
+    weights = np.ones(len(column))
+    if weight is not None:
+        weights = relative_weights(weight)[0][order]
     # Repeats and weights must lead to the same, however sums are rounded.
     reached = np.cumsum(weights) / weights.sum() * (1 + 1e-9)
     found: Array = column[order][np.searchsorted(reached, _LEVELS)]

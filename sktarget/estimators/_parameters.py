@@ -93,10 +93,10 @@ default={default}
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets; it is not weight decay, which is `alpha`.  ``"auto"``
-    grows with the rows of X̄, and is small for one or two columns; for images it
-    is the mean eigenvalue of each layer's Gramian; recurrent and exit layers differ,
-    see :ref:`defaults`.  Several numbers give each layer its own, in the order of
-    ``coefs_``.""",
+    grows with the rows of X̄, and is small for one or two columns, or if nothing was
+    learnt otherwise; for images it is the mean eigenvalue of each layer's Gramian;
+    recurrent and exit layers differ, see :ref:`defaults`.  Several numbers give each
+    layer its own, in the order of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
     together with a `batch_size` of all rows, one pass then serves both.""",
@@ -191,8 +191,8 @@ default={default}
     there have to be 200.  With True they stay unseen.  With `warm_start`, ``"auto"``
     sets none aside: every call would draw others.""",
     "validation_fraction": """float, default={default}
-    Share of the rows set aside by `early_stopping`.  If this is ``"auto"``, and they
-    are learnt in the end, they are at least 40 or a third.""",
+    Share of the rows set aside by `early_stopping`; with ``"auto"``, where they are
+    learnt in the end, at least 40 rows, or a third of all if that is fewer.""",
     "beta_1": """float, default={default}
     Decay of the first moment of ``"adam"``.""",
     "beta_2": """float, default={default}
@@ -204,8 +204,9 @@ default={default}
     Epochs without progress after which training stops; ``np.inf`` for never.
     ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
     200 steps (30 in the course for tables, where they count once the network does
-    better than constant outputs, see :ref:`defaults`); never while a weight decay that
-    is ``"auto"`` grows, unless rows are held out.""",
+    better than constant outputs, and never on fewer than 200 rows, see
+    :ref:`defaults`); never while a weight decay that is ``"auto"`` grows, unless rows
+    are held out.""",
     "max_fun": """int, default={default}
     Bound on the evaluations of the loss within one ``"lbfgs"`` iteration.""",
     "class_weight": """dict, "balanced" or None, default={default}

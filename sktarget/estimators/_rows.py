@@ -80,7 +80,8 @@ class TrainingRows:
         out.
         """
         n = len(self) if self.n_before_merging is None else self.n_before_merging
-        most = 1e15 if n >= LEAST_TO_SPARE else LEAST_TO_SPARE - 1
+        spares = n + self.n_held_out >= LEAST_TO_SPARE
+        most = 1e15 if spares else LEAST_TO_SPARE - 1
         return max(n, round(min(self.total_weight, most)))
 
     @property

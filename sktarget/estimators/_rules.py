@@ -39,6 +39,7 @@ __all__ = [
     "auto_recurrent_rate",
     "auto_tuned_rate",
     "epochs_to_reserve",
+    "few_epochs",
 ]
 
 MOST_AT_ONCE = 10_000
@@ -279,19 +280,23 @@ def auto_recurrent_alpha(n_samples: int, gated: bool) -> float:
 
 
 def auto_epochs(
-    n_samples: int, max_iter: int, n_layers: int, of_numbers: bool, holds_out: bool
+    n_samples: int, max_iter: int, *, easy: bool, of_numbers: bool, holds_out: bool
 ) -> int:
     """Epochs of an annealed run: few on a handful of rows, which are soon learnt.
 
     Where no rows are held out, nothing else would keep their noise from being learnt.
-    Where some are, and 100 or more are left, one hidden layer learns classes, which
-    only need to be told apart, nearly as well in a few.
+    Where some are, and 100 or more are left, an `easy` network of one hidden layer
+    learns classes, which only need to be told apart, nearly as well in a few.
     """
-    easy = n_layers <= 2 and not of_numbers and n_samples >= 100
-    if n_samples >= _SOON_LEARNT or (holds_out and not easy):
+    soon = easy and not of_numbers and n_samples >= 100
+    if n_samples >= _SOON_LEARNT or (holds_out and not soon):
         return max_iter
-    few = 40 + n_samples // 4 if of_numbers else 10 + n_samples // 8
-    return min(max_iter, few)
+    return min(max_iter, few_epochs(n_samples, of_numbers))
+
+
+def few_epochs(n_samples: int, of_numbers: bool) -> int:
+    """Return in how many epochs fewer than 200 rows are learnt, noise and all."""
+    return 40 + n_samples // 4 if of_numbers else 10 + n_samples // 8
 
 
 def epochs_to_reserve(max_iter: int) -> int:
@@ -336,10 +341,13 @@ def auto_last_alpha_at(best: float) -> float:
     return max(0.0, best - 0.25)
 
 
-def auto_patience(n_steps: int, tuned: bool = False) -> int:
+def auto_patience(n_samples: int, n_steps: int, tuned: bool = False) -> float:
     """Epochs without progress, of `n_steps` steps each, after which to stop.
 
     An epoch of one step says little: the loss of full-batch Adam swings, though less
-    when annealed.
+    when annealed.  On fewer than 200 rows an annealed run goes on to its end, which
+    costs little; rows held out tell which epoch was best.
     """
+    if tuned and n_samples < _SOON_LEARNT:
+        return math.inf
     return max(10, -(-(30 if tuned else 200) // n_steps))

@@ -10,6 +10,7 @@ from torch import nn
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._random import seed_dropout
+from sktarget.linalg import FactorisationError
 from sktarget.training import (
     DivergenceError,
     Ending,
@@ -68,25 +69,27 @@ def try_again(
     estimator._lam_share = _rules.LAM_OF_SECOND_TRY
     dtype = torch_dtype(task.rows.dtype)
     module = estimator._build(estimator._architecture, dtype, task.generator)
-    network = estimator._start(module, task).to(task.device)
-    seed_dropout(network, task.dropout_seed, task.device)
-    data, held_out = estimator._to_tensors(network, task)
-    log = TrainingLog()
+    log, ending = TrainingLog(), first.ending
     try:
+        network = estimator._start(module, task).to(task.device)
+        seed_dropout(network, task.dropout_seed, task.device)
+        data, held_out = estimator._to_tensors(network, task)
+        own = estimator._settings(task.rows)
         ending = train(
             network,
             data,
             held_out,
-            replace(settings, callbacks=(), warns_at_end=False),
+            replace(own, reserved=settings.reserved, callbacks=(), warns_at_end=False),
             objective,
             log=log,
             generator=task.generator,
             net_class=estimator._training_net,
         )
-    except DivergenceError:
-        ending = None
-    if ending is None or not ending.has_learnt:
-        estimator.__dict__.clear()
-        estimator.__dict__.update(before)
-        return first
-    return Run(network, log, ending)
+    except (DivergenceError, FactorisationError):
+        pass
+    if ending.has_learnt:
+        return Run(network, log, ending)
+    estimator.__dict__.clear()
+    estimator.__dict__.update(before)
+    # An interrupt ends the fit as well.
+    return first._replace(ending=replace(first.ending, reason=ending.reason))

@@ -74,7 +74,8 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
         np.add.at(sums, place, y * weight[:, None])
     total = np.bincount(place, weights=weight, minlength=size)[:, None]
     say = np.minimum(1.0, total / (_NEXT_TO_NONE * total.mean()))
-    means: Array = say * (sums / total) + (1 - say) * sums.sum(0) / total.sum()
+    own = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
+    means: Array = say * own + (1 - say) * sums.sum(0) / total.sum()
     return means
 
 

@@ -64,7 +64,7 @@ def none_counts(mark: str, n_ignored: int) -> ValueError:
         The error.
     """
     return ValueError(
-        f"no label of y counts: each is {mark}, belongs to padding, or to the first "
+        f"no step of y counts: each is {mark}, belongs to padding, or to the first "
         f"n_ignored_steps={n_ignored} steps"
     )
 

@@ -65,7 +65,10 @@ def read_step_numbers(
 
 def _numbers_of(i: int, item: Any) -> Array:
     try:
-        numbers = np.asarray(item, dtype=np.float64)
+        given = np.asarray(item)
+        if given.dtype.kind not in "biufO":
+            raise TypeError(f"it has dtype {given.dtype}")
+        numbers = given.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"item {i} of y does not hold numbers: {error}") from None
     if numbers.ndim not in (1, 2) or numbers.shape[0] == 0:

@@ -223,7 +223,8 @@ class Cascade(nn.Module):
 
     def _unchanging(self, rows: Any) -> Any:
         """Return rows for a pass to run on: a copy if the pass could change them."""
-        may_change = self._works_in_place or not self._has_trained
+        untried = self.module.training and not self._has_trained
+        may_change = self._works_in_place or untried
         return rows.clone() if may_change and isinstance(rows, Tensor) else rows
 
     def _note_changes(self, run: Pass) -> None:

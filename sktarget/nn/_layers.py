@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import nan
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -154,13 +155,16 @@ class StandIn(nn.Module):
         the first axis of the inputs.
     is_random : bool
         Whether the layer draws random numbers in its present mode.
-    given_names : frozenset of str
-        Names of the attributes that a user has given to the layer.
+    given : dict
+        Attributes that a user has given to the ordinary layer.
+    shown : frozenset of str
+        Names of those that are attributes here, too, as the names are free.
     """
 
     stacks: bool = True
     is_random: bool = False
-    given_names: frozenset[str] = frozenset()
+    given: Mapping[str, Any] = MappingProxyType({})
+    shown: frozenset[str] = frozenset()
 
     def target_maps(self) -> dict[str, TargetMap]:
         """Return the maps by their names in the wrapped module, in running order."""

@@ -164,11 +164,13 @@ def _inherit(new: nn.Module, old: nn.Module, copies: dict[int, Any]) -> None:
     for name in getattr(old, "__constants__", ()):
         if not hasattr(new, name) and hasattr(old, name):
             setattr(new, name, getattr(old, name))
-    for name in _given_names(old):
-        if not hasattr(new, name):
-            setattr(new, name, copy.deepcopy(getattr(old, name), copies))
+    given = copy.deepcopy(_given(old), copies)
     if isinstance(new, StandIn):
-        new.given_names = _given_names(old)
+        new.given = given
+        given = {k: v for k, v in given.items() if not hasattr(new, k)}
+        new.shown = frozenset(given)
+    for name, value in given.items():
+        setattr(new, name, value)
 
 
 def _rebound(hook: Any, copies: dict[int, Any]) -> Any:
@@ -178,11 +180,12 @@ def _rebound(hook: Any, copies: dict[int, Any]) -> Any:
     return hook
 
 
-def _given_names(layer: nn.Module) -> frozenset[str]:
-    """Return the names of attributes that a user has given to a layer."""
+def _given(layer: nn.Module) -> dict[str, Any]:
+    """Return the attributes that a user has given to a layer."""
     if isinstance(layer, StandIn):
-        return layer.given_names
-    return frozenset(vars(layer)) - _usual_names(type(layer))  # type: ignore[arg-type]
+        return dict(layer.given) | {name: getattr(layer, name) for name in layer.shown}
+    usual = _usual_names(type(layer))  # type: ignore[arg-type]
+    return {name: value for name, value in vars(layer).items() if name not in usual}
 
 
 @functools.cache

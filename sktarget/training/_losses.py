@@ -136,16 +136,16 @@ def best_constant(loss: str, y: Tensor, weight: Tensor | None, n: int) -> Tensor
     >>> import torch
     >>> best_constant("squared_error", torch.tensor([[1.0], [3.0]]), None, 1)
     tensor([[2.],
-            [2.]])
+            [2.]], dtype=torch.float64)
     """
     values = F.one_hot(y, n) if y.ndim == 1 else y
-    shares = torch.ones(len(y)) if weight is None else weight.double()
-    shares = (shares / shares.sum()).to(y.device)
+    shares = torch.ones_like(values[:, 0]) if weight is None else weight
+    shares = shares.double() / shares.double().sum()
     mean = (values * shares[:, None]).sum(0)
     if loss == "cross_entropy":
         mean = mean.log()
     elif loss == "logistic":
-        mean = mean.logit()
+        mean = mean.clamp(0, 1).logit()
     return mean.expand(len(y), n)
 
 

@@ -134,9 +134,9 @@ class Monitor(Callback):
             improved = self._judge_score(net, record)
         else:
             improved = self._judge_loss(loss)
-        progresses = improved or not self.has_learnt
-        self.log.no_improvement = 0 if progresses else self.log.no_improvement + 1
-        if self.log.no_improvement > self.settings.n_iter_no_change:
+        self.log.no_improvement = 0 if improved else self.log.no_improvement + 1
+        waited = self.log.no_improvement > self.settings.n_iter_no_change
+        if waited and self.has_learnt:
             self._no_progress(net)
 
     def _mark_records(self, net: Any, record: Any) -> None:

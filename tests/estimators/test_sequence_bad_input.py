@@ -147,7 +147,7 @@ STEP_CASES: dict[str, tuple[Any, Any, str]] = {
     "other lengths": (as_list(X), label_lists()[::-1], "5 steps for sequence 0"),
     "list with padding": (as_list(X), list(STEPS), "9 steps for sequence"),
     "three axes": (X, STEPS[..., None], "label for every step"),
-    "all marked": (X, np.full_like(STEPS, -1), "no label of y counts"),
+    "all marked": (X, np.full_like(STEPS, -1), "no step of y counts"),
     "one class": (X, np.where(STEPS == 0, -1, 1), "1 class.*1.*-1"),
     "real numbers": (X, STEPS + 0.5, "Unknown label type"),
     "fewer lists": (as_list(X), label_lists()[:9], "inconsistent numbers of samples"),

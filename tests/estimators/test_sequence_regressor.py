@@ -269,10 +269,11 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "one per sequence": (X, X[:, 0, 0], STEPS, "y must hold numbers for every step"),
     "four axes": (X, X[..., None, None], STEPS, "y must hold numbers for every step"),
     "words of steps": (X, [["a"] * 9] * 40, STEPS, "item 0 of y does not hold numbers"),
+    "complex": (X, X[:, 0] + 1j, STEPS, "item 0 of y does not hold numbers"),
     "fewer steps": (X, X[:, 0, :8], STEPS, "8 steps for sequence 0, but X has 9"),
     "too few of steps": (X, X[:9, 0], STEPS, "inconsistent numbers of samples"),
     "infinity": (X, np.where(X > 0, np.inf, X), STEPS, "y contains infinity"),
-    "all marked": (X, np.full((40, 9), np.nan), STEPS, "no label of y counts"),
+    "all marked": (X, np.full((40, 9), np.nan), STEPS, "no step of y counts"),
     "unequal outputs": (
         X,
         [X[0, 0], *X[1:]],

@@ -9,6 +9,7 @@ from skorch.callbacks import Callback
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.datasets import make_two_spirals
 from sktarget.estimators import _rules
+from sktarget.training import TrainingNet
 from tests.estimators.support import Array, fit_quietly
 
 
@@ -58,7 +59,9 @@ def test_stopping_waits_until_something_is_learnt() -> None:
 
 def test_few_epochs_where_they_do() -> None:
     def epochs(n: int, n_layers: int, numbers: bool, holds_out: bool) -> int:
-        return _rules.auto_epochs(n, 200, n_layers, numbers, holds_out)
+        return _rules.auto_epochs(
+            n, 200, easy=n_layers <= 2, of_numbers=numbers, holds_out=holds_out
+        )
 
     # One hidden layer learns classes soon, but not from a handful of rows.
     assert [epochs(n, 2, False, True) for n in (99, 100, 199, 200)] == [
@@ -126,3 +129,39 @@ def test_the_first_try_stays_if_the_second_is_no_better() -> None:
         other = TargetSpaceRegressor((10, 10, 10), lam=lam, **settings)
         errors[lam] = min(fit_quietly(other, X, y).validation_loss_curve_)
     assert min(model.validation_loss_curve_) == errors["auto"] <= min(errors.values())
+
+
+def test_an_interrupt_in_the_second_try_ends_the_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = ripples()
+    model = TargetSpaceRegressor(**STUBBORN, random_state=0)
+    begun: list[float] = []
+    step = TrainingNet.train_step_single
+
+    def interrupted(net: TrainingNet, *args: Any, **kwargs: Any) -> Any:
+        lam = float(np.mean(net.module_.lam))
+        begun.append(lam)
+        if lam < begun[0] and begun.count(lam) == 3:
+            raise KeyboardInterrupt
+        return step(net, *args, **kwargs)
+
+    monkeypatch.setattr(TrainingNet, "train_step_single", interrupted)
+    with pytest.warns(UserWarning, match="interrupted"):
+        fit_quietly(model, X, y)
+    # Neither more of the second try, nor epochs on all rows.
+    assert len(begun) == 32 + 3
+    assert model.n_iter_ == 32
+    assert model.lam_ == pytest.approx(begun[0])
+
+
+def test_where_nothing_is_learnt_the_best_epoch_is_known() -> None:
+    random = np.random.default_rng(1)
+    X, y = random.normal(size=(300, 5)), random.normal(size=300)
+    model = fit_quietly(TargetSpaceRegressor((20, 20), random_state=0), X, y)
+    n_judged = len(model.validation_scores_)
+    best = int(np.argmin(model.validation_loss_curve_)) + 1
+    assert n_judged == 160
+    # Half as many as led to the best epoch, or all, and ten; the validation loss is
+    # that before a step.
+    assert model.n_iter_ - n_judged <= 10 + best

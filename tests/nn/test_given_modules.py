@@ -114,6 +114,8 @@ class ReadsAttribute(nn.Module):
         self.a.gain = [2.0]
         self.rnn = nn.GRU(4, 5, batch_first=True)
         self.rnn.note = "kept"
+        # Names that target layers use for something else.
+        self.a.name, self.a.stage, self.rnn.lam = "encoder", 2, "unused"
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rnn(self.a(x) * self.a.gain[0])[0]
@@ -125,6 +127,8 @@ def test_attributes_that_a_user_gave_to_layers_go_along() -> None:
     net.module.a.gain[0] = 3.0
     realised = net.realise()
     assert (given.a.gain, realised.a.gain, realised.rnn.note) == ([2.0], [3.0], "kept")
+    assert (realised.a.name, realised.a.stage) == ("encoder", 2)
+    assert realised.rnn.lam == "unused"
     assert type(realised.a) is nn.Linear
     assert vars(realised.a).keys() == vars(given.a).keys()
 
