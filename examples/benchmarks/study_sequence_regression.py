@@ -24,9 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from defaults_tables import spread, table
-from joblib import Parallel, delayed
 from study_defaults import rounded
-from study_sequences import CELLS, in_weights, quiet_fit
+from study_sequences import CELLS, in_weights, quiet_fit, study
 
 from sktarget import TargetSpaceSequenceRegressor
 
@@ -154,11 +153,11 @@ def load(task: str, seed: int, folder: Path | None) -> tuple[Any, ...] | None:
     return X[:n], y[:n], X[n:], y[n:], of_steps
 
 
-# --- The study ------------------------------------------------------------------------
+# --- Methods and results --------------------------------------------------------------
 
 
 def measure(
-    task: str, cell: str, label: str, seed: int, folder: Path | None
+    task: str, cell: str, label: str, seed: int, folder: Path | None, epochs: int
 ) -> dict[str, Any] | None:
     """Fit and score on one split."""
     torch.set_num_threads(1)
@@ -167,35 +166,16 @@ def measure(
         return None
     X, y, X_test, y_test, of_steps = parts
     model = TargetSpaceSequenceRegressor(
-        cell=cell, return_sequences=of_steps, random_state=seed, **METHODS[label]
+        cell=cell,
+        return_sequences=of_steps,
+        max_iter=epochs,
+        random_state=seed,
+        **METHODS[label],
     )
     start = time.perf_counter()
     quiet_fit(model, X, y)
     seconds = time.perf_counter() - start
     return {"scores": float(model.score(X_test, y_test)), "seconds": seconds}
-
-
-def study(options: Any) -> dict[str, Any]:
-    """Measure all combinations."""
-    found: dict[str, Any] = {}
-    seeds = range(options.splits)
-    for task in [*TASKS, REAL]:
-        for cell in CELLS:
-            runs = Parallel(options.jobs)(
-                delayed(measure)(task, cell, label, seed, options.data)
-                for label in METHODS
-                for seed in seeds
-            )
-            if runs[0] is None:
-                print(f"{task}: not found, left out")
-                break
-            of_cell = found.setdefault(task, {})[cell] = {}
-            print(f"{task}, {cell}:", flush=True)
-            for k, label in enumerate(METHODS):
-                several = runs[k * len(seeds) : (k + 1) * len(seeds)]
-                of_cell[label] = {key: [r[key] for r in several] for key in several[0]}
-                print(f"    {label:28s}{spread(of_cell, label)}", flush=True)
-    return found
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -222,6 +202,7 @@ def main() -> None:
     """Run the study, or write its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with ts_NAME.npz")
+    parser.add_argument("--quick", action="store_true", help="few epochs")
     parser.add_argument("--splits", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1, help="fits at a time")
     parser.add_argument("--json", type=Path, help="where to write the results")
@@ -233,7 +214,8 @@ def main() -> None:
             as_markdown(json.loads(text)), "utf-8"
         )
         return
-    found = rounded(study(options))
+    tasks, seeds = [*TASKS, REAL], range(options.splits)
+    found = rounded(study(tasks, CELLS, list(METHODS), seeds, options, measure))
     if options.json is not None:
         text = json.dumps(found, separators=(",", ":"))
         options.json.write_text(text + "\n", "utf-8")

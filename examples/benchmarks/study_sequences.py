@@ -242,7 +242,12 @@ def measure(
 
 
 def study(
-    tasks: list[str], cells: list[str], labels: list[str], seeds: range, options: Any
+    tasks: list[str],
+    cells: list[str],
+    labels: list[str],
+    seeds: range,
+    options: Any,
+    measure: Callable[..., dict[str, Any] | None] = measure,
 ) -> dict[str, Any]:
     """Measure all combinations."""
     found: dict[str, Any] = {}
