@@ -176,7 +176,7 @@ class TrainingCurveDisplay:
         >>> model = TargetSpaceClassifier(random_state=0).fit(X, y)
         >>> display = TrainingCurveDisplay.from_estimator(model)
         >>> [line.get_label() for line in display.lines_]
-        ['TargetSpaceClassifier, training']
+        ['TargetSpaceClassifier, training', 'TargetSpaceClassifier, held out']
         """
         check_is_fitted(estimator)
         model = _trained(estimator)
