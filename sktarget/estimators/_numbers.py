@@ -58,8 +58,10 @@ class NumberOutputs(NetworkEstimator):
             )
 
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
-        mean, units = moments_of_labels(*rows.outputs())
-        _warn_of_lost_digits(mean, units, rows.dtype)
+        y, weight = rows.outputs()
+        mean, units = moments_of_labels(y, weight)
+        # Rows of next to no weight may make a unit small, but lose no digits by it.
+        _warn_of_lost_digits(*moments_of_labels(y, None), rows.dtype)
         if self.module is not None:
             _warn_of_scale(mean, units)
             return None

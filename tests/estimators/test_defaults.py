@@ -140,6 +140,14 @@ def test_numbers_that_hardly_vary(dtype: str, deviation: float) -> None:
         TargetSpaceRegressor(random_state=0).fit(X, y.astype(dtype))
 
 
+def test_rows_of_next_to_no_weight_lose_no_digits() -> None:
+    X = np.random.default_rng(0).normal(size=(5, 1)).astype("f4")
+    y, weight = np.array([1.0, 1, 1, 1, 0]), np.array([1.0, 1, 1, 1, 1e-12])
+    # Warnings, such as one that y hardly varies, are errors.
+    model = fit_quietly(TargetSpaceRegressor(), X, y, sample_weight=weight)
+    np.testing.assert_allclose(model.predict(X[:4]), 1, atol=1e-3)
+
+
 def test_constants_vary_by_no_rounding() -> None:
     X = np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32)
     y = np.column_stack([X[:, 0], np.full(2000, 0.1)]).astype(float)
