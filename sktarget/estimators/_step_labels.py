@@ -116,6 +116,8 @@ def _join(y: Any, sequences: Sequences) -> Array:
     parts = []
     for i, item in enumerate(y):
         row = np.asarray(item)
+        if row.dtype.kind in "US":  # NumPy would make texts of -1 and NaN as well.
+            row = np.asarray(item, dtype=object)
         if row.ndim != 1:
             raise ValueError(
                 "with return_sequences=True, y must hold a label for every step: an "

@@ -29,6 +29,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 STEPS: dict[str, Any] = {"return_sequences": True, "batch_size": 1000}
 
 
+@pytest.mark.parametrize("mark", [-1, np.nan, None])
+@pytest.mark.parametrize("form", [list, np.array])
+def test_marked_steps_do_not_count_among_texts(mark: Any, form: Any) -> None:
+    X, _ = series()
+    y = np.where(step_labels(X) == 0, "a", "b").tolist()
+    y[0] = form([mark] * len(y[0]))  # no text in this row
+    y[1][:2] = [mark, mark]
+    model = fitted(X, y, **STEPS)
+    assert model.classes_.tolist() == ["a", "b"]
+
+
 def test_marked_steps_do_not_count() -> None:
     X, _ = series()
     y = step_labels(X)
