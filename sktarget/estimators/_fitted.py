@@ -166,8 +166,11 @@ class FittedNetwork(BaseEstimator, ABC):
         check_is_fitted(self, "n_iter_")
         return self._run(self._validate(X, reset=False))
 
-    def _run(self, X: Array) -> Array:
-        """Run the fitted network on validated inputs."""
+    def _run(self, X: Array, counts: Array | None = None) -> Array:
+        """Run the fitted network on validated inputs.
+
+        Outputs that do not count, if any, may be anything.
+        """
         module = self._module()
         if module.training:  # `module_` is the same object.
             module.eval()
@@ -180,7 +183,11 @@ class FittedNetwork(BaseEstimator, ABC):
             parts = [x] if len(x) <= n_rows else torch.split(x, n_rows)
             sums = [module(as_inputs(part, dtype)).numpy() for part in parts]
         stacked = sums[0] if len(sums) == 1 else np.concatenate(sums)
-        if not np.isfinite(stacked).all():
+        are_finite = np.isfinite(stacked).all()
+        if counts is not None and not are_finite:
+            stacked = np.where(counts[..., None], stacked, 0)
+            are_finite = np.isfinite(stacked).all()
+        if not are_finite:
             raise ValueError(
                 "X is too large for this network: its outputs overflow. Scale X as the "
                 "training data were scaled; if X is these data, fit again with a lower "

@@ -243,7 +243,8 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassLabels):
             return float(super().score(X, y, sample_weight))
         sequences = self._read_to_predict(X)
         labels, counts = read_step_labels(y, sequences, self.n_ignored_steps)
-        found = self._decode(self._run(sequences.values))[counts]
+        sums = self._run(sequences.values, sequences.real)
+        found = self._decode(sums)[counts]
         weight = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, sequences.values)

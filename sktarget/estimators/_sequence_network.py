@@ -159,9 +159,9 @@ class SequenceNetwork(NetworkEstimator):
         """Turn outputs into predictions by `kind`, in the form of X."""
         check_is_fitted(self, "n_iter_")
         sequences = self._read_to_predict(X)
-        answers = kind(self._run(sequences.values))
         if not self._architecture["return_sequences"]:
-            return answers
+            return kind(self._run(sequences.values))
+        answers = kind(self._run(sequences.values, sequences.real))
         return sequences.give_back(answers, filler)
 
     def __sklearn_tags__(self) -> Any:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
+from torch import nn
 
 from sktarget import TargetSpaceSequenceClassifier
 from tests.estimators.sequence_support import (
@@ -137,6 +139,36 @@ def test_steps_come_back_as_the_sequences_came(labels: Any) -> None:
             assert np.isnan(row[length:]).all()
         if method == "predict_proba":
             np.testing.assert_allclose(np.concatenate(listed).sum(axis=1), 1)
+
+
+class MarksPadding(nn.Module):
+    """Gives NaN at padding."""
+
+    def __init__(self, n_channels: int, n_outputs: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(n_channels, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        padding = x[..., :1].isnan()
+        return self.out(x.nan_to_num()).masked_fill(padding, torch.nan)
+
+
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+def test_outputs_at_padding_may_be_anything(parameterization: str) -> None:
+    X, _ = series()
+    y = step_labels(X)
+    settings: dict[str, Any] = {"return_sequences": True, "max_iter": 3}
+    settings |= {"module": MarksPadding, "parameterization": parameterization}
+    model = fitted(as_padded(X), y, **settings)
+    assert 0 <= model.score(as_padded(X), y) <= 1
+    real = ~np.isnan(as_padded(X)[:, 0])
+    assert not real.all()
+    assert np.isfinite(model.predict_proba(as_padded(X))[real]).all()
+    too_large = np.where(np.isnan(as_padded(X)), np.nan, 1e308)
+    with torch.no_grad():
+        model.module_.out.weight.mul_(1e10)
+    with pytest.raises(ValueError, match="too large for this network"):
+        model.predict(too_large)
 
 
 def test_other_lengths_later() -> None:
