@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["open_checkpoint"]
 
 # Parameters that may differ between a killed fit and the one that continues it.
-_FREE = {"callbacks", "checkpoint", "device", "max_iter", "verbose", "warm_start"}
+_FREE = {"callbacks", "checkpoint", "device", "max_iter", "verbose"}
 
 
 def open_checkpoint(

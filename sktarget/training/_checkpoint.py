@@ -104,6 +104,7 @@ class Checkpoint(Callback):
             self.random_state = np.random.RandomState()
             self.random_state.set_state(self._began_with)
         self._has_warned = False
+        self._is_unfinished = False
 
     # -- resuming --------------------------------------------------------------------
 
@@ -238,10 +239,28 @@ class Checkpoint(Callback):
             **state_to_numpy(state),
             **self._for_callbacks(net),
         }
+        self._write(content)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Note in the file that the run is over, if it was ended within an epoch.
+
+        A warm start goes on from the estimator then, not from the file.
+        """
+        if not self._is_unfinished:
+            return
+        try:
+            content = _archive.read(self.path, _KIND, _NAMES)
+        except (OSError, ValueError):  # Someone has removed or replaced the file.
+            return
+        self._write({**content, "is_finished": True})
+
+    def _write(self, content: dict[str, Any]) -> None:
         try:
             _archive.write(self.path, _KIND, content)
         except OSError as error:
             self._warn(error)
+        else:
+            self._is_unfinished = not content["is_finished"]
 
     def _for_callbacks(self, net: Any) -> dict[str, Any]:
         """Return what only the user's callbacks read or change."""

@@ -242,6 +242,40 @@ def test_warm_start_goes_on_with_one_file(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+class Leaves(Callback):  # type: ignore[misc]
+    """Ends a run after a number of epochs, as skorch's callbacks do."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+def test_warm_start_goes_on_after_a_callback_has_ended_a_fit(tmp_path: Path) -> None:
+    X, y = class_data()
+    settings = SMALL | {"warm_start": True}
+    estimator = TargetSpaceClassifier(**settings, checkpoint=tmp_path / "run")
+    fit_quietly(estimator.set_params(callbacks=[Leaves(4)]), X, y)
+    other = TargetSpaceClassifier(**settings)
+    fit_quietly(other.set_params(callbacks=[Leaves(4)]), X, y)
+    for model in (estimator, other):
+        fit_quietly(model.set_params(callbacks=None), X, y)
+    assert len(estimator.loss_curve_) == 14
+    assert_same_weights(estimator, other)
+
+
+def test_a_checkpoint_that_is_removed_meanwhile(tmp_path: Path) -> None:
+    class Removes(Leaves):
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            (tmp_path / "run").unlink()
+
+    estimator = TargetSpaceClassifier(**SMALL, checkpoint=tmp_path / "run")
+    fit_quietly(estimator.set_params(callbacks=[Removes(4)]), *class_data())
+    assert estimator.n_iter_ == 4
+
+
 # --- what is refused ------------------------------------------------------------------
 
 
@@ -252,6 +286,7 @@ def test_warm_start_goes_on_with_one_file(tmp_path: Path) -> None:
         ({"hidden_layer_sizes": (7,)}, r"hidden_layer_sizes was \(6\) and is \(7\)"),
         ({"random_state": 1}, "random_state was 0 and is 1"),
         ({"class_weight": {0: 2.0}}, "class_weight was None"),
+        ({"warm_start": True}, "warm_start was False and is True"),
         ({"fixed_batch": np.zeros((3, 4))}, "fixed_batch was 'sample' and is an array"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
