@@ -81,7 +81,7 @@ def learn_all(
     data = rows.to_tensors(device, torch_dtype(rows.dtype))
     data.x = network.fixed_batch  # type: ignore[assignment]
     last = TrainingLog(epochs_before=len(log.loss_curve))
-    train(
+    ending = train(
         network,
         data,
         None,
@@ -90,6 +90,7 @@ def learn_all(
         log=last,
         generator=None,
     )
+    ending.warn()
     log.loss_curve += last.loss_curve
     log.n_samples_seen += last.n_samples_seen
     return network

@@ -79,7 +79,7 @@ def try_again(
             network,
             data,
             held_out,
-            replace(own, reserved=settings.reserved, callbacks=(), warns_at_end=False),
+            replace(own, reserved=settings.reserved, callbacks=()),
             objective,
             log=log,
             generator=task.generator,
@@ -91,5 +91,8 @@ def try_again(
         return Run(network, log, ending)
     estimator.__dict__.clear()
     estimator.__dict__.update(before)
+    if ending.reason != "interrupted":
+        return first
     # An interrupt ends the fit as well.
-    return first._replace(ending=replace(first.ending, reason=ending.reason))
+    reason, warning = ending.reason, ending.warning
+    return first._replace(ending=replace(first.ending, reason=reason, warning=warning))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
@@ -61,6 +60,8 @@ class Monitor(Callback):
     ----------
     reason : str or None
         Why the run should end; others may set it to end the run.
+    warning : Warning or None
+        What the user should be told, if the run has diverged.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Monitor(Callback):
             1.0 if scores_decide else settings.unit * settings.unit
         )
         self.reason: str | None = None
+        self.warning: Warning | None = None
 
     @property
     def has_learnt(self) -> bool:
@@ -233,11 +235,9 @@ class Monitor(Callback):
         if not self.has_best:
             raise DivergenceError(f"Training diverged: {message}.")
         self.best.restore()
-        warnings.warn(
+        self.warning = ConvergenceWarning(
             f"Training diverged and was stopped: {message}. The state of the best "
-            "epoch is kept.",
-            ConvergenceWarning,
-            stacklevel=2,
+            "epoch is kept."
         )
         self.reason = "diverged"
 

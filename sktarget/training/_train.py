@@ -39,16 +39,32 @@ class Ending:
         callback asked for it.
     has_learnt : bool
         Whether the network does clearly better than constant outputs, if that is known.
+    warning : Warning or None
+        What the user should be told, if the network is kept.
     """
 
     optimiser_state: dict[str, Any]
     reason: str | None
     has_learnt: bool = True
+    warning: Warning | None = None
 
     @property
     def is_natural(self) -> bool:
         """Whether the run ended by itself, without diverging."""
         return self.reason in ("no progress", "max_iter")
+
+    def warn(self) -> None:
+        """Warn of the way in which the run ended, if there is anything to say.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training diverged, or `max_iter` was reached without convergence.
+        UserWarning
+            If it was interrupted.
+        """
+        if self.warning is not None:
+            warnings.warn(self.warning, stacklevel=3)
 
 
 def train(
@@ -99,17 +115,12 @@ def train(
     Returns
     -------
     Ending
-        State of the optimiser, and why the run ended.
+        State of the optimiser, and why the run ended; ``ending.warn()`` tells the user.
 
     Raises
     ------
     DivergenceError
         If the loss is not finite in the very first epoch.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If training diverged later, or `max_iter` was reached without convergence.
     """
     all_at_once = settings.batch_size >= len(data)
     schedule = Schedule(log, settings)
@@ -159,8 +170,12 @@ def train(
     _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
     epochs = log.epochs_before + len(log.loss_curve) - already
-    _warn_of_the_end(monitor.reason, settings, epochs)
-    return Ending(net.optimizer_.state_dict(), monitor.reason, monitor.has_learnt)
+    return Ending(
+        net.optimizer_.state_dict(),
+        monitor.reason,
+        monitor.has_learnt,
+        monitor.warning or _warning_of_the_end(monitor.reason, settings, epochs),
+    )
 
 
 def _run_epochs(
@@ -205,19 +220,17 @@ def _in_order(
     return [*first, *callbacks, *last]
 
 
-def _warn_of_the_end(
+def _warning_of_the_end(
     reason: str | None, settings: TrainingSettings, epochs: int
-) -> None:
+) -> Warning | None:
     if reason == "interrupted":
-        warnings.warn(
-            f"Training was interrupted after {epochs} epochs; the state so far is "
-            "kept.",
-            stacklevel=3,
+        return UserWarning(
+            f"Training was interrupted after {epochs} epochs; the state so far is kept."
         )
-    elif reason == "max_iter" and settings.warns_at_end:
-        warnings.warn(
+    if reason == "max_iter" and settings.warns_at_end:
+        found: Warning = ConvergenceWarning(
             f"Maximum iterations ({settings.max_iter}) reached and the optimization "
-            "hasn't converged yet.",
-            ConvergenceWarning,
-            stacklevel=3,
+            "hasn't converged yet."
         )
+        return found
+    return None

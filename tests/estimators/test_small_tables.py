@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
@@ -153,6 +154,33 @@ def test_an_interrupt_in_the_second_try_ends_the_fit(
     assert len(begun) == 32 + 3
     assert model.n_iter_ == 32
     assert model.lam_ == pytest.approx(begun[0])
+
+
+@pytest.mark.parametrize("fails", ["at once", "later"])
+def test_a_second_try_that_fails_leaves_no_trace(
+    fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = ripples()
+    settings: dict[str, Any] = STUBBORN | {"random_state": 0, "tol": 1e-9}
+    step, lams = TrainingNet.train_step_single, []
+
+    def diverges(net: TrainingNet, *args: Any, **kwargs: Any) -> Any:
+        lam = float(np.mean(net.module_.lam))
+        lams.append(lam)
+        found = step(net, *args, **kwargs)
+        second = lam < lams[0] and len(lams) < 40
+        if second and (fails == "at once" or lams.count(lam) == 3):
+            found["loss"] = found["loss"] * np.nan
+        return found
+
+    monkeypatch.setattr(TrainingNet, "train_step_single", diverges)
+    model = TargetSpaceRegressor(**settings)
+    with pytest.warns(ConvergenceWarning) as told:
+        model.fit(X, y)
+    assert [str(w.message)[:18] for w in told] == ["Maximum iterations"]
+    assert len(set(lams)) > 1
+    assert model.n_iter_ > 32  # The last epochs, on all rows, come all the same.
+    assert model.lam_ == pytest.approx(lams[0], rel=0.2)
 
 
 def test_where_nothing_is_learnt_the_best_epoch_is_known() -> None:

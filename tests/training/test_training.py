@@ -111,6 +111,7 @@ class Course:
             generator=None,
             resumable=resumable,
         )
+        self.ending.warn()
 
     @property
     def number(self) -> float:
@@ -390,6 +391,7 @@ def run(
         optimiser_state=state,
         resumable=True,
     )
+    ending.warn()
     return ending.optimiser_state
 
 
