@@ -24,7 +24,6 @@ from sktarget.estimators._images import (
     warn_of_other_pixels,
 )
 from sktarget.estimators._parameters import CONSTRAINTS
-from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.training import as_inputs
 
@@ -131,6 +130,12 @@ class BaseTargetSpace(FixedTargets):
                 "batch_norm=True needs parameterization='weights': targets already fix "
                 "the statistics that it normalises"
             )
+        if self._incremental and self.learning_rate == "annealed":
+            raise ValueError(
+                "partial_fit does not support learning_rate='annealed', as it cannot "
+                "know the number of calls: use 'auto', 'constant' or an LRScheduler "
+                "among the callbacks"
+            )
         if self._incremental and self.solver == "lbfgs":
             raise ValueError(
                 "partial_fit needs mini-batches, which solver='lbfgs' does not take: "
@@ -197,16 +202,15 @@ class BaseTargetSpace(FixedTargets):
             "image_shape": X.shape[1:] if given is None else parse_image_shape(given),
         }
 
-    def _check_outputs(self, module: nn.Module, rows: TrainingRows) -> None:
+    def _check_outputs(self, module: nn.Module, X: Array, dtype: Any) -> None:
         """Try the user's own module before any training."""
         if self.module is None:
             return
-        X = rows.X
         mode = module.training
         try:
             with torch.no_grad():
                 # A copy, since the module may work in place.
-                x = as_inputs(as_tensor(X[:2].copy()), torch_dtype(rows.dtype))
+                x = as_inputs(as_tensor(X[:2].copy()), torch_dtype(dtype))
                 outputs = module.eval()(x)
         except Exception as error:
             raise ValueError(

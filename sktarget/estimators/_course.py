@@ -197,7 +197,7 @@ class TrainingCourse(NetworkEstimator):
         return (
             self._tuned
             and not self.warm_start
-            and _rules.auto_early_stopping(len(rows), self._takes_all(rows))
+            and _rules.auto_early_stopping(len(rows), self._learns_held_out(rows))
             and can_hold_out(rows, n)
             and self._can_sample(len(rows) - n)
         )
@@ -210,13 +210,17 @@ class TrainingCourse(NetworkEstimator):
 
     def _n_held_out(self, rows: TrainingRows) -> int:
         n = super()._n_held_out(rows)
-        automatic = self.early_stopping == "auto" and self._takes_all(rows)
-        return max(n, _rules.auto_held_out(len(rows))) if automatic else n
+        learns_them = self._learns_held_out(rows)
+        return max(n, _rules.auto_held_out(len(rows))) if learns_them else n
 
     def _learns_held_out(self, rows: TrainingRows) -> bool:
         # Users who ask for early stopping may want rows that the network never sees.
-        automatic = self.early_stopping == "auto"
-        return automatic and self._takes_all(rows) and self._schedule() == "annealed"
+        return (
+            self.early_stopping == "auto"
+            and self._takes_all(rows)
+            and self._schedule() == "annealed"
+            and _rules.epochs_to_reserve(self.max_iter) > 0
+        )
 
     def _stopping_error(self) -> Loss | None:
         if self.early_stopping != "auto":

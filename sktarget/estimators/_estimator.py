@@ -203,7 +203,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
                     "callbacks must be instances of skorch.callbacks.Callback, or "
                     f"pairs of a name and one, got {callback!r}"
                 )
-        if self._incremental and self.early_stopping is True:
+        if self._incremental and self.early_stopping not in (False, "auto"):
             raise ValueError("partial_fit does not support early_stopping=True")
 
     def _build(
@@ -244,6 +244,13 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
 
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
         """Bring the training rows into the order and form to train on."""
+        return rows
+
+    def _arrange_again(self, rows: TrainingRows) -> TrainingRows:
+        """Bring rows that the last fit learnt from into the order that they had there.
+
+        If they are X̄, one pass serves both as before.
+        """
         return rows
 
     def _batch_rows(self, n_samples: int) -> int:
@@ -315,6 +322,7 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             seeded_globally(self.module is not None, task.dropout_seed, task.device),
         ):
             if resumes:
+                task.rows = self._arrange_again(task.rows)
                 network, log = self._resume(task.rows, task.seed)
             else:
                 task.rows = self._arrange(task.rows, task.seed)
@@ -400,7 +408,8 @@ class NetworkEstimator(CallbackSupportMixin, ResumableNetwork):
             if self._may_try_again(ending, task):
                 run = Run(network, log, ending)
                 network, log, ending = try_again(self, task, settings, objective, run)
-            if learns_all and settings.reserved and ending.is_natural:
+            ending.warn()
+            if learns_all and ending.is_natural:
                 network = learn_all(
                     self, task.all_rows, task.seed, task.device, network, log, settings
                 )

@@ -47,8 +47,11 @@ class FixedTargets(TrainingCourse):
     target_scale: float
     project_targets: bool
 
+    # What decided the order of the rows when the network was made.
+    _arranged_by: int | None = None
+
     @abstractmethod
-    def _check_outputs(self, module: nn.Module, rows: TrainingRows) -> None:
+    def _check_outputs(self, module: nn.Module, X: Array, dtype: Any) -> None:
         """Try a module of the user's before any training."""
 
     # -- where training starts -------------------------------------------------------
@@ -57,9 +60,10 @@ class FixedTargets(TrainingCourse):
         """Choose X̄, and targets for it."""
         rows = task.rows
         self._space = self.parameterization
-        self._check_outputs(module, rows)
+        self._check_outputs(module, rows.X, rows.dtype)
         self._fixed_batch_is_all = False
         self._input_units = None
+        self._arranged_by = task.seed
         if self.parameterization == "weights":
             self.__dict__.pop("lam_", None)  # that of an earlier fit
             return module
@@ -98,7 +102,8 @@ class FixedTargets(TrainingCourse):
                 f"parameterization={self._space!r} to {self.parameterization!r}: set "
                 "warm_start=False or clone the estimator"
             )
-        self._check_outputs(module, rows)  # This also initialises lazy layers.
+        # This also initialises lazy layers.
+        self._check_outputs(module, rows.X, self._dtype)
         if self.parameterization == "weights":
             return module
         if not hasattr(self, "targets_"):
@@ -129,6 +134,13 @@ class FixedTargets(TrainingCourse):
                 if anchor is not None and layer.anchor is not None:
                     layer.anchor.copy_(as_tensor(anchor))
         return network
+
+    def _arrange_again(self, rows: TrainingRows) -> TrainingRows:
+        fixed, seed = getattr(self, "fixed_batch_", None), self._arranged_by
+        if fixed is None or seed is None or not self._takes_all(rows):
+            return rows
+        arranged = rows.distinct(seed)
+        return arranged if np.array_equal(arranged.X, fixed) else rows
 
     def _keep_network(self, network: nn.Module) -> None:
         if isinstance(network, TargetSpace):

@@ -155,10 +155,10 @@ default={default}
     "learning_rate": """{"auto", "annealed", "constant", "invscaling", "adaptive"}, \
 default={default}
     Schedule of the step size: ``"annealed"`` lowers it to zero along half a cosine
-    wave, over `max_iter` epochs; the last two are for ``solver="sgd"``, as in
-    scikit-learn's multi-layer perceptron.  ``"auto"`` anneals a step size that is
-    ``"auto"`` too, in target space with ``solver="adam"``, unless `callbacks` have a
-    schedule; otherwise it is constant.""",
+    wave, over the `max_iter` epochs of ``fit``; the last two are for
+    ``solver="sgd"``, as in scikit-learn's multi-layer perceptron.  ``"auto"`` anneals
+    a step size that is ``"auto"`` too, in target space with ``solver="adam"``, unless
+    `callbacks` have a schedule; otherwise it is constant.""",
     "learning_rate_init": """float or "auto", default={default}
     Step size.  With ``"auto"``, tables are learnt in large batches, with annealing and
     early stopping; with a step size of your own, in plain mini-batches.  See
@@ -203,8 +203,8 @@ default={default}
     "n_iter_no_change": """int or "auto", default={default}
     Epochs without progress after which training stops; ``np.inf`` for never.
     ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
-    200 steps (30 in the course for tables, where they count once the network does
-    better than constant outputs, and never on fewer than 200 rows, see
+    200 steps (30 in the course for tables; of up to 10,000 rows they count once the
+    network does better than constant outputs, and of fewer than 200 never, see
     :ref:`defaults`); never while a weight decay that is ``"auto"`` grows, unless rows
     are held out.""",
     "max_fun": """int, default={default}

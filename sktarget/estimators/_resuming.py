@@ -116,6 +116,10 @@ class ResumableNetwork(FittedNetwork):
         state: dict[str, Any] = state_to_torch(kept)
         groups = state["param_groups"]
         rates = zip(settings.group_rates(), self._optimiser_rates, strict=True)
+        # Of the optimiser's own parameters it is those of now that count.
+        options = settings.optimiser()[1]
+        for group in groups:
+            group.update({name: v for name, v in options.items() if name != "lr"})
         # The default group is always there, and last; others exist only where their
         # parameters do.
         for group, (rate, kept_rate) in zip(

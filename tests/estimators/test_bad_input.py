@@ -340,10 +340,13 @@ def test_not_fitted(kind: type) -> None:
 @for_both
 def test_partial_fit_refuses(kind: type) -> None:
     X, y = problem(kind)
-    for name, value in {"solver": "lbfgs", "early_stopping": True}.items():
+    refused = {"solver": "lbfgs", "early_stopping": True, "learning_rate": "annealed"}
+    for name, value in refused.items():
         estimator = fit_quietly(kind(**SMALL), X, y).set_params(**{name: value})
         match = f"partial_fit.*{name}='?{value}"
         assert_refused(estimator, X, y, match, method="partial_fit")
+    estimator.set_params(learning_rate="auto", early_stopping=np.True_)
+    assert_refused(estimator, X, y, "early_stopping=True", method="partial_fit")
     estimator = fit_quietly(kind(**SMALL), X, y)
     assert_refused(estimator, X[:, :2], y, "2 features", method="partial_fit")
     two = np.c_[y, y]

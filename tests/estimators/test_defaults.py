@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators import _rules
@@ -349,6 +349,11 @@ def test_a_step_of_ones_own_keeps_training_plain(kind: type) -> None:
     [
         (29, {}, False),
         (30, {}, True),
+        # Not learnt in the end, they would be lost.
+        (60, {"max_iter": 4}, False),
+        (199, {"learning_rate": "constant"}, False),
+        (199, {"callbacks": [LRScheduler("StepLR", step_size=2)]}, False),
+        (200, {"learning_rate": "constant"}, True),
         (200, {"early_stopping": False}, False),
         (199, {"early_stopping": True}, True),
         (200, {"warm_start": True}, False),
@@ -365,7 +370,7 @@ def test_a_step_of_ones_own_keeps_training_plain(kind: type) -> None:
 )
 def test_when_rows_are_held_out(n_rows: int, settings: Any, held_out: bool) -> None:
     X, y = (np.repeat(a, 3, axis=0)[:n_rows] for a in class_data())
-    estimator = TargetSpaceClassifier((6,), max_iter=3, **settings)
+    estimator = TargetSpaceClassifier((6,), **({"max_iter": 5} | settings))
     fit_quietly(estimator, X, y)
     assert (estimator.validation_scores_ is not None) == held_out
 
@@ -392,7 +397,7 @@ def test_the_only_row_of_a_class_is_learnt(early_stopping: Any) -> None:
 @pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")
 def test_more_classes_than_rows_to_hold_out() -> None:
     X = np.random.default_rng(0).normal(size=(240, 3))
-    estimator = TargetSpaceClassifier((6,), max_iter=3, random_state=0)
+    estimator = TargetSpaceClassifier((6,), max_iter=5, random_state=0)
     seen = SeesData()
     for n_classes in (60, 120, 200):
         y = np.arange(240) % n_classes

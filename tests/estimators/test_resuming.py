@@ -68,6 +68,24 @@ def test_one_pass_or_two_after_a_pause(kind: type) -> None:
 
 
 @for_both
+def test_one_pass_serves_both_batches_after_a_pause(kind: type) -> None:
+    X, y = problem(kind)
+    X, y = np.r_[X, X[:10]], np.r_[y, y[:10]]
+    seen = SeesData()
+    settings: dict[str, Any] = {"max_iter": 5, "callbacks": [seen]}
+    estimator = kind((6,), warm_start=True, random_state=0, **settings)
+    orders = []
+    for rows in (X, X, X[::-1]):
+        fit_quietly(estimator, rows, y if rows is X else y[::-1])
+        orders.append(seen.train.x.numpy())
+        np.testing.assert_array_equal(orders[-1], estimator.fixed_batch_)
+    assert len(orders[0]) == len(np.unique(X, axis=0))
+    # Other rows are taken as they come.
+    fit_quietly(estimator, X[:50], y[:50])
+    np.testing.assert_array_equal(seen.train.x.numpy(), X[:50])
+
+
+@for_both
 @pytest.mark.parametrize("untangling", ["scu", "ocu"])
 @pytest.mark.parametrize("method", ["partial_fit", "warm_start"])
 @pytest.mark.parametrize("fixed_batch", ["sample", "noise"])
@@ -142,6 +160,31 @@ def test_warm_start_takes_another_rate(kind: type) -> None:
 
 
 @for_both
+@pytest.mark.parametrize(
+    ("solver", "changes", "named"),
+    [
+        ("sgd", {"momentum": 0.5}, {"momentum": 0.5, "nesterov": True}),
+        ("sgd", {"nesterovs_momentum": False}, {"momentum": 0.9, "nesterov": False}),
+        ("adam", {"beta_1": 0.5, "epsilon": 1e-3}, {"betas": (0.5, 0.999)}),
+        ("lbfgs", {"max_fun": 7}, {"max_eval": 7}),
+    ],
+)
+def test_warm_start_takes_other_options_of_the_optimiser(
+    kind: type, solver: str, changes: dict[str, Any], named: dict[str, Any]
+) -> None:
+    class SeesOptions(Callback):  # type: ignore[misc]
+        def on_train_begin(self, net: Any, **_: Any) -> None:
+            self.groups = [dict(group) for group in net.optimizer_.param_groups]
+
+    X, y = problem(kind)
+    seen = SeesOptions()
+    estimator = kind(**SMALL, warm_start=True, solver=solver, callbacks=[seen])
+    fit_quietly(fit_quietly(estimator, X, y).set_params(**changes), X, y)
+    for group in seen.groups:
+        assert named.items() <= group.items()
+
+
+@for_both
 def test_warm_start_takes_another_lam(kind: type) -> None:
     X, y = problem(kind)
     estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
@@ -188,6 +231,20 @@ def test_going_on_in_another_precision(
         fit_quietly(estimator, X.astype(dtype), y, method)
     assert len({w.dtype for w in weights(estimator)}) == 1
     assert np.isfinite(estimator.predict(X)).all()
+
+
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.parametrize("dtypes", [("f4", "f8"), ("f8", "f4")])
+def test_going_on_with_a_module_in_another_precision(
+    parameterization: str, dtypes: tuple[str, str]
+) -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(
+        module=nn.Linear, parameterization=parameterization, max_iter=3
+    )
+    for dtype in dtypes:
+        fit_quietly(estimator, X.astype(dtype), y, "partial_fit")
+    assert {w.dtype for w in weights(estimator)} == {np.dtype(dtypes[0])}
 
 
 @for_both
