@@ -33,6 +33,7 @@ LAYERS = {
     "sktarget._layered": 0,
     "sktarget._packing": 0,
     "sktarget._processor": 0,
+    "sktarget._slices": 0,
     "sktarget._tensors": 0,
     "sktarget._tanh": 1,
     "sktarget.linalg": 1,

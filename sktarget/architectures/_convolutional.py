@@ -149,7 +149,7 @@ class ConvolutionalNetwork(nn.Module):
         for number, layer in enumerate(conv_layers, start=1):
             parts = _convolution(channels, layer, activation, generator, dtype)
             if batch_norm:
-                parts.append(nn.BatchNorm2d(layer.channels, dtype=dtype))
+                parts.append(nn.BatchNorm2d(layer.channels, device="cpu", dtype=dtype))
             if layer.pool > 1:
                 # Activations never decrease, so pooling may go first, for less work.
                 parts.append(nn.MaxPool2d(layer.pool))

@@ -82,7 +82,9 @@ class DenseNetwork(Layered):
             self.layers.append(initialise_(layer, activation, generator, inner))
         self.norms = None
         if batch_norm:
-            norms = (nn.BatchNorm1d(n, dtype=dtype) for n in hidden_layer_sizes)
+            norms = (
+                nn.BatchNorm1d(n, device="cpu", dtype=dtype) for n in hidden_layer_sizes
+            )
             self.norms = nn.ModuleList(norms)
         self.activation = make_activation(activation)
         self.dropout = SeededDropout(dropout, generator) if dropout > 0 else None

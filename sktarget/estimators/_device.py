@@ -29,8 +29,9 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device).add_(1).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # Solves need double precision, which not every device has.
+        torch.empty(1, dtype=torch.float64, device=device).add_(1).cpu()
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"device={name!r} cannot be used here: {reason}. Use device='auto' or "

@@ -175,7 +175,7 @@ def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
     network.train(was_training)
     rows = last.operator.rows(seen[0].detach()).double().cpu()
     rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
-    unit = torch.eye(rows.shape[1], 1, dtype=rows.dtype)  # e₀
+    unit = torch.eye(rows.shape[1], 1, dtype=rows.dtype, device="cpu")  # e₀
     share = 1 + last.lam * ridge_solve(rows.T, unit, lam=0.0).numpy()
     more: Array = share * origin
     return more.astype(origin.dtype)

@@ -61,16 +61,17 @@ def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
     """
     n_features = estimator.n_features_in_
     if estimator._architecture.get("vocabulary_size") is not None:
-        return torch.tensor([[1, 1, 1], [1, 1, 0]])
+        return torch.tensor([[1, 1, 1], [1, 1, 0]], device="cpu")
     if _reads_series(estimator):
         univariate = getattr(estimator, "_is_univariate", False)
-        x = torch.zeros((2, 3) if univariate else (2, n_features, 3), dtype=dtype)
+        axes = (2, 3) if univariate else (2, n_features, 3)
+        x = torch.zeros(axes, dtype=dtype, device="cpu")
         x[1, ..., -1] = torch.nan
         return x
     shape = _image_shape(estimator)
     if shape is not None and getattr(estimator, "image_shape", None) is None:
-        return torch.zeros(2, *shape, dtype=dtype)
-    return torch.zeros(2, n_features, dtype=dtype)
+        return torch.zeros(2, *shape, dtype=dtype, device="cpu")
+    return torch.zeros(2, n_features, dtype=dtype, device="cpu")
 
 
 def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:

@@ -389,9 +389,13 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     a, t = rows.to(plan.work_dtype), targets.to(plan.work_dtype)
     if prefers_dual(*rows.shape):
         factor = factorise(gramian(a.T, plan.gram_dtype), plan.ridge)
-        return product(a.T, factor.solve(t)).to(rows.dtype)
-    factor = factorise(gramian(a, plan.gram_dtype), plan.ridge)
-    return factor.solve(product(a.T, t)).to(rows.dtype)
+        weights = product(a.T, factor.solve(t))
+    else:
+        factor = factorise(gramian(a, plan.gram_dtype), plan.ridge)
+        weights = factor.solve(product(a.T, t))
+    if not rows.is_cpu:
+        factor.check()
+    return weights.to(rows.dtype)
 
 
 def _check_problem(rows: Tensor, targets: Tensor, lam: float) -> None:

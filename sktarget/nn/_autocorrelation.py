@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sktarget._slices import slice_size
 from sktarget.linalg import FEW_COLUMNS
 from sktarget.nn._patches import Window, patch_gramian
 from sktarget.nn._spectrum import autocorrelation
@@ -165,7 +166,8 @@ def _subtract_border(
 @lru_cache(maxsize=128)
 def _inside(extent: int, p: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return, for every offset, which pixels it reaches from centres in the map."""
-    centres = torch.arange(extent) - torch.arange(-p, p + 1)[:, None]
+    offsets = torch.arange(-p, p + 1, device="cpu")
+    centres = torch.arange(extent, device="cpu") - offsets[:, None]
     return ((centres >= 0) & (centres < extent)).to(device, dtype)
 
 
@@ -179,7 +181,8 @@ def _column_sums(maps: Tensor, reach: tuple[int, ...], dtype: torch.dtype) -> Te
 
 
 def _sum_images(maps: Tensor, dtype: torch.dtype) -> Tensor:
-    parts = torch.split(maps, max(1, _SLICE * len(maps) // max(1, maps.numel())))
+    numbers = slice_size(_SLICE, maps.device)
+    parts = torch.split(maps, max(1, numbers * len(maps) // max(1, maps.numel())))
     # To sum them at once in another dtype, torch would copy all the maps.
     return torch.stack([part.sum(0, dtype=dtype) for part in parts]).sum(0)
 

@@ -11,7 +11,7 @@ from sktarget._processor import ON_INTEL
 from sktarget.linalg import prefers_dual
 from sktarget.nn._layers import TargetLayer, register
 from sktarget.nn._operators import AugmentedOperator, DenseOperator, MeasuredOperator
-from sktarget.nn._pass import Phase
+from sktarget.nn._pass import Pass, Phase
 
 __all__ = ["TargetLinear"]
 
@@ -65,6 +65,15 @@ class TargetLinear(TargetLayer):
         small = narrow and n * k <= _MANY
         if self.has_bias and small and not prefers_dual(n, k + 1):
             self._operator = AugmentedOperator()
+
+    def _record(self, inputs: Tensor, current: Pass) -> Tensor:
+        if inputs.ndim < 2:
+            raise ValueError(
+                f"{self.description} runs on a vector of shape {tuple(inputs.shape)}, "
+                "but targets need rows: give it a batch of one, x[None], or freeze the "
+                "layer (requires_grad=False), which then stays as it is"
+            )
+        return super()._record(inputs, current)
 
     def from_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         weight, bias = self.without_bias(matrix), matrix[0] if self.has_bias else None

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sktarget._slices import slice_size
 from sktarget.nn._activations import Activation
 from sktarget.nn._operators import DesignOperator, head
 from sktarget.nn._solution import (
@@ -280,6 +281,6 @@ def _gradient_of_inputs(
 
 def _slices(rows: Tensor) -> list[slice]:
     """Cut rows into slices so small that results computed from them stay in cache."""
-    n = rows.shape[0]
-    size = max(1, n * _SLICE // max(1, rows.nbytes))
+    n, in_bytes = rows.shape[0], slice_size(_SLICE, rows.device)
+    size = max(1, n * in_bytes // max(1, rows.nbytes))
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]

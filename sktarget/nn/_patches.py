@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sktarget._slices import slice_size
 from sktarget.linalg import gramian
 
 __all__ = ["Window", "patch_gramian", "patches"]
@@ -114,7 +115,8 @@ def patches(maps: Tensor, window: Window, groups: int = 1) -> Tensor:
 
 def _slices(maps: Tensor, numbers: int) -> Iterator[Tensor]:
     """Cut maps into slices of bounded size, counting `numbers` per image."""
-    return iter(torch.split(maps, max(1, _SLICE // max(1, numbers))))
+    most = slice_size(_SLICE, maps.device)
+    return iter(torch.split(maps, max(1, most // max(1, numbers))))
 
 
 def patch_gramian(

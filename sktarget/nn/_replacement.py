@@ -227,7 +227,7 @@ def copy_with(
         The copy.  What passes have left in it is without its graph.
     """
     copies: dict[int, Any] = {id(old): new for old, new in substitutes.items()}
-    nothing = torch.empty(0)
+    nothing = torch.empty(0, device="cpu")
     for part in module.modules():
         # A module has a dozen empty tables of hooks.  Copied one call each, they would
         # take more time than everything that is in use.

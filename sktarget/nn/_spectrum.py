@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sktarget._slices import slice_size
 from sktarget.linalg import product
 
 __all__ = ["autocorrelation"]
@@ -110,7 +111,7 @@ def _power_spectra(maps: Tensor, box: tuple[int, ...], dtype: torch.dtype) -> Te
     frequencies = (box[0] // 2 + 1) * math.prod(box[1:])
     sums = torch.zeros(frequencies, c, c, dtype=dtype, device=maps.device)
     image = 2 * frequencies * c * maps.shape[1] * sums.itemsize
-    size = max(_SLICE, int(_SHARE * sums.nbytes))
+    size = max(slice_size(_SLICE, maps.device), int(_SHARE * sums.nbytes))
     for part in torch.split(maps, max(1, size // image)):
         real, imaginary = _transform(part.flatten(0, 1).to(dtype), box)
         sums.baddbmm_(real.mT, real + imaginary)
@@ -141,7 +142,7 @@ def _real_fourier(
     extent: int, size: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """Transform a real axis, padded with zeros to `size`; the real parts come first."""
-    angles = _angles(torch.arange(size // 2 + 1), torch.arange(extent), size)
+    angles = _angles(_numbers(size // 2 + 1), _numbers(extent), size)
     return torch.cat([angles.cos(), -angles.sin()]).to(device, dtype)
 
 
@@ -150,7 +151,7 @@ def _complex_fourier(
     extent: int, size: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """Transform a complex axis, padded likewise; the real parts come first."""
-    angles = _angles(torch.arange(size), torch.arange(extent), size)
+    angles = _angles(_numbers(size), _numbers(extent), size)
     cos, sin = angles.cos(), angles.sin()
     real, imaginary = torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)
     return torch.cat([real, imaginary]).to(device, dtype)
@@ -167,19 +168,23 @@ def _inverse(
 
     They are halved: the transpose of a weighted sum is then added, or subtracted.
     """
-    angles = torch.zeros(1, 1, dtype=torch.float64)
-    weights = torch.full((1,), 0.5 / math.prod(box), dtype=torch.float64)
+    angles = _numbers(1).double()[:, None]
+    weights = torch.full_like(angles[0], 0.5 / math.prod(box))
     for axis, (size, p) in enumerate(zip(box, reach, strict=True)):
         last = axis == len(box) - 1
-        frequencies = torch.arange(size // 2 + 1 if last else size)
-        own = _angles(torch.arange(-2 * p, 2 * p + 1), frequencies, size)
+        frequencies = _numbers(size // 2 + 1 if last else size)
+        own = _angles(_numbers(4 * p + 1) - 2 * p, frequencies, size)
         angles = angles[:, None, :, None] + own[:, None]
         angles = angles.flatten(0, 1).flatten(1)
         # Half of the last axis follows by symmetry: frequencies with twins count twice.
-        twins = ((2 * frequencies) % size != 0) if last else torch.zeros(size)
-        weights = (weights[:, None] * (1 + twins.double())).flatten()
+        twins = (2 * frequencies) % size != 0
+        weights = (weights[:, None] * (1 + int(last) * twins.double())).flatten()
     cosines, sines = weights * angles.cos(), weights * angles.sin()
     return cosines.to(device, dtype), sines.to(device, dtype)
+
+
+def _numbers(n: int) -> Tensor:
+    return torch.arange(n, device="cpu")
 
 
 def _angles(left: Tensor, right: Tensor, size: int) -> Tensor:

@@ -69,7 +69,7 @@ class DenseInversionNetwork(InversionNetwork):
         mean_weight: float = 1.0,
     ) -> None:
         super().__init__(network, inversion, target_lr, mean_weight)
-        self.displacement_norms = torch.zeros(len(network.layers) - 1)
+        self.displacement_norms = torch.zeros(len(network.layers) - 1, device="cpu")
 
     def set_gradients(
         self, x: Tensor, loss: BatchLoss, weight: Tensor | None = None

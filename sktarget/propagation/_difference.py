@@ -224,7 +224,9 @@ class DifferenceTargetNetwork(nn.Module):
     def get_extra_state(self) -> Tensor:
         """Return the reconstruction curve, as a part of the network's state."""
         shape = len(self.reconstruction_curve), len(self.feedback)
-        curve = torch.tensor(self.reconstruction_curve, dtype=torch.float64)
+        curve = torch.tensor(
+            self.reconstruction_curve, dtype=torch.float64, device="cpu"
+        )
         return curve.reshape(shape)
 
     def set_extra_state(self, state: Tensor) -> None:

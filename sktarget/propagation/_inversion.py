@@ -206,8 +206,8 @@ class InversionNetwork(nn.Module):
         self.inversion = inversion
         self.target_lr = target_lr
         self.mean_weight = mean_weight
-        self.displacement_norms = torch.zeros(0)
-        self.saturation_fraction = torch.zeros(())
+        self.displacement_norms = torch.zeros(0, device="cpu")
+        self.saturation_fraction = torch.zeros((), device="cpu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (n, ...) to the outputs of the network (n, ..., n_outputs)."""

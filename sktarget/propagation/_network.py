@@ -116,7 +116,7 @@ class TransmittingNetwork(DenseNetwork):
         self.widths = [n_inputs, *hidden_layer_sizes, n_outputs]
         if transmission == "bernoulli":
             shape = (n_passes, sum(hidden_layer_sizes))
-            drawn = torch.rand(shape, generator=generator, dtype=dtype)
+            drawn = torch.rand(shape, generator=generator, dtype=dtype, device="cpu")
             self.register_buffer("thresholds", drawn)
 
     def transmit(

@@ -84,7 +84,11 @@ class FeedbackNet(LocalNet):
                 self._train_feedback(batch)
         super().run_single_epoch(iterator, training, *args, **kwargs)
         # Read back only once per epoch, because that waits for the device.
-        means = torch.stack(self._losses).mean(0) if self._losses else torch.empty(0)
+        means = (
+            torch.stack(self._losses).mean(0)
+            if self._losses
+            else torch.empty(0, device="cpu")
+        )
         curve.append(means.tolist())
 
     def train_step(self, batch: Batch, **kwargs: Any) -> Any:

@@ -191,6 +191,7 @@ class MiniBatches:
             for start in range(0, n, self.batch_size):
                 yield data[start : start + self.batch_size]
             return
-        order = torch.randperm(n, generator=self.generator).to(data.x.device)
+        order = torch.randperm(n, generator=self.generator, device="cpu")
+        order = order.to(data.x.device)
         for index in torch.split(order, self.batch_size):
             yield data[index]

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget.estimators._device import resolve_device
 from tests.estimators.support import (
     Array,
     class_data,
@@ -401,3 +403,16 @@ def test_columns_of_the_fixed_batch_are_those_of_x(kind: type) -> None:
     mixed = frame[frame.columns[::-1]]
     with pytest.raises(ValueError, match="fixed_batch has the columns"):
         kind(**SMALL, fixed_batch=mixed, callbacks=[NoTraining()]).fit(frame, y)
+
+
+def test_devices_without_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = torch.empty
+
+    def refuses(*size: Any, dtype: torch.dtype, **kwargs: Any) -> torch.Tensor:
+        if dtype == torch.float64:
+            raise TypeError("there is no float64 here")
+        return empty(*size, dtype=dtype, **kwargs)
+
+    monkeypatch.setattr(torch, "empty", refuses)
+    with pytest.raises(ValueError, match="'cpu' cannot be used here: there is no"):
+        resolve_device("cpu")

@@ -7,12 +7,24 @@ import pandas as pd
 import pytest
 import torch
 
-from sktarget import TargetSpaceClassifier
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+)
+from sktarget.propagation import (
+    DifferenceTargetPropagationClassifier,
+    RegularizedInversionClassifier,
+    RegularizedInversionSequenceClassifier,
+)
+from tests.estimators.image_support import digits
+from tests.estimators.sequence_support import series, tokens
 from tests.estimators.support import (
     ALL_EPOCHS,
     SeesData,
     assert_same_weights,
     class_data,
+    curve_data,
     fit_quietly,
     for_both,
     problem,
@@ -348,14 +360,51 @@ def test_prints_like_the_mlp(kind: type, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == ""
 
 
-@for_both
-@for_both_spaces
-def test_where_torch_puts_tensors_by_default_does_not_matter(
-    kind: type, parameterization: str
-) -> None:
-    settings: dict[str, Any] = {**SMALL, "device": "cpu"}
-    settings["parameterization"] = parameterization
-    X, y = problem(kind)
-    with torch.device("meta"):
-        elsewhere = fit_quietly(kind(**settings), X, y)
-    assert_same_weights(elsewhere, fit_quietly(kind(**settings), X, y))
+NETWORKS: dict[str, tuple[type, dict[str, Any], Any]] = {
+    "all at once": (TargetSpaceClassifier, {}, class_data()),
+    "defaults": (TargetSpaceRegressor, {"warm_start": True}, curve_data()),
+    "mini-batches": (TargetSpaceClassifier, {"batch_size": 20}, class_data()),
+    "dropout": (TargetSpaceClassifier, {"dropout": 0.2}, class_data()),
+    "weights": (
+        TargetSpaceClassifier,
+        {"parameterization": "weights", "batch_norm": True},
+        class_data(),
+    ),
+    "maps": (
+        TargetSpaceClassifier,
+        {"conv_layers": [(3, 4, 1), (3, 6, 2)], "dropout": 0.1},
+        digits(),
+    ),
+    "maps, weights": (
+        TargetSpaceClassifier,
+        {"conv_layers": [(3, 4, 1)], "parameterization": "weights", "batch_norm": True},
+        digits(),
+    ),
+    **{
+        cell: (TargetSpaceSequenceClassifier, {"cell": cell}, series())
+        for cell in ("rnn", "gru", "lstm")
+    },
+    "tokens": (TargetSpaceSequenceClassifier, {"vocabulary_size": 8}, tokens()),
+    "differences": (DifferenceTargetPropagationClassifier, {}, class_data()),
+    "stochastic": (
+        DifferenceTargetPropagationClassifier,
+        {"transmission": "bernoulli"},
+        class_data(),
+    ),
+    "inversion": (RegularizedInversionClassifier, {}, class_data()),
+    "inversion of steps": (RegularizedInversionSequenceClassifier, {}, series()),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_where_torch_puts_tensors_by_default_does_not_matter(name: str) -> None:
+    kind, settings, (X, y) = NETWORKS[name]
+    settings = {"max_iter": 3, "random_state": 0, "device": "cpu"} | settings
+    here, elsewhere = kind(**settings), kind(**settings)
+    for _ in range(1 + settings.get("warm_start", False)):
+        fit_quietly(here, X, y)
+        with torch.device("meta"):
+            fit_quietly(elsewhere, X, y)
+            found = elsewhere.predict(X)
+    np.testing.assert_array_equal(found, here.predict(X))
+    assert_same_weights(elsewhere, here)

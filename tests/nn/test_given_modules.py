@@ -178,3 +178,26 @@ def test_modules_that_come_to_write_over_the_fixed_batch_are_found_out() -> None
     net(x)
     with pytest.raises(RuntimeError, match="written over the fixed batch"):
         net(x)
+
+
+class Coded(nn.Module):
+    """A network with a layer that reads a vector of its own, not the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = nn.Parameter(torch.ones(3))
+        self.gate, self.out = nn.Linear(3, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x) * torch.sigmoid(self.gate(self.code))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_layers_that_run_on_a_vector_are_refused(training: bool) -> None:
+    module, x = Coded().train(training), torch.randn(6, 4)
+    with pytest.raises(ValueError, match=r"'gate' runs on a vector of shape \(3,\)"):
+        TargetSpace(module, x)
+    module.gate.requires_grad_(False)
+    expected = module(x)
+    net = TargetSpace(module, x, 0.0, keep_weights=True)
+    torch.testing.assert_close(net(x), expected)
