@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import enum
 import importlib
 import importlib.metadata
 import importlib.util
@@ -268,6 +269,8 @@ def public_names() -> Iterator[tuple[str, set[str]]]:
             path = f"{module.__name__}.{name}"
             if inspect.isroutine(obj):
                 yield path, set()
+            elif inspect.isclass(obj) and issubclass(obj, enum.Enum):
+                yield path, {"PR01"}  # The members say what they are.
             elif inspect.isclass(obj):
                 # The fields of a dataclass or named tuple are documented as attributes.
                 has_fields = dataclasses.is_dataclass(obj) or hasattr(obj, "_fields")

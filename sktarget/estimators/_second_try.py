@@ -15,6 +15,7 @@ from sktarget.training import (
     DivergenceError,
     Ending,
     Objective,
+    Reason,
     TrainingLog,
     TrainingSettings,
     train,
@@ -91,7 +92,7 @@ def try_again(
         return Run(network, log, ending)
     estimator.__dict__.clear()
     estimator.__dict__.update(before)
-    if ending.reason != "interrupted":
+    if ending.reason is not Reason.INTERRUPTED:
         return first
     # An interrupt ends the fit as well.
     reason, warning = ending.reason, ending.warning

@@ -3,6 +3,7 @@
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
 from sktarget.training._data import Batch, TensorData, as_inputs, rows_at_a_time
+from sktarget.training._ending import Ending, Reason
 from sktarget.training._log import TrainingLog
 from sktarget.training._losses import (
     LOSSES,
@@ -23,7 +24,7 @@ from sktarget.training._state import (
     state_to_numpy,
     state_to_torch,
 )
-from sktarget.training._train import Ending, train
+from sktarget.training._train import train
 
 __all__ = [
     "LOSSES",
@@ -36,6 +37,7 @@ __all__ = [
     "FusedAdam",
     "Loss",
     "Objective",
+    "Reason",
     "TensorData",
     "TrainingLog",
     "TrainingNet",

@@ -7,6 +7,7 @@ from typing import Any
 
 from skorch.callbacks import Callback
 
+from sktarget.training._ending import Reason
 from sktarget.training._monitor import Monitor
 
 __all__ = ["EpochContext"]
@@ -50,4 +51,4 @@ class EpochContext(Callback):
             **self.task, reconstruction_attributes=self.fitted
         )
         if stop:
-            self.monitor.reason = "a callback asked to stop"
+            self.monitor.reason = Reason.ASKED_TO

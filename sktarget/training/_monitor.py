@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sktarget.linalg import FactorisationError
+from sktarget.training._ending import Reason
 from sktarget.training._log import TrainingLog
 from sktarget.training._schedule import Schedule
 from sktarget.training._settings import TrainingSettings
@@ -58,7 +59,7 @@ class Monitor(Callback):
 
     Attributes
     ----------
-    reason : str or None
+    reason : Reason or None
         Why the run should end; others may set it to end the run.
     warning : Warning or None
         What the user should be told, if the run has diverged.
@@ -87,7 +88,7 @@ class Monitor(Callback):
         self.tol = settings.tol * (
             1.0 if scores_decide else settings.unit * settings.unit
         )
-        self.reason: str | None = None
+        self.reason: Reason | None = None
         self.warning: Warning | None = None
 
     @property
@@ -161,7 +162,7 @@ class Monitor(Callback):
         is_worse = self.keeps_best and losses[-1:] > [self.best_loss]
         if self.has_best and (self.has_validation or is_worse):
             self.best.restore()
-        elif self.reason != "diverged" and not _can_evaluate(net):
+        elif self.reason is not Reason.DIVERGED and not _can_evaluate(net):
             self._diverged(net, f"after epoch {len(self.log.loss_curve)}")
 
     def state(self) -> dict[str, Any]:
@@ -170,7 +171,7 @@ class Monitor(Callback):
             "best": self.best.tensors if self.has_best else None,
             "best_loss": self.best_loss,
             "best_merit": self.best_merit,
-            "reason": self.reason,
+            "reason": None if self.reason is None else self.reason.value,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -179,7 +180,8 @@ class Monitor(Callback):
         for now, kept in zip(self.best.tensors, state["best"] or (), strict=False):
             now.copy_(kept)
         self.best_loss, self.best_merit = state["best_loss"], state["best_merit"]
-        self.reason = state["reason"]
+        reason = state["reason"]
+        self.reason = None if reason is None else Reason(reason)
 
     def _judge_score(self, net: Any, record: Any) -> bool:
         score: float = record["valid_score"]
@@ -216,7 +218,7 @@ class Monitor(Callback):
         )
         rate = self.schedule.lower(net)
         if rate is None:
-            self.reason = "no progress"
+            self.reason = Reason.NO_PROGRESS
             message += " Stopping."
         else:
             self.log.no_improvement = 0
@@ -239,7 +241,7 @@ class Monitor(Callback):
             f"Training diverged and was stopped: {message}. The state of the best "
             "epoch is kept."
         )
-        self.reason = "diverged"
+        self.reason = Reason.DIVERGED
 
 
 class Stopper(Callback):

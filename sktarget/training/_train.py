@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint, is_of_user
 from sktarget.training._data import TensorData
+from sktarget.training._ending import Ending, Reason
 from sktarget.training._log import TrainingLog
 from sktarget.training._monitor import Monitor, Stopper, StopTraining
 from sktarget.training._net import TrainingNet
@@ -23,48 +22,7 @@ from sktarget.training._objective import Objective
 from sktarget.training._schedule import Schedule
 from sktarget.training._settings import TrainingSettings
 
-__all__ = ["Ending", "train"]
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a run ended.
-
-    Attributes
-    ----------
-    optimiser_state : dict
-        State to continue from.
-    reason : str
-        ``"no progress"``, ``"max_iter"``, ``"interrupted"``, ``"diverged"``, or that a
-        callback asked for it.
-    has_learnt : bool
-        Whether the network does clearly better than constant outputs, if that is known.
-    warning : Warning or None
-        What the user should be told, if the network is kept.
-    """
-
-    optimiser_state: dict[str, Any]
-    reason: str | None
-    has_learnt: bool = True
-    warning: Warning | None = None
-
-    @property
-    def is_natural(self) -> bool:
-        """Whether the run ended by itself, without diverging."""
-        return self.reason in ("no progress", "max_iter")
-
-    def warn(self) -> None:
-        """Warn of the way in which the run ended, if there is anything to say.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If training diverged, or `max_iter` was reached without convergence.
-        UserWarning
-            If it was interrupted.
-        """
-        if self.warning is not None:
-            warnings.warn(self.warning, stacklevel=3)
+__all__ = ["train"]
 
 
 def train(
@@ -167,20 +125,20 @@ def train(
         net.optimizer_.load_state_dict(optimiser_state)
     net.notify("on_train_begin", X=data, y=None)
     to_go = settings.epochs - (len(log.loss_curve) - already)
-    _run_epochs(net, monitor, data, to_go)
+    reason = _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
     epochs = log.epochs_before + len(log.loss_curve) - already
     return Ending(
         net.optimizer_.state_dict(),
-        monitor.reason,
+        monitor.reason or reason,
         monitor.has_learnt,
-        monitor.warning or _warning_of_the_end(monitor.reason, settings, epochs),
+        monitor.warning or _warning_of_the_end(reason, settings, epochs),
     )
 
 
 def _run_epochs(
     net: TrainingNet, monitor: Monitor, data: TensorData, to_go: int
-) -> None:
+) -> Reason:
     """Train until something ends it, and note in the monitor what that was."""
     try:
         net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
@@ -190,9 +148,10 @@ def _run_epochs(
         # A skorch callback that wants to stop raises the same as Ctrl-C.
         by = net.interrupted_in
         asked = by is not None and is_of_user(by)
-        monitor.reason = "a callback asked to stop" if asked else "interrupted"
-    else:
-        monitor.reason = monitor.reason or "max_iter"
+        monitor.reason = Reason.ASKED_TO if asked else Reason.INTERRUPTED
+    if monitor.reason is None:
+        monitor.reason = Reason.MAX_ITER
+    return monitor.reason
 
 
 def _make_contiguous(module: nn.Module) -> None:
@@ -221,13 +180,13 @@ def _in_order(
 
 
 def _warning_of_the_end(
-    reason: str | None, settings: TrainingSettings, epochs: int
+    reason: Reason, settings: TrainingSettings, epochs: int
 ) -> Warning | None:
-    if reason == "interrupted":
+    if reason is Reason.INTERRUPTED:
         return UserWarning(
             f"Training was interrupted after {epochs} epochs; the state so far is kept."
         )
-    if reason == "max_iter" and settings.warns_at_end:
+    if reason is Reason.MAX_ITER and settings.warns_at_end:
         found: Warning = ConvergenceWarning(
             f"Maximum iterations ({settings.max_iter}) reached and the optimization "
             "hasn't converged yet."

@@ -18,6 +18,7 @@ from sktarget.training import (
     LOSSES,
     DivergenceError,
     Objective,
+    Reason,
     TensorData,
     TrainingLog,
     TrainingSettings,
@@ -327,7 +328,7 @@ def test_interrupts_are_told_from_callbacks_that_stop(given: Any) -> None:
 
     with pytest.warns(UserWarning, match="interrupted after 3 epochs; the state so"):
         course = Course(losses(), callbacks=[given])
-    assert course.ending.reason == "interrupted"
+    assert course.ending.reason is Reason.INTERRUPTED
     assert course.log.loss_curve == [3, 2, 1]
 
 
@@ -350,7 +351,7 @@ class EndsBatch(Callback):  # type: ignore[misc]
 )
 def test_callbacks_stop_without_a_warning(stops: Any) -> None:
     course = Course([3, 2, 1], callbacks=[EpochTimer(), stops])
-    assert course.ending.reason == "a callback asked to stop"
+    assert course.ending.reason is Reason.ASKED_TO
 
 
 def test_interrupts_amid_callbacks_of_the_package(
@@ -361,7 +362,7 @@ def test_interrupts_amid_callbacks_of_the_package(
 
     monkeypatch.setattr(Monitor, "on_epoch_begin", rings)
     with pytest.warns(UserWarning, match="interrupted after 0 epochs; the state so"):
-        assert Course([1], callbacks=[EpochTimer()]).ending.reason == "interrupted"
+        assert Course([1], callbacks=[EpochTimer()]).ending.reason is Reason.INTERRUPTED
 
 
 # --- Real networks --------------------------------------------------------------------
