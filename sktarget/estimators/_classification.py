@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from sktarget.estimators._compat import with_callbacks
-from sktarget.estimators._estimator import keeps_fitted_state
+from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._rows import TrainingRows, as_dense
 

@@ -16,7 +16,6 @@ from sktarget.architectures import DenseNetwork
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._course import TrainingCourse
-from sktarget.estimators._estimator import Task
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._network import WEIGHTED, ordinary_module
 from sktarget.estimators._outliers import bulk_of_columns
@@ -28,6 +27,7 @@ from sktarget.estimators._start import (
     targets_of_origin,
     units_of_inputs,
 )
+from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.training import Ending, state_to_numpy
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import torch_dtype
+from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._random import seed_dropout
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import TrainingLog, TrainingSettings, train
-
-if TYPE_CHECKING:
-    from sktarget.estimators._estimator import NetworkEstimator
 
 __all__ = ["learn_all", "reserve"]
 
@@ -37,7 +34,7 @@ def reserve(settings: TrainingSettings) -> TrainingSettings:
 
 
 def learn_all(
-    estimator: NetworkEstimator,
+    estimator: FitHooks,
     rows: TrainingRows,
     seed: int,
     device: torch.device,
@@ -49,7 +46,7 @@ def learn_all(
 
     Parameters
     ----------
-    estimator : NetworkEstimator
+    estimator : FitHooks
         Defines how to train.
     rows : TrainingRows
         All rows, including those held out.

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import Checkpoint, describe_value, digest
-
-if TYPE_CHECKING:
-    from sktarget.estimators._estimator import NetworkEstimator
 
 __all__ = ["open_checkpoint"]
 
@@ -19,7 +15,7 @@ _FREE = {"callbacks", "checkpoint", "device", "max_iter", "verbose"}
 
 
 def open_checkpoint(
-    estimator: NetworkEstimator,
+    estimator: FitHooks,
     rows: TrainingRows,
     random_state: np.random.RandomState,
     *,
@@ -29,7 +25,7 @@ def open_checkpoint(
 
     Parameters
     ----------
-    estimator : NetworkEstimator
+    estimator : FitHooks
         Its parameter `checkpoint` is the path.
     rows : TrainingRows
         The training data, validation rows included.

@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from sktarget.estimators._compat import with_callbacks
-from sktarget.estimators._estimator import keeps_fitted_state
+from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._numbers import NumberOutputs
 from sktarget.estimators._rows import TrainingRows, as_dense
 

@@ -10,6 +10,7 @@ from torch import nn
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._random import seed_dropout
+from sktarget.estimators._task import Task
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
     DivergenceError,
@@ -22,7 +23,7 @@ from sktarget.training import (
 )
 
 if TYPE_CHECKING:
-    from sktarget.estimators._estimator import NetworkEstimator, Task
+    from sktarget.estimators._estimator import NetworkEstimator
 
 __all__ = ["Run", "try_again"]
 

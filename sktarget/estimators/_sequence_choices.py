@@ -12,10 +12,10 @@ from torch import nn
 from sktarget.architectures import chrono_
 from sktarget.estimators import _rules
 from sktarget.estimators._base import BaseTargetSpace
-from sktarget.estimators._estimator import Task
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import mean_length
+from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import is_recurrent
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
 )
 
 from sktarget.estimators._compat import with_callbacks
-from sktarget.estimators._estimator import keeps_fitted_state
+from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences

@@ -5,7 +5,7 @@ Unlike the estimators themselves this may change from one version to the next.
 
 from sktarget.estimators._arrays import as_tensor, torch_dtype
 from sktarget.estimators._classification import NetworkClassifier
-from sktarget.estimators._estimator import NetworkEstimator, Task
+from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._parameters import (
     CLASS_WEIGHT,
     CONSTRAINTS,
@@ -16,6 +16,7 @@ from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
 from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sizes import parse_layer_sizes
+from sktarget.estimators._task import Task
 
 __all__ = [
     "CLASS_WEIGHT",

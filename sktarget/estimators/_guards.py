@@ -1,0 +1,44 @@
+"""What protects a fitted estimator, and its user, from a fit that fails."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+from sktarget.linalg import FactorisationError
+from sktarget.training import DivergenceError
+
+__all__ = ["as_value_errors", "keeps_fitted_state"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+def keeps_fitted_state(
+    method: Callable[Concatenate[S, P], R],
+) -> Callable[Concatenate[S, P], R]:
+    """Leave the estimator as it was if the method fails."""
+
+    @functools.wraps(method)
+    def guarded(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        before = dict(self.__dict__)
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    return cast(Callable[Concatenate[S, P], R], guarded)
+
+
+@contextmanager
+def as_value_errors() -> Iterator[None]:
+    """Raise failures of training as ValueError, which users of estimators expect."""
+    try:
+        yield
+    except (DivergenceError, FactorisationError) as error:
+        raise ValueError(str(error)) from None

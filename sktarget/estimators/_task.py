@@ -1,0 +1,45 @@
+"""What one fit is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sktarget.estimators._rows import TrainingRows
+from sktarget.training import Checkpoint
+
+__all__ = ["Task"]
+
+
+@dataclass
+class Task:
+    """What one fit is about: its data, and its sources of randomness.
+
+    Attributes
+    ----------
+    rows, held_out : TrainingRows
+        Rows to train on, and rows set aside, if any.
+    all_rows : TrainingRows
+        Both together.
+    device : torch.device
+        Where to train.
+    resumes : bool
+        Whether an earlier fit goes on.
+    seed, dropout_seed : int
+        Of what is drawn once, and of dropout.
+    generator : torch.Generator
+        Draws initial weights, and mini-batches.
+    checkpoint : Checkpoint or None
+        Saves every epoch.
+    """
+
+    rows: TrainingRows
+    all_rows: TrainingRows
+    held_out: TrainingRows | None
+    device: torch.device
+    resumes: bool
+    seed: int
+    dropout_seed: int
+    generator: torch.Generator
+    checkpoint: Checkpoint | None
