@@ -66,11 +66,12 @@ class NetworkEstimator(FitHooks):
             seeded_globally(self.module is not None, task.dropout_seed, task.device),
         ):
             if resumes:
-                task.rows = self._arrange_again(task.rows)
+                self._arrange_again(task)
                 network, log = self._resume(task.rows, task.seed)
             else:
                 task.rows = self._arrange(task.rows, task.seed)
                 self._output_units = self._measure_outputs(task.rows)
+                self._measure_inputs(task)
                 self._architecture = self._describe_architecture(task.rows.X)
                 dtype = torch_dtype(task.rows.dtype)
                 module = self._build(self._architecture, dtype, task.generator)

@@ -41,6 +41,8 @@ class FittedNetwork(BaseEstimator, ABC):
     _output_units: tuple[Array, Array] | None = None
     # Origin and unit of every column of X for the solves, if they need any.
     _input_units: tuple[Array, Array] | None = None
+    # Those in which a recurrent network learns from the channels of sequences.
+    _channel_units: tuple[Array, Array] | None = None
 
     @abstractmethod
     def _build(

@@ -135,12 +135,13 @@ class FixedTargets(TrainingCourse):
                     layer.anchor.copy_(as_tensor(anchor))
         return network
 
-    def _arrange_again(self, rows: TrainingRows) -> TrainingRows:
+    def _arrange_again(self, task: Task) -> None:
         fixed, seed = getattr(self, "fixed_batch_", None), self._arranged_by
-        if fixed is None or seed is None or not self._takes_all(rows):
-            return rows
-        arranged = rows.distinct(seed)
-        return arranged if np.array_equal(arranged.X, fixed) else rows
+        if fixed is None or seed is None or not self._takes_all(task.rows):
+            return
+        arranged = task.rows.distinct(seed)
+        if np.array_equal(arranged.X, fixed):
+            task.rows = arranged
 
     def _keep_network(self, network: nn.Module) -> None:
         if isinstance(network, TargetSpace):

@@ -165,12 +165,11 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Bring the training rows into the order and form to train on."""
         return rows
 
-    def _arrange_again(self, rows: TrainingRows) -> TrainingRows:
-        """Bring rows that the last fit learnt from into the order that they had there.
+    def _arrange_again(self, task: Task) -> None:
+        """Bring rows into the order and form that they had in the last fit.
 
-        If they are X̄, one pass serves both as before.
+        If they are the same, and X̄, one pass then serves both as before.
         """
-        return rows
 
     def _batch_rows(self, n_samples: int) -> int:
         """Return the number of rows in a mini-batch."""
@@ -217,6 +216,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
         """Return the origin and the unit in which every output is learnt, if any."""
         return None
+
+    def _measure_inputs(self, task: Task) -> None:
+        """Bring the inputs of a fresh fit into units of their own, if they need any."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

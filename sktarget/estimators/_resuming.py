@@ -28,6 +28,7 @@ Array = NDArray[Any]
 _RESUMABLE = (
     "targets_",
     "fixed_batch_",
+    "_fixed_in_units",
     "_last_targets",
     "_last_untangling",
     "_anchors",

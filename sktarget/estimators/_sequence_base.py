@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from sktarget.architectures import CELLS
+from sktarget.architectures import CELLS, RecurrentNetwork
+from sktarget.estimators._channel_units import fold_units_
 from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._sequence_choices import SequenceChoices
 from sktarget.estimators._sizes import parse_layer_sizes
@@ -93,6 +94,7 @@ class BaseTargetSpaceSequence(SequenceChoices):
     """Base of the estimators of sequences in target space."""
 
     _takes_tables = False
+    _fixed_in_units: Array
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS,
         "cell": [StrOptions(set(CELLS))],
@@ -258,12 +260,27 @@ class BaseTargetSpaceSequence(SequenceChoices):
 
     def _keep_network(self, network: nn.Module) -> None:
         super()._keep_network(network)
-        if hasattr(self, "fixed_batch_"):
-            self.fixed_batch_ = self.fixed_batch_.transpose(0, 2, 1).copy()
+        if not hasattr(self, "fixed_batch_"):
+            return
+        if self._channel_units is not None:
+            # Measured again, it would be rounded once more.
+            self._fixed_in_units = self.fixed_batch_
+            origin, unit = self._channel_units
+            self.fixed_batch_ = self.fixed_batch_ * unit + origin
+        self.fixed_batch_ = self.fixed_batch_.transpose(0, 2, 1).copy()
 
     def _kept_fixed_batch(self) -> Array:
+        if self._channel_units is not None:
+            return self._fixed_in_units
         fixed: Array = self.fixed_batch_.transpose(0, 2, 1)
         return fixed
+
+    def _rebuild_to_predict(self) -> nn.Module:
+        module = super()._rebuild_to_predict()
+        if self._channel_units is not None:
+            assert isinstance(module, RecurrentNetwork)
+            fold_units_(module, self._channel_units)
+        return module
 
     def _fitted_attributes(self, *args: Any) -> dict[str, Any]:
         fitted = super()._fitted_attributes(*args)

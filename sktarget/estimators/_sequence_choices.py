@@ -12,6 +12,11 @@ from torch import nn
 from sktarget.architectures import chrono_
 from sktarget.estimators import _rules
 from sktarget.estimators._base import BaseTargetSpace
+from sktarget.estimators._channel_units import (
+    in_units,
+    rows_in_units,
+    units_of_channels,
+)
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import mean_length
@@ -71,6 +76,28 @@ class SequenceChoices(BaseTargetSpace):
             return None
         return _rules.auto_initial_memory(mean_length(rows.X))
 
+    # -- what it learns from ---------------------------------------------------------
+
+    def _measure_inputs(self, task: Task) -> None:
+        self._channel_units = None
+        in_weights = self.parameterization == "weights"
+        if self.module is None and not (
+            self._embeds or in_weights or self.target_init == "normal"
+        ):
+            self._channel_units = units_of_channels(task.rows)
+        self._read_in_units(task)
+
+    def _arrange_again(self, task: Task) -> None:
+        self._read_in_units(task)
+        super()._arrange_again(task)
+
+    def _read_in_units(self, task: Task) -> None:
+        units = self._channel_units
+        if units is not None:
+            task.rows = rows_in_units(task.rows, units)
+            if task.held_out is not None:
+                task.held_out = rows_in_units(task.held_out, units)
+
     # -- X̄ ---------------------------------------------------------------------------
 
     def _choose_fixed_batch(
@@ -95,6 +122,8 @@ class SequenceChoices(BaseTargetSpace):
             seed,
         )
         self._fixed_batch_is_all = fixed is rows.X
+        if self._channel_units is not None and not isinstance(kind, str):
+            fixed = in_units(fixed, self._channel_units)
         return fixed, None
 
     # -- λ, and what it pulls to -----------------------------------------------------

@@ -1,0 +1,115 @@
+"""Units in which a recurrent network learns from the channels of sequences."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sktarget.architectures import RecurrentNetwork
+from sktarget.estimators._arrays import as_tensor
+from sktarget.estimators._outliers import bulk_of_columns
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._start import units_of_inputs
+
+__all__ = ["Units", "fold_units_", "in_units", "rows_in_units", "units_of_channels"]
+
+Array = NDArray[Any]
+Units = tuple[Array, Array]
+"""Origin and unit of every channel, 0 and 1 for those that are read as they are."""
+
+
+def units_of_channels(rows: TrainingRows) -> Units | None:
+    """Choose the units in which to learn from the channels of sequences.
+
+    The channels that get any are those that would as columns of a table, see
+    :func:`~sktarget.estimators._start.units_of_inputs`.  But what is read is passed on
+    from step to step, so large and small ones are standardised.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Sequences (n, time, channels), padded with NaN.
+
+    Returns
+    -------
+    Units or None
+        Arrays of shape (n_channels,); None where no channel needs any.
+    """
+    real = ~np.isnan(rows.X[..., 0])
+    weight = None
+    if rows.weight is not None:
+        weight = np.repeat(rows.weight, real.sum(axis=1))
+    bulk = bulk_of_columns(rows.X[real], weight)
+    found = units_of_inputs(bulk, rows.dtype)
+    if found is None:
+        return None
+    origin, unit = found
+    unit = np.where(unit == 1, 1, bulk.deviation).astype(rows.dtype)
+    with np.errstate(all="ignore"):  # Weights for the channels as given must exist.
+        largest = 1e3 * np.maximum(1, np.abs(origin)) / unit
+    return (origin, unit) if np.isfinite(largest).all() else None
+
+
+def in_units(X: Array, units: Units) -> Array:
+    """Measure sequences in units.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, time, channels)
+        Sequences as given.
+    units : Units
+        Origin and unit of every channel.
+
+    Returns
+    -------
+    ndarray of shape (n, time, channels)
+        The sequences in these units, in the dtype of `X`.
+    """
+    origin, unit = units
+    measured: Array = ((X - origin) / unit).astype(X.dtype, copy=False)
+    return measured
+
+
+def rows_in_units(rows: TrainingRows, units: Units) -> TrainingRows:
+    """Return the same rows with their sequences measured in units.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Sequences as given.
+    units : Units
+        Origin and unit of every channel.
+
+    Returns
+    -------
+    TrainingRows
+        Others, which share all else.
+    """
+    measured = copy.copy(rows)
+    measured.X = in_units(rows.X, units)
+    return measured
+
+
+def fold_units_(network: RecurrentNetwork, units: Units) -> None:
+    """Let a network that has learnt in units read channels as they are given.
+
+    Parameters
+    ----------
+    network : RecurrentNetwork
+        The network, changed in place.
+    units : Units
+        Origin and unit of every channel.
+    """
+    first: Any = network.recurrent[0]
+    origin, unit = map(as_tensor, units)
+    with torch.no_grad():
+        for name, weight in first.named_parameters():
+            if name.startswith("weight_ih_l0"):
+                weight /= unit
+                first.get_parameter(name.replace("weight", "bias")).sub_(
+                    weight @ origin
+                )
