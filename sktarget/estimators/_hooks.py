@@ -108,6 +108,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _decode(self, sums: Array) -> Array:
         """Turn the outputs of the network into predictions."""
 
+    def _as_learnt(self, sums: Array) -> Array:
+        """Turn the outputs of the network into y as the training rows hold it."""
+        return self._decode(sums)
+
     def _probabilities(self, sums: Array) -> Array:
         """Turn the outputs of the network into probabilities, where there are any."""
         return sums
@@ -209,7 +213,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             score=self._score_sums,
             error=self._stopping_error(),
             constant_error=0.0 if held_out is None else self._constant_error(held_out),
-            decode=lambda sums: self._decode(sums.numpy(force=True)),
+            decode=lambda sums: self._as_learnt(sums.numpy(force=True)),
             decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
         )
 

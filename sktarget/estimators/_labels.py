@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._rows import multiply_weights
+from sktarget.training import Objective, TensorData
 
 __all__ = ["ClassLabels"]
 
@@ -119,6 +121,15 @@ class ClassLabels(NetworkEstimator):
         if self._loss == "cross_entropy":
             return np.asarray(sums.argmax(axis=-1))
         return (sums > 0).astype(np.int64)
+
+    def _as_learnt(self, sums: Array) -> Array:
+        return self._indices(sums)
+
+    def _objective(self, held_out: TensorData | None = None) -> Objective:
+        def decide(sums: torch.Tensor) -> Array:
+            return self._margins(sums.numpy(force=True))
+
+        return replace(super()._objective(held_out), decide=decide)
 
     def _margins(self, sums: Array) -> Array:
         """Return what ``decision_function`` does: for two classes, one number.

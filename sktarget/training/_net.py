@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from sklearn.utils.metaestimators import available_if
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
@@ -189,12 +190,17 @@ class TrainingNet(NeuralNet):
                 self.history.record(f"{prefix}_error", float(missed) * square)
 
     def predict(self, X: Any) -> Any:
-        """Predict as the estimator will, for callbacks that score."""
+        """Predict y as the training data hold it, for callbacks that score."""
         return self._answer(X, self.objective.decode)
 
     def predict_proba(self, X: Any) -> Any:
         """Predict probabilities as the estimator will, for callbacks that score."""
         return self._answer(X, self.objective.decode_proba)
+
+    @available_if(lambda net: net.objective.decide is not None)
+    def decision_function(self, X: Any) -> Any:
+        """Return what the estimator's method will, for callbacks that score."""
+        return self._answer(X, self.objective.decide)
 
     def _answer(self, X: Any, decode: Callable[[Tensor], Any] | None) -> Any:
         if not isinstance(X, TensorData):

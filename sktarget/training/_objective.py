@@ -29,9 +29,12 @@ class Objective:
         What `error` is on the validation set for outputs that do not depend on the
         inputs.  Until a network does clearly better, early stopping waits; 0 if not.
     decode : callable, optional
-        Turns sums into predictions, for callbacks that score.
+        Turns sums into predictions of y as the training data hold it, for callbacks
+        that score: of classes, their indices.
     decode_proba : callable, optional
         Turns sums into probabilities, likewise.
+    decide : callable, optional
+        Turns sums of a classifier into what its ``decision_function`` returns.
     """
 
     loss: Loss
@@ -40,3 +43,4 @@ class Objective:
     constant_error: float = 0.0
     decode: Callable[[Tensor], Any] | None = None
     decode_proba: Callable[[Tensor], Any] | None = None
+    decide: Callable[[Tensor], Any] | None = None

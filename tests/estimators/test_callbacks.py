@@ -133,6 +133,35 @@ def test_epoch_scoring(kind: type, caching: bool) -> None:
 
 
 @pytest.mark.parametrize("caching", [False, True])
+@pytest.mark.parametrize("labels", [[0, 1], [1, 2], ["no", "yes"], [False, True]])
+@pytest.mark.parametrize("name", ["accuracy", "f1", "roc_auc", "average_precision"])
+def test_scores_of_classes_by_any_name(name: str, labels: Any, caching: bool) -> None:
+    X, y = class_data()
+    found = []
+    for given in (y, np.array(labels)[y]):
+        keeps = Keeps()
+        scoring = EpochScoring(name, lower_is_better=False, use_caching=caching)
+        estimator = TargetSpaceClassifier(
+            **SMALL, early_stopping=True, callbacks=[scoring, keeps]
+        )
+        fit_quietly(estimator, X, given)
+        found.append(keeps.history[:, name])
+    assert found[1] == found[0]
+    assert max(found[0]) > 0.6
+
+
+@pytest.mark.parametrize("name", ["roc_auc_ovr", "accuracy", "f1_macro"])
+def test_scores_of_several_classes(name: str) -> None:
+    keeps = Keeps()
+    scoring = EpochScoring(name, lower_is_better=False)
+    settings = SMALL | {"early_stopping": True, "validation_fraction": 0.3}
+    estimator = TargetSpaceClassifier(**settings, callbacks=[scoring, keeps])
+    X, y = class_data(3)
+    fit_quietly(estimator, X, np.array(["a", "b", "c"])[y])
+    assert max(keeps.history[:, name]) > 0.5
+
+
+@pytest.mark.parametrize("caching", [False, True])
 def test_scores_of_probabilities(caching: bool) -> None:
     _, history = scored(TargetSpaceClassifier, "neg_log_loss", caching)
     np.testing.assert_allclose(
