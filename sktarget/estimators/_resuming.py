@@ -71,7 +71,8 @@ class ResumableNetwork(FittedNetwork):
             changed = sorted(k for k in names if now.get(k) != before.get(k))
             raise ValueError(
                 f"warm_start and partial_fit cannot change {', '.join(changed)} of a "
-                "fitted network: set warm_start=False or clone the estimator"
+                "fitted network: give the old value back, or let fit begin anew, with "
+                "warm_start=False or on a clone"
             )
         network = self._take_up(self._rebuild(), rows, seed)
         log = TrainingLog(
