@@ -181,13 +181,10 @@ class TrainingCourse(NetworkEstimator):
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
         first = least = _rules.LEAST_ALPHA
+        if self._decays_strongly:
+            return _rules.STRONG_ALPHA, _rules.STRONG_ALPHA
         if self._tuned and self._schedule() == "annealed":
-            first = _rules.auto_alpha(
-                rows.n_given,
-                self._n_layers,
-                self._learns_numbers,
-                rows.n_held_out > 0,
-            )
+            first = _rules.auto_alpha(rows.n_given, self._n_layers, rows.n_held_out > 0)
         return first, least
 
     def _holds_out(self, rows: TrainingRows) -> bool:

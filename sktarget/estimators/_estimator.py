@@ -75,7 +75,7 @@ class NetworkEstimator(FitHooks):
                 self._architecture = self._describe_architecture(task.rows.X)
                 dtype = torch_dtype(task.rows.dtype)
                 module = self._build(self._architecture, dtype, task.generator)
-                self._lam_share = 1.0
+                self._lam_share, self._decays_strongly = 1.0, False
                 network = self._start(module, task)
                 log = TrainingLog()
             network.to(task.device)
@@ -150,9 +150,12 @@ class NetworkEstimator(FitHooks):
                 checkpoint=task.checkpoint,
                 resumable=resumable,
             )
-            if self._may_try_again(ending, task):
-                run = Run(network, log, ending)
-                network, log, ending = try_again(self, task, settings, objective, run)
+            run = Run(network, log, ending, settings)
+            for what, changes in self._further_tries(ending, task).items():
+                if settings.verbose and run.ending.is_natural:
+                    print(f"Rows held out are predicted badly: trying {what}.")
+                run = try_again(self, task, objective, run, changes)
+            network, log, ending, settings = run
             ending.warn()
             if learns_all and ending.is_natural:
                 network = learn_all(

@@ -229,14 +229,18 @@ class FixedTargets(TrainingCourse):
         lam = _rules.auto_lam(n_fixed, n_layers, n_given, _n_varying(rows.X))
         return self._lam_share * lam
 
-    def _may_try_again(self, ending: Ending, task: Task) -> bool:
-        return (
-            isinstance(self.lam, str)
-            and ending.is_natural
-            and not ending.has_learnt
-            and task.held_out is not None
-            and len(task.held_out) >= _rules.ENOUGH_TO_JUDGE
-        )
+    def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
+        error, held_out = ending.held_out_error, task.held_out
+        if error is None or held_out is None or not ending.is_natural:
+            return {}
+        if len(held_out) < _rules.ENOUGH_TO_JUDGE:
+            return {}
+        tries: dict[str, dict[str, Any]] = {}
+        if isinstance(self.lam, str) and not ending.has_learnt:
+            tries["less lam"] = {"_lam_share": _rules.LAM_OF_SECOND_TRY}
+        if self.alpha == "auto" and _rules.may_fit_noise(error, self._n_layers):
+            tries["more alpha"] = {"_decays_strongly": True}
+        return tries
 
     def _anchor(self) -> str:
         """Return what λ pulls the weights of recurrent layers to."""

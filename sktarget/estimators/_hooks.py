@@ -62,8 +62,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
-    # Share of the λ that the rules choose.
-    _lam_share = 1.0
+    # What other tries change: the share of the λ that the rules choose, and whether the
+    # weight decay is strong.
+    _lam_share, _decays_strongly = 1.0, False
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
@@ -188,9 +189,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             return _rules.auto_patience(n_samples, steps, self._tuned)
         return float(self.n_iter_no_change)
 
-    def _may_try_again(self, ending: Ending, task: Task) -> bool:
-        """Return whether to start anew after a run that ended so."""
-        return False
+    def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
+        """Return what to change for other runs, in words and in attributes."""
+        return {}
 
     def _average_weights(self, network: nn.Module) -> None:
         """End a fit with the mean of the weights over draws of dropout, if any."""

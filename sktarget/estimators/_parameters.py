@@ -145,9 +145,10 @@ default={default}
     "alpha": """float or "auto", default={default}
     Weight decay: half of it, times the squares of the realised weights (biases,
     embeddings and norms left out), divided by the rows of the batch, is added to the
-    loss.  ``"auto"`` is 0.0001; deep networks for tables start with up to 1 and come
-    down to that, so that the rows held out show how much is good; for series it grows
-    to up to 3 as they are learnt, see :ref:`defaults`.""",
+    loss.  ``"auto"`` is 0.0001; for tables it starts with up to 3 and comes down to
+    that, so that the rows held out show how much is good, and shallow networks are
+    tried with 10, too, where they are predicted badly; for series it grows to up to 3
+    as they are learnt, see :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else 2,000, or
     200 if you set a step size; for images 100, in weight space 200.  See

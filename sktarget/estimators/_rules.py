@@ -11,6 +11,7 @@ __all__ = [
     "LEAST_ALPHA",
     "LEAST_TO_SPARE",
     "MOST_AT_ONCE",
+    "STRONG_ALPHA",
     "auto_activation",
     "auto_alpha",
     "auto_anchor",
@@ -40,6 +41,7 @@ __all__ = [
     "auto_tuned_rate",
     "epochs_to_reserve",
     "few_epochs",
+    "may_fit_noise",
 ]
 
 MOST_AT_ONCE = 10_000
@@ -64,6 +66,9 @@ _SOON_LEARNT = 200
 
 LAM_OF_SECOND_TRY = 1 / 64
 """Share of λ with which to start anew where a network has learnt nothing."""
+
+STRONG_ALPHA = 10.0
+"""Weight decay with which to start anew where a network may have fitted noise."""
 
 
 def auto_activation(
@@ -314,22 +319,32 @@ def auto_last_epochs(best_epoch: int, left: int, falls: bool = False) -> int:
     return min(left, 10 + (best_epoch if falls else best_epoch // 2))
 
 
-def auto_alpha(
-    n_samples: int, n_layers: int, of_numbers: bool, holds_out: bool
-) -> float:
-    """Weight decay that a tuned run of a deep network begins with.
+def auto_alpha(n_samples: int, n_layers: int, holds_out: bool) -> float:
+    """Weight decay that a tuned run begins with.
 
     It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Held-out rows show
     when it has fallen enough: noisy tables do best with nearly all of it, others with
-    none.  It acts on every layer, and several times as much leads to constant outputs
-    from which there is no return.  With up to two hidden layers (three in regression),
-    and on a handful of rows none of which are held out, it costs about as much as it
-    gains.
+    none.  It acts on every layer, and several times as much leads deep networks to
+    constant outputs from which there is no return.  With one or two hidden layers it is
+    1, and min(3, rows / 50) on fewer than 200 rows, which are learnt to the end of the
+    run: elsewhere training could stop before it has fallen far enough.  On a handful of
+    rows none of which are held out there is next to none.
     """
-    shallow = n_layers <= (4 if of_numbers else 3)
-    if shallow or (n_samples < _SOON_LEARNT and not holds_out):
+    if n_samples < _SOON_LEARNT and not holds_out:
         return LEAST_ALPHA
+    if n_layers <= 3:
+        return min(3.0, n_samples / 50) if n_samples < _SOON_LEARNT else 1.0
     return min(1.0, n_samples / (50 * n_layers))
+
+
+def may_fit_noise(held_out_error: float, n_layers: int) -> bool:
+    """Return whether to try a strong weight decay after a run that ended so.
+
+    The error of the rows held out is a share of that of constant outputs.  Where it is
+    small there is little noise, and where there are many layers a decay that does not
+    fall leads to constant outputs.
+    """
+    return n_layers <= 4 and held_out_error > 0.2
 
 
 def auto_last_alpha_at(best: float) -> float:

@@ -1,13 +1,12 @@
-"""A second try with less λ, where a network has learnt nothing."""
+"""Another try with other rules, where a network has learnt nothing, or noise."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
-from sktarget.estimators import _rules
 from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._random import seed_dropout
 from sktarget.estimators._task import Task
@@ -29,72 +28,89 @@ __all__ = ["Run", "try_again"]
 
 
 class Run(NamedTuple):
-    """A network, its record, and how its training ended."""
+    """A network, its record, and how it was trained and ended."""
 
     network: nn.Module
     log: TrainingLog
     ending: Ending
+    settings: TrainingSettings
 
 
 def try_again(
     estimator: NetworkEstimator,
     task: Task,
-    settings: TrainingSettings,
     objective: Objective,
-    first: Run,
+    before: Run,
+    changes: dict[str, Any],
 ) -> Run:
-    """Train another network with less λ; return it if it has learnt something.
+    """Train another network by other rules; return it if it does better.
 
     The user's callbacks see nothing of it, nor does a checkpoint.
 
     Parameters
     ----------
     estimator : NetworkEstimator
-        Defines how to start, with less λ if its `_lam_share` is less than 1.
+        Defines how to start and how to train, by attributes that are kept if it does
+        better.
     task : Task
         What the fit is about; rows have been held out.
-    settings : TrainingSettings
-        Those of the first run.
     objective : Objective
         What to learn, and how to judge it.
-    first : Run
-        The run that did hardly better than constant outputs.
+    before : Run
+        The best run so far.
+    changes : dict of str to object
+        Attributes of the estimator to change for the other run.
 
     Returns
     -------
     Run
-        The second run, or the first.
+        The other run, or the one before.
     """
-    if settings.verbose:
-        print("No better than a constant: starting anew with less lam.")
-    before = dict(estimator.__dict__)
-    estimator._lam_share = _rules.LAM_OF_SECOND_TRY
+    if not before.ending.is_natural:  # An interrupt ends the fit.
+        return before
+    kept = dict(estimator.__dict__)
+    estimator.__dict__.update(changes)
+    try:
+        run = _run_anew(estimator, task, objective, before.settings.reserved)
+    except (DivergenceError, FactorisationError):
+        run = before
+    if run.ending.has_learnt and _error(run) < _error(before):
+        return run
+    estimator.__dict__.clear()
+    estimator.__dict__.update(kept)
+    if run.ending.reason is not Reason.INTERRUPTED:
+        return before
+    reason, warning = run.ending.reason, run.ending.warning
+    ending = replace(before.ending, reason=reason, warning=warning)
+    return before._replace(ending=ending)
+
+
+def _run_anew(
+    estimator: NetworkEstimator, task: Task, objective: Objective, reserved: int
+) -> Run:
+    """Train a new network by the estimator's rules."""
     dtype = torch_dtype(task.rows.dtype)
     module = estimator._build(estimator._architecture, dtype, task.generator)
-    log, ending = TrainingLog(), first.ending
-    try:
-        network = estimator._start(module, task).to(task.device)
-        seed_dropout(network, task.dropout_seed, task.device)
-        data, held_out = estimator._to_tensors(network, task)
-        own = estimator._settings(task.rows)
-        ending = train(
-            network,
-            data,
-            held_out,
-            replace(own, reserved=settings.reserved, callbacks=()),
-            objective,
-            log=log,
-            generator=task.generator,
-            net_class=estimator._training_net,
-        )
-    except (DivergenceError, FactorisationError):
-        pass
-    if ending.has_learnt:
-        return Run(network, log, ending)
-    estimator.__dict__.clear()
-    estimator.__dict__.update(before)
-    if ending.reason is not Reason.INTERRUPTED:
-        return first
-    # An interrupt ends the fit as well.
-    reason, warning = ending.reason, ending.warning
-    return first._replace(ending=replace(first.ending, reason=reason, warning=warning))
+    network = estimator._start(module, task).to(task.device)
+    seed_dropout(network, task.dropout_seed, task.device)
+    data, held_out = estimator._to_tensors(network, task)
+    settings = estimator._settings(task.rows)
+    settings = replace(settings, reserved=reserved, callbacks=())
+    log = TrainingLog()
+    ending = train(
+        network,
+        data,
+        held_out,
+        settings,
+        objective,
+        log=log,
+        generator=task.generator,
+        net_class=estimator._training_net,
+    )
+    return Run(network, log, ending, settings)
+
+
+def _error(run: Run) -> float:
+    error = run.ending.held_out_error
+    assert error is not None
+    return error

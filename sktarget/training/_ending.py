@@ -7,7 +7,10 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Ending", "Reason"]
+__all__ = ["Ending", "Reason", "is_clearly_less"]
+
+# Share of the error of constant outputs below which something has been learnt.
+_CLEARLY = 0.9
 
 
 class Reason(enum.Enum):
@@ -30,21 +33,27 @@ class Ending:
         State to continue from.
     reason : Reason
         Why it ended.
-    has_learnt : bool
-        Whether the network does clearly better than constant outputs, if that is known.
+    held_out_error : float or None
+        The least error of the rows held out, as a share of what it is for constant
+        outputs; None if that is not known.
     warning : Warning or None
         What the user should be told, if the network is kept.
     """
 
     optimiser_state: dict[str, Any]
     reason: Reason
-    has_learnt: bool = True
+    held_out_error: float | None = None
     warning: Warning | None = None
 
     @property
     def is_natural(self) -> bool:
         """Whether the run ended by itself, without diverging."""
         return self.reason in (Reason.NO_PROGRESS, Reason.MAX_ITER)
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the network does clearly better than constant outputs, if known."""
+        return is_clearly_less(self.held_out_error)
 
     def warn(self) -> None:
         """Warn of the way in which the run ended, if there is anything to say.
@@ -58,3 +67,19 @@ class Ending:
         """
         if self.warning is not None:
             warnings.warn(self.warning, stacklevel=3)
+
+
+def is_clearly_less(held_out_error: float | None) -> bool:
+    """Return whether an error is that of a network that has learnt something.
+
+    Parameters
+    ----------
+    held_out_error : float or None
+        As a share of that of constant outputs; None if it is not known.
+
+    Returns
+    -------
+    bool
+        True if it is not known.
+    """
+    return held_out_error is None or not held_out_error > _CLEARLY

@@ -9,17 +9,13 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sktarget.linalg import FactorisationError
-from sktarget.training._ending import Reason
+from sktarget.training._ending import Reason, is_clearly_less
 from sktarget.training._log import TrainingLog
 from sktarget.training._schedule import Schedule
 from sktarget.training._settings import TrainingSettings
 from sktarget.training._snapshot import Snapshot
 
 __all__ = ["DivergenceError", "Monitor", "StopTraining", "Stopper"]
-
-
-# Share of the error of constant outputs below which something has been learnt.
-_CLEARLY = 0.9
 
 
 class StopTraining(KeyboardInterrupt):
@@ -80,7 +76,7 @@ class Monitor(Callback):
         self.log, self.settings, self.schedule = log, settings, schedule
         self.has_validation = has_validation
         self.stops_by_error = stops_by_error
-        self.error_to_beat = _CLEARLY * constant_error * settings.unit**2
+        self.constant_error = constant_error * settings.unit**2
         self.keeps_best = keeps_best
         self.validates_first = validates_first
         # Losses are in squares of the unit of y; scores have no unit.
@@ -92,9 +88,11 @@ class Monitor(Callback):
         self.warning: Warning | None = None
 
     @property
-    def has_learnt(self) -> bool:
-        """Whether the network does clearly better than constant outputs, if known."""
-        return not -self.best_merit > self.error_to_beat > 0
+    def held_out_error(self) -> float | None:
+        """The least error as a share of that of constant outputs, if that is known."""
+        if not self.constant_error > 0:
+            return None
+        return -self.best_merit / self.constant_error
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Allocate the two snapshots."""
@@ -139,7 +137,7 @@ class Monitor(Callback):
             improved = self._judge_loss(loss)
         self.log.no_improvement = 0 if improved else self.log.no_improvement + 1
         waited = self.log.no_improvement > self.settings.n_iter_no_change
-        if waited and self.has_learnt:
+        if waited and is_clearly_less(self.held_out_error):
             self._no_progress(net)
 
     def _mark_records(self, net: Any, record: Any) -> None:

@@ -199,7 +199,18 @@ class TrainingNet(NeuralNet):
 
     @available_if(lambda net: net.objective.decide is not None)
     def decision_function(self, X: Any) -> Any:
-        """Return what the estimator's method will, for callbacks that score."""
+        """Return what the estimator's method will, for callbacks that score.
+
+        Parameters
+        ----------
+        X : TensorData or array-like
+            Inputs as the network takes them.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_classes)
+            For two classes, one number per row.
+        """
         return self._answer(X, self.objective.decide)
 
     def _answer(self, X: Any, decode: Callable[[Tensor], Any] | None) -> Any:

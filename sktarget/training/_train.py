@@ -131,7 +131,7 @@ def train(
     return Ending(
         net.optimizer_.state_dict(),
         monitor.reason or reason,
-        monitor.has_learnt,
+        monitor.held_out_error,
         monitor.warning or _warning_of_the_end(reason, settings, epochs),
     )
 

@@ -446,8 +446,10 @@ def test_rows_held_out_are_learnt_in_the_end(kind: type) -> None:
     best = int(np.argmin(course.errors))
     searched = len(estimator.validation_scores_)
     assert searched == len(course.errors) < 160
-    assert estimator.n_iter_ == len(estimator.loss_curve_) == searched + 10 + best // 2
-    assert estimator.t_ == searched * len(seen.train) + (10 + best // 2) * len(X)
+    # Epochs are counted from 1.
+    n_last = 10 + best + 1
+    assert estimator.n_iter_ == len(estimator.loss_curve_) == searched + n_last
+    assert estimator.t_ == searched * len(seen.train) + n_last * len(X)
     # Who asks for rows that the network has not seen keeps them.
     unseen = fit_quietly(kind(random_state=0, early_stopping=True), X, y)
     assert len(unseen.validation_scores_) == unseen.n_iter_

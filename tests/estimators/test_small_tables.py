@@ -105,7 +105,9 @@ def test_what_has_learnt_nothing_is_tried_again_with_less_lam(
         **STUBBORN, random_state=0, callbacks=[seen], verbose=True
     )
     fit_quietly(model, X, y)
-    assert "starting anew with less lam" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "trying less lam" in out
+    assert "more alpha" not in out  # The network is deep.
     first = _rules.auto_lam(900, 7, n_columns=2)
     assert model.lam_ == pytest.approx(first * _rules.LAM_OF_SECOND_TRY, rel=0.2)
     assert (seen.runs, seen.n) == (1, 32)
@@ -130,6 +132,41 @@ def test_the_first_try_stays_if_the_second_is_no_better() -> None:
         other = TargetSpaceRegressor((10, 10, 10), lam=lam, **settings)
         errors[lam] = min(fit_quietly(other, X, y).validation_loss_curve_)
     assert min(model.validation_loss_curve_) == errors["auto"] <= min(errors.values())
+
+
+@pytest.mark.parametrize("kind", [TargetSpaceClassifier, TargetSpaceRegressor])
+def test_noise_is_met_with_more_weight_decay(
+    kind: type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(2700, 20))
+    y = X[:, 0] * X[:, 1] + 0.3 * random.normal(size=len(X))
+    y = y > 0 if kind is TargetSpaceClassifier else y
+    seen, settings = Epochs(), {"hidden_layer_sizes": (50,), "random_state": 0}
+    model = kind(**settings, verbose=True, callbacks=[seen])
+    fit_quietly(model, X[:700], y[:700])
+    assert "trying more alpha" in capsys.readouterr().out
+    assert seen.runs == 1
+    strong = fit_quietly(kind(**settings, alpha=_rules.STRONG_ALPHA), X[:700], y[:700])
+    weak = fit_quietly(kind(**settings, alpha=1e-4), X[:700], y[:700])
+    # What is taken is the run with more, or one that did better by the rows held out.
+    least = [min(m.validation_loss_curve_) for m in (model, strong, weak)]
+    assert least[0] <= 1.1 * min(least)
+    assert model.score(X[700:], y[700:]) > weak.score(X[700:], y[700:]) + 0.02
+    # A weight decay of the user's own is kept.
+    given = kind(**settings, alpha=0.1, verbose=True, max_iter=5)
+    fit_quietly(given, X[:700], y[:700])
+    assert "more alpha" not in capsys.readouterr().out
+
+
+def test_clean_tables_are_learnt_at_the_first_try(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(600, 4))
+    y = X[:, 0] + np.sin(X[:, 1])
+    fit_quietly(TargetSpaceRegressor((30,), random_state=0, verbose=True), X, y)
+    assert "trying" not in capsys.readouterr().out
 
 
 def test_an_interrupt_in_the_second_try_ends_the_fit(

@@ -30,14 +30,22 @@ def alphas(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
     def first(n: int, n_layers: int, holds_out: bool = True) -> float:
-        return _rules.auto_alpha(n, n_layers, of_numbers=False, holds_out=holds_out)
+        return _rules.auto_alpha(n, n_layers, holds_out)
 
     assert first(850, 17) == first(10**6, 5) == 1.0
     assert first(425, 17) == pytest.approx(0.5)
     assert first(200, 5) == first(200, 5, holds_out=False) == pytest.approx(0.8)
     assert first(20, 5) == pytest.approx(0.08)
-    # A handful of rows are not held out, or the network is shallow.
-    assert first(199, 5, holds_out=False) == first(850, 3) == 1e-4
+    # Shallow networks bear more on few rows.  A handful of them are not held out.
+    assert [first(n, 3) for n in (20, 150, 199, 200, 10**6)] == [0.4, 3, 3, 1, 1]
+    assert first(199, 5, holds_out=False) == first(199, 2, holds_out=False) == 1e-4
+
+
+def test_strong_weight_decay_is_tried_where_noise_may_be_learnt() -> None:
+    assert not _rules.may_fit_noise(0.2, 2)
+    assert _rules.may_fit_noise(0.3, 2)
+    assert _rules.may_fit_noise(0.3, 4)
+    assert not _rules.may_fit_noise(0.9, 5)
 
 
 @for_both
@@ -56,13 +64,14 @@ def test_weight_decay_falls_by_halves(
 
 
 @for_both
-def test_three_hidden_layers_are_deep_for_classes(
-    kind: type, alphas: list[float]
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_it_falls_in_shallow_networks_too(
+    kind: type, depth: int, alphas: list[float]
 ) -> None:
     X, y = noisy(kind)
-    fit_quietly(kind((6,) * 3, max_iter=5, random_state=0), X, y)
-    assert (alphas[0] > 0.5) == (kind is TargetSpaceClassifier)
-    assert alphas[0] > 0.5 or set(alphas) == {1e-4}
+    settings: dict[str, Any] = {"early_stopping": False, "max_iter": 5}
+    fit_quietly(kind((6,) * depth, **settings), X, y)
+    assert alphas == [1, 2**-4, 2**-8, 2**-12, 1e-4]
 
 
 def test_last_epochs_have_the_weight_decay_of_a_quarter_earlier(
