@@ -184,7 +184,9 @@ class TrainingCourse(NetworkEstimator):
         if self._decays_strongly:
             return _rules.STRONG_ALPHA, _rules.STRONG_ALPHA
         if self._tuned and self._schedule() == "annealed":
-            first = _rules.auto_alpha(rows.n_given, self._n_layers, rows.n_held_out > 0)
+            first = _rules.auto_alpha(
+                rows.n_given, self._n_layers, rows.n_varying, rows.n_held_out > 0
+            )
         return first, least
 
     def _holds_out(self, rows: TrainingRows) -> bool:

@@ -226,7 +226,7 @@ class FixedTargets(TrainingCourse):
             return network.choose_lam().lam
         n_fixed, n_layers = len(network.fixed_batch), len(network.target_layers())
         n_given = rows.n_given if self._fixed_batch_is_all else n_fixed
-        lam = _rules.auto_lam(n_fixed, n_layers, n_given, _n_varying(rows.X))
+        lam = _rules.auto_lam(n_fixed, n_layers, n_given, rows.n_varying)
         return self._lam_share * lam
 
     def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
@@ -238,7 +238,9 @@ class FixedTargets(TrainingCourse):
         tries: dict[str, dict[str, Any]] = {}
         if isinstance(self.lam, str) and not ending.has_learnt:
             tries["less lam"] = {"_lam_share": _rules.LAM_OF_SECOND_TRY}
-        if self.alpha == "auto" and _rules.may_fit_noise(error, self._n_layers):
+        if self.alpha == "auto" and _rules.may_fit_noise(
+            error, self._n_layers, task.rows.n_varying
+        ):
             tries["more alpha"] = {"_decays_strongly": True}
         return tries
 
@@ -278,15 +280,6 @@ def _warn_of_few_rows(n_rows: int, widest: int) -> None:
             "learn little. Give it a few hundred rows, or a fixed_batch",
             stacklevel=2,
         )
-
-
-def _n_varying(X: Array) -> int:
-    """Count the columns that vary by more than rounding, at least one."""
-    least, most = X.min(axis=0), X.max(axis=0)
-    kind = np.finfo(X.dtype)
-    with np.errstate(over="ignore"):
-        floor = 256 * kind.eps * np.maximum(-least, most) + kind.tiny
-        return max(1, int((most - least > floor).sum()))
 
 
 def _n_inputs(module: nn.Module) -> list[int]:

@@ -85,6 +85,15 @@ class TrainingRows:
         return max(n, round(min(self.total_weight, most)))
 
     @property
+    def n_varying(self) -> int:
+        """Columns that vary by more than rounding, at least one."""
+        least, most = self.X.min(axis=0), self.X.max(axis=0)
+        kind = np.finfo(self.X.dtype)
+        with np.errstate(over="ignore"):
+            floor = 256 * kind.eps * np.maximum(-least, most) + kind.tiny
+            return max(1, int((most - least > floor).sum()))
+
+    @property
     def total_weight(self) -> float:
         """Sum of the weights, 1 for each row if there are none."""
         if self.weight is None:

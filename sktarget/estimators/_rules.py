@@ -319,7 +319,7 @@ def auto_last_epochs(best_epoch: int, left: int, falls: bool = False) -> int:
     return min(left, 10 + (best_epoch if falls else best_epoch // 2))
 
 
-def auto_alpha(n_samples: int, n_layers: int, holds_out: bool) -> float:
+def auto_alpha(n_samples: int, n_layers: int, n_columns: int, holds_out: bool) -> float:
     """Weight decay that a tuned run begins with.
 
     It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Held-out rows show
@@ -327,24 +327,28 @@ def auto_alpha(n_samples: int, n_layers: int, holds_out: bool) -> float:
     none.  It acts on every layer, and several times as much leads deep networks to
     constant outputs from which there is no return.  With one or two hidden layers it is
     1, and min(3, rows / 50) on fewer than 200 rows, which are learnt to the end of the
-    run: elsewhere training could stop before it has fallen far enough.  On a handful of
-    rows none of which are held out there is next to none.
+    run: elsewhere training could stop before it has fallen far enough.  On one or two
+    columns, which have no room for noise, such networks need large weights to bend
+    often enough.  There, and on a handful of rows none of which are held out, it is
+    next to none.
     """
     if n_samples < _SOON_LEARNT and not holds_out:
+        return LEAST_ALPHA
+    if n_layers <= 3 and n_columns <= 2:
         return LEAST_ALPHA
     if n_layers <= 3:
         return min(3.0, n_samples / 50) if n_samples < _SOON_LEARNT else 1.0
     return min(1.0, n_samples / (50 * n_layers))
 
 
-def may_fit_noise(held_out_error: float, n_layers: int) -> bool:
+def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:
     """Return whether to try a strong weight decay after a run that ended so.
 
     The error of the rows held out is a share of that of constant outputs.  Where it is
-    small there is little noise, and where there are many layers a decay that does not
-    fall leads to constant outputs.
+    small there is little noise; where there are many layers a decay that does not fall
+    leads to constant outputs; and one or two columns leave no room for noise.
     """
-    return n_layers <= 4 and held_out_error > 0.2
+    return held_out_error > 0.2 and n_layers <= 4 and n_columns > 2
 
 
 def auto_last_alpha_at(best: float) -> float:

@@ -29,8 +29,10 @@ def alphas(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
-    def first(n: int, n_layers: int, holds_out: bool = True) -> float:
-        return _rules.auto_alpha(n, n_layers, holds_out)
+    def first(
+        n: int, n_layers: int, n_columns: int = 9, holds_out: bool = True
+    ) -> float:
+        return _rules.auto_alpha(n, n_layers, n_columns, holds_out)
 
     assert first(850, 17) == first(10**6, 5) == 1.0
     assert first(425, 17) == pytest.approx(0.5)
@@ -39,13 +41,16 @@ def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
     # Shallow networks bear more on few rows.  A handful of them are not held out.
     assert [first(n, 3) for n in (20, 150, 199, 200, 10**6)] == [0.4, 3, 3, 1, 1]
     assert first(199, 5, holds_out=False) == first(199, 2, holds_out=False) == 1e-4
+    # Few columns have no room for noise.
+    assert [first(500, n, n_columns=2) for n in (2, 3, 4)] == [1e-4, 1e-4, 1]
 
 
 def test_strong_weight_decay_is_tried_where_noise_may_be_learnt() -> None:
-    assert not _rules.may_fit_noise(0.2, 2)
-    assert _rules.may_fit_noise(0.3, 2)
-    assert _rules.may_fit_noise(0.3, 4)
-    assert not _rules.may_fit_noise(0.9, 5)
+    assert not _rules.may_fit_noise(0.2, 2, 9)
+    assert _rules.may_fit_noise(0.3, 2, 9)
+    assert _rules.may_fit_noise(0.3, 4, 3)
+    assert not _rules.may_fit_noise(0.3, 4, 2)
+    assert not _rules.may_fit_noise(0.9, 5, 9)
 
 
 @for_both
