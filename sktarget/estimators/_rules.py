@@ -348,7 +348,7 @@ def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:
     small there is little noise; where there are many layers a decay that does not fall
     leads to constant outputs; and one or two columns leave no room for noise.
     """
-    return held_out_error > 0.2 and n_layers <= 4 and n_columns > 2
+    return held_out_error > 0.12 and n_layers <= 4 and n_columns > 2
 
 
 def auto_last_alpha_at(best: float) -> float:

@@ -46,7 +46,7 @@ def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
 
 
 def test_strong_weight_decay_is_tried_where_noise_may_be_learnt() -> None:
-    assert not _rules.may_fit_noise(0.2, 2, 9)
+    assert not _rules.may_fit_noise(0.1, 2, 9)
     assert _rules.may_fit_noise(0.3, 2, 9)
     assert _rules.may_fit_noise(0.3, 4, 3)
     assert not _rules.may_fit_noise(0.3, 4, 2)
