@@ -19,7 +19,7 @@ from sktarget.estimators._guards import as_value_errors
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._last_epochs import learn_all, reserve
-from sktarget.estimators._random import combine_seeds, seed_dropout, seeded_globally
+from sktarget.estimators._random import combine_seeds, seeded_globally
 from sktarget.estimators._recovery import open_checkpoint
 from sktarget.estimators._second_try import Run, try_again
 from sktarget.estimators._task import Task
@@ -73,16 +73,18 @@ class NetworkEstimator(FitHooks):
                 self._output_units = self._measure_outputs(task.rows)
                 self._measure_inputs(task)
                 self._architecture = self._describe_architecture(task.rows.X)
-                dtype = torch_dtype(task.rows.dtype)
-                module = self._build(self._architecture, dtype, task.generator)
                 self._lam_share, self._decays_strongly = 1.0, False
-                network = self._start(module, task)
-                log = TrainingLog()
-            network.to(task.device)
-            seed_dropout(network, task.dropout_seed, task.device)
+                network, log = self._begin(task), TrainingLog()
+            task.take_up(network)
             given = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             self._train(network, log, task, given)
         return self
+
+    def _begin(self, task: Task) -> nn.Module:
+        """Build the network, and choose where its training starts."""
+        dtype = torch_dtype(task.rows.dtype)
+        module = self._build(self._architecture, dtype, task.generator)
+        return self._start(module, task)
 
     def _open_task(
         self, X: Any, y: Any, sample_weight: Any, classes: Any, resumes: bool

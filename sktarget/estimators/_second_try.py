@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
-from sktarget.estimators._arrays import torch_dtype
-from sktarget.estimators._random import seed_dropout
 from sktarget.estimators._task import Task
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
@@ -89,10 +87,8 @@ def _run_anew(
     estimator: NetworkEstimator, task: Task, objective: Objective, reserved: int
 ) -> Run:
     """Train a new network by the estimator's rules."""
-    dtype = torch_dtype(task.rows.dtype)
-    module = estimator._build(estimator._architecture, dtype, task.generator)
-    network = estimator._start(module, task).to(task.device)
-    seed_dropout(network, task.dropout_seed, task.device)
+    network = estimator._begin(task)
+    task.take_up(network)
     data, held_out = estimator._to_tensors(network, task)
     settings = estimator._settings(task.rows)
     settings = replace(settings, reserved=reserved, callbacks=())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
+from sktarget.estimators._random import seed_dropout
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import Checkpoint
 
@@ -43,3 +45,14 @@ class Task:
     dropout_seed: int
     generator: torch.Generator
     checkpoint: Checkpoint | None
+
+    def take_up(self, network: nn.Module) -> None:
+        """Bring a network to the device, and seed what it drops out.
+
+        Parameters
+        ----------
+        network : nn.Module
+            The network to train, changed in place.
+        """
+        network.to(self.device)
+        seed_dropout(network, self.dropout_seed, self.device)
