@@ -472,6 +472,19 @@ def test_iterations_are_counted_through(
     numbers = [int(li.split()[1][:-1]) for li in lines if li.startswith("Iteration")]
     assert numbers == list(range(1, 21))
     assert lines[-5] == "Going on with all 400 rows, those held out among them."
+    # Where another run is taken, its iterations and those on all rows are counted.
+    estimator = fit_quietly(estimator.set_params(alpha="auto"), *noisy(kind))
+    lines = capsys.readouterr().out.splitlines()
+    tries = [k for k, li in enumerate(lines) if ": trying " in li]
+    assert tries or kind is TargetSpaceRegressor
+    runs = [lines[i:k] for i, k in zip([0, *tries], [*tries, len(lines)], strict=True)]
+    for run in runs:
+        found = [int(li.split()[1][:-1]) for li in run if li.startswith("Iteration")]
+        in_order = [n for n in found if n <= 16]
+        assert in_order == list(range(1, len(in_order) + 1))
+    assert lines[-5] == "Going on with all 400 rows, those held out among them."
+    last = [int(li.split()[1][:-1]) for li in lines[-4:]]
+    assert last == list(range(estimator.n_iter_ - 3, estimator.n_iter_ + 1))
 
 
 class StopsAfter(Callback):

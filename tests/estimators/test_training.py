@@ -370,6 +370,11 @@ NETWORKS: dict[str, tuple[type, dict[str, Any], Any]] = {
         {"parameterization": "weights", "batch_norm": True},
         class_data(),
     ),
+    "weights, numbers": (
+        TargetSpaceRegressor,
+        {"parameterization": "weights"},
+        curve_data(),
+    ),
     "maps": (
         TargetSpaceClassifier,
         {"conv_layers": [(3, 4, 1), (3, 6, 2)], "dropout": 0.1},
