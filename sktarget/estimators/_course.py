@@ -6,17 +6,18 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from skorch.callbacks import LRScheduler
 
 from sktarget.estimators import _rules
+from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._holding_out import can_hold_out
+from sktarget.estimators._holding_out import HoldingOut, can_hold_out
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.training import (
     QUADRATIC_ERRORS,
     Loss,
-    TensorData,
     TrainingSettings,
     bare,
     best_constant,
@@ -56,6 +57,8 @@ class TrainingCourse(NetworkEstimator):
     _images: tuple[int, int, int] | None = None
     # Whether these were fitted as bytes.
     _of_bytes: bool = False
+    # Layers with weights of a module of the user's.
+    _n_own_layers = 1
     # Whether X is a table, unless it holds images.
     _takes_tables = True
 
@@ -92,6 +95,9 @@ class TrainingCourse(NetworkEstimator):
 
     @property
     def _n_layers(self) -> int:
+        """How many layers with weights a tuned network has."""
+        if self.module is not None:
+            return self._n_own_layers
         return 1 + len(parse_layer_sizes(self.hidden_layer_sizes))
 
     def _takes_all(self, rows: TrainingRows) -> bool:
@@ -181,7 +187,8 @@ class TrainingCourse(NetworkEstimator):
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
         first = least = _rules.LEAST_ALPHA
-        if self._decays_strongly:
+        # It was chosen for all rows; calls of partial_fit have a few each.
+        if self._decays_strongly and not self._incremental:
             return _rules.STRONG_ALPHA, _rules.STRONG_ALPHA
         if self._tuned and self._schedule() == "annealed":
             first = _rules.auto_alpha(
@@ -189,37 +196,32 @@ class TrainingCourse(NetworkEstimator):
             )
         return first, least
 
-    def _holds_out(self, rows: TrainingRows) -> bool:
+    def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
         if self.early_stopping != "auto":
-            return bool(self.early_stopping)
-        n = self._n_held_out(rows)
-        return (
-            self._tuned
-            and not self.warm_start
-            and _rules.auto_early_stopping(len(rows), self._learns_held_out(rows))
+            return super()._plan_holding_out(rows)
+        if not self._tuned or self.warm_start:
+            return None
+        # Users who ask for early stopping may want rows that the network never sees.
+        learns_all = (
+            self._takes_all(rows)
+            and self._schedule() == "annealed"
+            and _rules.epochs_to_reserve(self.max_iter) > 0
+        )
+        n = self._share_to_hold_out(rows)
+        if learns_all:
+            n = max(n, _rules.auto_held_out(len(rows)))
+        spares_them = (
+            _rules.auto_early_stopping(len(rows), learns_all)
             and can_hold_out(rows, n)
             and self._can_sample(len(rows) - n)
         )
+        return HoldingOut(n, learns_all) if spares_them else None
 
     def _can_sample(self, n_left: int) -> bool:
         """Whether so many rows are enough for the X̄ that was asked for."""
         kind, size = self.fixed_batch, self.fixed_batch_size
         sampled = isinstance(kind, str) and kind == "sample"
         return not sampled or size is None or isinstance(size, str) or size <= n_left
-
-    def _n_held_out(self, rows: TrainingRows) -> int:
-        n = super()._n_held_out(rows)
-        learns_them = self._learns_held_out(rows)
-        return max(n, _rules.auto_held_out(len(rows))) if learns_them else n
-
-    def _learns_held_out(self, rows: TrainingRows) -> bool:
-        # Users who ask for early stopping may want rows that the network never sees.
-        return (
-            self.early_stopping == "auto"
-            and self._takes_all(rows)
-            and self._schedule() == "annealed"
-            and _rules.epochs_to_reserve(self.max_iter) > 0
-        )
 
     def _stopping_error(self) -> Loss | None:
         if self.early_stopping != "auto":
@@ -228,9 +230,10 @@ class TrainingCourse(NetworkEstimator):
             return self._loss_function()
         return QUADRATIC_ERRORS[self._loss]
 
-    def _constant_error(self, held_out: TensorData) -> float:
+    def _constant_error(self, held_out: TrainingRows) -> float:
         error = self._stopping_error()
-        y, weight = held_out.y, held_out.weight
+        data = held_out.to_tensors(torch.device("cpu"), torch_dtype(held_out.dtype))
+        y, weight = data.y, data.weight
         varies = bool((y != y[0]).any())
         if error is None or self.n_iter_no_change != "auto" or not varies:
             return 0.0

@@ -18,10 +18,9 @@ from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._guards import as_value_errors
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
-from sktarget.estimators._last_epochs import learn_all, reserve
 from sktarget.estimators._random import combine_seeds, seeded_globally
 from sktarget.estimators._recovery import open_checkpoint
-from sktarget.estimators._second_try import Run, try_again
+from sktarget.estimators._runs import learn_all, reserve, run, try_again
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.training import (
@@ -29,7 +28,6 @@ from sktarget.training import (
     TensorData,
     TrainingLog,
     state_to_torch,
-    train,
 )
 
 __all__ = ["NetworkEstimator"]
@@ -75,7 +73,6 @@ class NetworkEstimator(FitHooks):
                 self._architecture = self._describe_architecture(task.rows.X)
                 self._lam_share, self._decays_strongly = 1.0, False
                 network, log = self._begin(task), TrainingLog()
-            task.take_up(network)
             given = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             self._train(network, log, task, given)
         return self
@@ -93,14 +90,13 @@ class NetworkEstimator(FitHooks):
         device = resolve_device(self.device)
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
         random = check_random_state(self.random_state)
-        checkpoint = None
+        plan, checkpoint = self._plan_holding_out(rows), None
         if self.checkpoint is not None and not self._incremental:
-            checkpoint = open_checkpoint(self, rows, random, resumes=resumes)
+            checkpoint = open_checkpoint(self, rows, plan, random, resumes=resumes)
             random = checkpoint.random_state
         all_rows, held_out = rows, None
-        if self._holds_out(rows):
-            n, fraction = self._n_held_out(rows), self.validation_fraction
-            rows, held_out = hold_out(rows, n, fraction, random)
+        if plan is not None:
+            rows, held_out = hold_out(rows, plan.n, self.validation_fraction, random)
         seed = int(random.randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
@@ -111,6 +107,7 @@ class NetworkEstimator(FitHooks):
             rows,
             all_rows,
             held_out,
+            plan is not None and plan.learns_all,
             device,
             resumes,
             seed,
@@ -127,42 +124,35 @@ class NetworkEstimator(FitHooks):
         resumable = self._incremental or self.warm_start
         if not self._incremental:
             log.no_improvement = 0
-        data, held_out = self._to_tensors(network, task)
         settings = self._settings(task.rows)
-        learns_all = held_out is not None and self._learns_held_out(task.all_rows)
-        objective = self._objective(held_out if learns_all else None)
-        if learns_all:
+        objective = self._objective(task.held_out if task.learns_all else None)
+        if task.learns_all:
             settings = reserve(settings)
 
         def fitted() -> dict[str, Any]:
             return self._fitted_attributes(network, log, len(log.loss_curve) - already)
 
         with self._notifying_callbacks(fitted, given) as bridge:
-            ending = train(
+            best = run(
+                self,
+                task,
                 network,
-                data,
-                held_out,
+                log,
                 settings,
                 objective,
-                log=log,
-                generator=task.generator,
                 optimiser_state=self._kept_optimiser_state(already > 0, settings),
-                net_class=self._training_net,
                 bridge=bridge,
                 checkpoint=task.checkpoint,
                 resumable=resumable,
             )
-            run = Run(network, log, ending, settings)
-            for what, changes in self._further_tries(ending, task).items():
-                if settings.verbose and run.ending.is_natural:
+            for what, changes in self._further_tries(best.ending, task).items():
+                if settings.verbose and best.ending.is_natural:
                     print(f"Rows held out are predicted badly: trying {what}.")
-                run = try_again(self, task, objective, run, changes)
-            network, log, ending, settings = run
+                best = try_again(self, task, objective, best, changes)
+            network, log, ending, settings = best
             ending.warn()
-            if learns_all and ending.is_natural:
-                network = learn_all(
-                    self, task.all_rows, task.seed, task.device, network, log, settings
-                )
+            if task.learns_all and ending.is_natural:
+                network = learn_all(self, task, best)
             if not self._incremental:
                 self._average_weights(network)
             self.__dict__.update(fitted())

@@ -17,7 +17,7 @@ from sktarget.estimators import _rules
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
-from sktarget.estimators._network import WEIGHTED, ordinary_module
+from sktarget.estimators._network import WEIGHTED, ordinary_module, weight_names
 from sktarget.estimators._outliers import bulk_of_columns
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._start import (
@@ -61,6 +61,7 @@ class FixedTargets(TrainingCourse):
         rows = task.rows
         self._space = self.parameterization
         self._check_outputs(module, rows.X, rows.dtype)
+        self._n_own_layers = len(weight_names(module))
         self._fixed_batch_is_all = False
         self._input_units = None
         self._arranged_by = task.seed

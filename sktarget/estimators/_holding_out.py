@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,16 @@ from sklearn.model_selection import train_test_split
 
 from sktarget.estimators._rows import TrainingRows
 
-__all__ = ["can_hold_out", "hold_out"]
+__all__ = ["HoldingOut", "can_hold_out", "hold_out"]
 
 Array = NDArray[Any]
+
+
+class HoldingOut(NamedTuple):
+    """How many rows to hold out, and whether they are learnt in the end."""
+
+    n: int
+    learns_all: bool = False
 
 
 def _most(rows: TrainingRows) -> int:

@@ -18,6 +18,7 @@ from torch import nn
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import as_array
 from sktarget.estimators._compat import CallbackSupportMixin
+from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._network import average_weights, build_module
 from sktarget.estimators._resuming import ResumableNetwork
 from sktarget.estimators._rows import TrainingRows, as_dense
@@ -27,7 +28,6 @@ from sktarget.training import (
     Ending,
     Loss,
     Objective,
-    TensorData,
     TrainingNet,
     TrainingSettings,
     bare,
@@ -144,17 +144,14 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Whether step size, batches, schedule and stopping are chosen together."""
         return False
 
-    def _holds_out(self, rows: TrainingRows) -> bool:
-        """Return whether rows are held out for early stopping."""
-        return bool(self.early_stopping)
+    def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
+        """Return how many of these rows are held out to stop by; None if none are."""
+        if not self.early_stopping:
+            return None
+        return HoldingOut(self._share_to_hold_out(rows))
 
-    def _n_held_out(self, rows: TrainingRows) -> int:
-        """Return how many rows are held out, if any are."""
+    def _share_to_hold_out(self, rows: TrainingRows) -> int:
         return math.ceil(self.validation_fraction * len(rows))
-
-    def _learns_held_out(self, rows: TrainingRows) -> bool:
-        """Return whether the rows held out of these are learnt as well in the end."""
-        return False
 
     def _start_from(
         self, network: nn.Module, rows: TrainingRows, seed: int
@@ -203,12 +200,15 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _loss_function(self) -> Loss:
         return LOSSES[self._loss]
 
-    def _constant_error(self, held_out: TensorData) -> float:
+    def _constant_error(self, held_out: TrainingRows) -> float:
         """Return the error of constant outputs; 0 if early stopping need not wait."""
         return 0.0
 
-    def _objective(self, held_out: TensorData | None = None) -> Objective:
-        """Return what to learn, and how outputs are judged."""
+    def _objective(self, held_out: TrainingRows | None = None) -> Objective:
+        """Return what to learn, and how outputs are judged.
+
+        With rows held out that are learnt in the end, progress on them is known, too.
+        """
         return Objective(
             loss=self._loss_function(),
             score=self._score_sums,

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._forks import serial_in_forks
-from sktarget.estimators._rows import multiply_weights
-from sktarget.training import Objective, TensorData
+from sktarget.estimators._rows import TrainingRows, multiply_weights
+from sktarget.training import Objective
 
 __all__ = ["ClassLabels"]
 
@@ -125,7 +125,7 @@ class ClassLabels(NetworkEstimator):
     def _as_learnt(self, sums: Array) -> Array:
         return self._indices(sums)
 
-    def _objective(self, held_out: TensorData | None = None) -> Objective:
+    def _objective(self, held_out: TrainingRows | None = None) -> Objective:
         def decide(sums: torch.Tensor) -> Array:
             return self._margins(sums.numpy(force=True))
 

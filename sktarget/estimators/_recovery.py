@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import Checkpoint, describe_value, digest
@@ -17,6 +18,7 @@ _FREE = {"callbacks", "checkpoint", "device", "max_iter", "verbose"}
 def open_checkpoint(
     estimator: FitHooks,
     rows: TrainingRows,
+    plan: HoldingOut | None,
     random_state: np.random.RandomState,
     *,
     resumes: bool,
@@ -29,6 +31,8 @@ def open_checkpoint(
         Its parameter `checkpoint` is the path.
     rows : TrainingRows
         The training data, validation rows included.
+    plan : HoldingOut or None
+        How many of them are set aside, which parameters decide that may differ.
     random_state : RandomState
         The random state with which the fit would begin.
     resumes : bool
@@ -49,6 +53,7 @@ def open_checkpoint(
     for name, value in estimator.get_params(deep=False).items():
         if name not in _FREE:
             problem[name] = describe_value(value)
+    problem["rows held out"] = "0" if plan is None else str(plan.n)
     arrays = [v for v in vars(rows).values() if isinstance(v, np.ndarray)]
     problem["training set"] = digest(*arrays)
     problem["state before fit"] = "none"

@@ -23,7 +23,7 @@ from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences, read_series, read_tokens
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.nn.base import cell_of
-from sktarget.training import Objective, TensorData, over_steps
+from sktarget.training import Objective, over_steps
 
 __all__ = ["SequenceNetwork"]
 
@@ -116,7 +116,7 @@ class SequenceNetwork(NetworkEstimator):
     ) -> TrainingRows:
         """Validate what belongs to steps."""
 
-    def _objective(self, held_out: TensorData | None = None) -> Objective:
+    def _objective(self, held_out: TrainingRows | None = None) -> Objective:
         of_rows = super()._objective(held_out)
         if not self.return_sequences:
             return of_rows

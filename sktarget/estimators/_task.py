@@ -24,6 +24,8 @@ class Task:
         Rows to train on, and rows set aside, if any.
     all_rows : TrainingRows
         Both together.
+    learns_all : bool
+        Whether the rows set aside are learnt in the end.
     device : torch.device
         Where to train.
     resumes : bool
@@ -39,6 +41,7 @@ class Task:
     rows: TrainingRows
     all_rows: TrainingRows
     held_out: TrainingRows | None
+    learns_all: bool
     device: torch.device
     resumes: bool
     seed: int

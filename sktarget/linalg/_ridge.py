@@ -134,11 +134,11 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
         return _plan_unread(trace, lam, dtype)
     tau = trace.item()
     narrow = at_least_float32(dtype)
-    largest, eps, tiny = _arithmetic(narrow)
+    largest, eps, least = _arithmetic(narrow)
     if not tau < largest:
         raise FactorisationError(f"the trace of the Gramian is {tau}")
     return SolvePlan(
-        ridge=max(lam, _FLOOR * tau, tiny),
+        ridge=max(lam, _FLOOR * tau, least),
         gram_dtype=narrow if lam >= 16 * eps * tau else torch.float64,
         work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else narrow,
         below_trace=lam <= tau,
@@ -149,16 +149,19 @@ def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     """Plan without reading the trace, which would wait for the device."""
     work_dtype = at_least_float32(dtype)
     floor = max(_FLOOR, (64 * torch.finfo(work_dtype).eps) ** 2)
-    least = torch.finfo(work_dtype).tiny  # for inputs that are all zero
+    least = _arithmetic(work_dtype)[2]
     ridge = (trace.double() * floor).clamp(min=max(lam, least))
     return SolvePlan(ridge, torch.float64, work_dtype)
 
 
 @cache
 def _arithmetic(dtype: torch.dtype) -> tuple[float, float, float]:
-    """Return the largest number, ε, and the smallest normal number."""
+    """Return the largest number, ε, and the least λ.
+
+    That is for inputs that are all zero: targets divided by it must not overflow.
+    """
     info = torch.finfo(dtype)
-    return info.max, info.eps, info.tiny
+    return info.max, info.eps, info.tiny / info.eps
 
 
 @lru_cache(maxsize=8)

@@ -14,24 +14,20 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from sktarget._tensors import is_recorded
 from sktarget.linalg import at_least_float32
+from sktarget.nn._copying import copy_with, kept_tensors
 from sktarget.nn._evaluation import as_in_evaluation, is_another_network
-from sktarget.nn._fingerprint import Fingerprint
+from sktarget.nn._inheritance import as_ordinary
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, NotThisBatch, Pass, Phase, Stage
-from sktarget.nn._replacement import (
-    as_ordinary,
-    copy_with,
-    replace_layer,
-    replace_layers,
-)
+from sktarget.nn._replacement import replace_layer, replace_layers
 from sktarget.nn._sequential import take_over_sequentials
 from sktarget.nn._stacking import has_rows, same_memory, starts_as, without_first
 
 __all__ = ["Cascade"]
 
-# Modules that drop something out in training.
-_DROPOUTS = (_DropoutNd, nn.MultiheadAttention)
+# Modules that may drop something out in training.
+_DROPOUTS = (_DropoutNd, nn.MultiheadAttention, nn.RNNBase)
 
 
 class Cascade(nn.Module):
@@ -64,6 +60,8 @@ class Cascade(nn.Module):
         self.register_buffer("fixed_batch", fixed_batch.detach())
         self.module, self._layers = replace_layers(module)
         take_over_sequentials(self.module)
+        # What parts hold before any pass belongs to them.
+        self._given_tensors = kept_tensors(self.module)
         self._maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
             self._maps.update(layer.target_maps())
@@ -72,7 +70,6 @@ class Cascade(nn.Module):
         # Dropout that comes first and works in place would overwrite X̄ itself.  Other
         # modules that work in place are found out in first passes, which run on copies.
         self._works_in_place = any(getattr(m, "inplace", False) for m in self._dropouts)
-        self._factored: Fingerprint | None = None
         self._stage = Stage()
         for target_map in self._maps.values():
             target_map.stage = self._stage
@@ -244,12 +241,12 @@ class Cascade(nn.Module):
 
     def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         """Solve on X̄, run on X; return the outputs for X and the matrices by name."""
-        self._renew_factors()
         fixed = self.fixed_batch
         if not isinstance(x, Tensor):
             return self._solve_then_run(x)
         if same_memory(x, fixed) and not self._rows_differ(x):
-            with self._running(Phase.SOLVE, self._unchanging(x)) as run:
+            alone = self._unchanging(x)
+            with self._running(Phase.SOLVE, alone, is_alone=True) as run:
                 outputs = self.module(run.inputs)
             return outputs, run.weights
         if self._stacks and x.shape[1:] == fixed.shape[1:] and x.dtype == fixed.dtype:
@@ -289,8 +286,7 @@ class Cascade(nn.Module):
     def is_random(self) -> bool:
         """Whether anything is dropped out in the present mode."""
         return any(layer.is_random for layer in self._layers.values()) or any(
-            m.training and (m.p if isinstance(m, _DropoutNd) else m.dropout) > 0
-            for m in self._dropouts
+            m.training and _rate_of_dropout(m) > 0 for m in self._dropouts
         )
 
     @contextmanager
@@ -299,14 +295,17 @@ class Cascade(nn.Module):
         phase: Phase,
         inputs: Any,
         *,
+        is_alone: bool = False,
         exact: bool = False,
         chooses_lam: bool = False,
     ) -> Iterator[Pass]:
+        self._renew_factors()
         optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
         run = Pass(
             phase,
             inputs,
             optimistic=optimistic,
+            is_alone=is_alone,
             exact=exact,
             chooses_lam=chooses_lam,
         )
@@ -325,23 +324,34 @@ class Cascade(nn.Module):
 
     def _solve_on_fixed_batch(self, *, chooses_lam: bool = False) -> dict[str, Tensor]:
         fixed = self._unchanging(self.fixed_batch)
-        with self._running(Phase.SOLVE, fixed, chooses_lam=chooses_lam) as run:
+        with self._running(
+            Phase.SOLVE, fixed, is_alone=True, chooses_lam=chooses_lam
+        ) as run:
             self.module(run.inputs)
         return run.weights
 
     def _renew_factors(self) -> None:
-        """Drop the factors cached for another X̄."""
-        if self._factored is None or not self._factored.matches([self.fixed_batch]):
-            if self.fixed_batch.shape != self._fixed_shape:
-                raise ValueError(
-                    f"fixed_batch has been given the shape "
-                    f"{tuple(self.fixed_batch.shape)}, but the targets belong to one "
-                    f"of shape {tuple(self._fixed_shape)}: make a new TargetSpace "
-                    "from net.realise() and the other fixed batch"
-                )
-            self._factored = Fingerprint([self.fixed_batch])
-            for target_map in self._maps.values():
-                target_map.forget()
+        """Drop the factors of another X̄, which must have the shape of the first."""
+        fixed, factors = self.fixed_batch, self._stage.factors
+        if factors.belong_to(fixed):
+            return
+        if fixed.shape != self._fixed_shape:
+            raise ValueError(
+                f"fixed_batch has been given the shape {tuple(fixed.shape)}, but the "
+                f"targets belong to one of shape {tuple(self._fixed_shape)}: make a "
+                "new TargetSpace from net.realise() and the other fixed batch"
+            )
+        factors.renew(fixed)
+
+
+def _rate_of_dropout(module: nn.Module) -> float:
+    """Return the probability with which a module drops something out in training."""
+    if isinstance(module, _DropoutNd):
+        return module.p
+    if isinstance(module, nn.RNNBase) and module.num_layers == 1:
+        return 0.0  # It drops something out between its layers only.
+    rate: float = module.dropout  # type: ignore[assignment]
+    return rate
 
 
 def _check_given(module: Any, fixed_batch: Any) -> None:

@@ -58,11 +58,11 @@ class TargetMap(nn.Module):
         self.name = name
         self.has_bias = has_bias
         self.lam = 0.0
+        self.register_parameter("targets", None)
         self.register_buffer("anchor", None)
         self.register_buffer("kept_weight", None, persistent=False)
         self.register_buffer("kept_bias", None, persistent=False)
         self.stage = Stage()
-        self._first: tuple[Any, Solution] | None = None
         self._last_dtype: torch.dtype | None = None
 
     def without_bias(self, matrix: Tensor) -> Tensor:
@@ -75,10 +75,6 @@ class TargetMap(nn.Module):
 
     def anchor_to_weights(self) -> None:
         """Let the ridge pull to the present weights, if it can; else to zero."""
-
-    def forget(self) -> None:
-        """Drop the cached factor: X̄ has changed."""
-        self._first = None
 
     @property
     def chooses_lam(self) -> bool:
@@ -139,10 +135,6 @@ class TargetMap(nn.Module):
     def extra_repr(self) -> str:
         """Show the shape of the targets, and λ."""
         return f"targets={tuple(self.targets.shape)}, lam={self.lam:g}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the cached factor: it is made anew when needed."""
-        return {**self.__dict__, "_first": None}
 
 
 class StandIn(nn.Module):
@@ -340,6 +332,7 @@ class TargetLayer(TargetMap, StandIn):
         """
         current, links = layers[0][0].stage.current, []
         assert current is not None
+        layers[0][0].refuse_other_rows(inputs, current)
         for layer, activation in layers:
             current.enter(layer.name)
             links.append(
@@ -352,6 +345,16 @@ class TargetLayer(TargetMap, StandIn):
             current.weights[layer.name] = matrix
         return outputs
 
+    def refuse_other_rows(self, inputs: Tensor, current: Pass) -> None:
+        """Refuse inputs on X̄ alone that are not one for each target."""
+        if current.is_alone and inputs.shape[0] != self.targets.shape[0]:
+            raise RuntimeError(
+                f"{self.description} is fed {inputs.shape[0]} rows on the fixed batch, "
+                f"but has targets for {self.targets.shape[0]}: a module must lead the "
+                "same rows through a layer in every pass. Freeze the layer "
+                "(requires_grad=False) if what it is fed depends on what is learnt"
+            )
+
     def _solution(
         self, inputs: Tensor, operator: DesignOperator, rows: Tensor
     ) -> Solution:
@@ -361,13 +364,13 @@ class TargetLayer(TargetMap, StandIn):
         try:
             if not constant or self.chooses_lam:
                 return self.factorise(operator, rows)
-            key = (self.lam, rows.shape, rows.dtype, rows.device)
-            if self._first is None or self._first[0] != key:
-                solution = factorise_design(operator, rows, self.lam)
-                self._first = (key, solution)
+            return self.stage.factors.of(
+                self.name,
+                (self.lam, rows.shape, rows.dtype, rows.device),
+                lambda: factorise_design(operator, rows, self.lam),
+            )
         except FactorisationError as error:
             raise self.explained(error) from None
-        return self._first[1]
 
     def keep(self, matrix: Tensor) -> None:
         """Cache the weights to apply outside of passes."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sktarget.nn._factors import Factors
+
 __all__ = ["NotOneBatch", "NotThisBatch", "Pass", "Phase", "Stage"]
 
 
@@ -42,6 +44,8 @@ class Pass:
         What the module was called with: X̄, X, or X̄ on top of X.
     optimistic : bool
         Whether OCU is in force.
+    is_alone : bool
+        Whether X̄ runs alone, with no rows below it.
     exact : bool
         Whether the targets recorded are to lead back to the very weights applied.
     chooses_lam : bool
@@ -57,6 +61,7 @@ class Pass:
     phase: Phase
     inputs: Any
     optimistic: bool = False
+    is_alone: bool = False
     exact: bool = False
     chooses_lam: bool = False
     chosen: set[str] = field(default_factory=set)
@@ -118,12 +123,15 @@ class Stage:
     ----------
     current : Pass or None
         The pass; None between passes, and in copies.
+    factors : Factors
+        Factorisations that do not change from pass to pass.
     lock : threading.RLock
         Held while the weights for evaluation are solved for.
     """
 
     def __init__(self) -> None:
         self.current: Pass | None = None
+        self.factors = Factors()
         self.lock = RLock()
 
     def __reduce__(self) -> tuple[type[Stage], tuple[()]]:

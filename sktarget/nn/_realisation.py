@@ -29,7 +29,8 @@ class RealisedCascade(Cascade):
 
     def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         # A step may follow, and fused optimisers do not increase tensors' versions.
-        if self._realised is not None:  # Modules are slow to set attributes.
+        # Modules are slow to set attributes.
+        if self._realised is not None and torch.is_grad_enabled():
             self._realised = None
         return super()._solve_and_run(x)
 
@@ -38,14 +39,13 @@ class RealisedCascade(Cascade):
 
         One thread does so while the others wait, and then find it done.
         """
-        if not self._is_realised():
+        if self._may_be_old():
             with self._stage.lock:
-                if not self._is_realised():
+                if self._may_be_old():
                     self._refresh()
 
     def _refresh(self) -> None:
         """Solve once on X̄ and keep the weights."""
-        self._renew_factors()
         with self._solving_alone():
             for name, matrix in self._solve_on_fixed_batch().items():
                 self._maps[name].check(matrix)
@@ -57,6 +57,14 @@ class RealisedCascade(Cascade):
         """Solve without a graph, for weights that must outlive the caller's modes."""
         with torch.inference_mode(False), torch.no_grad(), self._as_in_evaluation():
             yield
+
+    def _may_be_old(self) -> bool:
+        """Return whether to solve anew.
+
+        In training steps may have followed that torch has not noticed: fused optimisers
+        do not increase tensors' versions.
+        """
+        return self.training or not self._is_realised()
 
     def _is_realised(self) -> bool:
         """Return whether the cached weights are those of the present targets."""
@@ -84,17 +92,21 @@ class RealisedCascade(Cascade):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
     ) -> None:
-        """Load X̄ into new memory: the present one may be shared with training data."""
-        loaded = state_dict.get(f"{prefix}fixed_batch")
-        if loaded is not None and not same_values(
-            loaded.to(self.fixed_batch), self.fixed_batch
-        ):
-            self.fixed_batch = self.fixed_batch.clone()
+        """Load X̄ into new memory: the present one may be shared with training data.
+
+        Where nothing changes nothing is written, as that memory may be read-only.
+        """
+        key = f"{prefix}fixed_batch"
+        if key in state_dict:
+            if same_values(state_dict[key].to(self.fixed_batch), self.fixed_batch):
+                state_dict = {**state_dict, key: self.fixed_batch}
+            else:
+                self.fixed_batch = self.fixed_batch.clone()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the identities of tensors: a copy has other tensors."""
-        return {**self.__dict__, "_factored": None, "_realised": self._is_realised()}
+        return {**self.__dict__, "_realised": self._is_realised()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore, and trust the cached weights if they were up to date."""

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.nn import _initialisation
+from sktarget.nn._copying import copy_with
 from sktarget.nn._layers import TargetMap
 from sktarget.nn._pass import Phase
 from sktarget.nn._realisation import RealisedCascade
-from sktarget.nn._replacement import copy_with
 from sktarget.nn._sequential import restore_sequentials
 
 __all__ = ["TargetSpace"]
@@ -104,6 +104,9 @@ class TargetSpace(RealisedCascade):
     directions that hardly occur, and memories that orthogonal weights hold over tens of
     steps are learnt at once.
 
+    A ``state_dict`` holds targets, X̄ and λ, without which targets mean nothing: a
+    network that loads one takes over its λ.  It does not hold `untangling`.
+
     In evaluation mode the weights of the last realisation are applied and nothing is
     solved; any number of threads may evaluate.  The weights are refreshed on switching
     from training to evaluation, and by the first evaluation after the targets have
@@ -190,14 +193,28 @@ class TargetSpace(RealisedCascade):
         if not self.training:
             self._refresh()
 
+    def get_extra_state(self) -> Tensor:
+        """Return what a ``state_dict`` holds besides tensors: λ of every layer."""
+        lams = [target_map.lam for target_map in self._maps.values()]
+        return torch.tensor(lams, dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over λ of every layer from a ``state_dict``.
+
+        Parameters
+        ----------
+        state : Tensor
+            What :meth:`get_extra_state` returned.
+        """
+        self.lam = state.tolist()
+
     def choose_lam(self) -> Self:
         """Set every λ to the mean eigenvalue of the Gramian that it is added to.
 
         λ then grows with the rows of X̄ and with the scale of a layer's inputs.  The
         three Gramians of a GRU share one λ, that of its reset and update gates.  This
         takes one pass over X̄ with the present targets: every layer solves with its new
-        λ before the next one runs.  Dropout is off.  Like other settings, λ is not part
-        of a ``state_dict``.
+        λ before the next one runs.  Dropout is off.
 
         Returns
         -------
@@ -260,7 +277,6 @@ class TargetSpace(RealisedCascade):
         """
         if not 0 < scale < math.inf:
             raise ValueError(f"scale must be positive and finite, got {scale!r}")
-        self._renew_factors()
         for target_map in self._maps.values():
             _initialisation.truncated_normal_(target_map.targets, scale, generator)
         if project:
@@ -270,7 +286,6 @@ class TargetSpace(RealisedCascade):
                 self._running(Phase.PROJECT, self._unchanging(self.fixed_batch)) as run,
             ):
                 self.module(run.inputs)
-        self._realised = None
         if not self.training:
             self._refresh()
         return self
@@ -387,9 +402,6 @@ class TargetSpace(RealisedCascade):
         super().train(mode)
         if leaving:
             self._refresh()
-        elif mode:
-            # Fused optimisers, whose steps follow, do not increase tensors' versions.
-            self._realised = None
         return self
 
     def realise(self) -> nn.Module:
@@ -399,16 +411,18 @@ class TargetSpace(RealisedCascade):
         -------
         nn.Module
             A copy of the given network, with ordinary layers and parameters: no
-            targets, no trace of this package.  In evaluation mode.  Where a module has
-            kept X̄ as an attribute, the copy has None; other activations that it has
-            kept, which may be those on X̄, are copied.
+            targets, no trace of this package.  In evaluation mode.  Where a pass has
+            left X̄ as an attribute of a module, the copy has None; other activations
+            left there, which may be those on X̄, are copied.
         """
         self._ensure_realised()
         with torch.inference_mode(False):  # The module may be trained further.
             ordinary: dict[nn.Module, nn.Module] = {
                 layer: layer.realise() for layer in self._layers.values()
             }
-            copied = copy_with(self.module, ordinary, self.fixed_batch).eval()
+            copied = copy_with(
+                self.module, ordinary, self.fixed_batch, self._given_tensors
+            ).eval()
         restore_sequentials(copied)
         return copied
 

@@ -191,7 +191,7 @@ def test_inputs_changed_in_place_in_inference_mode() -> None:
     trained = net(x.clone()).detach()
     with torch.inference_mode():
         torch.testing.assert_close(net(x.clone()), trained)
-        assert net.module[1]._first is None  # no factor of what is not X̄ itself
+        assert len(net._stage.factors) == 0  # none factor of what is not X̄ itself
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")

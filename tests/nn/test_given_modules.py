@@ -133,6 +133,64 @@ def test_attributes_that_a_user_gave_to_layers_go_along() -> None:
     assert vars(realised.a).keys() == vars(given.a).keys()
 
 
+def test_names_of_a_target_layer_are_free_on_the_ordinary_one() -> None:
+    given = nn.Sequential(nn.Linear(3, 2))
+    for name in ("targets", "name", "lam", "stage", "anchor", "given", "shown"):
+        setattr(given[0], name, "mine")
+    realised = TargetSpace(given, torch.randn(9, 3)).realise()
+    assert vars(realised[0]).keys() == vars(given[0]).keys()
+    assert realised[0].targets == "mine"
+    assert [name for name, _ in realised.named_parameters()] == ["0.weight", "0.bias"]
+
+
+class Prototypes(nn.Module):
+    """Distances to rows that the module was given, and the rows it has last seen."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.rows, self.seen = rows, [torch.zeros(1)]
+        self.exit = nn.Linear(len(rows), 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = [x]
+        out: Tensor = self.exit(torch.cdist(x, self.rows))
+        return out
+
+
+@pytest.mark.parametrize("n", [9, 12])
+@pytest.mark.parametrize("copied", [False, True])
+def test_rows_of_the_module_itself_are_no_trace_of_a_pass(n: int, copied: bool) -> None:
+    rows = torch.randn(n, 3)
+    net = TargetSpace(Prototypes(rows), rows[:9], 0.1)
+    net = copy.deepcopy(net) if copied else net
+    x = torch.randn(4, 3)
+    found = net(x)
+    realised = net.eval().realise()
+    assert torch.equal(realised.rows, rows)
+    assert realised.seen == [None]
+    torch.testing.assert_close(realised(x), found, rtol=1e-4, atol=1e-5)
+
+
+def test_other_rows_on_the_fixed_batch_are_refused() -> None:
+    class Filtering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.least = nn.Parameter(torch.zeros(()))
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.layer(x[x[:, 0] > self.least])
+            return out
+
+    x = torch.linspace(-1, 1, 60).reshape(20, 3)
+    net = TargetSpace(Filtering(), x, 0.1)
+    n = len(net(x))
+    with torch.no_grad():
+        net.module.least.fill_(-2.0)
+    with pytest.raises(RuntimeError, match=f"is fed 20 rows .*has targets for {n}"):
+        net(x)
+
+
 def test_layers_with_parts_of_their_own_are_left_alone() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     module[0].register_buffer("mask", torch.ones(4))

@@ -2,12 +2,14 @@
 
 import copy
 import io
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -149,6 +151,15 @@ def test_averaged_weights_hold_until_the_network_is_trained_further() -> None:
     assert_all_close(realised(net), realised(again), 0)
 
 
+def test_averaged_weights_survive_passes_without_gradients() -> None:
+    net = TargetSpace(nn.Sequential(nn.Dropout(0.5), perceptron()), X, 0.1)
+    net.average_weights()
+    mean = net(PROBE)
+    with torch.no_grad():
+        net.forward_with_weights(PROBE)
+    assert_all_close([net(PROBE)], [mean], 0)
+
+
 def test_a_mean_needs_draws() -> None:
     net = dropping()
     with pytest.raises(ValueError, match="n_draws must be at least 1, got 0"):
@@ -269,6 +280,18 @@ def test_realisation_after_training_went_on() -> None:
     before = net.eval()(PROBE)
     step(net.train())
     assert (net.realise()(PROBE) - before).abs().max() > 1e-3
+
+
+def test_fused_steps_between_realisations_count() -> None:
+    net = network()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1, fused=True)
+    for _ in range(2):
+        net(PROBE).square().sum().backward()
+        before = net.realise()(PROBE)
+        optimizer.step()
+        after = net.realise()(PROBE)
+        assert (after - before).abs().max() > 1e-3
+        assert_all_close([after], [net(PROBE)], 1e-12)
 
 
 # --- The factor of the first layer ----------------------------------------------------
@@ -434,8 +457,9 @@ def test_copy_is_trainable_and_independent(
 def test_state_dict_round_trip() -> None:
     net = network()
     state = net.state_dict()
-    assert list(state) == ["fixed_batch", "module.0.targets", "module.2.targets"]
-    other = TargetSpace(perceptron(seed=4), normal(20, 3, seed=6), 0.1)
+    names = ["fixed_batch", "_extra_state", "module.0.targets", "module.2.targets"]
+    assert list(state) == names
+    other = TargetSpace(perceptron(seed=4), normal(20, 3, seed=6))
     other.load_state_dict(state)
     assert_all_close([other(PROBE)], [net(PROBE)], 1e-12)
     step(net)
@@ -448,6 +472,32 @@ def test_loading_a_state_leaves_the_data_given_alone() -> None:
     before = given.clone()
     TargetSpace(perceptron(), given, 0.1).load_state_dict(network().state_dict())
     assert_all_close([given], [before], 0)
+
+
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_a_state_holds_lam_as_a_file_does(evaluating: bool, tmp_path: Path) -> None:
+    net = network(lam=(0.3, 2.0)).train(not evaluating)
+    torch.save(net.state_dict(), tmp_path / "state.pt")
+    other = network(seed=5).train(not evaluating)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.lam == (0.3, 2.0)
+    assert_all_close([other(PROBE)], [net(PROBE)], 1e-12)
+    deeper = TargetSpace(nn.Sequential(*perceptron(), nn.Linear(2, 2).double()), X)
+    with pytest.raises(ValueError, match="gives 2 values, but the network has 3"):
+        deeper.set_extra_state(net.get_extra_state())
+
+
+def test_loading_what_is_there_writes_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", X.numpy())
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Torch warns of such memory.
+        fixed = torch.from_numpy(rows)
+    for given in (fixed, X[:1].expand(20, 3)):
+        net = TargetSpace(perceptron(), given, 0.1)
+        state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        net.load_state_dict(state)
+        assert net.fixed_batch.data_ptr() == given.data_ptr()
 
 
 def test_change_of_arithmetic() -> None:
@@ -500,6 +550,29 @@ def test_attention_drops_out() -> None:
     with pytest.warns(UserWarning, match="attention"):
         net = TargetSpace(Attentive(), torch.randn(20, 3, 4)).train()
     assert net.is_random
+    assert not net.eval().is_random
+
+
+@pytest.mark.parametrize(("n_layers", "rate"), [(2, 0.5), (2, 0.0), (1, 0.5)])
+@pytest.mark.filterwarnings("ignore:dropout option adds dropout after all but last")
+def test_recurrent_layers_that_keep_their_weights_drop_out(
+    n_layers: int, rate: float
+) -> None:
+    class Exit(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.states = nn.GRU(3, 4, n_layers, dropout=rate, batch_first=True)
+            self.states.requires_grad_(False)
+            self.exit = nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.exit(self.states(x)[0])
+            return out
+
+    x = torch.randn(8, 5, 3)
+    net = TargetSpace(Exit(), x, 0.1)
+    assert net.is_random == (n_layers == 2 and rate > 0)
+    assert net.is_random == (not torch.equal(net(x), net(x)))
     assert not net.eval().is_random
 
 

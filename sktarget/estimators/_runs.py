@@ -1,0 +1,215 @@
+"""The runs of training that a fit consists of: the first, other tries, the last epochs.
+
+Where a network has learnt nothing, or noise, other rules are tried; where rows were
+held out to stop by, they are learnt in the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import nn
+
+from sktarget.estimators import _rules
+from sktarget.estimators._task import Task
+from sktarget.linalg import FactorisationError
+from sktarget.training import (
+    DivergenceError,
+    Ending,
+    Objective,
+    Reason,
+    TrainingLog,
+    TrainingSettings,
+    train,
+)
+
+if TYPE_CHECKING:
+    from sktarget.estimators._estimator import NetworkEstimator
+
+__all__ = ["Run", "learn_all", "reserve", "run", "try_again"]
+
+
+class Run(NamedTuple):
+    """A network, its record, and how it was trained and ended."""
+
+    network: nn.Module
+    log: TrainingLog
+    ending: Ending
+    settings: TrainingSettings
+
+
+def run(
+    estimator: NetworkEstimator,
+    task: Task,
+    network: nn.Module,
+    log: TrainingLog,
+    settings: TrainingSettings,
+    objective: Objective,
+    **more: Any,
+) -> Run:
+    """Train a network.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        Defines how to train.
+    task : Task
+        What the fit is about.
+    network : nn.Module
+        The network, changed in place.
+    log : TrainingLog
+        Record of the epochs, continued in place.
+    settings : TrainingSettings
+        How to train.
+    objective : Objective
+        What to learn, and how to judge it.
+    **more
+        Further arguments of :func:`~sktarget.training.train`.
+
+    Returns
+    -------
+    Run
+        The network, trained.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss is not finite in the very first epoch.
+    """
+    task.take_up(network)
+    data, held_out = estimator._to_tensors(network, task)
+    ending = train(
+        network,
+        data,
+        held_out,
+        settings,
+        objective,
+        log=log,
+        net_class=estimator._training_net,
+        **{"generator": task.generator, **more},
+    )
+    return Run(network, log, ending, settings)
+
+
+def try_again(
+    estimator: NetworkEstimator,
+    task: Task,
+    objective: Objective,
+    before: Run,
+    changes: dict[str, Any],
+) -> Run:
+    """Train another network by other rules; return it if it does better.
+
+    The user's callbacks see nothing of it, nor does a checkpoint.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        Defines how to start and how to train, by attributes that are kept if it does
+        better.
+    task : Task
+        What the fit is about; rows have been held out.
+    objective : Objective
+        What to learn, and how to judge it.
+    before : Run
+        The best run so far.
+    changes : dict of str to object
+        Attributes of the estimator to change for the other run.
+
+    Returns
+    -------
+    Run
+        The other run, or the one before.
+    """
+    if not before.ending.is_natural:  # An interrupt ends the fit.
+        return before
+    kept = dict(estimator.__dict__)
+    estimator.__dict__.update(changes)
+    try:
+        other = _run_anew(estimator, task, objective, before.settings.reserved)
+    except (DivergenceError, FactorisationError):
+        other = before
+    if other.ending.has_learnt and _error(other) < _error(before):
+        return other
+    estimator.__dict__.clear()
+    estimator.__dict__.update(kept)
+    if other.ending.reason is not Reason.INTERRUPTED:
+        return before
+    reason, warning = other.ending.reason, other.ending.warning
+    ending = replace(before.ending, reason=reason, warning=warning)
+    return before._replace(ending=ending)
+
+
+def _run_anew(
+    estimator: NetworkEstimator, task: Task, objective: Objective, reserved: int
+) -> Run:
+    """Train a new network by the estimator's rules."""
+    network = estimator._begin(task)
+    settings = estimator._settings(task.rows)
+    settings = replace(settings, reserved=reserved, callbacks=())
+    return run(estimator, task, network, TrainingLog(), settings, objective)
+
+
+def _error(run: Run) -> float:
+    error = run.ending.held_out_error
+    assert error is not None
+    return error
+
+
+def reserve(settings: TrainingSettings) -> TrainingSettings:
+    """Reserve epochs for the end.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Those of the whole fit.
+
+    Returns
+    -------
+    TrainingSettings
+        Those for the part that uses held-out rows to stop.
+    """
+    return replace(settings, reserved=_rules.epochs_to_reserve(settings.max_iter))
+
+
+def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module:
+    """Train on all rows, from the best state without those held out.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        Defines how to train.
+    task : Task
+        What the fit is about; rows have been held out.
+    before : Run
+        The run that used them to stop; the new epochs are added to its record.
+
+    Returns
+    -------
+    nn.Module
+        Another network, trained further.
+    """
+    network, log, _, settings = before
+    left = settings.max_iter - len(log.loss_curve)
+    falls = settings.first_alpha > settings.alpha
+    epochs = _rules.auto_last_epochs(log.best_epoch, left, falls)
+    when = _rules.auto_last_alpha_at(log.best_epoch / settings.epochs)
+    if settings.verbose:
+        n = len(task.all_rows)
+        print(f"Going on with all {n} rows, those held out among them.")
+    rows = estimator._arrange(task.all_rows, task.seed)
+    network = estimator._start_from(network, rows, task.seed)
+    last = run(
+        estimator,
+        replace(task, rows=rows, held_out=None),
+        network,
+        TrainingLog(epochs_before=len(log.loss_curve)),
+        estimator._settings(rows).for_last(epochs, settings.alpha_at(when)),
+        estimator._objective(),
+        generator=None,
+    )
+    last.ending.warn()
+    log.loss_curve += last.log.loss_curve
+    log.n_samples_seen += last.log.n_samples_seen
+    return last.network
