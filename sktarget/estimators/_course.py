@@ -209,11 +209,11 @@ class TrainingCourse(NetworkEstimator):
         )
         n = self._share_to_hold_out(rows)
         if learns_all:
-            n = max(n, _rules.auto_held_out(len(rows)))
+            n = max(n, _rules.auto_held_out(rows.n_distinct))
         spares_them = (
-            _rules.auto_early_stopping(len(rows), learns_all)
+            _rules.auto_early_stopping(rows.n_distinct, learns_all)
             and can_hold_out(rows, n)
-            and self._can_sample(len(rows) - n)
+            and self._can_sample(rows.n_distinct - n)
         )
         return HoldingOut(n, learns_all) if spares_them else None
 

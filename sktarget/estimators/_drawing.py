@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["column_moments", "draw_rows", "noise_batch"]
+__all__ = ["column_moments", "draw_rows", "noise_batch", "number_distinct"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
@@ -73,6 +73,31 @@ def draw_rows(
     place = np.full(n_rows, -1)
     place[kept] = rank[inverse]
     return kept[first[order]], place
+
+
+def number_distinct(X: Array, y: Array) -> NDArray[np.intp]:
+    """Return a number for every distinct pair (x, y), by order of appearance.
+
+    Parameters
+    ----------
+    X, y : ndarray of shape (n, ...)
+        Rows, and what belongs to them.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        The same number for equal pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> number_distinct(np.array([[2.0], [1.0], [2.0], [2.0]]), np.array([0, 0, 0, 1]))
+    array([0, 1, 0, 2])
+    """
+    keys = _mix(_hash_rows(X, seed=0)) + _hash_rows(y.reshape(len(y), -1), seed=1)
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    number: NDArray[np.intp] = np.argsort(np.argsort(first))
+    return number[inverse]
 
 
 def noise_batch(X: Array, size: int, seed: int, weight: Floats | None = None) -> Array:

@@ -234,7 +234,7 @@ class FixedTargets(TrainingCourse):
         error, held_out = ending.held_out_error, task.held_out
         if error is None or held_out is None or not ending.is_natural:
             return {}
-        if len(held_out) < _rules.ENOUGH_TO_JUDGE:
+        if held_out.n_distinct < _rules.ENOUGH_TO_JUDGE:
             return {}
         tries: dict[str, dict[str, Any]] = {}
         if isinstance(self.lam, str) and not ending.has_learnt:

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 class HoldingOut(NamedTuple):
-    """How many rows to hold out, and whether they are learnt in the end."""
+    """How many distinct rows to hold out, and whether they are learnt in the end."""
 
     n: int
     learns_all: bool = False
@@ -24,9 +24,8 @@ class HoldingOut(NamedTuple):
 
 def _most(rows: TrainingRows) -> int:
     """Return how many rows may be set aside if one of every class has to stay."""
-    if rows.classes is None:
-        return len(rows) - 1
-    return len(rows) - len(np.unique(rows.classes))
+    n_classes = 1 if rows.classes is None else len(np.unique(rows.classes))
+    return rows.n_distinct - n_classes
 
 
 def can_hold_out(rows: TrainingRows, n_validation: int) -> bool:
@@ -37,7 +36,7 @@ def can_hold_out(rows: TrainingRows, n_validation: int) -> bool:
     rows : TrainingRows
         All rows.
     n_validation : int
-        How many.
+        How many, where repeated ones count once.
 
     Returns
     -------
@@ -55,15 +54,17 @@ def hold_out(
 ) -> tuple[TrainingRows, TrainingRows]:
     """Set validation rows aside.
 
-    Classes, if any, are kept in proportion if both parts have room for all of them.
-    What is the only row of its class stays in the training part.
+    All that are equal go the same way: a network that has learnt a row by heart would
+    be praised for its copies.  Classes, if any, are kept in proportion if both parts
+    have room for all of them.  What is the only row of its class stays in the training
+    part.
 
     Parameters
     ----------
     rows : TrainingRows
         All rows.
     n_validation : int
-        How many.
+        How many, where repeated ones count once.
     fraction : float
         The parameter `validation_fraction`, for messages.
     random_state : RandomState
@@ -82,34 +83,52 @@ def hold_out(
     if not can_hold_out(rows, n_validation):
         of_classes = "" if rows.classes is None else " of every class"
         raise ValueError(
-            f"validation_fraction={fraction!r} of {len(rows)} rows would set "
+            f"validation_fraction={fraction!r} of {rows.n_distinct} rows would set "
             f"{n_validation} aside, but it has to be at least 2, and at most "
             f"{_most(rows)} for a row{of_classes} to be left: give more rows, another "
             "validation_fraction, or early_stopping=False"
         )
-    kept, index, classes = _choices(rows, n_validation, random_state)
-    training, validation = train_test_split(
-        index, test_size=n_validation, stratify=classes, random_state=random_state
+    classes = rows.classes
+    if classes is not None:
+        classes = classes[np.unique(rows.repeats, return_index=True)[1]]
+    kept, others, stratify = _choices(
+        rows.n_distinct, classes, n_validation, random_state
     )
-    left = rows[np.concatenate([training, kept])]
-    left.n_held_out = n_validation
-    return left, rows[validation]
+    training, validation = train_test_split(
+        others, test_size=n_validation, stratify=stratify, random_state=random_state
+    )
+    left = rows[_all_of(rows, np.concatenate([training, kept]))]
+    held_out = rows[_all_of(rows, validation)]
+    left.n_held_out = len(held_out)
+    return left, held_out
+
+
+def _all_of(rows: TrainingRows, distinct: Array) -> Array:
+    """Return the rows that are among some distinct ones, in the order of these."""
+    if rows.n_distinct == len(rows):
+        return distinct
+    order = np.argsort(rows.repeats, kind="stable")
+    starts = np.searchsorted(rows.repeats[order], np.arange(rows.n_distinct + 1))
+    return np.concatenate([order[starts[i] : starts[i + 1]] for i in distinct])
 
 
 def _choices(
-    rows: TrainingRows, n_validation: int, random_state: np.random.RandomState
+    n: int,
+    classes: Array | None,
+    n_validation: int,
+    random_state: np.random.RandomState,
 ) -> tuple[Array, Array, Array | None]:
     """Return rows to train on in any case, all others, and classes to be in proportion.
 
     These are those of the others, or None if one part has no room for all of them.
     """
-    index = np.arange(len(rows))
-    if rows.classes is None:
+    index = np.arange(n)
+    if classes is None:
         return index[:0], index, None
-    repeated = np.bincount(rows.classes)[rows.classes] > 1
-    classes = rows.classes[repeated]
-    if min(n_validation, len(classes) - n_validation) >= len(np.unique(classes)):
-        return index[~repeated], index[repeated], classes
-    order = random_state.permutation(len(rows))
-    _, first = np.unique(rows.classes[order], return_index=True)
+    repeated = np.bincount(classes)[classes] > 1
+    of_others = classes[repeated]
+    if min(n_validation, len(of_others) - n_validation) >= len(np.unique(of_others)):
+        return index[~repeated], index[repeated], of_others
+    order = random_state.permutation(n)
+    _, first = np.unique(classes[order], return_index=True)
     return order[first], np.delete(order, first), None

@@ -145,13 +145,16 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         return False
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
-        """Return how many of these rows are held out to stop by; None if none are."""
+        """Return how many of these rows are held out to stop by; None if none are.
+
+        Those that are repeated count once.
+        """
         if not self.early_stopping:
             return None
         return HoldingOut(self._share_to_hold_out(rows))
 
     def _share_to_hold_out(self, rows: TrainingRows) -> int:
-        return math.ceil(self.validation_fraction * len(rows))
+        return math.ceil(self.validation_fraction * rows.n_distinct)
 
     def _start_from(
         self, network: nn.Module, rows: TrainingRows, seed: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
 from sktarget.estimators._holding_out import HoldingOut
@@ -54,7 +56,8 @@ def open_checkpoint(
         if name not in _FREE:
             problem[name] = describe_value(value)
     problem["rows held out"] = "0" if plan is None else str(plan.n)
-    arrays = [v for v in vars(rows).values() if isinstance(v, np.ndarray)]
+    values = [getattr(rows, field.name) for field in fields(rows)]
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
     problem["training set"] = digest(*arrays)
     problem["state before fit"] = "none"
     if resumes:

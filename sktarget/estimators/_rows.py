@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sktarget.estimators._arrays import as_tensor
-from sktarget.estimators._drawing import draw_rows
+from sktarget.estimators._drawing import draw_rows, number_distinct
 from sktarget.estimators._rules import LEAST_TO_SPARE
 from sktarget.training import TensorData
 
@@ -62,9 +63,20 @@ class TrainingRows:
         self.X, self.y = self.X[index], self.y[index]
         self.weight = None if self.weight is None else self.weight[index]
         self.classes = None if self.classes is None else self.classes[index]
+        self.__dict__.pop("repeats", None)
 
     def __len__(self) -> int:
         return len(self.X)
+
+    @cached_property
+    def repeats(self) -> Array:
+        """Which of the distinct pairs (x, y) every row is, by order of appearance."""
+        return number_distinct(self.X, self.y)
+
+    @property
+    def n_distinct(self) -> int:
+        """Pairs (x, y) that differ."""
+        return 1 + int(self.repeats.max(initial=-1))
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sktarget.estimators import _rules
 from sktarget.estimators._task import Task
@@ -21,6 +22,7 @@ from sktarget.training import (
     Reason,
     TrainingLog,
     TrainingSettings,
+    errors_by_output,
     train,
 )
 
@@ -130,7 +132,7 @@ def try_again(
         other = _run_anew(estimator, task, objective, before.settings.reserved)
     except (DivergenceError, FactorisationError):
         other = before
-    if other.ending.has_learnt and _error(other) < _error(before):
+    if other.ending.has_learnt and _is_better(estimator, task, other, before):
         return other
     estimator.__dict__.clear()
     estimator.__dict__.update(kept)
@@ -151,10 +153,30 @@ def _run_anew(
     return run(estimator, task, network, TrainingLog(), settings, objective)
 
 
-def _error(run: Run) -> float:
-    error = run.ending.held_out_error
-    assert error is not None
-    return error
+def _is_better(estimator: NetworkEstimator, task: Task, run: Run, other: Run) -> bool:
+    """Return whether rows held out are predicted better than by another run.
+
+    It is the geometric mean over outputs that counts.  In the mean error, outputs that
+    nothing predicts would outweigh what is lost on others.
+    """
+    errors, others = (
+        _errors(estimator, task, r).clamp(min=1e-30) for r in (run, other)
+    )
+    return bool((errors / others).log().mean() < 0)
+
+
+def _errors(estimator: NetworkEstimator, task: Task, run: Run) -> Tensor:
+    """Return the error of every output on the rows held out."""
+    _, held_out = estimator._to_tensors(run.network, task)
+    assert held_out is not None
+    y = held_out.y
+    if run.settings.output_units is not None:
+        origin, unit = (t.to(y) for t in run.settings.output_units)
+        y = (y - origin) / unit
+    with torch.no_grad():
+        sums = run.network.eval()(held_out.inputs(held_out.x))
+    run.network.train()
+    return errors_by_output(estimator._loss, sums, y, held_out.weight).double()
 
 
 def reserve(settings: TrainingSettings) -> TrainingSettings:

@@ -17,6 +17,7 @@ __all__ = [
     "Loss",
     "best_constant",
     "common_unit",
+    "errors_by_output",
     "over_steps",
     "squared_error_in",
     "squared_norm",
@@ -110,6 +111,41 @@ QUADRATIC_ERRORS: dict[str, Loss] = {
 Longer training always adds a few confident mistakes.  Cross-entropy penalises them
 without bound, this error each by a bounded amount.
 """
+
+
+def errors_by_output(
+    loss: str, sums: Tensor, y: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Return the squared error of every output, or one for classes, over all rows.
+
+    Parameters
+    ----------
+    loss : {"cross_entropy", "logistic", "squared_error"}
+        What was minimised.
+    sums : Tensor of shape (n, k)
+        Outputs of the network.
+    y : Tensor of shape (n,) or (n, k)
+        Outputs as the loss takes them.
+    weight : Tensor of shape (n,), optional
+        Weights of the rows.
+
+    Returns
+    -------
+    Tensor of shape (k,), or (1,) for classes
+        Mean squares of what the predictions miss; for classes, of all probabilities.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
+    >>> errors_by_output("squared_error", torch.zeros(2, 2), y, None)
+    tensor([1., 2.])
+    """
+    if loss == "cross_entropy":
+        return _quadratic_of_classes(sums, y, weight).reshape(1)
+    missed = (sums.sigmoid() if loss == "logistic" else sums) - y
+    squares = missed.square()
+    return (squares if weight is None else squares * weight[:, None]).mean(0)
 
 
 def best_constant(loss: str, y: Tensor, weight: Tensor | None, n: int) -> Tensor:

@@ -369,7 +369,7 @@ def test_a_step_of_ones_own_keeps_training_plain(kind: type) -> None:
     ],
 )
 def test_when_rows_are_held_out(n_rows: int, settings: Any, held_out: bool) -> None:
-    X, y = (np.repeat(a, 3, axis=0)[:n_rows] for a in class_data())
+    X, y = (a[:n_rows] for a in class_data(2, 240))
     estimator = TargetSpaceClassifier((6,), **({"max_iter": 5} | settings))
     fit_quietly(estimator, X, y)
     assert (estimator.validation_scores_ is not None) == held_out
