@@ -17,7 +17,7 @@ from sktarget.linalg import at_least_float32
 from sktarget.nn._copying import copy_with, kept_tensors
 from sktarget.nn._evaluation import as_in_evaluation, is_another_network
 from sktarget.nn._inheritance import as_ordinary
-from sktarget.nn._layers import TargetMap
+from sktarget.nn._maps import TargetMap
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, NotThisBatch, Pass, Phase, Stage
 from sktarget.nn._replacement import replace_layer, replace_layers

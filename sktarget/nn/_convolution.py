@@ -22,9 +22,10 @@ from sktarget._blank import make_blank
 from sktarget.linalg import RidgeFactor, gramian, prefers_dual
 from sktarget.nn._activations import Activation
 from sktarget.nn._autocorrelation import same_gramian
-from sktarget.nn._layers import TargetLayer, register
+from sktarget.nn._layers import TargetLayer
 from sktarget.nn._operators import head
 from sktarget.nn._patches import Window, patch_gramian, patches
+from sktarget.nn._registry import register
 
 __all__ = ["ConvOperator", "TargetConv"]
 

@@ -9,9 +9,10 @@ from sktarget._blank import make_blank
 from sktarget._linear import Linear, affine
 from sktarget._processor import ON_INTEL
 from sktarget.linalg import prefers_dual
-from sktarget.nn._layers import TargetLayer, register
+from sktarget.nn._layers import TargetLayer
 from sktarget.nn._operators import AugmentedOperator, DenseOperator, MeasuredOperator
 from sktarget.nn._pass import Pass, Phase
+from sktarget.nn._registry import register
 
 __all__ = ["TargetLinear"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sktarget._tensors import same_values
 from sktarget.nn._cascade import Cascade
 from sktarget.nn._fingerprint import Fingerprint
-from sktarget.nn._layers import TargetMap
+from sktarget.nn._maps import TargetMap
 
 __all__ = ["RealisedCascade"]
 

@@ -15,9 +15,10 @@ from sktarget._packing import Packing
 from sktarget.linalg import FactorisationError
 from sktarget.nn._cells import Cell, States, cell_of
 from sktarget.nn._kernels import run_kernel
-from sktarget.nn._layers import StandIn, TargetMap, register
+from sktarget.nn._maps import StandIn, TargetMap
 from sktarget.nn._operators import DenseOperator
 from sktarget.nn._pass import NotThisBatch, Pass, Phase
+from sktarget.nn._registry import register
 from sktarget.nn._sequences import last_steps, real_rows, reverse, shift
 from sktarget.nn._solve import solve_only
 from sktarget.nn._steps import may_run_steps, run_steps

@@ -21,7 +21,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from sktarget._layered import Layered
 from sktarget.nn._activations import AS_IT_IS, Activation, activation_of
 from sktarget.nn._hooks import is_watched
-from sktarget.nn._layers import StandIn, TargetLayer
+from sktarget.nn._layers import TargetLayer
+from sktarget.nn._maps import StandIn
 
 __all__ = ["restore_sequentials", "take_over_sequentials"]
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.nn import _initialisation
 from sktarget.nn._copying import copy_with
-from sktarget.nn._layers import TargetMap
+from sktarget.nn._maps import TargetMap
 from sktarget.nn._pass import Phase
 from sktarget.nn._realisation import RealisedCascade
 from sktarget.nn._sequential import restore_sequentials

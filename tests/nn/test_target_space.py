@@ -321,8 +321,9 @@ def test_error_of_a_solve_names_layer_lam_and_rows(where: str) -> None:
 def test_lam_may_change() -> None:
     net = TargetSpace(perceptron(), normal(30, 3), 1.0)
     fresh = TargetSpace(perceptron(), normal(30, 3), 0.1)
-    fresh.load_state_dict(net.state_dict())
+    state = net.state_dict()
     net.lam = 0.1
+    fresh.load_state_dict(state | {"_extra_state": net.get_extra_state()})
     torch.testing.assert_close(net(normal(4, 3)), fresh(normal(4, 3)))
     with pytest.raises(ValueError, match="lam must be finite and at least 0"):
         net.lam = -1.0

@@ -1,0 +1,182 @@
+"""What is solved for on X̄, and what stands in the place of an ordinary layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sktarget.linalg import FactorisationError
+from sktarget.nn._operators import DesignOperator
+from sktarget.nn._pass import NotOneBatch, Phase, Stage
+from sktarget.nn._solution import Solution, factorise_design
+from sktarget.nn._stacking import starts_as
+
+__all__ = ["StandIn", "TargetMap"]
+
+
+class TargetMap(nn.Module):
+    """One linear map that is solved for on X̄: its targets and its weights.
+
+    Parameters
+    ----------
+    name : str
+        Path of the map in the wrapped module, for messages.
+    has_bias : bool
+        Whether row 0 of its matrix W holds biases.
+
+    Attributes
+    ----------
+    lam : float
+        λ of the solve.
+    anchor : Tensor or None
+        The matrix W₀ that the ridge pulls to; None stands for zero.
+    """
+
+    targets: nn.Parameter
+    anchor: Tensor | None
+    kept_weight: Tensor
+    kept_bias: Tensor | None
+
+    def __init__(self, name: str, has_bias: bool) -> None:
+        super().__init__()
+        self.name = name
+        self.has_bias = has_bias
+        self.lam = 0.0
+        self.register_parameter("targets", None)
+        self.register_buffer("anchor", None)
+        self.register_buffer("kept_weight", None, persistent=False)
+        self.register_buffer("kept_bias", None, persistent=False)
+        self.stage = Stage()
+        self._last_dtype: torch.dtype | None = None
+
+    def without_bias(self, matrix: Tensor) -> Tensor:
+        """Leave the row of biases out of the matrix W."""
+        return matrix[..., int(self.has_bias) :, :]
+
+    def keep(self, matrix: Tensor) -> None:
+        """Cache the weights to apply outside of passes."""
+        raise NotImplementedError
+
+    def anchor_to_weights(self) -> None:
+        """Let the ridge pull to the present weights, if it can; else to zero."""
+
+    @property
+    def chooses_lam(self) -> bool:
+        """Whether λ is still to be chosen in the current pass."""
+        current = self.stage.current
+        return (
+            current is not None
+            and current.chooses_lam
+            and self.name not in current.chosen
+        )
+
+    def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
+        """Factorise for inputs that change; first try the arithmetic of last time."""
+        chooses = self.chooses_lam
+        lam = None if chooses else self.lam
+        solution = factorise_design(operator, rows, lam, self._last_dtype)
+        if chooses:
+            self.lam = solution.lam
+            assert self.stage.current is not None
+            self.stage.current.chosen.add(self.name)
+        if self._last_dtype != solution.plan.gram_dtype:
+            self._last_dtype = solution.plan.gram_dtype
+        return solution
+
+    def factorise_once(self, operator: DesignOperator, rows: Tensor) -> Solution:
+        """Return the factorisation for inputs that are X̄ itself."""
+        return self.stage.factors.of(
+            self.name,
+            (self.lam, rows.shape, rows.dtype, rows.device),
+            lambda: factorise_design(operator, rows, self.lam),
+        )
+
+    def take_targets(self, sums: Tensor, phase: Phase) -> None:
+        """Take the sums met on X̄ as targets, T ← S."""
+        if phase is Phase.RECORD:
+            self.targets = nn.Parameter(sums.detach().clone())
+        else:
+            with torch.no_grad():
+                self.targets.copy_(sums)
+
+    def compare(self, sums: Tensor) -> None:
+        """Raise `NotOneBatch` unless the first sums equal those taken as targets."""
+        if not starts_as(sums, self.targets):
+            raise NotOneBatch
+
+    def check(self, matrix: Tensor) -> None:
+        """Raise if weights are not finite: on a GPU a solve fails without an error."""
+        if not matrix.is_cpu and not matrix.isfinite().all():
+            raise self.explained(FactorisationError("its weights are not finite"))
+
+    @property
+    def description(self) -> str:
+        """What to call the map in messages."""
+        return f"layer {self.name!r}" if self.name else "the layer"
+
+    def explained(self, error: FactorisationError) -> FactorisationError:
+        """Return the error of a factorisation with the name of the map, and advice."""
+        return FactorisationError(
+            f"{self.description} could not be solved for its weights "
+            f"(lam={self.lam:g}, fixed batch of {len(self.targets)} rows): {error}."
+            " Its inputs on the fixed batch, or the targets of earlier layers, are no "
+            "longer finite or span too many orders of magnitude: standardise X, "
+            "raise lam, or lower the learning rate."
+        )
+
+    def extra_repr(self) -> str:
+        """Show the shape of the targets, and λ."""
+        return f"targets={tuple(self.targets.shape)}, lam={self.lam:g}"
+
+
+class StandIn(nn.Module):
+    """A module in place of a layer of a registered kind, with one map or several.
+
+    Attributes
+    ----------
+    stacks : bool
+        Whether X̄ and X may run as one batch, X̄ on top, as patterns lie along
+        the first axis of the inputs.
+    is_random : bool
+        Whether the layer draws random numbers in its present mode.
+    given : dict
+        Attributes that a user has given to the ordinary layer.
+    shown : frozenset of str
+        Names of those that are attributes here, too, as the names are free.
+    """
+
+    stacks: bool = True
+    is_random: bool = False
+    given: Mapping[str, Any] = MappingProxyType({})
+    shown: frozenset[str] = frozenset()
+
+    def target_maps(self) -> dict[str, TargetMap]:
+        """Return the maps by their names in the wrapped module, in running order."""
+        raise NotImplementedError
+
+    def realise(self) -> nn.Module:
+        """Make the ordinary layer with the cached weights as its parameters."""
+        raise NotImplementedError
+
+    def refuse_to_learn_nothing(self) -> None:
+        """Refuse to run outside of a pass in training mode.
+
+        No gradient would reach the targets, and even without gradients the weights
+        would be old ones.
+        """
+        if self.training:
+            raise RuntimeError(
+                "a layer in target space ran in training mode, but not within a pass "
+                "of its TargetSpace, so that nothing would be learnt, and its weights "
+                "may be old: call the TargetSpace, not its module. Checkpointing of a "
+                "part of the module runs that part again in the backward pass: "
+                "checkpoint the whole or nothing"
+            )
+
+    def use_plain_layout(self) -> bool:
+        """Lay out outputs as torch's layers do; return whether that is a change."""
+        return False
