@@ -20,7 +20,7 @@ import secrets
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -301,7 +301,23 @@ def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
             raise ValueError("it is compressed")
         if sum(m.file_size for m in members) > len(data):
             raise ValueError("its members overlap")
+        for member in members:
+            with file.zip.open(member) as opened:
+                if _stated_size(opened) != member.file_size:
+                    raise ValueError(f"{member.filename} is not as large as it says")
         return {name: file[name] for name in file}
+
+
+def _stated_size(opened: IO[bytes]) -> int:
+    """Return the bytes that a member of a file is to have by its own header."""
+    major, _ = np.lib.format.read_magic(opened)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if major == 1
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(opened)
+    return opened.tell() + math.prod(shape) * dtype.itemsize
 
 
 def is_plain(value: Any) -> bool:

@@ -154,6 +154,8 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
         ) from error
     with _archive.refusing(path):
         state = content["state"]
+        if state.keys() & set(kind._get_param_names()):
+            raise ValueError("its state holds parameters")
         if "module" in state["_architecture"]:
             state["_architecture"]["module"] = estimator.module
         estimator.__setstate__(estimator.__getstate__() | state)

@@ -71,7 +71,7 @@ class TrainingCurveDisplay:
         estimator_name: str | None = None,
     ) -> None:
         _check_response(response)
-        if not training and not held_out:
+        if not _has_values(training) and not _has_values(held_out):
             raise ValueError(
                 "training and held_out are empty: there is nothing to plot"
             )
@@ -117,7 +117,7 @@ class TrainingCurveDisplay:
         self.lines_ = []
         curves = (("training", self.training, "-"), ("held out", self.held_out, "--"))
         for label, values, style in curves:
-            if values:
+            if values is not None and _has_values(values):
                 options: dict[str, Any] = {"linestyle": style, "label": prefix + label}
                 if self.lines_:
                     options["color"] = self.lines_[0].get_color()
@@ -183,7 +183,7 @@ class TrainingCurveDisplay:
         _check_response(response)
         training, held_out = (getattr(model, c, None) for c in _CURVES[response])
         kind = type(model).__name__
-        if not training and not held_out:
+        if not _has_values(training) and not _has_values(held_out):
             hint = ": set early_stopping=True" if response == "score" else ""
             raise ValueError(f"this {kind} has no {response} by epoch{hint}")
         display = cls(
@@ -193,6 +193,11 @@ class TrainingCurveDisplay:
             estimator_name=kind if name is None else name,
         )
         return display.plot(ax, **kwargs)
+
+
+def _has_values(curve: Sequence[float] | None) -> bool:
+    """Return whether a list or an array holds anything."""
+    return curve is not None and len(curve) > 0
 
 
 def _check_response(response: str) -> None:

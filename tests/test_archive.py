@@ -118,7 +118,10 @@ def forge(
         file.comment = bytes(64)
         for name, array in members.items():
             with file.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, np.asarray(array))
+                if isinstance(array, bytes):
+                    member.write(array)
+                else:
+                    np.lib.format.write_array(member, np.asarray(array))
     body = buffer.getvalue()[:-64]
     path.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
 
@@ -176,6 +179,20 @@ def test_forged_headers_are_refused(header: Any, tmp_path: Path) -> None:
     forge(path, header, array_0=np.arange(3))
     match = r"file' (is damaged, or no|does not hold a sktarget test)"
     with pytest.raises(ValueError, match=match):
+        _archive.read(path, "test")
+
+
+@pytest.mark.parametrize("shape", ["(10,)", "(1000000000000000,)", "(2, 2)"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_members_must_be_as_large_as_they_say(
+    shape: str, version: tuple[int, int], tmp_path: Path
+) -> None:
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    length = len(text).to_bytes(2 * version[0], "little")
+    member = np.lib.format.magic(*version) + length + text + bytes(3 * 8)
+    path = tmp_path / "file"
+    forge(path, header_of({"dict": [["a", {"array": "array_0"}]]}), array_0=member)
+    with pytest.raises(ValueError, match="is not as large as it says"):
         _archive.read(path, "test")
 
 

@@ -235,6 +235,17 @@ def test_models_in_mapped_memory_are_saved(
     np.testing.assert_array_equal(found.predict(X), mapped.predict(X))
 
 
+def test_state_cannot_replace_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    X, y = class_data()
+    save(fit_quietly(TargetSpaceClassifier(**SMALL), X, y), path)
+    content = _archive.read(path, "estimator")
+    content["state"]["checkpoint"] = "elsewhere"
+    _archive.write(path, "estimator", content)
+    with pytest.raises(ValueError, match="its state holds parameters"):
+        load(path, checkpoint=None)
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     X, y = class_data()
     path = tmp_path / "model.npz"

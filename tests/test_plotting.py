@@ -86,6 +86,14 @@ def test_within_others() -> None:
     assert_array_equal(line.get_ydata(), around.regressor_.loss_curve_)
 
 
+def test_curves_may_be_arrays() -> None:
+    display = TrainingCurveDisplay(np.array([0.5, 0.4]), np.array([])).plot()
+    assert len(display.lines_) == 1
+    assert_array_equal(display.lines_[0].get_ydata(), [0.5, 0.4])
+    with pytest.raises(ValueError, match="nothing to plot"):
+        TrainingCurveDisplay(np.array([]))
+
+
 def test_what_cannot_be_drawn(fitted: TargetSpaceClassifier) -> None:
     with pytest.raises(NotFittedError):
         TrainingCurveDisplay.from_estimator(classifier())

@@ -125,7 +125,7 @@ class BaseTargetSpace(FixedTargets):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         parse_layer_sizes(self.hidden_layer_sizes)
-        if self.batch_norm and self.parameterization == "targets":
+        if self._normalises and self.parameterization == "targets":
             raise ValueError(
                 "batch_norm=True needs parameterization='weights': targets already fix "
                 "the statistics that it normalises"

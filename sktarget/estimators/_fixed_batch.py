@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import draw_rows, noise_batch
+from sktarget.estimators._images import as_bytes
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import as_inputs
 
@@ -72,6 +73,8 @@ def choose_fixed_batch(
 def _given_batch(rows: TrainingRows, fixed_batch: Any) -> Array:
     """Validate an X̄ given by the user; images may be flattened, as in X."""
     kinds = [rows.dtype, np.uint8] if rows.X.ndim == 4 else rows.dtype
+    if rows.X.dtype == np.uint8:
+        fixed_batch = as_bytes(fixed_batch)
     try:
         given = check_array(fixed_batch, dtype=kinds, allow_nd=True)
     except (TypeError, ValueError) as error:

@@ -41,7 +41,11 @@ def seeded_globally(needed: bool, seed: int, device: torch.device) -> Iterator[N
         return
     devices = [device] if device.type == "cuda" else []
     with _global_generator, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed the generators of all other devices, too.
+        torch.default_generator.manual_seed(seed)
+        for used in devices:
+            with torch.cuda.device(used):
+                torch.cuda.manual_seed(seed)
         yield
 
 

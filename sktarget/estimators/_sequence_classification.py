@@ -163,7 +163,8 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassLabels):
     @property
     def _padding_label(self) -> Any:
         """The label of padding, which is not a class."""
-        return "" if self.classes_.dtype.kind in "US" else -1
+        are_texts = all(isinstance(label, str) for label in self.classes_.tolist())
+        return "" if are_texts else -1
 
     def _labels(self, sums: Array) -> Array:
         labels = self._decode(sums)

@@ -170,6 +170,7 @@ class Monitor(Callback):
             "best_loss": self.best_loss,
             "best_merit": self.best_merit,
             "reason": None if self.reason is None else self.reason.value,
+            "warning": None if self.warning is None else str(self.warning),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -180,6 +181,8 @@ class Monitor(Callback):
         self.best_loss, self.best_merit = state["best_loss"], state["best_merit"]
         reason = state["reason"]
         self.reason = None if reason is None else Reason(reason)
+        if state["warning"] is not None:
+            self.warning = ConvergenceWarning(state["warning"])
 
     def _judge_score(self, net: Any, record: Any) -> bool:
         score: float = record["valid_score"]

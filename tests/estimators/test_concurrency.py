@@ -202,6 +202,18 @@ def test_workers_keep_their_share_of_the_cores() -> None:
 
 
 @for_both
+def test_generators_of_devices_that_are_not_used_stay_as_they_are(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(seed: int) -> None:
+        raise AssertionError(seed)
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    X, y = problem(kind)
+    fit_quietly(kind(**(SMALL | {"module": with_dropout})), X, y).predict(X)
+
+
+@for_both
 @pytest.mark.parametrize(
     "settings",
     [{}, {"module": with_dropout}, {"parameterization": "weights", "dropout": 0.5}],

@@ -174,10 +174,10 @@ def test_noise_has_the_moments_of_every_pixel() -> None:
 
 
 @pytest.mark.parametrize("flat", [False, True])
-@pytest.mark.parametrize("dtype", ["u1", "f8"])
+@pytest.mark.parametrize("dtype", ["u1", "i8", "f8"])
 def test_given_fixed_batch(flat: bool, dtype: str) -> None:
     X, y = digits()
-    given = X[:30] if dtype == "u1" else X[:30] / 255
+    given = X[:30] / 255 if dtype == "f8" else X[:30].astype(dtype)
     given = given.reshape(30, -1) if flat else given
     estimator = TargetSpaceClassifier(**SMALL | {"fixed_batch": given}, warm_start=True)
     fit_quietly(estimator, X, y)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sktarget import (
@@ -276,6 +278,21 @@ def test_a_checkpoint_that_is_removed_meanwhile(tmp_path: Path) -> None:
     assert estimator.n_iter_ == 4
 
 
+def test_divergence_is_told_again(tmp_path: Path) -> None:
+    class Spoils(Leaves):
+        def on_epoch_end(self, net: Any, **_: Any) -> None:
+            if len(net.history) == self.epoch:
+                with torch.no_grad():
+                    next(net.module_.parameters()).fill_(np.nan)
+
+    settings = SMALL | {"checkpoint": tmp_path / "run", "callbacks": [Spoils(4)]}
+    estimator = TargetSpaceClassifier(**settings)
+    for _ in range(2):
+        with pytest.warns(ConvergenceWarning, match=r"diverged .* best epoch is kept"):
+            estimator.fit(*class_data())
+        assert estimator.n_iter_ == 4
+
+
 # --- what is refused ------------------------------------------------------------------
 
 
@@ -301,6 +318,16 @@ def test_other_parameters_are_refused(
     with pytest.raises(ValueError, match=f"run' belongs to another fit: {match}"):
         TargetSpaceClassifier(**(settings | change)).fit(X, y)
     assert (tmp_path / "run").read_bytes() == before
+
+
+def test_other_rows_held_out_are_refused(tmp_path: Path) -> None:
+    X, y = class_data()
+    settings = {"random_state": 0, "checkpoint": tmp_path / "run"}
+    estimator = TargetSpaceClassifier((4,), max_iter=4, **settings)
+    die(estimator, X, y, 3)
+    match = "another fit: rows held out was 0 and is 30. Remove the file"
+    with pytest.raises(ValueError, match=match):
+        estimator.set_params(max_iter=40).fit(X, y)
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from sklearn.model_selection import KFold, cross_val_score
 from sktarget import TargetSpaceSequenceClassifier
 from sktarget.datasets import make_delayed_recall
 from tests.estimators.sequence_support import (
+    SMALL,
     as_list,
     as_padded,
     fitted,
@@ -77,6 +78,17 @@ def test_marks_among_strings() -> None:
     model = fitted(X, names, **STEPS)
     assert model.classes_.tolist() == ["rest", "rise"]
     assert_same_weights(model, fitted(X, y, n_ignored_steps=3, **STEPS))
+
+
+def test_padding_among_strings_of_any_kind() -> None:
+    X, _ = series()
+    names = np.array(["rest", "rise"])[step_labels(X)]
+    padded = X.copy()
+    padded[0, ..., -2:] = np.nan
+    for classes in (names[:1, :0], names.astype(object)[:1, :0]):
+        model = TargetSpaceSequenceClassifier(**SMALL, **STEPS)
+        model.partial_fit(X, names, classes=np.array(["rest", "rise"], classes.dtype))
+        assert model.predict(padded)[0, -2:].tolist() == ["", ""]
 
 
 def test_minus_one_is_a_class_of_whole_sequences() -> None:
