@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from skorch.callbacks import LRScheduler
+from torch import Tensor
 
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import torch_dtype
@@ -89,6 +90,11 @@ class TrainingCourse(NetworkEstimator):
         )
 
     @property
+    def _normalises(self) -> bool:
+        """Whether there is batch normalisation, of which a module decides itself."""
+        return self.batch_norm and self.module is None
+
+    @property
     def _learns_numbers(self) -> bool:
         """Whether this is a regression."""
         return self._loss == "squared_error"
@@ -99,6 +105,11 @@ class TrainingCourse(NetworkEstimator):
         if self.module is not None:
             return self._n_own_layers
         return 1 + len(parse_layer_sizes(self.hidden_layer_sizes))
+
+    @property
+    def _is_easy(self) -> bool:
+        """Whether a network soon tells classes apart."""
+        return self._n_layers <= 2 and self.module is None
 
     def _takes_all(self, rows: TrainingRows) -> bool:
         """Whether rows are few enough for all of them to be both X̄ and the batch."""
@@ -120,7 +131,7 @@ class TrainingCourse(NetworkEstimator):
             batch_size = n_samples
         elif self.batch_size == "auto" and self._has_image_targets:
             batch_size = _rules.auto_image_batch_size(n_samples)
-        if self.batch_norm and parse_layer_sizes(self.hidden_layer_sizes):
+        if self._normalises and parse_layer_sizes(self.hidden_layer_sizes):
             return self._without_single_rows(n_samples, batch_size)
         return batch_size
 
@@ -144,7 +155,7 @@ class TrainingCourse(NetworkEstimator):
         return _rules.auto_epochs(
             rows.n_given,
             self.max_iter,
-            easy=self._n_layers <= 2 and self.module is None,
+            easy=self._is_easy,
             of_numbers=self._learns_numbers,
             holds_out=rows.n_held_out > 0,
         )
@@ -191,9 +202,11 @@ class TrainingCourse(NetworkEstimator):
         if self._decays_strongly and not self._incremental:
             return _rules.STRONG_ALPHA, _rules.STRONG_ALPHA
         if self._tuned and self._schedule() == "annealed":
-            first = _rules.auto_alpha(
-                rows.n_given, self._n_layers, rows.n_varying, rows.n_held_out > 0
-            )
+            shape = rows.n_given, self._n_layers, rows.n_varying
+            if self._learns_numbers and rows.n_given < _rules.LEAST_TO_SPARE:
+                first = least = _rules.auto_alpha_of_few(*shape)
+            else:
+                first = _rules.auto_alpha(*shape, rows.n_held_out > 0)
         return first, least
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
@@ -231,11 +244,14 @@ class TrainingCourse(NetworkEstimator):
         return QUADRATIC_ERRORS[self._loss]
 
     def _constant_error(self, held_out: TrainingRows) -> float:
-        error = self._stopping_error()
+        if self.n_iter_no_change != "auto":
+            return 0.0
         data = held_out.to_tensors(torch.device("cpu"), torch_dtype(held_out.dtype))
-        y, weight = data.y, data.weight
-        varies = bool((y != y[0]).any())
-        if error is None or self.n_iter_no_change != "auto" or not varies:
+        return self._error_of_constant(data.y, data.weight)
+
+    def _error_of_constant(self, y: Tensor, weight: Tensor | None) -> float:
+        error = self._stopping_error()
+        if error is None or not bool((y != y[0]).any()):
             return 0.0
         constant = best_constant(self._loss, y, weight, self.n_outputs_)
         return float(error(constant, y, weight))
@@ -289,5 +305,7 @@ class TrainingCourse(NetworkEstimator):
             return False
         if not self._reads_table:
             return True
-        few = _rules.few_epochs(n_samples, self._learns_numbers)
+        few = _rules.few_epochs(
+            n_samples, easy=self._is_easy, of_numbers=self._learns_numbers
+        )
         return math.isinf(self._patience(n_samples)) and self.max_iter > few

@@ -24,8 +24,10 @@ Array = NDArray[Any]
 
 # Deviations of fewer spacings of numbers lose digits that matter.
 _FEW_DIGITS = 32
+# Fewer numbers say little about their scale.
+_ENOUGH_TO_COMPARE = 10
 # A module takes long to reach means and deviations above this, or deviations below its
-# inverse.
+# inverse; and any network takes long to reach such multiples of its units.
 _FAR = 10.0
 
 
@@ -49,6 +51,8 @@ class NumberOutputs(NetworkEstimator):
             self.n_outputs_ = rows.y.shape[-1]
             self.out_activation_ = "identity"
         self._check_n_outputs(rows.y.shape[-1])
+        if not first and self._output_units is not None:
+            _warn_of_other_units(*self._output_units, rows.outputs()[0])
 
     def _check_n_outputs(self, n_outputs: int) -> None:
         if n_outputs != self.n_outputs_:
@@ -114,6 +118,23 @@ def _warn_of_lost_digits(mean: Array, units: Array, dtype: np.dtype[Any]) -> Non
             f"y varies by {units[k]:.2g} about {mean[k]:.8g}, which {dtype}, the "
             "arithmetic of X, hardly resolves: subtract a constant from y"
             + (", or give X as float64" if dtype == np.float32 else ""),
+            stacklevel=2,
+        )
+
+
+def _warn_of_other_units(origin: Array, units: Array, y: Array) -> None:
+    """Warn if y is out of all proportion to the units of the first call."""
+    if len(y) < _ENOUGH_TO_COMPARE:
+        return
+    spread = np.sqrt(np.mean(((y - origin) / units).astype(np.float64) ** 2, axis=0))
+    far = np.flatnonzero((spread > _FAR) | (spread < 1 / _FAR))
+    if len(far):
+        k = far[0]
+        warnings.warn(
+            f"y is {spread[k]:.2g} units from {origin[k]:.3g}, and these units, of "
+            f"{units[k]:.3g}, were measured in the first call of fit or partial_fit: "
+            "later calls will learn little of it. Begin with rows of the usual scale, "
+            "or anew with a clone",
             stacklevel=2,
         )
 

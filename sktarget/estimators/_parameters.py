@@ -188,11 +188,12 @@ default={default}
     Use Nesterov's momentum.""",
     "early_stopping": """bool or "auto", default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
-    the best epoch.  ``"auto"`` does so for tables of at least 30 rows, judging by the
-    squared error of the predictions, if `learning_rate_init` is ``"auto"`` too; if all
-    rows are learnt at once, those held out are learnt too in a few final epochs, else
-    there have to be 200.  With True they stay unseen.  With `warm_start`, ``"auto"``
-    sets none aside: every call would draw others.""",
+    the best epoch.  Equal rows go the same way.  ``"auto"`` does so for tables of at
+    least 30 rows, judging by the squared error of the predictions, if
+    `learning_rate_init` is ``"auto"`` too; if all rows are learnt at once, those held
+    out are learnt too in a few final epochs, else there have to be 200.  With True they
+    stay unseen.  With `warm_start`, ``"auto"`` sets none aside: every call would draw
+    others.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`; with ``"auto"``, where they are
     learnt in the end, at least 40 rows, or a third of all if that is fewer.""",

@@ -14,6 +14,7 @@ __all__ = [
     "STRONG_ALPHA",
     "auto_activation",
     "auto_alpha",
+    "auto_alpha_of_few",
     "auto_anchor",
     "auto_anchored_lam",
     "auto_annealed_image_rate",
@@ -42,6 +43,7 @@ __all__ = [
     "epochs_to_reserve",
     "few_epochs",
     "may_fit_noise",
+    "spares_sequences",
 ]
 
 MOST_AT_ONCE = 10_000
@@ -255,10 +257,27 @@ def auto_held_out(n_samples: int) -> int:
     return min(ENOUGH_TO_JUDGE, n_samples // 3)
 
 
-def auto_recurrent_rate(solver: str, parameterization: str) -> float:
-    """Constant step size of recurrent networks, whose gradients grow over the steps."""
+def spares_sequences(n_samples: int, of_steps: bool) -> bool:
+    """Return whether a tenth of some sequences may be held out.
+
+    Fewer of them say too little, unless each of their steps is judged.  More than a
+    tenth would be missed: states learn to remember from many sequences.
+    """
+    return n_samples >= (20 if of_steps else 100)
+
+
+def auto_recurrent_rate(
+    solver: str, parameterization: str, annealed: float, embeds: bool
+) -> float:
+    """Constant step size of recurrent networks: half of the `annealed` one.
+
+    That is for targets learnt by Adam.  Embeddings, and other solvers, take half of the
+    step of other networks, as gradients grow over the steps.
+    """
     rate = auto_rate(solver, parameterization)
-    return rate if parameterization == "weights" else 0.5 * rate
+    if parameterization == "weights":
+        return rate
+    return 0.5 * (annealed if solver == "adam" and not embeds else rate)
 
 
 def auto_annealed_recurrent_rate(n_steps: float, averages: bool, embeds: bool) -> float:
@@ -289,19 +308,21 @@ def auto_epochs(
 ) -> int:
     """Epochs of an annealed run: few on a handful of rows, which are soon learnt.
 
-    Where no rows are held out, nothing else would keep their noise from being learnt.
+    Where no rows are held out, little else would keep their noise from being learnt.
     Where some are, and 100 or more are left, an `easy` network of one hidden layer
     learns classes, which only need to be told apart, nearly as well in a few.
     """
     soon = easy and not of_numbers and n_samples >= 100
     if n_samples >= _SOON_LEARNT or (holds_out and not soon):
         return max_iter
-    return min(max_iter, few_epochs(n_samples, of_numbers))
+    return min(max_iter, few_epochs(n_samples, easy=easy, of_numbers=of_numbers))
 
 
-def few_epochs(n_samples: int, of_numbers: bool) -> int:
+def few_epochs(n_samples: int, *, easy: bool, of_numbers: bool) -> int:
     """Return in how many epochs fewer than 200 rows are learnt, noise and all."""
-    return 40 + n_samples // 4 if of_numbers else 10 + n_samples // 8
+    if of_numbers:
+        return 40 + n_samples // 4
+    return 10 + n_samples // 8 if easy else 100
 
 
 def epochs_to_reserve(max_iter: int) -> int:
@@ -309,13 +330,18 @@ def epochs_to_reserve(max_iter: int) -> int:
     return max_iter // 5
 
 
-def auto_last_epochs(best_epoch: int, left: int, falls: bool = False) -> int:
+def auto_last_epochs(
+    best_epoch: int, left: int, *, falls: bool = False, sequences: bool = False
+) -> int:
     """Epochs on all rows after early stopping: 10 plus half of the best epoch's number.
 
     They start from the best state, so few are needed.  If the weight decay `falls`,
     they get more of it than the run had at its end, longer training does not fit noise,
-    and they are 10 plus all of it.
+    and they are 10 plus all of it.  The noise of sequences is learnt at once, and they
+    are half of the number alone.
     """
+    if sequences:
+        return min(left, best_epoch // 2)
     return min(left, 10 + (best_epoch if falls else best_epoch // 2))
 
 
@@ -339,6 +365,17 @@ def auto_alpha(n_samples: int, n_layers: int, n_columns: int, holds_out: bool) -
     if n_layers <= 3:
         return min(3.0, n_samples / 50) if n_samples < _SOON_LEARNT else 1.0
     return min(1.0, n_samples / (50 * n_layers))
+
+
+def auto_alpha_of_few(n_samples: int, n_layers: int, n_columns: int) -> float:
+    """Weight decay of a handful of numbers, none of which are held out.
+
+    It is min(1, rows² / (350 layers)): deep networks are led to a constant by less, the
+    more easily the fewer rows there are.  On one or two columns it is next to none.
+    """
+    if n_columns <= 2:
+        return LEAST_ALPHA
+    return max(LEAST_ALPHA, min(1.0, n_samples**2 / (350 * n_layers)))
 
 
 def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:

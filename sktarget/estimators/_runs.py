@@ -22,7 +22,7 @@ from sktarget.training import (
     Reason,
     TrainingLog,
     TrainingSettings,
-    errors_by_output,
+    errors_of_outputs,
     train,
 )
 
@@ -156,13 +156,11 @@ def _run_anew(
 def _is_better(estimator: NetworkEstimator, task: Task, run: Run, other: Run) -> bool:
     """Return whether rows held out are predicted better than by another run.
 
-    It is the geometric mean over outputs that counts.  In the mean error, outputs that
-    nothing predicts would outweigh what is lost on others.
+    Errors count as shares of the other run's, output by output: in the mean error,
+    outputs that nothing predicts would outweigh what is lost on others.
     """
-    errors, others = (
-        _errors(estimator, task, r).clamp(min=1e-30) for r in (run, other)
-    )
-    return bool((errors / others).log().mean() < 0)
+    errors, others = (_errors(estimator, task, r) for r in (run, other))
+    return bool((errors / others.clamp(min=1e-300)).mean() < 1)
 
 
 def _errors(estimator: NetworkEstimator, task: Task, run: Run) -> Tensor:
@@ -176,7 +174,9 @@ def _errors(estimator: NetworkEstimator, task: Task, run: Run) -> Tensor:
     with torch.no_grad():
         sums = run.network.eval()(held_out.inputs(held_out.x))
     run.network.train()
-    return errors_by_output(estimator._loss, sums, y, held_out.weight).double()
+    errors = errors_of_outputs(estimator._loss, sums, y).double()
+    weight = held_out.weight
+    return (errors if weight is None else errors * weight[:, None]).mean(0)
 
 
 def reserve(settings: TrainingSettings) -> TrainingSettings:
@@ -215,8 +215,11 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
     network, log, _, settings = before
     left = settings.max_iter - len(log.loss_curve)
     falls = settings.first_alpha > settings.alpha
-    epochs = _rules.auto_last_epochs(log.best_epoch, left, falls)
+    epochs = _rules.auto_last_epochs(
+        log.best_epoch, left, falls=falls, sequences=not estimator._takes_tables
+    )
     when = _rules.auto_last_alpha_at(log.best_epoch / settings.epochs)
+    alpha = settings.alpha_at(when, log.learnt_by(log.best_epoch))
     if settings.verbose:
         n = len(task.all_rows)
         print(f"Going on with all {n} rows, those held out among them.")
@@ -227,7 +230,7 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
         replace(task, rows=rows, held_out=None),
         network,
         TrainingLog(epochs_before=len(log.loss_curve)),
-        estimator._settings(rows).for_last(epochs, settings.alpha_at(when)),
+        estimator._settings(rows).for_last(epochs, alpha),
         estimator._objective(),
         generator=None,
     )

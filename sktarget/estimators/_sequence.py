@@ -42,7 +42,8 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
         Training loss of the last and of the best epoch, penalties included;
         `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
+        Record of all epochs; the latter two are None without `early_stopping`, and end
+        before the epochs in which held-out sequences are learnt.
     best_validation_score_ : float or None
         The best validation score.
     module_ : torch.nn.Module
@@ -157,7 +158,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -244,7 +245,8 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
         Training loss of the last and of the best epoch, penalties included;
         `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
+        Record of all epochs; the latter two are None without `early_stopping`, and end
+        before the epochs in which held-out sequences are learnt.
     best_validation_score_ : float or None
         The best validation score.
     module_ : torch.nn.Module

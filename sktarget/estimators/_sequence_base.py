@@ -76,11 +76,19 @@ default={default}
     Feed every exit layer the recurrent layers' output and all earlier exit layers.""",
     "dropout": """float, default={default}
     Probability of dropping an output of a recurrent or exit layer in training; drawn
-    independently for X̄ and for the mini-batch.  `fit` ends with the mean of the
-    weights over 20 draws.""",
+    independently for X̄ and for the mini-batch.  Classifiers end a `fit` with the mean
+    of the weights over 20 draws.""",
     "batch_norm": """bool, default={default}
     Normalise the sums of hidden exit layers; only with
     ``parameterization="weights"``.""",
+    "early_stopping": """bool or "auto", default={default}
+    Set sequences aside, stop when their score no longer improves, and keep the state of
+    the best epoch.  ``"auto"`` does so for at least 100 sequences, or 20 with
+    `return_sequences`, judging by the squared error of the predictions, if the step
+    size is annealed; those held out are learnt too in a few final epochs.  With True
+    they stay unseen.  With `warm_start`, ``"auto"`` sets none aside.""",
+    "validation_fraction": """float, default={default}
+    Share of the sequences set aside by `early_stopping`.""",
     "module": """callable or None, default={default}
     Your own architecture: called with (n_channels, n_outputs), it returns a
     ``torch.nn.Module`` from (n, time, channels), with NaN after the ends of
@@ -154,7 +162,7 @@ class BaseTargetSpaceSequence(SequenceChoices):
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -218,7 +226,12 @@ class BaseTargetSpaceSequence(SequenceChoices):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.cell == "rnn" and self._activation() not in ("tanh", "relu"):
+        ignored = self.module is not None  # and so may be anything
+        if (
+            not ignored
+            and self.cell == "rnn"
+            and self._activation() not in ("tanh", "relu")
+        ):
             raise ValueError(
                 f"activation={self.activation!r} cannot be used with cell='rnn': use "
                 "'tanh' or 'relu', or cell='lstm' or 'gru'"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from sktarget.architectures import chrono_
 from sktarget.estimators import _rules
@@ -18,11 +18,13 @@ from sktarget.estimators._channel_units import (
     units_of_channels,
 )
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
+from sktarget.estimators._holding_out import HoldingOut, can_hold_out
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import mean_length
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import is_recurrent
+from sktarget.training import Ending, over_steps
 
 __all__ = ["SequenceChoices"]
 
@@ -76,6 +78,39 @@ class SequenceChoices(BaseTargetSpace):
             return None
         return _rules.auto_initial_memory(mean_length(rows.X))
 
+    # -- what it is judged by --------------------------------------------------------
+
+    def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
+        if self.early_stopping != "auto":
+            return super()._plan_holding_out(rows)
+        if not self._takes_large_steps or self.warm_start:
+            return None
+        if _rules.epochs_to_reserve(self.max_iter) == 0:
+            return None
+        n = max(2, self._share_to_hold_out(rows))
+        spares_them = (
+            _rules.spares_sequences(rows.n_distinct, bool(self.return_sequences))
+            and can_hold_out(rows, n)
+            and self._can_sample(rows.n_distinct - n)
+        )
+        return HoldingOut(n, learns_all=True) if spares_them else None
+
+    def _error_of_constant(self, y: Tensor, weight: Tensor | None) -> float:
+        of_rows = super()._error_of_constant
+        if not self.return_sequences:
+            return of_rows(y, weight)
+        return over_steps(lambda _, y, weight: of_rows(y, weight))(y, y, weight)
+
+    def _start_from(
+        self, network: nn.Module, rows: TrainingRows, seed: int
+    ) -> nn.Module:
+        # X̄, a sample, may stay as it is.  Other targets would change recurrent weights.
+        self._fixed_batch_is_all = False
+        return network.train()
+
+    def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
+        return {}
+
     # -- what it learns from ---------------------------------------------------------
 
     def _measure_inputs(self, task: Task) -> None:
@@ -95,6 +130,7 @@ class SequenceChoices(BaseTargetSpace):
         units = self._channel_units
         if units is not None:
             task.rows = rows_in_units(task.rows, units)
+            task.all_rows = rows_in_units(task.all_rows, units)
             if task.held_out is not None:
                 task.held_out = rows_in_units(task.held_out, units)
 
@@ -170,10 +206,13 @@ class SequenceChoices(BaseTargetSpace):
         return self.alpha == "auto" and not self._embeds and self._takes_large_steps
 
     def _auto_rate(self, rows: TrainingRows) -> float:
-        if not self._anneals or self._schedule() != "annealed":
-            return _rules.auto_recurrent_rate(self.solver, self.parameterization)
-        return _rules.auto_annealed_recurrent_rate(
+        annealed = _rules.auto_annealed_recurrent_rate(
             mean_length(rows.X), self._averages, self._embeds
+        )
+        if self._anneals and self._schedule() == "annealed":
+            return annealed
+        return _rules.auto_recurrent_rate(
+            self.solver, self.parameterization, annealed, self._embeds
         )
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:

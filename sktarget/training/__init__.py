@@ -10,7 +10,7 @@ from sktarget.training._losses import (
     QUADRATIC_ERRORS,
     Loss,
     best_constant,
-    errors_by_output,
+    errors_of_outputs,
     over_steps,
     squared_error_in,
 )
@@ -48,7 +48,7 @@ __all__ = [
     "best_constant",
     "describe_value",
     "digest",
-    "errors_by_output",
+    "errors_of_outputs",
     "over_steps",
     "rows_at_a_time",
     "squared_error_in",

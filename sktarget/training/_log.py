@@ -38,6 +38,28 @@ class TrainingLog:
         """Number of the last epoch with progress, from 1."""
         return max(1, len(self.loss_curve) - self.no_improvement)
 
+    def learnt_by(self, epoch: int) -> float:
+        """Return the share by which the loss has fallen since the first epoch.
+
+        It is the mean loss of two epochs that counts: a weight decay that drives the
+        loss up and then waits for it would swing from epoch to epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The number of the second of them.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+        """
+        losses = self.loss_curve
+        last = losses[max(0, epoch - 2) : epoch]
+        if not last or losses[0] <= 0:
+            return 0.0
+        return max(0.0, 1 - sum(last) / len(last) / losses[0])
+
     @property
     def best_loss(self) -> float:
         """The smallest finite training loss."""

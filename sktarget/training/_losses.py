@@ -17,7 +17,7 @@ __all__ = [
     "Loss",
     "best_constant",
     "common_unit",
-    "errors_by_output",
+    "errors_of_outputs",
     "over_steps",
     "squared_error_in",
     "squared_norm",
@@ -92,9 +92,13 @@ LOSSES: dict[str, Loss] = {
 """Losses by name, each of (sums, y, weight of the rows or None)."""
 
 
-def _quadratic_of_classes(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+def _missed_of_classes(sums: Tensor, y: Tensor) -> Tensor:
     truth = F.one_hot(y, sums.shape[-1])
-    return _mean((sums.softmax(-1) - truth).square().sum(1), weight)
+    return (sums.softmax(-1) - truth).square().sum(1)
+
+
+def _quadratic_of_classes(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    return _mean(_missed_of_classes(sums, y), weight)
 
 
 def _quadratic_of_labels(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
@@ -113,10 +117,8 @@ without bound, this error each by a bounded amount.
 """
 
 
-def errors_by_output(
-    loss: str, sums: Tensor, y: Tensor, weight: Tensor | None
-) -> Tensor:
-    """Return the squared error of every output, or one for classes, over all rows.
+def errors_of_outputs(loss: str, sums: Tensor, y: Tensor) -> Tensor:
+    """Return the squared error of every output, or of classes together, row by row.
 
     Parameters
     ----------
@@ -126,26 +128,23 @@ def errors_by_output(
         Outputs of the network.
     y : Tensor of shape (n,) or (n, k)
         Outputs as the loss takes them.
-    weight : Tensor of shape (n,), optional
-        Weights of the rows.
 
     Returns
     -------
-    Tensor of shape (k,), or (1,) for classes
-        Mean squares of what the predictions miss; for classes, of all probabilities.
+    Tensor of shape (n, k), or (n, 1) for classes
+        Squares of what the predictions miss; for classes, of all probabilities.
 
     Examples
     --------
     >>> import torch
     >>> y = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
-    >>> errors_by_output("squared_error", torch.zeros(2, 2), y, None)
-    tensor([1., 2.])
+    >>> errors_of_outputs("squared_error", torch.zeros(2, 2), y)
+    tensor([[1., 0.],
+            [1., 4.]])
     """
     if loss == "cross_entropy":
-        return _quadratic_of_classes(sums, y, weight).reshape(1)
-    missed = (sums.sigmoid() if loss == "logistic" else sums) - y
-    squares = missed.square()
-    return (squares if weight is None else squares * weight[:, None]).mean(0)
+        return _missed_of_classes(sums, y)[:, None]
+    return ((sums.sigmoid() if loss == "logistic" else sums) - y).square()
 
 
 def best_constant(loss: str, y: Tensor, weight: Tensor | None, n: int) -> Tensor:

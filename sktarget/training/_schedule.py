@@ -47,7 +47,8 @@ class Schedule(Callback):
     def on_epoch_begin(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Set the weight decay."""
         self.step, self.n_steps = 0, -(-len(dataset_train) // net.batch_size)
-        net.alpha = self.settings.alpha_at(self._done(), self._learnt())
+        learnt = self.log.learnt_by(len(self.log.loss_curve))
+        net.alpha = self.settings.alpha_at(self._done(), learnt)
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
         """Follow the cosine of the annealed schedule, step by step."""
@@ -87,18 +88,6 @@ class Schedule(Callback):
         """Return the share of all steps that are done."""
         epochs = len(self.log.loss_curve) - self.already + self.step / self.n_steps
         return min(1.0, epochs / self.settings.epochs)
-
-    def _learnt(self) -> float:
-        """Return the share by which the loss has fallen since the first epoch.
-
-        It is the mean loss of two epochs that counts: a weight decay that drives the
-        loss up and then waits for it would swing from epoch to epoch.
-        """
-        losses = self.log.loss_curve
-        if not losses or losses[0] <= 0:
-            return 0.0
-        last = losses[-2:]
-        return max(0.0, 1 - sum(last) / len(last) / losses[0])
 
     def _set_rates(self, net: Any, share: float) -> None:
         """Set the step sizes to a share of those that training began with."""

@@ -9,7 +9,7 @@ import torch
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators._holding_out import can_hold_out, hold_out
 from sktarget.estimators._rows import TrainingRows
-from sktarget.training import QUADRATIC_ERRORS, errors_by_output
+from sktarget.training import QUADRATIC_ERRORS, errors_of_outputs
 from tests.estimators.support import fit_quietly
 
 
@@ -83,21 +83,16 @@ def test_outputs_of_noise_do_not_cost_the_others() -> None:
     assert np.mean(missed**2) < 0.15 * f.var()
 
 
-@pytest.mark.parametrize("loss", ["logistic", "squared_error"])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_errors_by_output_add_up(loss: str, weighted: bool) -> None:
+@pytest.mark.parametrize("loss", ["cross_entropy", "logistic", "squared_error"])
+def test_errors_of_outputs_add_up(loss: str) -> None:
     generator = torch.Generator().manual_seed(0)
     sums = torch.randn(9, 3, generator=generator)
     y: Any = torch.randn(9, 3, generator=generator)
-    y = (y > 0).float() if loss == "logistic" else y
-    weight = torch.rand(9, generator=generator) if weighted else None
-    found = errors_by_output(loss, sums, y, weight)
-    assert found.shape == (3,)
-    total = found.sum() if loss == "logistic" else found.mean() / 2
-    torch.testing.assert_close(total, QUADRATIC_ERRORS[loss](sums, y, weight))
-
-
-def test_error_of_classes_is_one_number() -> None:
-    sums = torch.tensor([[0.0, 0.0], [9.0, -9.0]])
-    found = errors_by_output("cross_entropy", sums, torch.tensor([0, 1]), None)
-    torch.testing.assert_close(found, torch.tensor([1.25]))
+    if loss == "logistic":
+        y = (y > 0).float()
+    elif loss == "cross_entropy":
+        y = y.argmax(1)
+    found = errors_of_outputs(loss, sums, y)
+    assert found.shape == (9, 1 if loss == "cross_entropy" else 3)
+    total = found.mean() / 2 if loss == "squared_error" else found.sum(1).mean()
+    torch.testing.assert_close(total, QUADRATIC_ERRORS[loss](sums, y, None))

@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
-from sktarget import TargetSpaceClassifier
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from tests.estimators.support import (
     ALL_EPOCHS,
     Array,
@@ -31,6 +31,21 @@ SMALL: dict[str, Any] = {
     "random_state": 0,
     **ALL_EPOCHS,
 }
+
+
+def test_strong_decay_of_a_fit_does_not_reach_later_calls() -> None:
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(1000, 12))
+    y = X[:, 0] + X[:, 1]
+    noise = 2 * rng.normal(size=1000)
+    estimator = TargetSpaceRegressor((20,), max_iter=100, random_state=0)
+    fit_quietly(estimator, X[:250], (y + noise)[:250])
+    assert estimator._decays_strongly
+    before = estimator.score(X[500:], y[500:])
+    for start in range(0, 500, 25):
+        rows = slice(start, start + 25)
+        estimator.partial_fit(X[rows], (y + noise)[rows])
+    assert estimator.score(X[500:], y[500:]) > before - 0.05
 
 
 @for_both

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
@@ -73,8 +74,40 @@ def test_few_epochs_where_they_do() -> None:
     ]
     assert epochs(150, 3, False, True) == epochs(150, 2, True, True) == 200
     # Nothing else stops these.
-    assert [epochs(n, 5, False, False) for n in (20, 199, 200)] == [12, 34, 200]
+    assert [epochs(n, 2, False, False) for n in (20, 199, 200)] == [12, 34, 200]
+    assert [epochs(n, 5, False, False) for n in (20, 199, 200)] == [100, 100, 200]
     assert [epochs(n, 5, True, False) for n in (20, 199, 200)] == [45, 89, 200]
+
+
+def test_a_handful_of_numbers_is_not_learnt_by_heart() -> None:
+    def alpha(n: int, n_layers: int, n_columns: int = 5) -> float:
+        return _rules.auto_alpha_of_few(n, n_layers, n_columns)
+
+    assert [alpha(n, 2) for n in (5, 14, 29)] == [25 / 700, 0.28, 1.0]
+    assert alpha(28, 4) == 2 * alpha(28, 8)
+    assert alpha(29, 2, n_columns=2) == alpha(0, 2) == 1e-4
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 8))
+    y = X[:, 0] + rng.normal(size=500)
+    few = X[:29], y[:29]
+    score = fit_quietly(TargetSpaceRegressor(random_state=0), *few).score(X, y)
+    heedless = TargetSpaceRegressor(random_state=0, alpha=1e-4)
+    assert score > 0.2 + fit_quietly(heedless, *few).score(X, y)
+    # Noise-free numbers of one column are learnt all the same.
+    line = np.linspace(-1, 1, 20)[:, None]
+    model = fit_quietly(TargetSpaceRegressor(random_state=0), line, line[:, 0])
+    assert model.score(line, line[:, 0]) > 0.999
+
+
+def test_deep_networks_tell_a_handful_of_classes_apart() -> None:
+    X, y = load_iris(return_X_y=True)
+    scores = []
+    for seed in range(3):
+        random = np.random.RandomState(seed)
+        rows = np.concatenate([random.choice(50, 8, False) + 50 * k for k in range(3)])
+        model = TargetSpaceClassifier((20, 20, 20), random_state=seed)
+        scores.append(fit_quietly(model, X[rows], y[rows]).score(X, y))
+    assert np.mean(scores) > 0.9
 
 
 def ripples(n: int = 1000, seed: int = 21) -> tuple[Array, Array]:

@@ -1,0 +1,158 @@
+"""Sequences that are held out by default, and learnt in the end."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from skorch.callbacks import LRScheduler
+
+from sktarget import TargetSpaceSequenceClassifier, TargetSpaceSequenceRegressor
+from sktarget.estimators import _rules, _runs
+from tests.estimators.sequence_support import (
+    as_list,
+    as_padded,
+    series,
+    step_labels,
+    tokens,
+)
+from tests.estimators.support import Array, fit_quietly, weights_differ
+
+
+def classifier(**settings: Any) -> TargetSpaceSequenceClassifier:
+    given = {"recurrent_layer_sizes": (6,), "max_iter": 10, "random_state": 0}
+    return TargetSpaceSequenceClassifier(**(given | settings))
+
+
+def windows(n: int, seed: int = 0, length: int = 12) -> tuple[Array, Array]:
+    """Make windows of a noisy series, and the number that follows each."""
+    rng = np.random.default_rng(seed)
+    steps, noise = np.zeros(n + length + 50), rng.normal(size=n + length + 50)
+    for t in range(2, len(steps)):
+        steps[t] = 0.6 * steps[t - 1] - 0.5 * steps[t - 2] + noise[t]
+    view = np.lib.stride_tricks.sliding_window_view(steps[50:], length)[:n]
+    return view[:, None], steps[50 + length : 50 + length + n]
+
+
+@pytest.mark.parametrize(
+    ("n", "settings", "held_out"),
+    [
+        (99, {}, False),
+        (100, {}, True),
+        (19, {"return_sequences": True}, False),
+        (20, {"return_sequences": True}, True),
+        (100, {"cell": "gru"}, True),
+        (100, {"alpha": 0.1}, True),
+        (100, {"warm_start": True}, False),
+        (100, {"max_iter": 4}, False),
+        (100, {"early_stopping": False}, False),
+        (50, {"early_stopping": True}, True),
+        (100, {"parameterization": "weights"}, False),
+        (100, {"learning_rate": "constant"}, False),
+        (100, {"learning_rate_init": 0.01}, False),
+        (100, {"learning_rate_init": 0.01, "learning_rate": "annealed"}, True),
+        (100, {"callbacks": [LRScheduler("StepLR", step_size=2)]}, False),
+        (100, {"fixed_batch_size": 90}, True),
+        (100, {"fixed_batch_size": 91}, False),
+    ],
+)
+def test_when_sequences_are_held_out(n: int, settings: Any, held_out: bool) -> None:
+    X, y = series(n)
+    y = step_labels(X) if settings.get("return_sequences") else y
+    model = fit_quietly(classifier(**settings), X, y)
+    assert (model.validation_scores_ is not None) == held_out
+
+
+def test_token_ids_are_held_out_as_well() -> None:
+    model = fit_quietly(classifier(vocabulary_size=8), *tokens(120))
+    assert len(model.validation_scores_) == 8
+
+
+def test_they_are_learnt_in_half_as_many_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _rules.auto_last_epochs(30, 99, sequences=True) == 15
+    assert _rules.auto_last_epochs(30, 9, sequences=True) == 9
+    assert _rules.auto_last_epochs(1, 99, sequences=True) == 0
+    tasks = []
+    learn_all = _runs.learn_all
+    monkeypatch.setattr(
+        "sktarget.estimators._estimator.learn_all",
+        lambda *given: tasks.append(given[1]) or learn_all(*given),
+    )
+    model = fit_quietly(classifier(max_iter=40), *series(120))
+    assert [(len(t.rows), len(t.held_out), len(t.all_rows)) for t in tasks] == [
+        (108, 12, 120)
+    ]
+    searched = len(model.validation_scores_)
+    assert searched == 32
+    assert searched < model.n_iter_ <= 40
+    assert len(model.loss_curve_) == model.n_iter_
+    without = fit_quietly(classifier(early_stopping=True, max_iter=32), *series(120))
+    assert weights_differ(model, without)
+
+
+@pytest.mark.parametrize("of_steps", [False, True])
+def test_noise_is_not_learnt_by_heart(of_steps: bool) -> None:
+    X, y = windows(1500)
+    if of_steps:
+        steps = X[:1200, 0, 0].reshape(30, 40)
+        X, y = steps[:, None, :-1], steps[:, 1:]
+    n = 20 if of_steps else 200
+    scores = [
+        fit_quietly(
+            TargetSpaceSequenceRegressor(
+                recurrent_layer_sizes=(30,),
+                return_sequences=of_steps,
+                early_stopping=early_stopping,
+                random_state=0,
+            ),
+            X[:n],
+            y[:n],
+        ).score(X[n:], y[n:])
+        for early_stopping in ("auto", False)
+    ]
+    assert scores[0] > 0.25
+    assert scores[0] > scores[1] + 0.2
+
+
+@pytest.mark.parametrize("scale", [0.001, 1000.0])
+def test_channels_have_their_units_in_the_last_epochs_too(scale: float) -> None:
+    X, y = series(240)
+    wide = classifier(recurrent_layer_sizes=(20,), max_iter=60)
+    model = fit_quietly(wide, scale * X[:120], y[:120])
+    assert model.n_iter_ > len(model.validation_scores_)
+    assert model.score(scale * X[120:], y[120:]) > 0.9
+
+
+@pytest.mark.parametrize("form", [as_list, as_padded])
+def test_sequences_of_all_lengths_are_held_out(form: Any) -> None:
+    X, y = series(120)
+    wide = classifier(recurrent_layer_sizes=(20,), max_iter=30)
+    model = fit_quietly(wide, form(X), y)
+    assert len(model.validation_scores_) == 24
+    assert model.score(form(X), y) > 0.9
+
+
+def test_copies_go_the_same_way() -> None:
+    X, y = windows(150)
+    kind = TargetSpaceSequenceRegressor(recurrent_layer_sizes=(20,), random_state=0)
+    test = windows(400, seed=1)
+    once = fit_quietly(kind, X, y).score(*test)
+    twice = fit_quietly(kind, np.tile(X, (2, 1, 1)), np.tile(y, 2)).score(*test)
+    assert min(once, twice) > 0.1
+
+
+def test_constant_steps_are_half_of_annealed_ones() -> None:
+    assert _rules.auto_recurrent_rate("adam", "targets", 0.1, False) == 0.05
+    assert _rules.auto_recurrent_rate("adam", "targets", 0.1, True) == 0.005
+    assert _rules.auto_recurrent_rate("sgd", "targets", 0.1, False) == 0.5
+    assert _rules.auto_recurrent_rate("adam", "weights", 0.1, False) == 0.001
+
+
+def test_streams_of_sequences_are_learnt_soon() -> None:
+    X, y = series(240)
+    model = classifier(recurrent_layer_sizes=(20,))
+    for start in [0, 60, 120] * 16:
+        rows = slice(start, start + 60)
+        model.partial_fit(X[rows], y[rows], classes=[0, 1])
+    assert model.score(X[180:], y[180:]) > 0.95
