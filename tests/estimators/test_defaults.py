@@ -418,7 +418,7 @@ def test_squared_error_decides_which_state_is_kept(
     if stage == "without more":
         monkeypatch.setattr(_rules, "epochs_to_reserve", lambda *_: 0)
     else:
-        monkeypatch.setattr(_rules, "auto_last_epochs", lambda *_: 0)
+        monkeypatch.setattr(_rules, "auto_last_epochs", lambda *_, **__: 0)
     X, y = noisy(kind)
     course, seen = Course(), SeesData()
     estimator = kind(random_state=0, callbacks=[course, seen])

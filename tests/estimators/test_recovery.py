@@ -157,7 +157,7 @@ def _counted(call: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
     return called
 
 
-def _die(*_: Any) -> int:
+def _die(*_: Any, **__: Any) -> int:
     raise MemoryError
 
 

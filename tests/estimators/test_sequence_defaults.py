@@ -141,7 +141,7 @@ def test_partial_fit_is_plain_training() -> None:
     seen, model = course(X, y, "partial_fit")
     model.partial_fit(X, y)
     assert model.lam_ == (360, 16)
-    assert set(seen.rates) == {0.005}
+    assert set(seen.rates) == {0.05}
     assert set(seen.alphas) == {1e-4}
 
 

@@ -221,7 +221,7 @@ def test_lam_may_change(kind: str) -> None:
     fresh.load_state_dict(net.state_dict())
     x = batch(3, 7, 2)
     before = net(x).detach()
-    net.lam = 2.0
+    net.lam = fresh.lam = 2.0
     assert {layer.lam for layer in net.target_layers().values()} == {2.0}
     assert_allclose(net(x).detach(), fresh(x).detach(), atol=1e-12)
     assert (net(x) - before).abs().max() > 1e-3
