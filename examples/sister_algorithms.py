@@ -67,7 +67,7 @@ WIDTHS = {2: 100, 3: 80, 7: 60}
 INVERSION: dict[str, Any] = {"learning_rate_init": 0.1, "batch_size": 20}
 ORDER: dict[str, Make] = {
     "target space": lambda width, **k: TargetSpaceSequenceClassifier(
-        recurrent_layer_sizes=width, batch_size=20, **k
+        recurrent_layer_sizes=width, learning_rate_init=0.005, batch_size=20, **k
     ),
     "regularised inversion, local": (
         lambda width, **k: RegularizedInversionSequenceClassifier(

@@ -6,7 +6,7 @@ defaults
     ``TargetSpaceSequenceClassifier()`` with each kind of cell, beside the same network
     in weight space, with its defaults and with other step sizes and weight decays.
 rules
-    One default at a time replaced by something else.
+    One default at a time replaced by something else, without holding sequences out.
 
 The tasks are generated series, the digits that come with scikit-learn, read row by row,
 and, if a folder has them, series ``ts_NAME.npz`` with the arrays ``x_train`` (n,
@@ -224,6 +224,7 @@ def measure(
         return_sequences=task in LABELS_OF_STEPS,
         max_iter=epochs,
         random_state=seed,
+        early_stopping="auto" if label in METHODS else False,
     )
     if "factors" in settings:
         states, exits = settings.pop("factors")

@@ -109,7 +109,9 @@ class SequenceChoices(BaseTargetSpace):
         return network.train()
 
     def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
-        return {}
+        # Whether a long memory is found within a run is partly luck.
+        tries = ending.is_natural and not ending.has_learnt
+        return {"other weights": {}} if tries else {}
 
     # -- what it learns from ---------------------------------------------------------
 
