@@ -24,6 +24,8 @@ Array = NDArray[Any]
 
 # Deviations of fewer spacings of numbers lose digits that matter.
 _FEW_DIGITS = 32
+# The squares of larger numbers may overflow when they are added up.
+_LARGEST = 1e150
 # Fewer numbers say little about their scale.
 _ENOUGH_TO_COMPARE = 10
 # A module takes long to reach means and deviations above this, or deviations below its
@@ -42,7 +44,7 @@ class NumberOutputs(NetworkEstimator):
         """Take the outputs into the arithmetic of X; at the first fit, count them."""
         with np.errstate(over="ignore"):  # reported below, as an error
             rows.y = rows.y.astype(rows.dtype)
-        if np.isinf(rows.y).any():
+        if np.isinf(rows.y).any() or np.nanmax(np.abs(rows.y)) > _LARGEST:
             raise ValueError(
                 f"y is too large for {rows.dtype}, the arithmetic of X: scale y down"
             )

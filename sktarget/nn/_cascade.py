@@ -121,10 +121,15 @@ class Cascade(nn.Module):
         """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
         try:
             run, outputs = self._record()
-        except RuntimeError:
+        except RuntimeError as error:
             # The module may take views of maps, which depend on their layout.
             changed = [layer.use_plain_layout() for layer in self._layers.values()]
             if not any(changed):
+                fixed = self.fixed_batch
+                error.add_note(
+                    "This came up as the module ran on fixed_batch, of shape "
+                    f"{tuple(fixed.shape)} and {fixed.dtype}"
+                )
                 raise
             run, outputs = self._record()
         self._refuse_another_network(outputs, given)

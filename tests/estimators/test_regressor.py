@@ -130,3 +130,33 @@ def test_module_is_told_of_outputs_out_of_its_reach(
         fit_quietly(small(max_iter=2), X, factor * y + shift)
     with pytest.warns(UserWarning, match="TransformedTargetRegressor"):
         fit_quietly(estimator, X, factor * y + shift)
+
+
+@pytest.mark.parametrize(
+    ("factor", "told"), [(1e-3, "0.001"), (1.0, ""), (1e4, "1e+04")]
+)
+@pytest.mark.parametrize("method", ["partial_fit", "fit"])
+def test_later_calls_are_told_of_outputs_out_of_proportion(
+    method: str, factor: float, told: str
+) -> None:
+    X, y = curve_data()
+    y = (y - y.mean()) / y.std()
+    estimator = TargetSpaceRegressor((5,), max_iter=2, warm_start=True, random_state=0)
+    fit_quietly(estimator, X, y, method)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        getattr(estimator, method)(X, factor * y)
+        getattr(estimator, method)(X[:3], factor * y[:3])  # too few to say anything
+    messages = [str(w.message) for w in caught if "units" in str(w.message)]
+    assert len(messages) == (told != "")
+    assert all(m.startswith(f"y is {told} units from") for m in messages)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e300])
+def test_numbers_whose_squares_overflow_are_refused(size: float) -> None:
+    X, y = curve_data()
+    with pytest.raises(ValueError, match="y is too large for float64"):
+        TargetSpaceRegressor(random_state=0).fit(X, size * y)
+    assert fit_quietly(TargetSpaceRegressor(random_state=0), X, 1e140 * y).score(
+        X, 1e140 * y
+    ) == pytest.approx(TargetSpaceRegressor(random_state=0).fit(X, y).score(X, y))

@@ -318,6 +318,16 @@ def test_error_of_a_solve_names_layer_lam_and_rows(where: str) -> None:
     assert net(normal(4, 3)).isfinite().all()
 
 
+@pytest.mark.parametrize(
+    "fixed", [normal(9, 4), normal(9, 3).float()], ids=["width", "dtype"]
+)
+def test_error_of_the_first_pass_names_the_fixed_batch(fixed: torch.Tensor) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        TargetSpace(perceptron(), fixed)
+    (note,) = caught.value.__notes__
+    assert f"ran on fixed_batch, of shape {tuple(fixed.shape)} and torch.float" in note
+
+
 def test_lam_may_change() -> None:
     net = TargetSpace(perceptron(), normal(30, 3), 1.0)
     fresh = TargetSpace(perceptron(), normal(30, 3), 0.1)
