@@ -43,6 +43,7 @@ __all__ = [
     "epochs_to_reserve",
     "few_epochs",
     "may_fit_noise",
+    "needed_share",
     "spares_sequences",
 ]
 
@@ -382,10 +383,19 @@ def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:
     """Return whether to try a strong weight decay after a run that ended so.
 
     The error of the rows held out is a share of that of constant outputs.  Where it is
-    small there is little noise; where there are many layers a decay that does not fall
-    leads to constant outputs; and one or two columns leave no room for noise.
+    small there is little noise, though deep networks fit more of it; and one or two
+    columns leave no room for noise.
     """
-    return held_out_error > 0.12 and n_layers <= 4 and n_columns > 2
+    return held_out_error > (0.12 if n_layers <= 4 else 0.08) and n_columns > 2
+
+
+def needed_share(held_out_error: float) -> float:
+    """Return the share of an error that another network's must be below to be taken.
+
+    The error is a share of that of constant outputs.  Where it is small, little gains
+    on few rows are chance, and a strong weight decay costs more than it seems to.
+    """
+    return 1.0 if held_out_error > 0.12 else 0.85
 
 
 def auto_last_alpha_at(best: float) -> float:

@@ -160,7 +160,9 @@ def _is_better(estimator: NetworkEstimator, task: Task, run: Run, other: Run) ->
     outputs that nothing predicts would outweigh what is lost on others.
     """
     errors, others = (_errors(estimator, task, r) for r in (run, other))
-    return bool((errors / others.clamp(min=1e-300)).mean() < 1)
+    known = other.ending.held_out_error
+    share = 1.0 if known is None else _rules.needed_share(known)
+    return bool((errors / others.clamp(min=1e-300)).mean() < share)
 
 
 def _errors(estimator: NetworkEstimator, task: Task, run: Run) -> Tensor:

@@ -50,7 +50,11 @@ def test_strong_weight_decay_is_tried_where_noise_may_be_learnt() -> None:
     assert _rules.may_fit_noise(0.3, 2, 9)
     assert _rules.may_fit_noise(0.3, 4, 3)
     assert not _rules.may_fit_noise(0.3, 4, 2)
-    assert not _rules.may_fit_noise(0.9, 5, 9)
+    assert _rules.may_fit_noise(0.1, 5, 9)
+    assert not _rules.may_fit_noise(0.07, 5, 9)
+    assert not _rules.may_fit_noise(0.9, 5, 2)
+    # Little gains where there is little noise are not to be trusted.
+    assert [_rules.needed_share(e) for e in (0.1, 0.13, 0.95)] == [0.85, 1, 1]
 
 
 @for_both
@@ -79,9 +83,20 @@ def test_it_falls_in_shallow_networks_too(
     assert alphas == [1, 2**-4, 2**-8, 2**-12, 1e-4]
 
 
-def test_last_epochs_have_the_weight_decay_of_a_quarter_earlier(
+def test_deep_networks_that_fit_noise_are_followed_by_others(
     alphas: list[float],
 ) -> None:
+    X, y = noisy(TargetSpaceClassifier)
+    estimator = fit_quietly(TargetSpaceClassifier(DEEP, random_state=0), X, y)
+    assert 10.0 in alphas
+    last = estimator.n_iter_ - len(estimator.validation_scores_)
+    assert (set(alphas[-last:]) == {10.0}) == estimator._decays_strongly
+
+
+def test_last_epochs_have_the_weight_decay_of_a_quarter_earlier(
+    alphas: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_rules, "may_fit_noise", lambda *_: False)
     X, y = noisy(TargetSpaceClassifier)
     estimator = fit_quietly(TargetSpaceClassifier(DEEP, random_state=0), X, y)
     searched = len(estimator.validation_scores_)
