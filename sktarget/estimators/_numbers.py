@@ -14,7 +14,7 @@ from sklearn.metrics import r2_score
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._device import resolve_device
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.estimators._start import moments_of_labels
 from sktarget.training import Loss, TrainingSettings, squared_error_in
 
@@ -26,7 +26,7 @@ Array = NDArray[Any]
 _FEW_DIGITS = 32
 # The squares of larger numbers may overflow when they are added up.
 _LARGEST = 1e150
-# Fewer numbers say little about their scale.
+# Fewer numbers, or as few with nearly all the weight, say little about their scale.
 _ENOUGH_TO_COMPARE = 10
 # A module takes long to reach means and deviations above this, or deviations below its
 # inverse; and any network takes long to reach such multiples of its units.
@@ -54,7 +54,7 @@ class NumberOutputs(NetworkEstimator):
             self.out_activation_ = "identity"
         self._check_n_outputs(rows.y.shape[-1])
         if not first and self._output_units is not None:
-            _warn_of_other_units(*self._output_units, rows.outputs()[0])
+            _warn_of_other_units(*self._output_units, *rows.outputs())
 
     def _check_n_outputs(self, n_outputs: int) -> None:
         if n_outputs != self.n_outputs_:
@@ -124,11 +124,15 @@ def _warn_of_lost_digits(mean: Array, units: Array, dtype: np.dtype[Any]) -> Non
         )
 
 
-def _warn_of_other_units(origin: Array, units: Array, y: Array) -> None:
+def _warn_of_other_units(
+    origin: Array, units: Array, y: Array, weight: Array | None
+) -> None:
     """Warn if y is out of all proportion to the units of the first call."""
-    if len(y) < _ENOUGH_TO_COMPARE:
+    weight = np.ones(len(y)) if weight is None else relative_weights(weight)[0]
+    if weight.sum() ** 2 / (weight**2).sum() < _ENOUGH_TO_COMPARE:
         return
-    spread = np.sqrt(np.mean(((y - origin) / units).astype(np.float64) ** 2, axis=0))
+    squares = ((y - origin) / units).astype(np.float64) ** 2
+    spread = np.sqrt(np.average(squares, axis=0, weights=weight))
     far = np.flatnonzero((spread > _FAR) | (spread < 1 / _FAR))
     if len(far):
         k = far[0]
