@@ -44,7 +44,7 @@ class NumberOutputs(NetworkEstimator):
         """Take the outputs into the arithmetic of X; at the first fit, count them."""
         with np.errstate(over="ignore"):  # reported below, as an error
             rows.y = rows.y.astype(rows.dtype)
-        if np.isinf(rows.y).any() or np.nanmax(np.abs(rows.y)) > _LARGEST:
+        if not float(np.nanmax(np.abs(rows.y))) <= _LARGEST:
             raise ValueError(
                 f"y is too large for {rows.dtype}, the arithmetic of X: scale y down"
             )
