@@ -28,6 +28,8 @@ _FEW_DIGITS = 32
 _LARGEST = 1e150
 # Fewer numbers, or as few with nearly all the weight, say little about their scale.
 _ENOUGH_TO_COMPARE = 10
+# What varies by less, of its unit, is as good as constant.
+_CONSTANT = 1e-6
 # A module takes long to reach means and deviations above this, or deviations below its
 # inverse; and any network takes long to reach such multiples of its units.
 _FAR = 10.0
@@ -133,7 +135,8 @@ def _warn_of_other_units(
         return
     squares = ((y - origin) / units).astype(np.float64) ** 2
     spread = np.sqrt(np.average(squares, axis=0, weights=weight))
-    far = np.flatnonzero((spread > _FAR) | (spread < 1 / _FAR))
+    small = (spread > _CONSTANT) & (spread < 1 / _FAR)
+    far = np.flatnonzero((spread > _FAR) | small)
     if len(far):
         k = far[0]
         warnings.warn(

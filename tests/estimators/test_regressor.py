@@ -133,7 +133,7 @@ def test_module_is_told_of_outputs_out_of_its_reach(
 
 
 @pytest.mark.parametrize(
-    ("factor", "told"), [(1e-3, "0.001"), (1.0, ""), (1e4, "1e+04")]
+    ("factor", "told"), [(0.0, ""), (1e-3, "0.001"), (1.0, ""), (1e4, "1e+04")]
 )
 @pytest.mark.parametrize("method", ["partial_fit", "fit"])
 def test_later_calls_are_told_of_outputs_out_of_proportion(
