@@ -234,7 +234,8 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
         TrainingLog(epochs_before=len(log.loss_curve)),
         estimator._settings(rows).for_last(epochs, alpha),
         estimator._objective(),
-        generator=None,
+        # Of its own, as a fit that was killed meanwhile begins these epochs anew.
+        generator=torch.Generator().manual_seed(task.seed),
     )
     last.ending.warn()
     log.loss_curve += last.log.loss_curve

@@ -8,6 +8,7 @@ from skorch.callbacks import LRScheduler
 
 from sktarget import TargetSpaceSequenceClassifier, TargetSpaceSequenceRegressor
 from sktarget.estimators import _rules, _runs
+from sktarget.training import TrainingNet
 from tests.estimators.sequence_support import (
     as_list,
     as_padded,
@@ -131,6 +132,25 @@ def test_sequences_of_all_lengths_are_held_out(form: Any) -> None:
     model = fit_quietly(wide, form(X), y)
     assert len(model.validation_scores_) == 24
     assert model.score(form(X), y) > 0.9
+
+
+def test_last_epochs_mix_sequences_in_the_order_of_their_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kinds: list[int] = []
+    step = TrainingNet.train_step_single
+
+    def spy(net: TrainingNet, batch: Any, **kwargs: Any) -> Any:
+        kinds.append(len(np.unique(batch.y.numpy())))
+        return step(net, batch, **kwargs)
+
+    monkeypatch.setattr(TrainingNet, "train_step_single", spy)
+    X, y = series(400)
+    order = np.argsort(y, kind="stable")
+    model = fit_quietly(classifier(batch_size=100), X[order], y[order])
+    last = model.n_iter_ - len(model.validation_scores_)
+    assert last > 0
+    assert kinds == [2] * 4 * model.n_iter_
 
 
 def test_copies_go_the_same_way() -> None:
