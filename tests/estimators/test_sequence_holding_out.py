@@ -141,7 +141,7 @@ def test_last_epochs_mix_sequences_in_the_order_of_their_classes(
     step = TrainingNet.train_step_single
 
     def spy(net: TrainingNet, batch: Any, **kwargs: Any) -> Any:
-        kinds.append(len(np.unique(batch.y.numpy())))
+        kinds.append(len(np.unique(batch[1].numpy())))
         return step(net, batch, **kwargs)
 
     monkeypatch.setattr(TrainingNet, "train_step_single", spy)
