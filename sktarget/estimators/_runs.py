@@ -6,7 +6,9 @@ held out to stop by, they are learnt in the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -23,6 +25,7 @@ from sktarget.training import (
     TrainingLog,
     TrainingSettings,
     errors_of_outputs,
+    over_steps,
     train,
 )
 
@@ -153,32 +156,37 @@ def _run_anew(
     return run(estimator, task, network, TrainingLog(), settings, objective)
 
 
-def _is_better(estimator: NetworkEstimator, task: Task, run: Run, other: Run) -> bool:
-    """Return whether rows held out are predicted better than by another run.
+def _is_better(
+    estimator: NetworkEstimator, task: Task, other: Run, before: Run
+) -> bool:
+    """Return whether another run predicts the rows held out better than one before.
 
-    Errors count as shares of the other run's, output by output: in the mean error,
+    Errors count as shares of the former run's, output by output: in the mean error,
     outputs that nothing predicts would outweigh what is lost on others.
     """
-    errors, others = (_errors(estimator, task, r) for r in (run, other))
-    known = other.ending.held_out_error
-    share = 1.0 if known is None else _rules.needed_share(known)
-    return bool((errors / others.clamp(min=1e-300)).mean() < share)
+    errors, known = (_errors(estimator, task, r) for r in (other, before))
+    error = before.ending.held_out_error
+    share = 1.0 if error is None else _rules.needed_share(error)
+    return bool((errors / known.clamp(min=1e-300)).mean() < share)
 
 
-def _errors(estimator: NetworkEstimator, task: Task, run: Run) -> Tensor:
+def _errors(estimator: NetworkEstimator, task: Task, of: Run) -> Tensor:
     """Return the error of every output on the rows held out."""
-    _, held_out = estimator._to_tensors(run.network, task)
+    _, held_out = estimator._to_tensors(of.network, task)
     assert held_out is not None
     y = held_out.y
-    if run.settings.output_units is not None:
-        origin, unit = (t.to(y) for t in run.settings.output_units)
+    if of.settings.output_units is not None:
+        origin, unit = (t.to(y) for t in of.settings.output_units)
         y = (y - origin) / unit
     with torch.no_grad():
-        sums = run.network.eval()(held_out.inputs(held_out.x))
-    run.network.train()
-    errors = errors_of_outputs(estimator._loss, sums, y).double()
-    weight = held_out.weight
-    return (errors if weight is None else errors * weight[:, None]).mean(0)
+        sums = of.network.eval()(held_out.inputs(held_out.x))
+    of.network.train()
+    measure: Callable[[Tensor, Tensor, Tensor | None], Tensor] = partial(
+        errors_of_outputs, estimator._loss
+    )
+    if sums.ndim == 3:  # of the steps of sequences, not all of which count
+        measure = over_steps(measure)
+    return measure(sums, y, held_out.weight).double()
 
 
 def reserve(settings: TrainingSettings) -> TrainingSettings:

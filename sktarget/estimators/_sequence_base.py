@@ -226,12 +226,7 @@ class BaseTargetSpaceSequence(SequenceChoices):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        ignored = self.module is not None  # and so may be anything
-        if (
-            not ignored
-            and self.cell == "rnn"
-            and self._activation() not in ("tanh", "relu")
-        ):
+        if self._is_simple and self._activation() not in ("tanh", "relu"):
             raise ValueError(
                 f"activation={self.activation!r} cannot be used with cell='rnn': use "
                 "'tanh' or 'relu', or cell='lstm' or 'gru'"

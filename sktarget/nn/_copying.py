@@ -59,8 +59,8 @@ def copy_with(
             if type(value) in _TABLES and not value
         )
         for kept in _kept_by(part):
-            is_own = left_out is None or id(kept) in to_copy
-            if left_out is not None and not is_own and _holds(kept, left_out):
+            may_go = id(kept) not in to_copy
+            if left_out is not None and may_go and _holds(kept, left_out):
                 copies[id(kept)] = nothing
             elif not kept.is_leaf:  # Torch copies no others.
                 copies[id(kept)] = kept.detach().clone()

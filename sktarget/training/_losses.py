@@ -92,13 +92,9 @@ LOSSES: dict[str, Loss] = {
 """Losses by name, each of (sums, y, weight of the rows or None)."""
 
 
-def _missed_of_classes(sums: Tensor, y: Tensor) -> Tensor:
-    truth = F.one_hot(y, sums.shape[-1])
-    return (sums.softmax(-1) - truth).square().sum(1)
-
-
 def _quadratic_of_classes(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-    return _mean(_missed_of_classes(sums, y), weight)
+    truth = F.one_hot(y, sums.shape[-1])
+    return _mean((sums.softmax(-1) - truth).square().sum(1), weight)
 
 
 def _quadratic_of_labels(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
@@ -117,8 +113,10 @@ without bound, this error each by a bounded amount.
 """
 
 
-def errors_of_outputs(loss: str, sums: Tensor, y: Tensor) -> Tensor:
-    """Return the squared error of every output, or of classes together, row by row.
+def errors_of_outputs(
+    loss: str, sums: Tensor, y: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Return the squared error of every output, or of classes together, over all rows.
 
     Parameters
     ----------
@@ -128,23 +126,25 @@ def errors_of_outputs(loss: str, sums: Tensor, y: Tensor) -> Tensor:
         Outputs of the network.
     y : Tensor of shape (n,) or (n, k)
         Outputs as the loss takes them.
+    weight : Tensor of shape (n,), optional
+        Weights of the rows.
 
     Returns
     -------
-    Tensor of shape (n, k), or (n, 1) for classes
-        Squares of what the predictions miss; for classes, of all probabilities.
+    Tensor of shape (k,), or (1,) for classes
+        Mean squares of what the predictions miss; for classes, of all probabilities.
 
     Examples
     --------
     >>> import torch
     >>> y = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
-    >>> errors_of_outputs("squared_error", torch.zeros(2, 2), y)
-    tensor([[1., 0.],
-            [1., 4.]])
+    >>> errors_of_outputs("squared_error", torch.zeros(2, 2), y, None)
+    tensor([1., 2.])
     """
     if loss == "cross_entropy":
-        return _missed_of_classes(sums, y)[:, None]
-    return ((sums.sigmoid() if loss == "logistic" else sums) - y).square()
+        return _quadratic_of_classes(sums, y, weight).reshape(1)
+    squares = ((sums.sigmoid() if loss == "logistic" else sums) - y).square()
+    return (squares if weight is None else squares * weight[:, None]).mean(0)
 
 
 def best_constant(loss: str, y: Tensor, weight: Tensor | None, n: int) -> Tensor:

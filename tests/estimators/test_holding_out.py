@@ -84,7 +84,8 @@ def test_outputs_of_noise_do_not_cost_the_others() -> None:
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "logistic", "squared_error"])
-def test_errors_of_outputs_add_up(loss: str) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_errors_of_outputs_add_up(loss: str, weighted: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     sums = torch.randn(9, 3, generator=generator)
     y: Any = torch.randn(9, 3, generator=generator)
@@ -92,7 +93,8 @@ def test_errors_of_outputs_add_up(loss: str) -> None:
         y = (y > 0).float()
     elif loss == "cross_entropy":
         y = y.argmax(1)
-    found = errors_of_outputs(loss, sums, y)
-    assert found.shape == (9, 1 if loss == "cross_entropy" else 3)
-    total = found.mean() / 2 if loss == "squared_error" else found.sum(1).mean()
-    torch.testing.assert_close(total, QUADRATIC_ERRORS[loss](sums, y, None))
+    weight = torch.rand(9, generator=generator) if weighted else None
+    found = errors_of_outputs(loss, sums, y, weight)
+    assert found.shape == ((1,) if loss == "cross_entropy" else (3,))
+    total = found.mean() / 2 if loss == "squared_error" else found.sum()
+    torch.testing.assert_close(total, QUADRATIC_ERRORS[loss](sums, y, weight))

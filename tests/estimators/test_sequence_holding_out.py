@@ -8,6 +8,7 @@ from skorch.callbacks import LRScheduler
 
 from sktarget import TargetSpaceSequenceClassifier, TargetSpaceSequenceRegressor
 from sktarget.estimators import _rules, _runs
+from sktarget.estimators._sequence_choices import SequenceChoices
 from sktarget.training import TrainingNet
 from tests.estimators.sequence_support import (
     as_list,
@@ -151,6 +152,36 @@ def test_last_epochs_mix_sequences_in_the_order_of_their_classes(
     last = model.n_iter_ - len(model.validation_scores_)
     assert last > 0
     assert kinds == [2] * 4 * model.n_iter_
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("better", [False, True])
+def test_other_weights_are_judged_by_the_steps_that_count(
+    numbers: bool, weighted: bool, better: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        SequenceChoices, "_further_tries", lambda *_: {"other weights": {}}
+    )
+    monkeypatch.setattr(_rules, "needed_share", lambda _: 1e9 if better else 0.0)
+    seen: list[Any] = []
+    errors = _runs._errors
+    monkeypatch.setattr(
+        _runs, "_errors", lambda *given: seen.append(errors(*given)) or seen[-1]
+    )
+    X = as_padded(series(60)[0])
+    y = step_labels(np.nan_to_num(X)).astype(float)
+    y[np.isnan(X[:, 0])] = np.nan
+    kind = TargetSpaceSequenceRegressor if numbers else TargetSpaceSequenceClassifier
+    model = kind(
+        recurrent_layer_sizes=(6,), return_sequences=True, max_iter=10, random_state=0
+    )
+    weight = np.linspace(1, 2, 60) if weighted else None
+    given = {"n_ignored_steps": 1}
+    model.set_params(**given).fit(X, y if numbers else np.nan_to_num(y, nan=-1), weight)
+    assert [e.shape for e in seen] == [(1,), (1,)]
+    assert all(bool(e.isfinite().all()) for e in seen)
+    assert model.predict(X).shape == y.shape
 
 
 def test_copies_go_the_same_way() -> None:
