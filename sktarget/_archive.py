@@ -183,10 +183,11 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """
     path = Path(os.path.realpath(path))
     with contextlib.suppress(OSError):
-        for found in path.parent.iterdir():
+        for found in list(path.parent.iterdir()):
             name, _, end = found.name.partition(path.name)
             if not name and _BESIDE.fullmatch(end):
-                found.unlink()
+                with contextlib.suppress(OSError):
+                    found.unlink()
 
 
 def _place_beside(path: Path) -> Path:

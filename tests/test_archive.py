@@ -74,6 +74,16 @@ def test_round_trip(tmp_path: Path, content: dict[str, Any]) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("items", [[[1, 2], [3, 4]], [(1,), (2,)], [[], []]])
+def test_objects_that_are_sequences(items: list[Any], tmp_path: Path) -> None:
+    given = np.empty(2, dtype=object)
+    for i, item in enumerate(items):
+        given[i] = item
+    _archive.write(tmp_path / "file", "test", {"a": given})
+    read = _archive.read(tmp_path / "file", "test")["a"]
+    assert (read.shape, read.tolist()) == ((2,), items)
+
+
 @pytest.mark.parametrize("value", [object(), len, {1, 2}, Path("x"), 1j, b"bytes"])
 def test_objects_are_refused(value: Any, tmp_path: Path) -> None:
     for content in ({"a": value}, {"a": [(value,)]}, {"a": _objects([value])}):

@@ -213,7 +213,7 @@ def prefers_dual(n_rows: int, n_columns: int) -> bool:
     return n_rows < n_columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RidgeFactor:
     """Cholesky factor of a regularised Gramian, primal or dual.
 

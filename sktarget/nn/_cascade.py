@@ -119,19 +119,7 @@ class Cascade(nn.Module):
 
     def _adopt_weights(self, given: nn.Module) -> None:
         """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
-        try:
-            run, outputs = self._record()
-        except RuntimeError as error:
-            # The module may take views of maps, which depend on their layout.
-            changed = [layer.use_plain_layout() for layer in self._layers.values()]
-            if not any(changed):
-                fixed = self.fixed_batch
-                error.add_note(
-                    "This came up as the module ran on fixed_batch, of shape "
-                    f"{tuple(fixed.shape)} and {fixed.dtype}"
-                )
-                raise
-            run, outputs = self._record()
+        run, outputs = self._first_record()
         self._refuse_another_network(outputs, given)
         idle = [
             name
@@ -155,6 +143,25 @@ class Cascade(nn.Module):
                 "fixed batch"
             )
         self._stacks = self._may_stack(outputs)
+
+    def _first_record(self) -> tuple[Pass, Any]:
+        """Run the given weights on X̄, if need be with maps in their plain layout."""
+        fixed = self.fixed_batch
+        try:
+            try:
+                return self._record()
+            except RuntimeError:
+                # The module may take views of maps, which depend on their layout.
+                changed = [layer.use_plain_layout() for layer in self._layers.values()]
+                if not any(changed):
+                    raise
+                return self._record()
+        except RuntimeError as error:
+            error.add_note(
+                "This came up as the module ran on fixed_batch, of shape "
+                f"{tuple(fixed.shape)} and {fixed.dtype}"
+            )
+            raise
 
     def _refuse_another_network(self, outputs: Any, given: nn.Module) -> None:
         """Refuse a module that does something else with target layers in it."""
@@ -197,7 +204,7 @@ class Cascade(nn.Module):
         stacked = torch.cat([fixed, others])
         try:
             with torch.no_grad(), self._as_in_evaluation():
-                alone = self.module(others)
+                alone = self.module(others.clone())
                 with self._running(Phase.COMPARE, stacked):
                     both = self.module(stacked)
         except Exception:  # The module may fail in any way on other numbers of rows.

@@ -164,7 +164,7 @@ class AugmentedOperator(DenseOperator):
         return _WRITTEN_OUT, torch.cat([ones, head(rows, n)], 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeasuredOperator(DenseOperator):
     """The design matrix of a dense layer that measures its inputs in other units.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sktarget.linalg import (
+    FactorisationError,
     RidgeFactor,
     SolvePlan,
     at_least_float32,
@@ -100,6 +102,8 @@ def _plan(
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
     if lam is None:
         lam = trace.item() * gram.shape[-1] / gram.numel()
+        if not math.isfinite(lam):  # A plan checks it on the CPU only.
+            raise FactorisationError(f"the trace of the Gramian is {trace.item()}")
     return plan_solve(trace, lam, dtype), lam
 
 

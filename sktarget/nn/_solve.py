@@ -36,6 +36,7 @@ class _SolveAndApply(torch.autograd.Function):
         *targets: Tensor,
     ) -> tuple[Tensor, ...]:
         needs = recorded and ctx.needs_input_grad[0]
+        of_targets = ctx.needs_input_grad[-len(targets) :]
         x = previous = inputs
         shape = inputs.shape
         needs_inputs, kept, matrices = [], [], []
@@ -52,7 +53,7 @@ class _SolveAndApply(torch.autograd.Function):
             kept.append(own)
             tensors.extend(own_tensors)
             needs_inputs.append(needs)
-            needs = needs or (recorded and ctx.needs_input_grad[5 + k])
+            needs = needs or (recorded and of_targets[k])
         ctx.kept, ctx.needs_inputs, ctx.shortcuts = kept, needs_inputs, shortcuts
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)

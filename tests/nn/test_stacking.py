@@ -140,7 +140,10 @@ class Answer:
 
 def test_outputs_that_hide_their_rows() -> None:
     net = TargetSpace(Around(same, Answer), torch.randn(10, 4)).train()
-    assert net(torch.randn(6, 4)).sums.shape == (6, 3)
+    x = torch.randn(6, 4)
+    sums = net(x).sums
+    assert sums.shape == (6, 3)
+    torch.testing.assert_close(sums, net.eval()(x).sums)
 
 
 def test_batches_of_another_dtype_are_not_converted() -> None:
@@ -173,13 +176,18 @@ def test_modules_that_begin_in_place_leave_the_fixed_batch_alone(
     assert torch.equal(given, own)
 
 
-def test_modules_of_the_users_that_begin_in_place() -> None:
-    x = torch.randn(20, 4)
+@pytest.mark.parametrize("make", [torch.randn, torch.eye])
+@pytest.mark.parametrize("n", [20, 6, 2])
+def test_modules_of_the_users_that_begin_in_place(
+    n: int, make: Callable[[int, int], Tensor]
+) -> None:
+    x = make(n, 4)
     before = x.clone()
     net = TargetSpace(Around(lambda x: x.mul_(2), same), x).train()
     net(net.fixed_batch)
     net.eval()
     assert torch.equal(x, before)
+    assert torch.equal(net.fixed_batch, before)
 
 
 class Skipping(nn.Module):
