@@ -280,6 +280,8 @@ class TrainingCourse(NetworkEstimator):
             alpha=alpha,
             first_alpha=first_alpha,
             alpha_follows_loss=self._decay_follows_loss,
+            # A strong decay may lead to a constant, where it had better end.
+            waits_for_progress=not self._decays_strongly,
             batch_size=self._batch_rows(n_samples),
             shuffle=bool(self.shuffle),
             max_iter=epochs,

@@ -94,6 +94,12 @@ class Monitor(Callback):
             return None
         return -self.best_merit / self.constant_error
 
+    @property
+    def _may_end(self) -> bool:
+        """Whether a lack of progress is a reason to end."""
+        waits = self.settings.waits_for_progress
+        return not waits or is_clearly_less(self.held_out_error)
+
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Allocate the two snapshots."""
         self.best = Snapshot.of(net.module_)
@@ -137,7 +143,7 @@ class Monitor(Callback):
             improved = self._judge_loss(loss)
         self.log.no_improvement = 0 if improved else self.log.no_improvement + 1
         waited = self.log.no_improvement > self.settings.n_iter_no_change
-        if waited and is_clearly_less(self.held_out_error):
+        if waited and self._may_end:
             self._no_progress(net)
 
     def _mark_records(self, net: Any, record: Any) -> None:

@@ -56,6 +56,9 @@ class TrainingSettings:
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
         Stopping rule; for losses, `tol` is in squares of `unit`.
+    waits_for_progress : bool
+        Whether epochs without progress count only once the network does clearly better
+        than constant outputs, if their error is known.
     verbose : bool
         Print the progress.
     callbacks : sequence
@@ -94,6 +97,7 @@ class TrainingSettings:
     alpha: float = 0.0
     first_alpha: float = 0.0
     alpha_follows_loss: bool = False
+    waits_for_progress: bool = True
     max_fun: int = 15000
     reserved: int = 0
     warns_at_end: bool = True

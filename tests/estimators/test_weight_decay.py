@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import make_hastie_10_2
 from skorch.callbacks import LRScheduler
 
 from sktarget import TargetSpaceClassifier
@@ -148,3 +149,11 @@ def test_it_falls_anew_with_every_fit(alphas: list[float]) -> None:
         fit_quietly(estimator, X, y)
     assert alphas[:8] == alphas[8:]
     assert alphas[7] < 0.01 * alphas[0]
+
+
+def test_a_strong_decay_that_leads_to_a_constant_soon_ends(alphas: list[float]) -> None:
+    X, y = make_hastie_10_2(500, random_state=0)
+    fit_quietly(TargetSpaceClassifier((10,) * 12, random_state=0), X, y)
+    of_second = alphas.count(_rules.STRONG_ALPHA)
+    assert 0 < of_second < 100
+    assert alphas[-1] < _rules.STRONG_ALPHA  # It was not taken.
