@@ -9,14 +9,11 @@ altered file is detected before its content is parsed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import math
 import os
-import re
-import secrets
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,14 +22,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sktarget._files import replace_file
+
 __all__ = [
     "FORMAT_VERSION",
     "is_plain",
     "read",
     "refusing",
-    "remove_leftovers",
-    "replace_file",
-    "try_to_write",
     "write",
 ]
 
@@ -53,8 +49,6 @@ _FORGED = (
     ValueError,
     zipfile.BadZipFile,
 )
-_BESIDE = re.compile(r"\.[0-9a-f]{12}\.part")
-"""How the name of a file that is being written ends, see :func:`_place_beside`."""
 
 
 def write(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> None:
@@ -118,90 +112,6 @@ class _ZipFile(zipfile.ZipFile):
     """
 
     __del__ = object.__sizeof__  # type: ignore[assignment]
-
-
-def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) -> None:
-    """Write a temporary file beside `path`, and move it there when it is complete.
-
-    Of several who write one file at once, the last one's is there in the end.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    parts : list of bytes-like
-        Its content, in pieces.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; an existing file is left unchanged.
-    """
-    path = Path(os.path.realpath(path))  # a link stays one
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
-    beside = _place_beside(path)
-    try:
-        _write_new(beside, parts)
-        beside.replace(path)
-    except FileExistsError:  # somebody else's
-        raise
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-
-
-def try_to_write(path: str | os.PathLike[str]) -> None:
-    """Find out whether :func:`replace_file` could write a file, without writing it.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Raises
-    ------
-    OSError
-        If nothing can be written beside it.
-    """
-    beside = _place_beside(Path(os.path.realpath(path)))
-    try:
-        _write_new(beside, [b"may be written"])
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-
-
-def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what is left of processes that were killed while they wrote a file.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.  Nobody else may be writing it now.
-    """
-    path = Path(os.path.realpath(path))
-    with contextlib.suppress(OSError):
-        for found in list(path.parent.iterdir()):
-            name, _, end = found.name.partition(path.name)
-            if not name and _BESIDE.fullmatch(end):
-                with contextlib.suppress(OSError):
-                    found.unlink()
-
-
-def _place_beside(path: Path) -> Path:
-    """Return a name that nobody else writes to, in the folder of a file."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
-
-
-def _write_new(path: Path, parts: list[memoryview | bytes]) -> None:
-    # Never through a link, nor over a file that is there; with the permissions that
-    # any new file gets.
-    with path.open("xb") as file:
-        file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read(

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.extra import numpy as npst
 
-from sktarget import _archive
+from sktarget import _archive, _files
 
 
 def _objects(items: list[Any]) -> Any:
@@ -312,7 +312,7 @@ def test_links_to_themselves_are_no_files(tmp_path: Path) -> None:
     link.symlink_to(link)
     with pytest.raises(OSError, match="link"):
         _archive.read(link, "test", [])
-    _archive.remove_leftovers(link)
+    _files.remove_leftovers(link)
     _archive.write(link, "test", {})
 
 
@@ -338,6 +338,6 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     others = ["file", "file.part", "file.notes.part", f"my {left}", f"{left}.npz"]
     for name in (left, *others):
         (tmp_path / name).touch()
-    _archive.remove_leftovers(tmp_path / "file")
+    _files.remove_leftovers(tmp_path / "file")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
-    _archive.remove_leftovers(tmp_path / "absent" / "file")
+    _files.remove_leftovers(tmp_path / "absent" / "file")

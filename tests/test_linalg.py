@@ -17,8 +17,8 @@ from sktarget.linalg import (
     prefers_dual,
     ridge_solve,
 )
+from sktarget.linalg._plan import _plan_unread
 from sktarget.linalg._products import _STRIPE
-from sktarget.linalg._ridge import _plan_unread
 from tests.helpers import normal
 
 EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}

@@ -29,7 +29,8 @@ README = ROOT / "README.md"
 # Each room imports from those with a smaller number, and from itself.
 LAYERS = {
     "sktarget._version": 0,
-    "sktarget._archive": 0,
+    "sktarget._files": 0,
+    "sktarget._archive": 1,
     "sktarget._blank": 0,
     "sktarget._layered": 0,
     "sktarget._packing": 0,

@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 from sktarget.estimators._drawing import noise_batch
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._sequence_data import as_steps
+from sktarget.estimators._series import as_steps
 
 __all__ = ["choose_fixed_sequences"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from sktarget import _archive
+from sktarget._files import replace_file
 from sktarget.estimators.base import NetworkEstimator
 from sktarget.export._network import network_model
 from sktarget.export._skl2onnx import pipeline_model
@@ -73,5 +73,5 @@ def to_onnx(
     else:
         model = pipeline_model(estimator, dtype)
     if path is not None:
-        _archive.replace_file(path, [model.SerializeToString()])
+        replace_file(path, [model.SerializeToString()])
     return model

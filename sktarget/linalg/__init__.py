@@ -3,6 +3,8 @@
 Everything here is plain tensor arithmetic that knows nothing about networks.
 """
 
+from sktarget.linalg._factor import FactorisationError, RidgeFactor, factorise
+from sktarget.linalg._plan import SolvePlan, at_least_float32, plan_solve
 from sktarget.linalg._products import (
     FEW_COLUMNS,
     add_product,
@@ -10,16 +12,7 @@ from sktarget.linalg._products import (
     is_for_onednn,
     product,
 )
-from sktarget.linalg._ridge import (
-    FactorisationError,
-    RidgeFactor,
-    SolvePlan,
-    at_least_float32,
-    factorise,
-    plan_solve,
-    prefers_dual,
-    ridge_solve,
-)
+from sktarget.linalg._ridge import prefers_dual, ridge_solve
 
 __all__ = [
     "FEW_COLUMNS",

@@ -19,8 +19,9 @@ from sktarget.estimators.base import (
     parse_layer_sizes,
 )
 from sktarget.propagation._base import PropagationEstimator
-from sktarget.propagation._difference import DifferenceTargetNetwork, FeedbackMap
+from sktarget.propagation._difference import DifferenceTargetNetwork
 from sktarget.propagation._difference_parameters import DIFFERENCE_CONSTRAINTS
+from sktarget.propagation._feedback import FeedbackMap
 from sktarget.propagation._network import TransmittingNetwork
 from sktarget.propagation._training import FeedbackNet
 from sktarget.training import TrainingLog, TrainingNet, TrainingSettings, state_to_numpy

@@ -16,7 +16,7 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
-from sktarget import _archive
+from sktarget import _archive, _files
 from sktarget._version import __version__
 from sktarget.training._bridge import EpochContext
 from sktarget.training._callback_state import (
@@ -276,8 +276,8 @@ class Checkpoint(Callback):
         """Clear up, and tell at once what would come up after the first epoch."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _archive.remove_leftovers(self.path)
-            _archive.try_to_write(self.path)
+            _files.remove_leftovers(self.path)
+            _files.try_to_write(self.path)
         except OSError as error:
             self._warn(error)
 

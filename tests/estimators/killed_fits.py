@@ -18,7 +18,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from sktarget import TargetSpaceClassifier, TargetSpaceRegressor, _archive
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor, _archive, _files
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
@@ -157,7 +157,7 @@ def kill_again_and_again(name: str, folder: Path, seed: int) -> dict[str, Any]:
         else:  # The fit was faster: begin anew.
             checkpoint.unlink()
     # A fit may have ended, and been killed while its result was written down.
-    _archive.remove_leftovers(result)
+    _files.remove_leftovers(result)
     finish(start(name, checkpoint, result))
     undisturbed = folder / "undisturbed"
     finish(start(name, None, undisturbed))

@@ -13,11 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.functional import jvp
 from torch.nn import functional as F
 
-from sktarget.propagation._difference import (
-    DifferenceTargetNetwork,
-    FeedbackMap,
-    propagate_targets,
-)
+from sktarget.propagation._difference import DifferenceTargetNetwork
+from sktarget.propagation._feedback import FeedbackMap, propagate_targets
 from sktarget.propagation._network import TransmittingNetwork
 from sktarget.propagation._noise import RowNoise, _hash_rows
 from tests.helpers import normal

@@ -1,0 +1,178 @@
+"""Series of real numbers as users give them, padded with NaN or in lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from sktarget.estimators._arrays import as_array
+from sktarget.estimators._sequence_data import (
+    Sequences,
+    count_steps,
+    is_list,
+    refuse_empty,
+)
+
+__all__ = ["as_steps", "read_series"]
+
+Array = NDArray[Any]
+
+
+def read_series(
+    estimator: BaseEstimator, X: Any, *, reset: bool, univariate: bool | None
+) -> tuple[Sequences, bool]:
+    """Validate series of real numbers.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Records the number of channels, or has recorded it.
+    X : array-like of shape (n, time) or (n, channels, time), or list
+        Series, padded with NaN; or a list of arrays of shape (channels, t_i).
+    reset : bool
+        Whether this is the first fit.
+    univariate : bool or None
+        Whether X had two axes in ``fit``.
+
+    Returns
+    -------
+    sequences : Sequences
+        The series.
+    univariate : bool
+        Whether X has two axes.
+
+    Raises
+    ------
+    ValueError
+        If there is no step at all, a missing value within a sequence, or a number of
+        channels other than in ``fit``.
+    """
+    sizes = None
+    if _is_list_of_series(X):
+        X, sizes = _pad_series(X)
+    X = validate_data(
+        estimator,
+        as_array(X),
+        reset=reset,
+        dtype=(np.float64, np.float32),
+        allow_nd=True,
+        ensure_all_finite="allow-nan",
+    )
+    if X.ndim > 3:
+        raise ValueError(
+            f"Found array with dim {X.ndim}, but X must be of shape (n, time) or "
+            "(n, channels, time)"
+        )
+    if not reset and univariate is not None and univariate != (X.ndim == 2):
+        form = "(n, time)" if univariate else "(n, channels, time), or a list"
+        raise ValueError(
+            f"X has {X.ndim} axes, but the estimator was fitted with X of shape {form}"
+        )
+    values, lengths = as_steps(X)
+    return Sequences(values, lengths, sizes), X.ndim == 2
+
+
+def as_steps(X: Array, name: str = "X") -> tuple[Array, Array]:
+    """Turn series into steps (n, time, channels), and find their lengths.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, time) or (n, channels, time)
+        Series, NaN after their ends.
+    name : str
+        Its name in messages.
+
+    Returns
+    -------
+    values : ndarray of shape (n, time, channels)
+        The steps.
+    lengths : ndarray of shape (n,)
+        Number of steps before padding.
+
+    Raises
+    ------
+    ValueError
+        If a sequence has no steps, or NaN before its end.
+    """
+    if X.ndim == 3 and 0 in X.shape[1:]:
+        raise ValueError(
+            f"{name} of shape {X.shape} has empty sequences: at least one channel and "
+            "one step are needed"
+        )
+    values = X[:, :, None] if X.ndim == 2 else X.transpose(0, 2, 1)
+    values = np.ascontiguousarray(values)
+    missing: Array = np.isnan(values)
+    n, time = missing.shape[:2]
+    if not missing.any():
+        return values, np.full(n, time)
+    lengths = count_steps(np.logical_not(missing.all(axis=2)))
+    refuse_empty(lengths, name, "NaN")
+    holes = missing.any(axis=2) & (np.arange(time) < lengths[:, None])
+    if holes.any():
+        row, step = np.argwhere(holes)[0]
+        raise ValueError(
+            f"Input {name} contains NaN before the end of a sequence, first in row "
+            f"{row} at step {step}: NaN may only pad a sequence after its end, in all "
+            "channels alike. Impute missing values first."
+        )
+    return values, lengths
+
+
+def _is_list_of_series(X: Any) -> bool:
+    """Return whether X is a list of (channels, t_i) arrays, not another array-like."""
+    if not is_list(X) or len(X) == 0:
+        return False
+    items = [_array(item) for item in X]
+    if any(item is not None and item.ndim == 2 for item in items):
+        return True
+    lengths = {len(item) for item in items if item is not None and item.ndim == 1}
+    if len(lengths) > 1:
+        raise ValueError(
+            "X is a list of sequences of unequal lengths with one axis: give each the "
+            "shape (channels, t_i), a univariate one by reshape(1, -1), or pad them "
+            "with NaN to an array of shape (n, time)"
+        )
+    return False
+
+
+def _array(item: Any) -> Array | None:
+    try:
+        return np.asarray(item)
+    except ValueError:  # ragged
+        return None
+
+
+def _pad_series(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
+    """Stack (channels, t_i) arrays as (n, channels, time), NaN after their ends."""
+    items = []
+    for i, item in enumerate(X):
+        array = np.asarray(item)
+        if array.ndim != 2 or 0 in array.shape:
+            raise ValueError(
+                f"item {i} of the list X has shape {array.shape}: every sequence must "
+                "be of shape (channels, t_i), with at least one channel and one step"
+            )
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError(
+                f"Input X contains NaN, in item {i}: the sequences of a list need no "
+                "padding; impute missing values first"
+            )
+        items.append(array)
+    counts = sorted({len(array) for array in items})
+    if len(counts) > 1:
+        raise ValueError(
+            f"the sequences of X have different numbers of channels: {counts}"
+        )
+    sizes = np.array([array.shape[1] for array in items])
+    dtype = np.result_type(*items)
+    if dtype.kind not in "fc":
+        dtype = np.dtype(object if dtype.kind not in "iub" else np.float64)
+    padded = np.full((len(items), counts[0], sizes.max()), np.nan, dtype=dtype)
+    for row, array in zip(padded, items, strict=True):
+        row[:, : array.shape[1]] = array
+    return padded, sizes
