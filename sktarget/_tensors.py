@@ -43,6 +43,7 @@ def same_values(one: Tensor, other: Tensor) -> bool:
     -------
     bool
         Whether shapes, dtypes and numbers are equal; to ``torch.equal`` NaN is not.
+        False for tensors without numbers, on the device ``"meta"``.
 
     Examples
     --------
@@ -51,6 +52,8 @@ def same_values(one: Tensor, other: Tensor) -> bool:
     (True, False)
     """
     if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.is_meta or other.is_meta:
         return False
     return torch.equal(one, other) or bool(
         (one.eq(other) | (one.isnan() & other.isnan())).all()

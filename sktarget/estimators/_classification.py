@@ -103,7 +103,7 @@ class NetworkClassifier(ClassifierMixin, ClassLabels):
             y = column_or_1d(y, warn=True)
         weight = self._row_weights(X, y, sample_weight, first, classes)
         if kind == "multilabel-indicator":
-            return self._multilabel_rows(X, y, weight, first)
+            return self._multilabel_rows(X, y, weight, first, classes)
         return self._class_rows(X, y, weight, first, classes)
 
     def _row_weights(
@@ -116,12 +116,17 @@ class NetworkClassifier(ClassifierMixin, ClassLabels):
         return self._with_class_weights(y, sample_weight, first, classes)
 
     def _multilabel_rows(
-        self, X: Array, y: Array, weight: Array | None, first: bool
+        self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any
     ) -> TrainingRows:
         if not np.isin(y, (0, 1)).all():
             raise ValueError(
                 "y has several columns, so each must say whether a row has a label (1) "
                 f"or not (0); got the values {np.unique(y)[:5].tolist()}"
+            )
+        if classes is not None and not np.array_equal(classes, np.arange(y.shape[1])):
+            raise ValueError(
+                f"classes={classes!r} does not name the columns of y, which has "
+                f"{y.shape[1]} labels: leave it out, or give range({y.shape[1]})"
             )
         if first:
             self.classes_ = np.arange(y.shape[1])

@@ -22,9 +22,14 @@ from sktarget.training import (
     TrainingSettings,
     bare,
     best_constant,
+    supported_schedule,
 )
 
 __all__ = ["TrainingCourse"]
+
+# As how many rows one counts at most, where it has weight or is repeated, when weight
+# decay is weighed against the loss.
+_MOST_REPEATS = 10
 
 
 class TrainingCourse(NetworkEstimator):
@@ -118,19 +123,22 @@ class TrainingCourse(NetworkEstimator):
             and isinstance(self.fixed_batch, str)
             and (self.fixed_batch, self.fixed_batch_size) == ("sample", "auto")
             and self.batch_size == "auto"
-            and len(rows) <= _rules.MOST_AT_ONCE
+            and rows.n_with_held_out <= _rules.MOST_AT_ONCE
         )
 
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
         """Merge repeated rows where one pass serves both X̄ and X."""
         return rows.distinct(seed) if self._takes_all(rows) else rows
 
-    def _batch_rows(self, n_samples: int) -> int:
-        batch_size = super()._batch_rows(n_samples)
+    def _batch_rows(self, rows: TrainingRows) -> int:
+        batch_size, n_samples = super()._batch_rows(rows), len(rows)
         if self.solver == "lbfgs":
             batch_size = n_samples
         elif self.batch_size == "auto" and self._has_image_targets:
             batch_size = _rules.auto_image_batch_size(n_samples)
+        elif self.batch_size == "auto" and self._tuned:
+            n = rows.n_with_held_out
+            batch_size = _rules.auto_tuned_batch_size(n_samples, n)
         if self._normalises and parse_layer_sizes(self.hidden_layer_sizes):
             return self._without_single_rows(n_samples, batch_size)
         return batch_size
@@ -152,6 +160,8 @@ class TrainingCourse(NetworkEstimator):
             return 1
         if not self._tuned or self._schedule() != "annealed":
             return self.max_iter
+        if self.n_iter_no_change == np.inf:  # which asks for all of them
+            return self.max_iter
         return _rules.auto_epochs(
             rows.n_given,
             self.max_iter,
@@ -165,7 +175,7 @@ class TrainingCourse(NetworkEstimator):
             return _rules.auto_tuned_rate(self._n_layers)
         images, n_samples = self._has_image_targets, len(rows)
         if images and self._schedule() == "annealed":
-            steps = -(-n_samples // self._batch_rows(n_samples)) * self.max_iter
+            steps = -(-n_samples // self._batch_rows(rows)) * self.max_iter
             return _rules.auto_annealed_image_rate(steps)
         return _rules.auto_rate(self.solver, self.parameterization, images)
 
@@ -176,7 +186,7 @@ class TrainingCourse(NetworkEstimator):
 
     def _schedule(self) -> str:
         if self.learning_rate != "auto":
-            return self.learning_rate
+            return supported_schedule(self.solver, self.learning_rate)
         # A schedule of the user's own would be overridden.
         own = any(isinstance(bare(c), LRScheduler) for c in self.callbacks or ())
         return "annealed" if self._anneals and not own else "constant"
@@ -186,8 +196,9 @@ class TrainingCourse(NetworkEstimator):
         if self.alpha != "auto":
             return float(self.alpha), float(self.alpha)
         # The penalty is divided by the total weight.  Where that is less than the rows,
-        # it would grow to many times of what was studied, and lead to a constant.
-        share = min(1.0, rows.total_weight / rows.n_given)
+        # it would grow to many times of what was studied, and lead to a constant; where
+        # rows stand for thousands, as those of surveys, nothing would be left of it.
+        share = rows.total_weight / min(rows.n_given, _MOST_REPEATS * len(rows))
         first, last = self._auto_alphas(rows)
         return first * share, last * share
 
@@ -203,8 +214,10 @@ class TrainingCourse(NetworkEstimator):
             return _rules.STRONG_ALPHA, _rules.STRONG_ALPHA
         if self._tuned and self._schedule() == "annealed":
             shape = rows.n_given, self._n_layers, rows.n_varying
-            if self._learns_numbers and rows.n_given < _rules.LEAST_TO_SPARE:
-                first = least = _rules.auto_alpha_of_few(*shape)
+            if rows.n_given < _rules.LEAST_TO_SPARE:
+                of_numbers = self._learns_numbers
+                first = _rules.auto_alpha_of_few(*shape, of_numbers=of_numbers)
+                least = first
             else:
                 first = _rules.auto_alpha(*shape, rows.n_held_out > 0)
         return first, least
@@ -236,28 +249,32 @@ class TrainingCourse(NetworkEstimator):
         sampled = isinstance(kind, str) and kind == "sample"
         return not sampled or size is None or isinstance(size, str) or size <= n_left
 
-    def _stopping_error(self) -> Loss | None:
+    def _patience(self, rows: TrainingRows) -> float:
+        if not self._tuned or self.n_iter_no_change != "auto":
+            return super()._patience(rows)
+        n_steps = -(-len(rows) // self._batch_rows(rows))
+        annealed = self._schedule() == "annealed"
+        return _rules.auto_tuned_patience(len(rows), n_steps, annealed)
+
+    def _stopping_error(self, device: torch.device) -> Loss | None:
         if self.early_stopping != "auto":
             return None
         if self._learns_numbers:
-            return self._loss_function()
+            return self._loss_function(device)
         return QUADRATIC_ERRORS[self._loss]
 
     def _constant_error(self, held_out: TrainingRows) -> float:
-        if self.n_iter_no_change != "auto":
-            return 0.0
         data = held_out.to_tensors(torch.device("cpu"), torch_dtype(held_out.dtype))
         return self._error_of_constant(data.y, data.weight)
 
     def _error_of_constant(self, y: Tensor, weight: Tensor | None) -> float:
-        error = self._stopping_error()
+        error = self._stopping_error(y.device)
         if error is None or not bool((y != y[0]).any()):
             return 0.0
         constant = best_constant(self._loss, y, weight, self.n_outputs_)
         return float(error(constant, y, weight))
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
-        n_samples = len(rows)
         rate = self.learning_rate_init
         if rate == "auto":
             rate = self._auto_rate(rows)
@@ -280,25 +297,27 @@ class TrainingCourse(NetworkEstimator):
             alpha=alpha,
             first_alpha=first_alpha,
             alpha_follows_loss=self._decay_follows_loss,
+            evaluates_first=self.module is None and not self.batch_norm,
             # A strong decay may lead to a constant, where it had better end.
-            waits_for_progress=not self._decays_strongly,
-            batch_size=self._batch_rows(n_samples),
+            waits_for_progress=self.n_iter_no_change == "auto"
+            and not self._decays_strongly,
+            batch_size=self._batch_rows(rows),
             shuffle=bool(self.shuffle),
             max_iter=epochs,
             max_fun=self.max_fun,
             tol=self.tol,
-            n_iter_no_change=self._patience(n_samples),
+            n_iter_no_change=self._patience(rows),
             verbose=bool(self.verbose),
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X"
             + (" and y" if self._learns_numbers else ""),
             warns_at_end=epochs == self.max_iter
             and not self._incremental
-            and not self._ends_as_planned(n_samples),
+            and not self._ends_as_planned(rows),
             callbacks=tuple(self.callbacks or ()),
         )
 
-    def _ends_as_planned(self, n_samples: int) -> bool:
+    def _ends_as_planned(self, rows: TrainingRows) -> bool:
         """Whether an annealed run is to take all epochs.
 
         That is so on images, sequences and few rows, unless they are very few epochs.
@@ -308,6 +327,6 @@ class TrainingCourse(NetworkEstimator):
         if not self._reads_table:
             return True
         few = _rules.few_epochs(
-            n_samples, easy=self._is_easy, of_numbers=self._learns_numbers
+            len(rows), easy=self._is_easy, of_numbers=self._learns_numbers
         )
-        return math.isinf(self._patience(n_samples)) and self.max_iter > few
+        return math.isinf(self._patience(rows)) and self.max_iter > few

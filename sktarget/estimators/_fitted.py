@@ -150,9 +150,6 @@ class FittedNetwork(BaseEstimator, ABC):
                 stacklevel=2,
             )
         state = {k: v for k, v in state.items() if k != _STAMP}
-        if "_origin" in state:  # Once these were two attributes.
-            pair = state.pop("_origin"), state.pop("_units")
-            state["_output_units"] = None if pair[0] is None else pair
         # Parameters that did not exist yet.
         defaults = {
             name: parameter.default

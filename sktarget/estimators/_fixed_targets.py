@@ -115,25 +115,24 @@ class FixedTargets(TrainingCourse):
         x, how, anchor = as_tensor(fixed), self.untangling, self._anchor()
         network = TargetSpace(module, x, lam, how, anchor=anchor)
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed, equal_nan=True)
+        layers = list(network.target_layers().values())
+        anchored = [layer.anchor is not None for layer in layers]
+        if anchored != [start is not None for start in self._anchors]:
+            raise ValueError(
+                "warm_start and partial_fit cannot go on with "
+                f"anchor={network.anchor!r}, as the targets belong to another: set "
+                "warm_start=False or clone the estimator"
+            )
         # Targets mean other weights where they are solved for in another way.
-        if (network.lam, how) != (self.lam_, getattr(self, "_last_untangling", how)):
+        if (network.lam, how) != (self.lam_, self._last_untangling):
             self.lam_ = network.lam
             return TargetSpace(module, x, lam, how, keep_weights=True, anchor=anchor)
         with torch.no_grad():
-            layers = network.target_layers().values()
             targets = [*self.targets_[:-1], self._last_targets]
-            # Estimators saved before there were anchors have none.
-            anchors = getattr(self, "_anchors", [None] * len(targets))
-            for layer, kept, anchor in zip(layers, targets, anchors, strict=True):
+            for layer, kept, start in zip(layers, targets, self._anchors, strict=True):
                 layer.targets.copy_(as_tensor(kept))
-                if (anchor is None) != (layer.anchor is None):
-                    raise ValueError(
-                        "warm_start and partial_fit cannot go on with "
-                        f"anchor={network.anchor!r}, as the targets belong to another: "
-                        "set warm_start=False or clone the estimator"
-                    )
-                if anchor is not None and layer.anchor is not None:
-                    layer.anchor.copy_(as_tensor(anchor))
+                if layer.anchor is not None and start is not None:
+                    layer.anchor.copy_(as_tensor(start))
         return network
 
     def _arrange_again(self, task: Task) -> None:

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 from sktarget.linalg import FactorisationError
 from sktarget.training import DivergenceError
 
-__all__ = ["as_value_errors", "keeps_fitted_state"]
+__all__ = ["as_value_errors", "keeps_fitted_state", "undone_if_it_fails"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,15 +24,22 @@ def keeps_fitted_state(
 
     @functools.wraps(method)
     def guarded(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
-        before = dict(self.__dict__)
-        try:
+        with undone_if_it_fails(self):
             return method(self, *args, **kwargs)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     return cast(Callable[Concatenate[S, P], R], guarded)
+
+
+@contextmanager
+def undone_if_it_fails(estimator: object) -> Iterator[None]:
+    """Give an estimator its attributes back if what follows fails."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from torch import nn
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import as_array
 from sktarget.estimators._compat import CallbackSupportMixin
+from sktarget.estimators._device import resolve_device
 from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._network import average_weights, build_module
 from sktarget.estimators._resuming import ResumableNetwork
@@ -127,7 +128,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
                     "callbacks must be instances of skorch.callbacks.Callback, or "
                     f"pairs of a name and one, got {callback!r}"
                 )
-        if self._incremental and self.early_stopping not in (False, "auto"):
+        if self._incremental and self._asks_to_stop_early:
             raise ValueError("partial_fit does not support early_stopping=True")
 
     def _build(
@@ -138,11 +139,6 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     ) -> nn.Module:
         """Build the ordinary network that a description stands for, on the CPU."""
         return build_module(architecture, dtype, generator)
-
-    @property
-    def _tuned(self) -> bool:
-        """Whether step size, batches, schedule and stopping are chosen together."""
-        return False
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
         """Return how many of these rows are held out to stop by; None if none are.
@@ -162,7 +158,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Make a network, with X̄ from these rows, that starts where another ended."""
         raise NotImplementedError
 
-    def _stopping_error(self) -> Loss | None:
+    def _stopping_error(self, device: torch.device) -> Loss | None:
         """Return the error that decides on validation rows; None if the score does."""
         return None
 
@@ -176,17 +172,16 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         If they are the same, and X̄, one pass then serves both as before.
         """
 
-    def _batch_rows(self, n_samples: int) -> int:
+    def _batch_rows(self, rows: TrainingRows) -> int:
         """Return the number of rows in a mini-batch."""
         if self.batch_size == "auto":
-            return _rules.auto_batch_size(n_samples, self._tuned)
-        return min(int(self.batch_size), n_samples)
+            return _rules.auto_batch_size(len(rows))
+        return min(int(self.batch_size), len(rows))
 
-    def _patience(self, n_samples: int) -> float:
+    def _patience(self, rows: TrainingRows) -> float:
         """Return the number of epochs without progress after which to stop."""
         if self.n_iter_no_change == "auto":
-            steps = -(-n_samples // self._batch_rows(n_samples))
-            return _rules.auto_patience(n_samples, steps, self._tuned)
+            return _rules.auto_patience(-(-len(rows) // self._batch_rows(rows)))
         return float(self.n_iter_no_change)
 
     def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
@@ -200,11 +195,12 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         if self._loss != "squared_error":
             average_weights(network)
 
-    def _loss_function(self) -> Loss:
+    def _loss_function(self, device: torch.device) -> Loss:
+        """Return the loss of outputs on a device."""
         return LOSSES[self._loss]
 
     def _constant_error(self, held_out: TrainingRows) -> float:
-        """Return the error of constant outputs; 0 if early stopping need not wait."""
+        """Return the error of constant outputs; 0 if it is not known."""
         return 0.0
 
     def _objective(self, held_out: TrainingRows | None = None) -> Objective:
@@ -212,10 +208,11 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
 
         With rows held out that are learnt in the end, progress on them is known, too.
         """
+        device = resolve_device(self.device)
         return Objective(
-            loss=self._loss_function(),
+            loss=self._loss_function(device),
             score=self._score_sums,
-            error=self._stopping_error(),
+            error=self._stopping_error(device),
             constant_error=0.0 if held_out is None else self._constant_error(held_out),
             decode=lambda sums: self._as_learnt(sums.numpy(force=True)),
             decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),

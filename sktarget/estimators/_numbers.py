@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 
 from sktarget.estimators._arrays import as_tensor
-from sktarget.estimators._device import resolve_device
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.estimators._start import moments_of_labels
@@ -83,12 +82,11 @@ class NumberOutputs(NetworkEstimator):
         origin, unit = map(as_tensor, self._output_units)
         return replace(settings, output_units=(origin, unit))
 
-    def _loss_function(self) -> Loss:
+    def _loss_function(self, device: torch.device) -> Loss:
         if self._output_units is None:
-            return super()._loss_function()
+            return super()._loss_function(device)
         # The error of each output counts relative to its variance, as in a mean R².
-        unit = as_tensor(self._output_units[1])
-        return squared_error_in(unit.to(resolve_device(self.device)))
+        return squared_error_in(as_tensor(self._output_units[1]).to(device))
 
     def _decode(self, sums: Array) -> Array:
         return sums[..., 0] if self._y_is_1d else sums

@@ -35,7 +35,7 @@ _RESUMABLE = (
     "_optimiser_state",
     "_optimiser_name",
     "_optimiser_rates",
-    "_optimiser_anneals",
+    "_optimiser_schedule",
     "_generator_state",
 )
 
@@ -45,6 +45,11 @@ class ResumableNetwork(FittedNetwork):
 
     solver: str
     early_stopping: bool | str
+
+    @property
+    def _asks_to_stop_early(self) -> bool:
+        """Whether the user, not a rule, wants rows to be held out to stop by."""
+        return self.early_stopping not in (False, "auto")
 
     # -- what a kind of estimator defines --------------------------------------------
 
@@ -92,7 +97,6 @@ class ResumableNetwork(FittedNetwork):
         module = ordinary_module(network)
         names = weight_names(network)
         scores, losses = log.validation_scores, log.validation_losses
-        asks_for_scores = self.early_stopping not in (False, "auto")
         return {
             "_module_state": state_to_numpy(dict(module.state_dict())),
             "_weight_names": names,
@@ -103,7 +107,9 @@ class ResumableNetwork(FittedNetwork):
             "t_": log.n_samples_seen,
             "loss_": log.loss_curve[-1] if log.loss_curve else np.inf,
             "loss_curve_": list(log.loss_curve),
-            "best_loss_": None if scores and asks_for_scores else log.best_loss,
+            "best_loss_": None
+            if scores and self._asks_to_stop_early
+            else log.best_loss,
             "validation_scores_": list(scores) or None,
             "validation_loss_curve_": list(losses) or None,
             "best_validation_score_": max(scores) if scores else None,
@@ -120,6 +126,8 @@ class ResumableNetwork(FittedNetwork):
         rates = zip(settings.group_rates(), self._optimiser_rates, strict=True)
         # Of the optimiser's own parameters it is those of now that count.
         options = settings.optimiser()[1]
+        before = self._optimiser_schedule
+        begins_anew = before == "annealed" or before != settings.schedule
         for group in groups:
             group.update({name: v for name, v in options.items() if name != "lr"})
         # The default group is always there, and last; others exist only where their
@@ -127,8 +135,9 @@ class ResumableNetwork(FittedNetwork):
         for group, (rate, kept_rate) in zip(
             reversed(groups), reversed(list(rates)), strict=False
         ):
-            # An annealed rate has fallen to zero, and must not stay there.
-            if rate != kept_rate or self._optimiser_anneals:
+            # A rate that a schedule has lowered must not stay there under another; an
+            # annealed one has fallen to zero.
+            if rate != kept_rate or begins_anew:
                 group["lr"] = rate
         return state
 
@@ -152,6 +161,6 @@ class ResumableNetwork(FittedNetwork):
         self._optimiser_rates = settings.group_rates()
         self._optimiser_state = state_to_numpy(optimiser_state)
         self._optimiser_name = self.solver
-        self._optimiser_anneals = settings.schedule == "annealed"
+        self._optimiser_schedule = settings.schedule
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)

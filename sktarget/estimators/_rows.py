@@ -97,6 +97,11 @@ class TrainingRows:
         return max(n, round(min(self.total_weight, most)))
 
     @property
+    def n_with_held_out(self) -> int:
+        """Rows, and those held out: a table is as large with them as without."""
+        return len(self) + self.n_held_out
+
+    @property
     def n_varying(self) -> int:
         """Columns that vary by more than rounding, at least one."""
         least, most = self.X.min(axis=0), self.X.max(axis=0)

@@ -39,6 +39,8 @@ __all__ = [
     "auto_recurrent_alpha",
     "auto_recurrent_lam",
     "auto_recurrent_rate",
+    "auto_tuned_batch_size",
+    "auto_tuned_patience",
     "auto_tuned_rate",
     "epochs_to_reserve",
     "few_epochs",
@@ -194,11 +196,18 @@ def auto_exit_lam(n_rows: int, n_samples: int) -> float:
     return max(1.0, min(0.25, (n_samples / 1000) ** 2) * n_rows)
 
 
-def auto_batch_size(n_samples: int, tuned: bool = False) -> int:
-    """Rows of a mini-batch: as in scikit-learn's MLP; if tuned, all rows or 2,000."""
-    if tuned:
-        return n_samples if n_samples <= MOST_AT_ONCE else 2000
+def auto_batch_size(n_samples: int) -> int:
+    """Rows of a mini-batch: as in scikit-learn's MLP."""
     return min(200, n_samples)
+
+
+def auto_tuned_batch_size(n_samples: int, n_with_held_out: int) -> int:
+    """Rows of a mini-batch of a table: all of them, or 2,000 of more than 10,000.
+
+    Those held out count, so that holding them out does not change how others are
+    learnt.
+    """
+    return min(n_samples, n_samples if n_with_held_out <= MOST_AT_ONCE else 2000)
 
 
 def auto_image_batch_size(n_samples: int) -> int:
@@ -320,10 +329,15 @@ def auto_epochs(
 
 
 def few_epochs(n_samples: int, *, easy: bool, of_numbers: bool) -> int:
-    """Return in how many epochs fewer than 200 rows are learnt, noise and all."""
+    """Return in how many epochs fewer than 200 rows are learnt, noise and all.
+
+    It is 0 for more: nothing is known of these.
+    """
+    if n_samples >= _SOON_LEARNT:
+        return 0
     if of_numbers:
         return 40 + n_samples // 4
-    return 10 + n_samples // 8 if easy else 100
+    return 10 + n_samples // 8 if easy and n_samples >= LEAST_TO_SPARE else 100
 
 
 def epochs_to_reserve(max_iter: int) -> int:
@@ -368,13 +382,20 @@ def auto_alpha(n_samples: int, n_layers: int, n_columns: int, holds_out: bool) -
     return min(1.0, n_samples / (50 * n_layers))
 
 
-def auto_alpha_of_few(n_samples: int, n_layers: int, n_columns: int) -> float:
-    """Weight decay of a handful of numbers, none of which are held out.
+def auto_alpha_of_few(
+    n_samples: int, n_layers: int, n_columns: int, *, of_numbers: bool
+) -> float:
+    """Weight decay of a handful of rows, none of which are held out.
 
     It is min(1, rows² / (350 layers)): deep networks are led to a constant by less, the
     more easily the fewer rows there are.  On one or two columns it is next to none.
+    Classes, whose outputs start close to them, take 0.5 in one hidden layer, and 0.1 on
+    one or two columns, but next to none in deeper networks.
     """
-    if n_columns <= 2:
+    narrow = n_columns <= 2
+    if n_layers <= 2 and not of_numbers:
+        return 0.1 if narrow else 0.5
+    if narrow or not of_numbers:
         return LEAST_ALPHA
     return max(LEAST_ALPHA, min(1.0, n_samples**2 / (350 * n_layers)))
 
@@ -407,13 +428,20 @@ def auto_last_alpha_at(best: float) -> float:
     return max(0.0, best - 0.25)
 
 
-def auto_patience(n_samples: int, n_steps: int, tuned: bool = False) -> float:
+def auto_patience(n_steps: int) -> int:
     """Epochs without progress, of `n_steps` steps each, after which to stop.
 
-    An epoch of one step says little: the loss of full-batch Adam swings, though less
-    when annealed.  On fewer than 200 rows an annealed run goes on to its end, which
-    costs little; rows held out tell which epoch was best.
+    An epoch of one step says little: the loss of full-batch Adam swings.
     """
-    if tuned and n_samples < _SOON_LEARNT:
+    return max(10, -(-200 // n_steps))
+
+
+def auto_tuned_patience(n_samples: int, n_steps: int, annealed: bool) -> float:
+    """Epochs without progress in the course for tables, where the loss swings less.
+
+    On fewer than 200 rows an `annealed` run goes on to its end, which costs little;
+    rows held out tell which epoch was best.
+    """
+    if annealed and n_samples < _SOON_LEARNT:
         return math.inf
-    return max(10, -(-(30 if tuned else 200) // n_steps))
+    return max(10, -(-30 // n_steps))

@@ -6,15 +6,18 @@ held out to stop by, they are learnt in the end.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from sktarget.estimators import _rules
+from sktarget.estimators._guards import undone_if_it_fails
 from sktarget.estimators._task import Task
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
@@ -24,6 +27,7 @@ from sktarget.training import (
     Reason,
     TrainingLog,
     TrainingSettings,
+    best_constant,
     errors_of_outputs,
     over_steps,
     train,
@@ -33,6 +37,10 @@ if TYPE_CHECKING:
     from sktarget.estimators._estimator import NetworkEstimator
 
 __all__ = ["Run", "learn_all", "reserve", "run", "try_again"]
+
+
+# Errors below this share of a constant's are as good as none.
+_NEXT_TO_NOTHING = 1e-3
 
 
 class Run(NamedTuple):
@@ -162,16 +170,21 @@ def _is_better(
     """Return whether another run predicts the rows held out better than one before.
 
     Errors count as shares of the former run's, output by output: in the mean error,
-    outputs that nothing predicts would outweigh what is lost on others.
+    outputs that nothing predicts would outweigh what is lost on others.  Outputs that
+    do not vary there do not count, and next to nothing is as good as nothing.
     """
-    errors, known = (_errors(estimator, task, r) for r in (other, before))
+    errors, of_constant = _errors(estimator, task, other)
+    known, _ = _errors(estimator, task, before)
+    varies = of_constant > 0
+    floor = _NEXT_TO_NOTHING * of_constant
+    shares = ((errors + floor) / (known + floor))[varies]
     error = before.ending.held_out_error
-    share = 1.0 if error is None else _rules.needed_share(error)
-    return bool((errors / known.clamp(min=1e-300)).mean() < share)
+    needed = 1.0 if error is None else _rules.needed_share(error)
+    return bool(shares.mean() < needed)
 
 
-def _errors(estimator: NetworkEstimator, task: Task, of: Run) -> Tensor:
-    """Return the error of every output on the rows held out."""
+def _errors(estimator: NetworkEstimator, task: Task, of: Run) -> tuple[Tensor, Tensor]:
+    """Return the errors of all outputs on the rows held out, and those of constants."""
     _, held_out = estimator._to_tensors(of.network, task)
     assert held_out is not None
     y = held_out.y
@@ -181,12 +194,21 @@ def _errors(estimator: NetworkEstimator, task: Task, of: Run) -> Tensor:
     with torch.no_grad():
         sums = of.network.eval()(held_out.inputs(held_out.x))
     of.network.train()
-    measure: Callable[[Tensor, Tensor, Tensor | None], Tensor] = partial(
-        errors_of_outputs, estimator._loss
+    measure: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]] = partial(
+        _with_constant, estimator._loss
     )
     if sums.ndim == 3:  # of the steps of sequences, not all of which count
         measure = over_steps(measure)
-    return measure(sums, y, held_out.weight).double()
+    return measure(sums.double(), y, held_out.weight)
+
+
+def _with_constant(
+    loss: str, sums: Tensor, y: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    constant = best_constant(loss, y, weight, sums.shape[1])
+    measured = (errors_of_outputs(loss, s, y, weight) for s in (sums, constant))
+    errors, of_constant = measured
+    return errors, of_constant
 
 
 def reserve(settings: TrainingSettings) -> TrainingSettings:
@@ -234,17 +256,26 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
         n = len(task.all_rows)
         print(f"Going on with all {n} rows, those held out among them.")
     rows = estimator._arrange(task.all_rows, task.seed)
-    network = estimator._start_from(network, rows, task.seed)
-    last = run(
-        estimator,
-        replace(task, rows=rows, held_out=None),
-        network,
-        TrainingLog(epochs_before=len(log.loss_curve)),
-        estimator._settings(rows).for_last(epochs, alpha),
-        estimator._objective(),
-        # Of its own, as a fit that was killed meanwhile begins these epochs anew.
-        generator=torch.Generator().manual_seed(task.seed),
-    )
+    try:
+        with undone_if_it_fails(estimator):
+            last = run(
+                estimator,
+                replace(task, rows=rows, held_out=None),
+                estimator._start_from(network, rows, task.seed),
+                TrainingLog(epochs_before=len(log.loss_curve)),
+                estimator._settings(rows).for_last(epochs, alpha),
+                estimator._objective(),
+                # Of its own, as a fit that was killed meanwhile begins these anew.
+                generator=torch.Generator().manual_seed(task.seed),
+            )
+    except (DivergenceError, FactorisationError) as error:
+        warnings.warn(
+            "The rows held out could not be learnt in the end, and the network that "
+            f"was trained without them is kept: {error}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        return network
     last.ending.warn()
     log.loss_curve += last.log.loss_curve
     log.n_samples_seen += last.log.n_samples_seen

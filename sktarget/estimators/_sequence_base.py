@@ -93,7 +93,10 @@ default={default}
     Your own architecture: called with (n_channels, n_outputs), it returns a
     ``torch.nn.Module`` from (n, time, channels), with NaN after the ends of
     sequences, or from token ids (n, time), to the outputs before any softmax.  The
-    parameters of the architecture above are then ignored.""",
+    parameters of the architecture above are then ignored.  With `vocabulary_size`,
+    n_channels is 1, and X̄ comes as what an embedding would give: floats of shape
+    (n̄_b, n̄_t, `embedding_dim`), which the module has to take in place of ids, so that
+    `embedding_dim` must be the width of its embedding.""",
 }
 """Texts of the parameters of :class:`BaseTargetSpaceSequence`."""
 

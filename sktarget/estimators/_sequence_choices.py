@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ from sktarget.estimators._sequence_data import mean_length
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import is_recurrent
-from sktarget.training import Ending, over_steps
+from sktarget.training import Ending, TrainingSettings, over_steps
 
 __all__ = ["SequenceChoices"]
 
@@ -94,6 +96,9 @@ class SequenceChoices(BaseTargetSpace):
             and self._can_sample(rows.n_distinct - n)
         )
         return HoldingOut(n, learns_all=True) if spares_them else None
+
+    def _can_sample(self, n_left: int) -> bool:
+        return self._embeds or super()._can_sample(n_left)  # X̄ of tokens is noise.
 
     def _error_of_constant(self, y: Tensor, weight: Tensor | None) -> float:
         of_rows = super()._error_of_constant
@@ -194,6 +199,16 @@ class SequenceChoices(BaseTargetSpace):
 
     # -- how it learns ---------------------------------------------------------------
 
+    def _settings(self, rows: TrainingRows) -> TrainingSettings:
+        settings = super()._settings(rows)
+        if self.module is None or not np.isnan(rows.X).any():
+            return settings
+        remedy = (
+            "X has sequences of unequal lengths, and the module gets NaN after their "
+            f"ends, which it has to leave out. Otherwise: {settings.remedy}"
+        )
+        return replace(settings, remedy=remedy)
+
     @property
     def _takes_large_steps(self) -> bool:
         """Whether the step size in target space is annealed."""
@@ -223,13 +238,12 @@ class SequenceChoices(BaseTargetSpace):
         alpha = _rules.auto_recurrent_alpha(rows.n_given, gated=not self._is_simple)
         return alpha, alpha
 
-    def _patience(self, n_samples: int) -> float:
+    def _patience(self, rows: TrainingRows) -> float:
         # Where the weight decay grows, the loss may rise while the network improves.
         automatic = self.n_iter_no_change == "auto"
-        held_out = self.early_stopping not in (False, "auto")
-        if automatic and self._decay_follows_loss and not held_out:
+        if automatic and self._decay_follows_loss and not self._asks_to_stop_early:
             return math.inf
-        return super()._patience(n_samples)
+        return super()._patience(rows)
 
 
 def _widest(module: nn.Module) -> tuple[int, int]:

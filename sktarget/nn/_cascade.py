@@ -387,6 +387,11 @@ def _check_given(module: Any, fixed_batch: Any) -> None:
         raise ValueError(
             f"fixed_batch must be a tensor of at least two axes, got {got}"
         )
+    if fixed_batch.layout != torch.strided or fixed_batch.is_meta:
+        raise ValueError(
+            "fixed_batch must be a dense tensor that holds numbers, got one of layout "
+            f"{fixed_batch.layout} on {fixed_batch.device}: to_dense() makes it dense"
+        )
     if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
         raise ValueError(
             "fixed_batch must be floating point and have at least one row, got "

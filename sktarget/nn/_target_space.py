@@ -43,8 +43,9 @@ class TargetSpace(RealisedCascade):
         layers are kept.
     fixed_batch : Tensor of shape (n̄_b, ...)
         X̄, the inputs on which the targets are defined, in the layout that the
-        module expects.  It never changes during training.  It should have at least as
-        many rows as the widest layer has inputs; time steps count as rows.
+        module expects.  It should have at least as many rows as the widest layer has
+        inputs; time steps count as rows.  It is not copied, and must not change during
+        training: give a copy of memory that is used again, such as that of a loader.
     lam : float or sequence of float, default=1e-3
         λ ≥ 0 of Eq. 7, the ridge of every solve; not a weight decay.  A sequence gives
         every target layer its own, in the order of :meth:`target_layers`.
@@ -401,6 +402,8 @@ class TargetSpace(RealisedCascade):
         leaving = self.training and not mode
         super().train(mode)
         if leaving:
+            # Torch does not see all changes of X̄, such as those through NumPy.
+            self._stage.factors.renew(self.fixed_batch)
             self._refresh()
         return self
 

@@ -106,16 +106,14 @@ class PropagationEstimator(NetworkEstimator):
 
     def _propagation_settings(
         self,
-        n_samples: int,
+        rows: TrainingRows,
         describe: list[str],
         rates: dict[str, float] | None = None,
     ) -> TrainingSettings:
         """Make settings; `describe` names parameters to report if training diverges."""
-        rate = self.learning_rate_init
+        rate, n_samples = self.learning_rate_init, len(rows)
         if rate == "auto":
-            full_batch = (
-                n_samples <= self._batch_rows(n_samples) and not self._incremental
-            )
+            full_batch = n_samples <= self._batch_rows(rows) and not self._incremental
             rate = _AUTO_RATES[self.solver]
             if full_batch:
                 # There are fewer steps, which should not be smaller.  But large ones on
@@ -128,11 +126,11 @@ class PropagationEstimator(NetworkEstimator):
             solver=self.solver,
             learning_rate_init=float(rate),
             momentum=self.momentum,
-            batch_size=self._batch_rows(n_samples),
+            batch_size=self._batch_rows(rows),
             shuffle=bool(self.shuffle),
             max_iter=1 if self._incremental else self.max_iter,
             tol=self.tol,
-            n_iter_no_change=self._patience(n_samples),
+            n_iter_no_change=self._patience(rows),
             verbose=bool(self.verbose),
             describe=", ".join(f"{k}={value:g}" for k, value in named.items()),
             remedy=self._remedy,

@@ -180,7 +180,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         return self._propagation_settings(
-            len(rows),
+            rows,
             describe=["feedback_learning_rate_init", "target_lr"],
             rates={"feedback.*": float(self.feedback_learning_rate_init)},
         )

@@ -97,9 +97,7 @@ class InversionEstimator(PropagationEstimator):
         )
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
-        return self._propagation_settings(
-            len(rows), describe=["target_lr", "ridge", "clip"]
-        )
+        return self._propagation_settings(rows, describe=["target_lr", "ridge", "clip"])
 
     def _fitted_attributes(
         self, network: Any, log: TrainingLog, n_iter: int

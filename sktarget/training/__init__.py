@@ -18,7 +18,7 @@ from sktarget.training._monitor import DivergenceError
 from sktarget.training._net import TrainingNet
 from sktarget.training._objective import Objective
 from sktarget.training._optimisers import FusedAdam
-from sktarget.training._settings import TrainingSettings, bare
+from sktarget.training._settings import TrainingSettings, bare, supported_schedule
 from sktarget.training._state import (
     describe_value,
     digest,
@@ -54,5 +54,6 @@ __all__ = [
     "squared_error_in",
     "state_to_numpy",
     "state_to_torch",
+    "supported_schedule",
     "train",
 ]

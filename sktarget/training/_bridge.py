@@ -50,5 +50,5 @@ class EpochContext(Callback):
         stop = self.epoch.call_on_fit_task_end(
             **self.task, reconstruction_attributes=self.fitted
         )
-        if stop:
+        if stop and self.monitor.reason is None:
             self.monitor.reason = Reason.ASKED_TO

@@ -76,9 +76,7 @@ def restore_callbacks(
         before = kept.get(name)
         if before is None or before["kind"] != _kind(callback):
             continue
-        parts = before.get("parts")
-        if parts is None:  # in files of earlier versions
-            parts = [n for n, held in vars(callback).items() if _keeps_itself(held)]
+        parts = before["parts"]
         lacking = [n for n in parts if not _keeps_itself(getattr(callback, n, None))]
         reason = ""
         if before["parameters"] != _parameters(callback):

@@ -12,7 +12,10 @@ __all__ = ["CentredRMSprop", "FusedAdam", "FusedSGD"]
 
 
 class _LaidOut(torch.optim.Optimizer):
-    """An optimiser whose state has the memory layout of its parameters."""
+    """An optimiser whose state and gradients have the layout of its parameters.
+
+    Torch's fused passes misread those that have another.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a copy of a state."""
@@ -22,6 +25,21 @@ class _LaidOut(torch.optim.Optimizer):
             for name, value in entries.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     entries[name] = torch.empty_like(parameter).copy_(value)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        *others: list[Any],
+    ) -> Any:
+        found = super()._init_group(  # type: ignore[misc]
+            group, parameters, gradients, *others
+        )
+        for i, (p, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            if gradient.stride() != p.stride():
+                gradients[i] = torch.empty_like(p).copy_(gradient)
+        return found
 
 
 class FusedSGD(_LaidOut, torch.optim.SGD):
@@ -53,8 +71,7 @@ class FusedAdam(_LaidOut, torch.optim.Adam):
     """Adam in one pass over the memory, whatever the layout of the parameters.
 
     Torch's own pass copies tensors that have their channels last, which takes longer
-    than all the rest, and misreads gradients whose layout differs from that of their
-    parameters.  As it treats all numbers alike, it is shown contiguous views here.
+    than all the rest.  As it treats all numbers alike, it is shown contiguous views.
 
     Parameters
     ----------
@@ -82,19 +99,13 @@ class FusedAdam(_LaidOut, torch.optim.Adam):
         group: dict[str, Any],
         parameters: list[Tensor],
         gradients: list[Tensor],
-        *others: list[Tensor],
+        *others: list[Any],
     ) -> Any:
-        found = super()._init_group(  # type: ignore[no-untyped-call]
-            group, parameters, gradients, *others
-        )
-        for i, (parameter, gradient) in enumerate(
-            zip(parameters, gradients, strict=True)
-        ):
-            if parameter.is_contiguous() and gradient.is_contiguous():
+        found = super()._init_group(group, parameters, gradients, *others)
+        for i, parameter in enumerate(parameters):
+            if parameter.is_contiguous():
                 continue
             shape, strides = parameter.shape, parameter.stride()
-            if gradient.stride() != strides:
-                gradients[i] = torch.empty_like(parameter).copy_(gradient)
             order = sorted(range(len(shape)), key=strides.__getitem__, reverse=True)
             # The moments are permuted too, but not the number of steps.
             for kind in (parameters, gradients, *filter(None, others)):

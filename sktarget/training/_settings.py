@@ -13,7 +13,7 @@ from torch import Tensor
 from sktarget.training._losses import common_unit
 from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
-__all__ = ["TrainingSettings", "bare"]
+__all__ = ["TrainingSettings", "bare", "supported_schedule"]
 
 # Schedules of the solvers that support none, or more than the annealed one.
 _SCHEDULES: dict[str, set[str]] = {
@@ -56,6 +56,9 @@ class TrainingSettings:
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
         Stopping rule; for losses, `tol` is in squares of `unit`.
+    evaluates_first : bool
+        Whether the pass of a step may evaluate validation rows as well, since the
+        module is known to do the same in training as in evaluation, but for dropout.
     waits_for_progress : bool
         Whether epochs without progress count only once the network does clearly better
         than constant outputs, if their error is known.
@@ -97,6 +100,7 @@ class TrainingSettings:
     alpha: float = 0.0
     first_alpha: float = 0.0
     alpha_follows_loss: bool = False
+    evaluates_first: bool = False
     waits_for_progress: bool = True
     max_fun: int = 15000
     reserved: int = 0
@@ -194,8 +198,7 @@ class TrainingSettings:
     @property
     def schedule(self) -> str:
         """Schedule of the step size, constant if the solver does not support it."""
-        supported = _SCHEDULES.get(self.solver, {"annealed"})
-        return self.learning_rate if self.learning_rate in supported else "constant"
+        return supported_schedule(self.solver, self.learning_rate)
 
     def optimiser(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Return the class and the arguments of the optimiser."""
@@ -220,6 +223,30 @@ class TrainingSettings:
             "betas": (self.beta_1, self.beta_2),
             "eps": self.epsilon,
         }
+
+
+def supported_schedule(solver: str, learning_rate: str) -> str:
+    """Return the schedule of the step size that a solver uses.
+
+    Parameters
+    ----------
+    solver : str
+        Name of the solver.
+    learning_rate : str
+        Name of the schedule that is asked for.
+
+    Returns
+    -------
+    str
+        The same, or ``"constant"`` if the solver does not support it.
+
+    Examples
+    --------
+    >>> supported_schedule("adam", "annealed"), supported_schedule("lbfgs", "annealed")
+    ('annealed', 'constant')
+    """
+    supported = _SCHEDULES.get(solver, {"annealed"})
+    return learning_rate if learning_rate in supported else "constant"
 
 
 def bare(callback: Any) -> Any:

@@ -80,6 +80,8 @@ def describe_value(value: Any) -> str:
         return f"an array ({digest(_of_numbers(np.asarray(value)))})"
     if isinstance(value, list | tuple | range):
         return f"({', '.join(map(describe_value, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(describe_value, value)))}}}"
     if isinstance(value, dict):
         return str({describe_value(k): describe_value(v) for k, v in value.items()})
     if value is None or isinstance(value, bool | int | float | str):

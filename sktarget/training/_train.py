@@ -95,6 +95,8 @@ def train(
         # The user's callbacks score the state after a step.  They should see the
         # validation score of that same state, unless the error is what decides.
         validates_first=validation is not None
+        and settings.evaluates_first
+        and settings.solver != "lbfgs"
         and objective.error is not None
         and all_at_once
         and isinstance(module, TargetSpace)
@@ -169,13 +171,14 @@ def _in_order(
 ) -> list[Any]:
     # The monitor comes first, so that the others see its record of the epoch; the
     # stopper comes last, so that all have seen the epoch before the run ends.
-    first: list[Any] = [("monitor", monitor), ("schedule", schedule)]
+    # Their names must not be those of the user's.
+    first: list[Any] = [("sktarget.monitor", monitor), ("sktarget.schedule", schedule)]
     if bridge is not None:
         # scikit-learn's contexts are closed before a user's callback may interrupt.
-        first.append(("bridge", bridge))
-    last: list[Any] = [("stopper", Stopper(monitor))]
+        first.append(("sktarget.bridge", bridge))
+    last: list[Any] = [("sktarget.stopper", Stopper(monitor))]
     if checkpoint is not None:
-        last.insert(0, ("checkpoint", checkpoint))
+        last.insert(0, ("sktarget.checkpoint", checkpoint))
     return [*first, *callbacks, *last]
 
 

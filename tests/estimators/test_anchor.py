@@ -35,6 +35,8 @@ def test_does_not_go_on_with_another_anchor(first: str, then: str) -> None:
     before = model.predict_proba(X)
     with pytest.raises(ValueError, match=f"anchor='{then}'.*clone the estimator"):
         model.set_params(anchor=then).fit(X, y)
+    with pytest.raises(ValueError, match=f"anchor='{then}'.*clone the estimator"):
+        model.set_params(lam=7.0).fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), before)
 
 
@@ -82,15 +84,6 @@ def test_layers_before_the_states_have_the_small_lam() -> None:
 def test_wrong_name() -> None:
     with pytest.raises(ValueError, match=r"'anchor' parameter .* must be a str among"):
         fitted(*series(), anchor="start")
-
-
-def test_goes_on_where_an_estimator_was_saved_before_there_were_anchors() -> None:
-    X, y = series()
-    old, new = (fitted(X, y, anchor="zero", warm_start=True) for _ in range(2))
-    del old._anchors
-    for model in (old, new):
-        fit_quietly(model, X, y)
-    np.testing.assert_array_equal(old.predict_proba(X), new.predict_proba(X))
 
 
 def test_anchors_are_saved_with_the_targets(tmp_path: Path) -> None:

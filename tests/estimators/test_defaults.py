@@ -564,9 +564,10 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
 
 def test_large_tables_are_learnt_in_parts() -> None:
     most = _rules.MOST_AT_ONCE
-    assert _rules.auto_batch_size(most, tuned=True) == most
+    assert _rules.auto_tuned_batch_size(most, most) == most
     assert _rules.auto_fixed_batch_size(most, 100, tuned=True) == most
-    assert _rules.auto_batch_size(most + 1, tuned=True) == 2000
+    assert _rules.auto_tuned_batch_size(most + 1, most + 1) == 2000
+    assert _rules.auto_tuned_batch_size(most, most + 1) == 2000
     assert _rules.auto_fixed_batch_size(most + 1, 100, tuned=True) == 4000
     assert _rules.auto_fixed_batch_size(most + 1, 3000, tuned=True) == 6000
 

@@ -182,18 +182,6 @@ def test_loads_in_another_process(kind: type, tmp_path: Path) -> None:
 
 
 @for_both
-def test_states_of_before_outputs_had_units_in_one_attribute(kind: type) -> None:
-    X, y = problem(kind)
-    estimator = fit_quietly(kind((4,), max_iter=3, random_state=0), X, y)
-    state = estimator.__getstate__()
-    state["_origin"], state["_units"] = state.pop("_output_units") or (None, None)
-    again = kind.__new__(kind)
-    again.__setstate__(state)
-    np.testing.assert_array_equal(again.predict(X), estimator.predict(X))
-    assert not hasattr(again, "_units")
-
-
-@for_both
 def test_parameters_that_did_not_exist_have_their_defaults(kind: type) -> None:
     X, y = problem(kind)
     estimator = fit_quietly(kind((4,), max_iter=3, random_state=0), X, y)

@@ -20,7 +20,7 @@ from skorch.callbacks import (
     TrainEndCheckpoint,
 )
 
-from sktarget import TargetSpaceClassifier, _archive
+from sktarget import TargetSpaceClassifier
 from tests.estimators.support import (
     ALL_EPOCHS,
     Dies,
@@ -243,16 +243,6 @@ def test_what_is_made_too_late_is_told(tmp_path: Path) -> None:
     die(tmp_path / "run", 4, MakesLate())
     with pytest.warns(UserWarning, match="'MakesLate' begins anew: schedule, of which"):
         fit(tmp_path / "run", MakesLate())
-
-
-def test_files_that_do_not_tell_what_is_a_part_are_read(tmp_path: Path) -> None:
-    make = MAKERS["milestones"]
-    die(tmp_path / "run", 4, make())
-    content = _archive.read(tmp_path / "run", "checkpoint")
-    for kept in content["callbacks"].values():
-        del kept["parts"]
-    _archive.write(tmp_path / "run", "checkpoint", content)
-    assert_same_weights(fit(tmp_path / "run", make()), fit(None, make()))
 
 
 def test_other_parameters_are_told(tmp_path: Path) -> None:

@@ -179,8 +179,8 @@ def test_other_weights_are_judged_by_the_steps_that_count(
     weight = np.linspace(1, 2, 60) if weighted else None
     given = {"n_ignored_steps": 1}
     model.set_params(**given).fit(X, y if numbers else np.nan_to_num(y, nan=-1), weight)
-    assert [e.shape for e in seen] == [(1,), (1,)]
-    assert all(bool(e.isfinite().all()) for e in seen)
+    assert [[e.shape for e in pair] for pair in seen] == [[(1,), (1,)]] * 2
+    assert all(bool(e.isfinite().all()) for pair in seen for e in pair)
     assert model.predict(X).shape == y.shape
 
 

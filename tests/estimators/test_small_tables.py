@@ -74,18 +74,23 @@ def test_few_epochs_where_they_do() -> None:
     ]
     assert epochs(150, 3, False, True) == epochs(150, 2, True, True) == 200
     # Nothing else stops these.
-    assert [epochs(n, 2, False, False) for n in (20, 199, 200)] == [12, 34, 200]
+    assert [epochs(n, 2, False, False) for n in (29, 30, 199)] == [100, 13, 34]
     assert [epochs(n, 5, False, False) for n in (20, 199, 200)] == [100, 100, 200]
     assert [epochs(n, 5, True, False) for n in (20, 199, 200)] == [45, 89, 200]
 
 
 def test_a_handful_of_numbers_is_not_learnt_by_heart() -> None:
-    def alpha(n: int, n_layers: int, n_columns: int = 5) -> float:
-        return _rules.auto_alpha_of_few(n, n_layers, n_columns)
+    def alpha(
+        n: int, n_layers: int, n_columns: int = 5, of_numbers: bool = True
+    ) -> float:
+        return _rules.auto_alpha_of_few(n, n_layers, n_columns, of_numbers=of_numbers)
 
     assert [alpha(n, 2) for n in (5, 14, 29)] == [25 / 700, 0.28, 1.0]
     assert alpha(28, 4) == 2 * alpha(28, 8)
     assert alpha(29, 2, n_columns=2) == alpha(0, 2) == 1e-4
+    assert alpha(9, 2, of_numbers=False) == alpha(29, 2, of_numbers=False) == 0.5
+    assert alpha(20, 2, n_columns=2, of_numbers=False) == 0.1
+    assert alpha(14, 3, of_numbers=False) == 1e-4
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 8))
     y = X[:, 0] + rng.normal(size=500)
@@ -99,13 +104,14 @@ def test_a_handful_of_numbers_is_not_learnt_by_heart() -> None:
     assert model.score(line, line[:, 0]) > 0.999
 
 
-def test_deep_networks_tell_a_handful_of_classes_apart() -> None:
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_handful_of_classes_is_told_apart(depth: int) -> None:
     X, y = load_iris(return_X_y=True)
     scores = []
     for seed in range(3):
         random = np.random.RandomState(seed)
         rows = np.concatenate([random.choice(50, 8, False) + 50 * k for k in range(3)])
-        model = TargetSpaceClassifier((20, 20, 20), random_state=seed)
+        model = TargetSpaceClassifier((20,) * depth, random_state=seed)
         scores.append(fit_quietly(model, X[rows], y[rows]).score(X, y))
     assert np.mean(scores) > 0.9
 
@@ -263,3 +269,11 @@ def test_where_nothing_is_learnt_the_best_epoch_is_known() -> None:
     # Half as many as led to the best epoch, or all, and ten; the validation loss is
     # that before a step.
     assert model.n_iter_ - n_judged <= 10 + best
+
+
+def test_all_epochs_may_be_asked_for_with_few_rows() -> None:
+    X, y = load_iris(return_X_y=True)
+    few = X[::10], y[::10]
+    model = TargetSpaceClassifier((5,), n_iter_no_change=np.inf, random_state=0)
+    assert model.fit(*few).n_iter_ == 200
+    assert TargetSpaceClassifier((5,), random_state=0).fit(*few).n_iter_ == 100

@@ -5,6 +5,7 @@ import io
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -259,3 +260,32 @@ def test_layers_that_run_on_a_vector_are_refused(training: bool) -> None:
     expected = module(x)
     net = TargetSpace(module, x, 0.0, keep_weights=True)
     torch.testing.assert_close(net(x), expected)
+
+
+def test_a_fixed_batch_changed_through_numpy_is_seen_at_the_next_switch() -> None:
+    numbers = np.random.default_rng(0).normal(size=(30, 2))
+    net = TargetSpace(nn.Linear(2, 1).double(), torch.from_numpy(numbers), lam=0.1)
+    net(torch.randn(3, 2, dtype=torch.float64))
+    numbers *= 3
+    weights = net.train().eval().realise().weight
+    inputs = np.hstack([np.ones((30, 1)), numbers])
+    (layer,) = net.target_layers().values()
+    target = layer.targets.detach().numpy()
+    expected = np.linalg.solve(inputs.T @ inputs + 0.1 * np.eye(3), inputs.T @ target)
+    np.testing.assert_allclose(weights.detach().numpy(), expected[1:].T, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "fixed_batch", [torch.eye(4).to_sparse(), torch.ones(3, 4, device="meta")]
+)
+def test_fixed_batches_without_numbers_are_refused(fixed_batch: Tensor) -> None:
+    with pytest.raises(ValueError, match="must be a dense tensor that holds numbers"):
+        TargetSpace(nn.Linear(4, 2), fixed_batch)
+
+
+def test_an_empty_network_takes_over_a_state() -> None:
+    net = TargetSpace(nn.Linear(4, 2), torch.randn(9, 4))
+    empty = copy.deepcopy(net).to("meta")
+    empty.load_state_dict(net.state_dict(), assign=True)
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(empty(x), net(x))

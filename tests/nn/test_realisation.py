@@ -304,7 +304,8 @@ def test_first_factor_is_computed_once(x: Tensor, count: Callable[[], int]) -> N
     for _ in range(5):
         net(x).sum().backward()
     net.eval()
-    assert count() == 1 + 6  # The first layer once; the second in every pass.
+    # The first layer once, and anew at the switch; the second in every pass.
+    assert count() == 2 + 6
 
 
 @pytest.mark.parametrize(

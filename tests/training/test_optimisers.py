@@ -53,6 +53,21 @@ def test_fused_adam_is_adam(layout: torch.memory_format, amsgrad: bool) -> None:
     assert ours[3] not in fused.state
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_fused_sgd_is_sgd(layout: torch.memory_format, momentum: float) -> None:
+    ours, truth = parameters(), parameters()
+    fused = FusedSGD(ours, lr=0.1, momentum=momentum)
+    plain = torch.optim.SGD(truth, lr=0.1, momentum=momentum)
+    for step in range(3):
+        for group, optimiser in ((ours, fused), (truth, plain)):
+            give_gradients(group, step, layout)
+            optimiser.step()
+    for a, b in zip(ours, truth, strict=True):
+        assert a.stride() == b.stride()
+        torch.testing.assert_close(a, b)
+
+
 def brought_back(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state as a file may bring it back, which forgets how numbers lay."""
     state = copy.deepcopy(state)

@@ -1,0 +1,242 @@
+"""Parameters that act together, each of which is tested by itself elsewhere."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from skorch.callbacks import LRScheduler
+from torch import Tensor, nn
+
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+)
+from sktarget.estimators import _fixed_targets, _runs
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._runs import Run
+from sktarget.linalg import FactorisationError
+from sktarget.nn import TargetSpace
+from sktarget.training import Ending, Reason, TrainingLog
+from tests.estimators.support import fit_quietly, for_both, noisy
+
+
+def noisy_numbers(n: int = 600) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 5))
+    return X, X[:, 0] + 2 * rng.normal(size=n)
+
+
+def waves(n: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 2, 12))
+    return X, (X[:, 0].sum(1) > 0).astype(int)
+
+
+def test_constants_are_judged_where_the_rows_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = noisy_numbers()
+    model = fit_quietly(TargetSpaceRegressor((4,), max_iter=5, random_state=0), X, y)
+    elsewhere = torch.device("meta")  # as a GPU, it takes no numbers of the CPU
+    monkeypatch.setattr(
+        "sktarget.estimators._hooks.resolve_device", lambda _: elsewhere
+    )
+    error = model._constant_error(TrainingRows(X, y[:, None]))
+    assert error == pytest.approx(0.5, abs=0.1)  # in units of the deviation
+
+
+@pytest.mark.parametrize(
+    ("errors", "known", "of_constant", "is_better"),
+    [
+        ([0.7, 0.0], [0.6, 0.0], [1.0, 0.0], False),  # an output that is constant
+        ([0.5, 0.0], [0.6, 0.0], [1.0, 0.0], True),
+        ([0.7, 1e-9], [0.6, 1e-7], [1.0, 1.0], False),  # one that both predict
+        ([0.5, 1e-7], [0.6, 1e-9], [1.0, 1.0], True),
+        ([0.5, 1.1], [0.6, 1.0], [1.0, 1.1], True),  # one that nothing predicts
+    ],
+)
+def test_outputs_that_say_nothing_do_not_decide_which_network_is_better(
+    errors: list[float],
+    known: list[float],
+    of_constant: list[float],
+    is_better: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = noisy_numbers(100)
+    model = fit_quietly(TargetSpaceRegressor((4,), max_iter=5, random_state=0), X, y)
+    before = Run(nn.Identity(), TrainingLog(), Ending({}, Reason.MAX_ITER, 0.5), None)
+    other = before._replace(network=nn.Identity())
+    measured = {id(other.network): errors, id(before.network): known}
+
+    def look_up(_: Any, __: Any, of: Run) -> tuple[Tensor, Tensor]:
+        return torch.tensor(measured[id(of.network)]), torch.tensor(of_constant)
+
+    monkeypatch.setattr(_runs, "_errors", look_up)
+    assert _runs._is_better(model, None, other, before) == is_better
+
+
+@pytest.mark.parametrize("n_iter_no_change", [30, np.inf])
+def test_noise_is_met_however_long_progress_is_waited_for(
+    n_iter_no_change: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X, y = noisy_numbers()
+    model = TargetSpaceRegressor((4,), max_iter=20, random_state=0, verbose=True)
+    fit_quietly(model.set_params(n_iter_no_change=n_iter_no_change), X, y)
+    assert "trying more alpha" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("learning_rate", ["constant", "annealed"])
+def test_lbfgs_has_no_schedule(learning_rate: str) -> None:
+    X, y = waves(120)
+    settings: dict[str, Any] = {"solver": "lbfgs", "max_iter": 4, "random_state": 0}
+    settings["recurrent_layer_sizes"] = (4,)
+    plain, other = (
+        fit_quietly(TargetSpaceSequenceClassifier(**settings, **more), X, y)
+        for more in ({}, {"learning_rate": learning_rate})
+    )
+    assert plain.lam_ == other.lam_
+    assert other.validation_scores_ is None
+    for a, b in zip(plain.coefs_, other.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Normalised(nn.Module):
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(n_inputs, 6), nn.BatchNorm1d(6)
+        self.last = nn.Linear(6, n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(torch.tanh(self.norm(self.first(x))))
+        return out
+
+
+def test_own_modules_are_evaluated_as_they_evaluate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("evaluated in the pass of a step")
+
+    X, y = noisy(TargetSpaceClassifier)
+    model = TargetSpaceClassifier(module=Normalised, max_iter=10, random_state=0)
+    monkeypatch.setattr(TargetSpace, "forward_and_evaluate", refuse)
+    assert fit_quietly(model, X, y).validation_scores_ is not None
+
+
+@for_both
+def test_what_is_learnt_outlives_a_failure_of_the_last_epochs(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise FactorisationError("out of luck")
+
+    X, y = noisy(kind)
+    model = kind((4,), max_iter=20, alpha=1e-4, random_state=0)
+    monkeypatch.setattr(_fixed_targets.FixedTargets, "_start_from", fail)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    assert "is kept: out of luck" in str(found[-1].message)
+    assert model.n_iter_ == len(model.validation_scores_) <= 16
+    assert model.score(X, y) > 0.3
+
+
+@pytest.mark.parametrize(("n", "at_once"), [(10_000, True), (10_500, False)])
+def test_holding_rows_out_does_not_make_a_table_small(n: int, at_once: bool) -> None:
+    X = np.random.default_rng(0).normal(size=(n, 2))
+    model = TargetSpaceRegressor((2,), max_iter=2, alpha=0.1, random_state=0)
+    fit_quietly(model, X, X[:, 0])
+    assert model._fixed_batch_is_all == at_once
+
+
+def test_a_constant_step_on_few_rows_ends_without_progress() -> None:
+    X, y = noisy_numbers(60)
+    model = TargetSpaceRegressor(learning_rate="constant", random_state=0)
+    assert fit_quietly(model, X, y).n_iter_ < 200
+
+
+@pytest.mark.parametrize("n", [100, 800])
+def test_all_epochs_on_purpose_are_no_lack_of_convergence(n: int) -> None:
+    X, y = noisy_numbers(n)
+    model = TargetSpaceRegressor((4,), alpha=0.1, max_iter=100, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(n_iter_no_change=np.inf).fit(X, y)
+
+
+def test_callbacks_may_have_the_names_of_ours() -> None:
+    X, y = noisy(TargetSpaceClassifier)
+    schedule = LRScheduler(torch.optim.lr_scheduler.ExponentialLR, gamma=0.9)
+    for name in ("monitor", "schedule", "stopper", "checkpoint", "bridge"):
+        model = TargetSpaceClassifier((3,), max_iter=2, callbacks=[(name, schedule)])
+        assert fit_quietly(model, X, y).n_iter_ == 2
+
+
+def test_another_schedule_begins_anew() -> None:
+    X, y = noisy_numbers(100)
+    model = TargetSpaceRegressor(
+        (3,),
+        solver="sgd",
+        learning_rate="invscaling",
+        learning_rate_init=0.5,
+        warm_start=True,
+        max_iter=5,
+        random_state=0,
+    )
+    fit_quietly(model, X, y)
+    again = fit_quietly(model.set_params(learning_rate="constant"), X, y)
+    assert again._optimiser_state["param_groups"][0]["lr"] == 0.5
+
+
+def test_many_rows_of_noise_leave_tokens_to_hold_out() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(1, 9, size=(200, 6))
+    model = TargetSpaceSequenceClassifier(
+        vocabulary_size=9, recurrent_layer_sizes=(3,), max_iter=10, random_state=0
+    )
+    for size in (100, 190):
+        fit_quietly(model.set_params(fixed_batch_size=size), X, X[:, 0] > 4)
+        assert model.validation_scores_ is not None
+
+
+class TakesNaN(nn.Module):
+    def __init__(self, n_channels: int, n_outputs: int) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(n_channels, 4, batch_first=True)
+        self.out = nn.Linear(4, n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(self.rnn(x)[0][:, -1])
+        return out
+
+
+def test_modules_that_do_not_leave_padding_out_are_told() -> None:
+    X, y = waves(30)
+    X[::2, :, 9:] = np.nan
+    model = TargetSpaceSequenceClassifier(module=TakesNaN, max_iter=2)
+    with pytest.raises(ValueError, match="module gets NaN after their ends"):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize("classes", [[5, 6], [0, 1, 2]])
+def test_classes_that_are_no_labels(classes: list[int]) -> None:
+    X, y = noisy_numbers(30)
+    labels = np.stack([y > 0, X[:, 1] > 0], axis=1).astype(int)
+    with pytest.raises(ValueError, match="does not name the columns of y"):
+        TargetSpaceClassifier().partial_fit(X, labels, classes=classes)
+
+
+@for_both
+def test_large_weights_change_nothing_from_ten_on(kind: type) -> None:
+    X, y = noisy(kind)
+    model = kind((6,), max_iter=20, random_state=0)
+    ten, many = (
+        fit_quietly(clone(model), X, y, sample_weight=np.full(len(y), weight))
+        for weight in (10.0, 2.0**17)
+    )
+    assert ten.lam_ == many.lam_
+    np.testing.assert_allclose(ten.predict(X), many.predict(X), rtol=1e-6)
