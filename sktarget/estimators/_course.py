@@ -198,7 +198,8 @@ class TrainingCourse(NetworkEstimator):
         # The penalty is divided by the total weight.  Where that is less than the rows,
         # it would grow to many times of what was studied, and lead to a constant; where
         # rows stand for thousands, as those of surveys, nothing would be left of it.
-        share = rows.total_weight / min(rows.n_given, _MOST_REPEATS * len(rows))
+        total = min(rows.total_weight, 1e15)
+        share = total / min(rows.n_given, _MOST_REPEATS * len(rows))
         first, last = self._auto_alphas(rows)
         return first * share, last * share
 

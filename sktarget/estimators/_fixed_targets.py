@@ -223,7 +223,7 @@ class FixedTargets(TrainingCourse):
         self, network: TargetSpace, rows: TrainingRows
     ) -> float | Sequence[float]:
         if self._images is not None:
-            return network.choose_lam().lam
+            return network.choose_lam(_rules.MOST_IMAGE_LAM).lam
         n_fixed, n_layers = len(network.fixed_batch), len(network.target_layers())
         n_given = rows.n_given if self._fixed_batch_is_all else n_fixed
         lam = _rules.auto_lam(n_fixed, n_layers, n_given, rows.n_varying)

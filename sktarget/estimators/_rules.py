@@ -11,6 +11,7 @@ __all__ = [
     "LEAST_ALPHA",
     "LEAST_TO_SPARE",
     "MOST_AT_ONCE",
+    "MOST_IMAGE_LAM",
     "STRONG_ALPHA",
     "auto_activation",
     "auto_alpha",
@@ -54,6 +55,13 @@ MOST_AT_ONCE = 10_000
 
 IMAGES_IN_FIXED_BATCH = 100
 """n̄_b of images, each of which has a row for every pixel of a map."""
+
+MOST_IMAGE_LAM = 30.0
+"""Bound on λ of images, in mean eigenvalues of the Gramian of inputs less their means.
+
+It leaves networks alone that end in dense layers on all pixels, and lets those learn
+that end in a mean over them, which varies little.
+"""
 
 LEAST_TO_SPARE = 30
 """From this many rows on, a table can spare some to hold out."""
@@ -389,12 +397,12 @@ def auto_alpha_of_few(
 
     It is min(1, rows² / (350 layers)): deep networks are led to a constant by less, the
     more easily the fewer rows there are.  On one or two columns it is next to none.
-    Classes, whose outputs start close to them, take 0.5 in one hidden layer, and 0.1 on
+    Classes, whose outputs start close to them, take 1 in one hidden layer, and 0.1 on
     one or two columns, but next to none in deeper networks.
     """
     narrow = n_columns <= 2
     if n_layers <= 2 and not of_numbers:
-        return 0.1 if narrow else 0.5
+        return 0.1 if narrow else 1.0
     if narrow or not of_numbers:
         return LEAST_ALPHA
     return max(LEAST_ALPHA, min(1.0, n_samples**2 / (350 * n_layers)))

@@ -309,7 +309,7 @@ class Cascade(nn.Module):
         *,
         is_alone: bool = False,
         exact: bool = False,
-        chooses_lam: bool = False,
+        most_lam: float | None = None,
     ) -> Iterator[Pass]:
         self._renew_factors()
         optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
@@ -319,7 +319,7 @@ class Cascade(nn.Module):
             optimistic=optimistic,
             is_alone=is_alone,
             exact=exact,
-            chooses_lam=chooses_lam,
+            most_lam=most_lam,
         )
         self._stage.current = run
         try:
@@ -334,11 +334,11 @@ class Cascade(nn.Module):
         with as_in_evaluation(self.module, self._layers.values()):
             yield
 
-    def _solve_on_fixed_batch(self, *, chooses_lam: bool = False) -> dict[str, Tensor]:
+    def _solve_on_fixed_batch(
+        self, *, most_lam: float | None = None
+    ) -> dict[str, Tensor]:
         fixed = self._unchanging(self.fixed_batch)
-        with self._running(
-            Phase.SOLVE, fixed, is_alone=True, chooses_lam=chooses_lam
-        ) as run:
+        with self._running(Phase.SOLVE, fixed, is_alone=True, most_lam=most_lam) as run:
             self.module(run.inputs)
         return run.weights
 

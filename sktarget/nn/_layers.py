@@ -198,7 +198,7 @@ class TargetLayer(TargetMap, StandIn):
         current = self.stage.current
         constant = current is not None and current.is_unchanged(inputs)
         try:
-            if not constant or self.chooses_lam:
+            if not constant or self._rule_for_lam() is not None:
                 return self.factorise(operator, rows)
             return self.factorise_once(operator, rows)
         except FactorisationError as error:

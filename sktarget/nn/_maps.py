@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sktarget.linalg import FactorisationError
 from sktarget.nn._operators import DesignOperator
 from sktarget.nn._pass import NotOneBatch, Phase, Stage
-from sktarget.nn._solution import Solution, factorise_design
+from sktarget.nn._solution import MeanEigenvalue, Solution, factorise_design
 from sktarget.nn._stacking import starts_as
 
 __all__ = ["StandIn", "TargetMap"]
@@ -64,22 +64,19 @@ class TargetMap(nn.Module):
     def anchor_to_weights(self) -> None:
         """Let the ridge pull to the present weights, if it can; else to zero."""
 
-    @property
-    def chooses_lam(self) -> bool:
-        """Whether λ is still to be chosen in the current pass."""
+    def _rule_for_lam(self) -> MeanEigenvalue | None:
+        """Return how to choose λ, if that is still to be done in the current pass."""
         current = self.stage.current
-        return (
-            current is not None
-            and current.chooses_lam
-            and self.name not in current.chosen
-        )
+        if current is None or current.most_lam is None or self.name in current.chosen:
+            return None
+        return MeanEigenvalue(self.has_bias, current.most_lam)
 
     def factorise(self, operator: DesignOperator, rows: Tensor) -> Solution:
         """Factorise for inputs that change; first try the arithmetic of last time."""
-        chooses = self.chooses_lam
-        lam = None if chooses else self.lam
+        rule = self._rule_for_lam()
+        lam = self.lam if rule is None else rule
         solution = factorise_design(operator, rows, lam, self._last_dtype)
-        if chooses:
+        if rule is not None:
             self.lam = solution.lam
             assert self.stage.current is not None
             self.stage.current.chosen.add(self.name)

@@ -48,8 +48,9 @@ class Pass:
         Whether X̄ runs alone, with no rows below it.
     exact : bool
         Whether the targets recorded are to lead back to the very weights applied.
-    chooses_lam : bool
-        Whether the layers choose their λ as they solve.
+    most_lam : float or None
+        Bound on the λ that layers choose as they solve, see `MeanEigenvalue`; None if
+        they keep what they have.
     chosen : set of str
         Names of those that have done so.
     weights : dict
@@ -63,7 +64,7 @@ class Pass:
     optimistic: bool = False
     is_alone: bool = False
     exact: bool = False
-    chooses_lam: bool = False
+    most_lam: float | None = None
     chosen: set[str] = field(default_factory=set)
     weights: dict[str, Tensor] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)

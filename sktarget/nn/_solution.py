@@ -19,12 +19,16 @@ from sktarget.linalg import (
 from sktarget.nn._operators import DesignOperator
 
 __all__ = [
+    "MeanEigenvalue",
     "Solution",
     "factorise_design",
     "find_weights",
     "pull_back",
     "pull_back_sums",
 ]
+
+# What is left of a trace by less is rounding.
+_LEAST_SHARE = 1e-4
 
 
 class Solution(NamedTuple):
@@ -57,10 +61,40 @@ class Solution(NamedTuple):
         return self.dual and self.plan.below_trace
 
 
+class MeanEigenvalue(NamedTuple):
+    """A λ that is still to be chosen: the mean eigenvalue of the Gramian.
+
+    Attributes
+    ----------
+    has_bias : bool
+        Whether A begins with a column of ones.
+    most : float
+        Bound on it, in mean eigenvalues of the Gramian of the inputs less their means.
+    """
+
+    has_bias: bool
+    most: float = math.inf
+
+    def of(self, gram: Tensor, trace: float, is_dual: bool) -> float:
+        """Return λ for a Gramian, or for several, of which `trace` is the sum."""
+        mean = trace * gram.shape[-1] / gram.numel()
+        if math.isinf(self.most) or not (is_dual or self.has_bias):
+            return mean
+        diagonal = gram.diagonal(0, -2, -1)
+        if is_dual:  # 1ᵀAAᵀ1 / n, of which the lower triangle is known
+            of_means = (2 * gram.tril().sum((-2, -1)) - diagonal.sum(-1)) / gram.shape[
+                -1
+            ]
+        else:  # The column of ones has their sums: ‖Aᵀ1‖² / n.
+            of_means = gram[..., 0].square().sum(-1) / gram[..., 0, 0]
+        share = 1 - of_means.sum().item() / trace if trace > 0 else 0.0
+        return mean * min(1.0, self.most * max(_LEAST_SHARE, share))
+
+
 def factorise_design(
     operator: DesignOperator,
     rows: Tensor,
-    lam: float | None,
+    lam: float | MeanEigenvalue,
     last_dtype: torch.dtype | None = None,
 ) -> Solution:
     """Factorise the regularised Gramian of the rows of X̄.
@@ -71,8 +105,8 @@ def factorise_design(
         The products with A.
     rows : Tensor
         What stands for A on X̄.
-    lam : float or None
-        λ ≥ 0; None stands for the mean eigenvalue of the Gramian.
+    lam : float or MeanEigenvalue
+        λ ≥ 0, or how to choose it.
     last_dtype : torch.dtype, optional
         Arithmetic of the same layer's last Gramian: most likely it needs the same.
 
@@ -83,27 +117,30 @@ def factorise_design(
     """
     narrow = rows.is_cpu and rows.dtype != torch.float64
     guess = last_dtype or at_least_float32(rows.dtype)
-    gram = operator.gramian(rows, guess if narrow else torch.float64, lam or 0.0)
-    plan, own_lam = _plan(gram, lam, rows.dtype)
+    known = lam if isinstance(lam, float) else 0.0
+    is_dual = operator.is_dual(rows)
+    gram = operator.gramian(rows, guess if narrow else torch.float64, known)
+    plan, own_lam = _plan(gram, lam, rows.dtype, is_dual)
     if plan.gram_dtype != gram.dtype:
         # Even if narrower, and with a ridge from its own trace: results must not depend
         # on what came before.
         gram = operator.gramian(rows, plan.gram_dtype, own_lam)
-        anew, own_lam = _plan(gram, lam, rows.dtype)
+        anew, own_lam = _plan(gram, lam, rows.dtype, is_dual)
         plan = anew._replace(gram_dtype=plan.gram_dtype)
     factor = factorise(gram, plan.ridge)
-    return Solution(factor, operator.is_dual(rows), plan, own_lam)
+    return Solution(factor, is_dual, plan, own_lam)
 
 
 def _plan(
-    gram: Tensor, lam: float | None, dtype: torch.dtype
+    gram: Tensor, lam: float | MeanEigenvalue, dtype: torch.dtype, is_dual: bool
 ) -> tuple[SolvePlan, float]:
     """Choose the arithmetic for a Gramian, and λ if there is none."""
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
-    if lam is None:
-        lam = trace.item() * gram.shape[-1] / gram.numel()
-        if not math.isfinite(lam):  # A plan checks it on the CPU only.
-            raise FactorisationError(f"the trace of the Gramian is {trace.item()}")
+    if isinstance(lam, MeanEigenvalue):
+        size = trace.item()
+        if not math.isfinite(size):  # A plan checks it on the CPU only.
+            raise FactorisationError(f"the trace of the Gramian is {size}")
+        lam = lam.of(gram, size, is_dual)
     return plan_solve(trace, lam, dtype), lam
 
 

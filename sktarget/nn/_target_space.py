@@ -209,13 +209,21 @@ class TargetSpace(RealisedCascade):
         """
         self.lam = state.tolist()
 
-    def choose_lam(self) -> Self:
+    def choose_lam(self, most: float = math.inf) -> Self:
         """Set every λ to the mean eigenvalue of the Gramian that it is added to.
 
         λ then grows with the rows of X̄ and with the scale of a layer's inputs.  The
         three Gramians of a GRU share one λ, that of its reset and update gates.  This
         takes one pass over X̄ with the present targets: every layer solves with its new
         λ before the next one runs.  Dropout is off.
+
+        Parameters
+        ----------
+        most : float, default=inf
+            Bound on every λ, in mean eigenvalues of the Gramian of the inputs less
+            their means.  Inputs that vary little about large means, such as means over
+            all pixels of an image, have a large eigenvalue that says nothing, and λ
+            would suppress what they tell; 30 leaves most others as they are.
 
         Returns
         -------
@@ -224,6 +232,8 @@ class TargetSpace(RealisedCascade):
 
         Raises
         ------
+        ValueError
+            If `most` is not positive.
         FactorisationError
             If a layer cannot be solved for its weights; every λ then stays as it was.
 
@@ -236,10 +246,12 @@ class TargetSpace(RealisedCascade):
         >>> TargetSpace(layer, torch.tensor([[2.0], [0.0]])).choose_lam().lam
         4.0
         """
+        if not most > 0:
+            raise ValueError(f"most must be positive, got {most!r}")
         before = self.lam
         try:
             with self._solving_alone():
-                self._solve_on_fixed_batch(chooses_lam=True)
+                self._solve_on_fixed_batch(most_lam=most)
         except BaseException:
             self.lam = before
             raise

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, LRScheduler
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
@@ -169,3 +171,27 @@ def test_average_of_two_networks() -> None:
     mean = np.mean([e.predict_proba(flat) for e in vote.estimators_], axis=0)
     np.testing.assert_allclose(vote.predict_proba(flat), mean, rtol=1e-6)
     assert weights_differ(*vote.estimators_)
+
+
+class Averaging(nn.Module):
+    """A network that ends in a mean over all pixels."""
+
+    def __init__(self, n_channels: int, n_outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(n_channels, 16, 3, padding=1)
+        self.second = nn.Conv2d(16, 16, 3, padding=1)
+        self.out = nn.Linear(16, n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        x = x + torch.relu(self.second(x))
+        out: Tensor = self.out(x.mean((2, 3)))
+        return out
+
+
+def test_means_over_all_pixels_are_learnt_from() -> None:
+    X, y = load_digits(return_X_y=True)
+    X = X.reshape(-1, 1, 8, 8) / 16
+    model = TargetSpaceClassifier(module=Averaging, max_iter=10, random_state=0)
+    fit_quietly(model, X[:400], y[:400])
+    assert model.score(X[400:1000], y[400:1000]) > 0.8

@@ -88,7 +88,7 @@ def test_a_handful_of_numbers_is_not_learnt_by_heart() -> None:
     assert [alpha(n, 2) for n in (5, 14, 29)] == [25 / 700, 0.28, 1.0]
     assert alpha(28, 4) == 2 * alpha(28, 8)
     assert alpha(29, 2, n_columns=2) == alpha(0, 2) == 1e-4
-    assert alpha(9, 2, of_numbers=False) == alpha(29, 2, of_numbers=False) == 0.5
+    assert alpha(9, 2, of_numbers=False) == alpha(29, 2, of_numbers=False) == 1
     assert alpha(20, 2, n_columns=2, of_numbers=False) == 0.1
     assert alpha(14, 3, of_numbers=False) == 1e-4
     rng = np.random.default_rng(0)

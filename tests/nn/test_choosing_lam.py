@@ -56,6 +56,27 @@ def test_one_layer(name: str) -> None:
     assert chosen == pytest.approx(mean_eigenvalue(layer, fixed), rel=1e-9)
 
 
+@with_layers
+@pytest.mark.parametrize("most", [0.5, 10.0])
+@pytest.mark.parametrize("mean", [0.0, 7.0])
+def test_means_of_inputs_may_be_left_out(name: str, most: float, mean: float) -> None:
+    layer, shape = LAYERS[name]
+    layer, fixed = seeded(layer).double(), mean + normal(*shape)
+    a = design_matrix(layer, fixed)
+    varying = a - a.mean(axis=0)
+    bound = most * (varying**2).sum() / min(a.shape)
+    if layer.bias is None and len(a) >= a.shape[1]:
+        bound = np.inf  # The Gramian does not tell the means.
+    chosen = TargetSpace(layer, fixed).choose_lam(most).lam
+    assert chosen == pytest.approx(min(mean_eigenvalue(layer, fixed), bound), rel=1e-9)
+
+
+def test_wrong_bound() -> None:
+    net = TargetSpace(nn.Linear(3, 2), normal(20, 3).float())
+    with pytest.raises(ValueError, match=r"most must be positive, got 0\.0"):
+        net.choose_lam(0.0)
+
+
 def test_groups_share_one() -> None:
     layer, fixed = nn.Conv1d(4, 6, 3, groups=2).double(), normal(9, 4, 15)
     one = nn.Conv1d(2, 3, 3).double()
