@@ -176,9 +176,9 @@ def read(
 
 @contextlib.contextmanager
 def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Refuse a file, whatever it is that making sense of it leads to.
+    """Turn any error raised while a file is parsed into a ValueError that names it.
 
-    Anyone can compute a checksum: what it matches need not be what :func:`write` wrote.
+    A checksum that matches does not prove that :func:`write` wrote the file.
 
     Parameters
     ----------

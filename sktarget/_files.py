@@ -18,7 +18,7 @@ _BESIDE = re.compile(r"\.[0-9a-f]{12}\.part")
 def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) -> None:
     """Write a temporary file beside `path`, and move it there when it is complete.
 
-    Of several who write one file at once, the last one's is there in the end.
+    If several processes write the same file, the last one wins.
 
     Parameters
     ----------

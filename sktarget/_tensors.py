@@ -1,4 +1,4 @@
-"""What tensors are to autograd and its transforms."""
+"""Whether tensors are recorded by autograd, readable outside of torch, or equal."""
 
 from __future__ import annotations
 

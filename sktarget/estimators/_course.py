@@ -321,7 +321,8 @@ class TrainingCourse(NetworkEstimator):
     def _ends_as_planned(self, rows: TrainingRows) -> bool:
         """Whether an annealed run is to take all epochs.
 
-        That is so on images, sequences and few rows, unless they are very few epochs.
+        Reaching `max_iter` then deserves no warning.  It is so on images, sequences and
+        few rows, unless there are very few epochs.
         """
         if self._schedule() != "annealed" or self.parameterization == "weights":
             return False

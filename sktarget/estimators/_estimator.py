@@ -104,16 +104,16 @@ class NetworkEstimator(FitHooks):
         # A later call must not repeat the dropout of an earlier one.
         dropout_seed = combine_seeds(seed, self.t_) if resumes else seed
         return Task(
-            rows,
-            all_rows,
-            held_out,
-            plan is not None and plan.learns_all,
-            device,
-            resumes,
-            seed,
-            dropout_seed,
-            generator,
-            checkpoint,
+            rows=rows,
+            all_rows=all_rows,
+            held_out=held_out,
+            learns_all=plan is not None and plan.learns_all,
+            device=device,
+            resumes=resumes,
+            seed=seed,
+            dropout_seed=dropout_seed,
+            generator=generator,
+            checkpoint=checkpoint,
         )
 
     def _train(

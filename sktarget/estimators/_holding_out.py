@@ -54,8 +54,8 @@ def hold_out(
 ) -> tuple[TrainingRows, TrainingRows]:
     """Set validation rows aside.
 
-    All that are equal go the same way: a network that has learnt a row by heart would
-    be praised for its copies.  Classes, if any, are kept in proportion if both parts
+    Equal rows go to the same part: copies of rows that a network has memorised would
+    flatter it.  Classes, if any, are kept in proportion if both parts
     have room for all of them.  What is the only row of its class stays in the training
     part.
 

@@ -1,4 +1,4 @@
-"""Where most of a column lies, whatever a few values are."""
+"""Mean, deviation and span of columns, leaving a few far values out."""
 
 from __future__ import annotations
 

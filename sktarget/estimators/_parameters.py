@@ -175,7 +175,8 @@ default={default}
     and dropout.""",
     "tol": """float, default={default}
     Least improvement in loss, or in validation score with `early_stopping`, that counts
-    as progress.  In regression the loss is relative to the variance of y.""",
+    as progress.  In regression the loss is relative to the variance of y, where outputs
+    are measured in units of their own.""",
     "verbose": """bool or int, default={default}
     Print the progress.""",
     "warm_start": """bool, default={default}
@@ -209,8 +210,8 @@ default={default}
     ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
     200 steps (30 in the course for tables; of up to 10,000 rows they count once the
     network does better than constant outputs, and of fewer than 200 never, see
-    :ref:`defaults`); never while a weight decay that is ``"auto"`` grows, unless rows
-    are held out.""",
+    :ref:`defaults`); never while a weight decay that is ``"auto"`` grows, unless
+    ``early_stopping=True``.""",
     "max_fun": """int, default={default}
     Bound on the evaluations of the loss within one ``"lbfgs"`` iteration.""",
     "class_weight": """dict, "balanced" or None, default={default}

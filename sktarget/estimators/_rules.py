@@ -169,7 +169,7 @@ def auto_initial_memory(n_steps: float) -> float:
 
 
 def auto_anchored_lam(n_rows: int) -> float:
-    """λ = the rows, all steps of X̄, where it pulls to the weights of the start.
+    """λ of layers that it pulls to their initial weights: the number of steps in X̄.
 
     It then costs nothing at first, and keeps noise, in directions of little variance,
     from being learnt.

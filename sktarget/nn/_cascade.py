@@ -68,7 +68,7 @@ class Cascade(nn.Module):
         modules = list(self.module.modules())
         self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
         # Dropout that comes first and works in place would overwrite X̄ itself.  Other
-        # modules that work in place are found out in first passes, which run on copies.
+        # modules that work in place are detected in first passes, which run on copies.
         self._works_in_place = any(getattr(m, "inplace", False) for m in self._dropouts)
         self._stage = Stage()
         for target_map in self._maps.values():

@@ -127,12 +127,12 @@ class ConvOperator:
         # With few channels the layout is ambiguous, and torch may take either.
         return self.rows(out)
 
-    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+    def apply_transposed(self, rows: Tensor, sums: Tensor) -> Tensor:
         if self.window.only_skips():
             # oneDNN's code for skipping pixels writes beyond its buffer where channels
             # are few and there is no AVX-512 (uxlfoundation/oneDNN#6035).
             window = replace(self.window, stride=(1,) * len(self.window.stride))
-            return replace(self, window=window).correlate(self._skip(rows), sums)
+            return replace(self, window=window).apply_transposed(self._skip(rows), sums)
         outputs, inputs = sums.shape[1], rows.shape[1] // self.groups
         # oneDNN would sum the biases along with the rest, in five times the time.  If
         # summed first, the maps are also in the cache when oneDNN jumps about in them.
@@ -148,16 +148,16 @@ class ConvOperator:
             return matrix.T
         return matrix.view(self.groups, -1, matrix.shape[1]).mT
 
-    def transpose(self, weights: Tensor) -> Tensor:
+    def transposed_weights(self, weights: Tensor) -> Tensor:
         return self._kernel(weights.mT.flatten(0, -2))
 
-    def adjoint(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
+    def input_gradient(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
         return self._backward(sums, rows, transposed, [True, False, False])[0]
 
-    def add_adjoint(
+    def add_input_gradient(
         self, to: Tensor, sums: Tensor, transposed: Tensor, rows: Tensor
     ) -> None:
-        to.add_(self.adjoint(sums, transposed, rows))
+        to.add_(self.input_gradient(sums, transposed, rows))
 
     def _skip(self, rows: Tensor) -> Tensor:
         steps: Any = [slice(None, None, stride) for stride in self.window.stride]

@@ -88,7 +88,7 @@ def is_another_network(
             # One unit in the last place of X̄ is what rounding may do.
             eps = torch.finfo(fixed.dtype).eps
             return _agree(given(fixed + eps * fixed.abs()), expected)
-    except Exception:  # Whatever a module makes of being run once more.
+    except Exception:  # A second run may fail in any way.
         return False
 
 

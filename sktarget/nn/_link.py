@@ -147,22 +147,22 @@ def run_link(
     if activation is not None:
         outputs = activation.apply_(outputs)
     kept = SavedState(
-        operator,
-        design,
-        solution,
-        optimistic,
-        activation,
-        residual,
-        x.shape,
-        targets.shape,
-        inputs.dtype,
+        operator=operator,
+        design=design,
+        solution=solution,
+        optimistic=optimistic,
+        activation=activation,
+        residual=residual,
+        in_shape=x.shape,
+        target_shape=targets.shape,
+        dtype=inputs.dtype,
     )
     tensors = SavedTensors(
-        rows,
-        fixed,
-        weights,
-        left if needs_inputs else None,
-        outputs if activation is not None else None,
+        rows=rows,
+        fixed=fixed,
+        weights=weights,
+        left=left if needs_inputs else None,
+        outputs=outputs if activation is not None else None,
     )
     return outputs, in_dtype(weights, inputs.dtype), kept, tensors
 
@@ -229,9 +229,9 @@ def _gradient_of_weights(
     """Return ∂L/∂W + AᵀdS over all rows, or over those not in X̄."""
     d = None
     if d_sums is not None and of_all_rows:
-        d = operator.correlate(rows, d_sums)
+        d = operator.apply_transposed(rows, d_sums)
     elif d_sums is not None and rows.shape[0] > n:
-        d = operator.correlate(rows[n:], d_sums[n:])
+        d = operator.apply_transposed(rows[n:], d_sums[n:])
     if d_weights is None:
         return d
     d_weights = in_dtype(d_weights, rows.dtype)
@@ -263,20 +263,23 @@ def _gradient_of_inputs(
     """Return ∂L/∂A: dS Wᵀ, and on X̄ (dS − ∂L/∂T)Wᵀ + (T − S)Yᵀ."""
     operator, (rows, _, weights, left, outputs) = kept.operator, tensors
     assert left is not None
-    w_t, right_t = operator.transpose(weights), operator.transpose(right)
-    through = operator.adjoint(through, w_t, head(rows, through.shape[0]))
+    w_t, right_t = (
+        operator.transposed_weights(weights),
+        operator.transposed_weights(right),
+    )
+    d_rows = operator.input_gradient(through, w_t, head(rows, through.shape[0]))
     n = left.shape[0]
     if kept.residual is None:
-        operator.add_adjoint(head(through, n), left, right_t, head(rows, n))
+        operator.add_input_gradient(head(d_rows, n), left, right_t, head(rows, n))
     else:
         assert outputs is not None
         for part in _slices(left):
             factor = kept.residual(left[part], outputs[part])
-            operator.add_adjoint(through[part], factor, right_t, rows[part])
-    n_missing = rows.shape[0] - through.shape[0]
+            operator.add_input_gradient(d_rows[part], factor, right_t, rows[part])
+    n_missing = rows.shape[0] - d_rows.shape[0]
     if not n_missing:
-        return through
-    return torch.cat([through, through.new_zeros(n_missing, *through.shape[1:])])
+        return d_rows
+    return torch.cat([d_rows, d_rows.new_zeros(n_missing, *d_rows.shape[1:])])
 
 
 def _slices(rows: Tensor) -> list[slice]:

@@ -78,19 +78,19 @@ class DesignOperator(Protocol):
     def apply(self, rows: Tensor, weights: Tensor) -> Tensor:
         """Form AW, in the shape of the layer's output."""
 
-    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+    def apply_transposed(self, rows: Tensor, sums: Tensor) -> Tensor:
         """Form AᵀS, of shape (columns, outputs)."""
 
-    def transpose(self, weights: Tensor) -> Tensor:
+    def transposed_weights(self, weights: Tensor) -> Tensor:
         """Turn W into what stands for Wᵀ, without its column for the ones."""
 
-    def adjoint(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
+    def input_gradient(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
         """Form SWᵀ, in the shape of the rows: a gradient of the inputs."""
 
-    def add_adjoint(
+    def add_input_gradient(
         self, to: Tensor, sums: Tensor, transposed: Tensor, rows: Tensor
     ) -> None:
-        """Add the adjoint to a tensor in place."""
+        """Add SWᵀ to a tensor in place."""
 
 
 @dataclass(frozen=True)
@@ -131,19 +131,19 @@ class DenseOperator:
             return product(rows, weights[1:], weights[0])
         return product(rows, weights)
 
-    def correlate(self, rows: Tensor, sums: Tensor) -> Tensor:
+    def apply_transposed(self, rows: Tensor, sums: Tensor) -> Tensor:
         products = product(rows.T, sums)
         if not self.bias:
             return products
         return torch.cat([sums.sum(0, keepdim=True), products])
 
-    def transpose(self, weights: Tensor) -> Tensor:
+    def transposed_weights(self, weights: Tensor) -> Tensor:
         return (weights[1:] if self.bias else weights).T
 
-    def adjoint(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
+    def input_gradient(self, sums: Tensor, transposed: Tensor, rows: Tensor) -> Tensor:
         return product(sums, transposed)
 
-    def add_adjoint(
+    def add_input_gradient(
         self, to: Tensor, sums: Tensor, transposed: Tensor, rows: Tensor
     ) -> None:
         add_product(to, sums, transposed)
@@ -180,14 +180,14 @@ class MeasuredOperator(DenseOperator):
     def rows(self, inputs: Tensor) -> Tensor:
         return (_as_matrix(inputs) - self.origin).div_(self.unit)
 
-    def transpose(self, weights: Tensor) -> Tensor:
-        return super().transpose(weights) / self.unit
+    def transposed_weights(self, weights: Tensor) -> Tensor:
+        return super().transposed_weights(weights) / self.unit
 
 
 class _WrittenOut(DenseOperator):
     """A design matrix that already holds its column of ones."""
 
-    def transpose(self, weights: Tensor) -> Tensor:
+    def transposed_weights(self, weights: Tensor) -> Tensor:
         return weights[1:].T
 
 

@@ -1,4 +1,4 @@
-"""From weights back to targets that a solve turns into these very weights."""
+"""The right inverse of a solve: targets whose ridge solution is a given W."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ def right_inverse(
     if operator.is_dual(rows):
         z = operator.solve_dual(factor, s)
     else:
-        weights = factor.solve(operator.correlate(rows, s))
+        weights = factor.solve(operator.apply_transposed(rows, s))
         z = operator.apply(rows, factor.solve(weights))
     return (s + lam * z).reshape(sums.shape).to(sums.dtype)

@@ -161,9 +161,9 @@ def find_weights(
     if solution.dual:
         missing = t if anchor is None else t - operator.apply(rows, anchor)
         left = operator.solve_dual(solution.factor, missing)
-        weights = operator.correlate(rows, left)
+        weights = operator.apply_transposed(rows, left)
         return weights if anchor is None else weights + anchor, left
-    right = operator.correlate(rows, t)
+    right = operator.apply_transposed(rows, t)
     if anchor is not None:
         right = right + anchor * solution.plan.ridge
     return solution.factor.solve(right), t
@@ -187,7 +187,7 @@ def pull_back(
     d_targets = operator.solve_dual(solution.factor, operator.apply(rows, d))
     if not needs_right:
         return d_targets, None
-    return d_targets, d - operator.correlate(rows, d_targets)
+    return d_targets, d - operator.apply_transposed(rows, d_targets)
 
 
 def pull_back_sums(

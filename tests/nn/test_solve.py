@@ -334,7 +334,7 @@ def test_products_of_few_columns(n: int, m: int, bias: bool) -> None:
     assert applied.is_contiguous()
     assert not applied._is_view()  # which could not be changed in place
     torch.testing.assert_close(applied, explicit @ weights)
-    torch.testing.assert_close(operator.correlate(rows, sums), explicit.T @ sums)
+    torch.testing.assert_close(operator.apply_transposed(rows, sums), explicit.T @ sums)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
