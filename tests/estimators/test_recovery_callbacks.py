@@ -269,7 +269,9 @@ def test_callbacks_may_come_and_go(with_schedule: bool, tmp_path: Path) -> None:
     schedule = MAKERS["milestones"]
     before = [Hides(), schedule()] if with_schedule else [Hides()]
     die(tmp_path / "run", 4, *before)
-    fit(tmp_path / "run", *[schedule()] * with_schedule, Watches())
+    watches = Watches()
+    fit(tmp_path / "run", *[schedule()] * with_schedule, watches)
+    assert [epoch for epoch, *_ in watches.seen] == list(range(4, 10))
 
 
 def test_what_only_reports_is_not_kept(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_going_on_in_another_precision(
     estimator = kind(**SMALL, warm_start=True)
     for dtype in dtypes:
         fit_quietly(estimator, X.astype(dtype), y, method)
-    assert len({w.dtype for w in weights(estimator)}) == 1
+    assert {w.dtype for w in weights(estimator)} == {np.dtype(dtypes[0])}
     assert np.isfinite(estimator.predict(X)).all()
 
 

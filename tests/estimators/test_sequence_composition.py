@@ -152,7 +152,9 @@ def test_voting() -> None:
     X, y = series(time=6)
     models = [(f"seed {s}", small(random_state=s, max_iter=30)) for s in range(2)]
     vote = VotingClassifier(models, voting="soft").fit(X[:, 0], y)
-    assert vote.predict_proba(X[:, 0]).shape == (40, 2)
+    members = [m.predict_proba(X[:, 0]) for m in vote.estimators_]
+    np.testing.assert_allclose(vote.predict_proba(X[:, 0]), np.mean(members, axis=0))
+    assert vote.score(X[:, 0], y) > 0.6
 
 
 def test_raw_text() -> None:
