@@ -13,9 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sktarget._tensors import is_recorded
-from sktarget.linalg import at_least_float32
 from sktarget.nn._copying import copy_with, kept_tensors
 from sktarget.nn._evaluation import as_in_evaluation, is_another_network
+from sktarget.nn._given import check_given, read_lam
 from sktarget.nn._inheritance import as_ordinary
 from sktarget.nn._maps import TargetMap
 from sktarget.nn._memory import keep_freed_memory
@@ -50,8 +50,13 @@ class Cascade(nn.Module):
         anchor: str,
     ) -> None:
         super().__init__()
-        _check_given(module, fixed_batch)
-        _read_lam(lam, fixed_batch.dtype)
+        check_given(module, fixed_batch)
+        if any(isinstance(part, Cascade) for part in module.modules()):
+            raise ValueError(
+                "module holds a TargetSpace: give the module that it was made from, or "
+                "what its realise() returns"
+            )
+        read_lam(lam, fixed_batch.dtype)
         if anchor not in ("zero", "weights"):
             raise ValueError(f"anchor must be 'zero' or 'weights', got {anchor!r}")
         self._fixed_shape = fixed_batch.shape
@@ -87,7 +92,7 @@ class Cascade(nn.Module):
 
     @lam.setter
     def lam(self, lam: float | Sequence[float]) -> None:
-        lams = _read_lam(lam, self.fixed_batch.dtype)
+        lams = read_lam(lam, self.fixed_batch.dtype)
         if lams.ndim and len(lams) != len(self._maps):
             raise ValueError(
                 f"lam gives {len(lams)} values, but the network has "
@@ -364,57 +369,3 @@ def _rate_of_dropout(module: nn.Module) -> float:
         return 0.0  # It drops something out between its layers only.
     rate: float = module.dropout  # type: ignore[assignment]
     return rate
-
-
-def _check_given(module: Any, fixed_batch: Any) -> None:
-    """Refuse what cannot be a network, or cannot be X̄."""
-    if not isinstance(module, nn.Module):
-        kind = "a class" if isinstance(module, type) else type(module).__name__
-        raise TypeError(
-            f"module must be an nn.Module, such as nn.Linear(2, 3); got {kind}"
-        )
-    if any(isinstance(part, Cascade) for part in module.modules()):
-        raise ValueError(
-            "module holds a TargetSpace: give the module that it was made from, or "
-            "what its realise() returns"
-        )
-    if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
-        got = (
-            f"shape {tuple(fixed_batch.shape)}: x[:, None] has a row for each pattern"
-            if isinstance(fixed_batch, Tensor)
-            else f"{type(fixed_batch).__name__}: torch.as_tensor converts an array"
-        )
-        raise ValueError(
-            f"fixed_batch must be a tensor of at least two axes, got {got}"
-        )
-    if fixed_batch.layout != torch.strided or fixed_batch.is_meta:
-        raise ValueError(
-            "fixed_batch must be a dense tensor that holds numbers, got one of layout "
-            f"{fixed_batch.layout} on {fixed_batch.device}: to_dense() makes it dense"
-        )
-    if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
-        raise ValueError(
-            "fixed_batch must be floating point and have at least one row, got "
-            f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
-        )
-
-
-def _read_lam(lam: float | Sequence[float], dtype: torch.dtype) -> Tensor:
-    """Return λ, once checked, as a tensor with no axis or one."""
-    values = lam if isinstance(lam, (list, tuple)) else [lam]
-    if any(isinstance(value, Tensor) and value.requires_grad for value in values):
-        raise ValueError(
-            f"lam must not require gradients, as none would reach it, got {lam!r}: "
-            "give lam.detach(), or let choose_lam() find it"
-        )
-    try:
-        lams = torch.as_tensor(lam, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
-        lams = torch.tensor(torch.nan, device="cpu")
-    largest = torch.finfo(at_least_float32(dtype)).max
-    if lams.ndim > 1 or not ((lams >= 0) & (lams <= largest)).all():
-        raise ValueError(
-            f"lam must be finite and at least 0, got {lam!r}: give one number, or one "
-            f"for each target layer, of at most {largest:.2g}"
-        )
-    return lams

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sktarget._tensors import same_values
 from sktarget.nn._cascade import Cascade
+from sktarget.nn._copying import copy_with
 from sktarget.nn._fingerprint import Fingerprint
 from sktarget.nn._maps import TargetMap
+from sktarget.nn._sequential import restore_sequentials
 
 __all__ = ["RealisedCascade"]
 
@@ -33,6 +35,95 @@ class RealisedCascade(Cascade):
         if self._realised is not None and torch.is_grad_enabled():
             self._realised = None
         return super()._solve_and_run(x)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; the latter realises the weights.
+
+        Parameters
+        ----------
+        mode : bool, default=True
+            True for training.
+
+        Returns
+        -------
+        TargetSpace
+            The network itself.
+        """
+        leaving = self.training and not mode
+        super().train(mode)
+        if leaving:
+            # Torch does not see all changes of X̄, such as those through NumPy.
+            self._stage.factors.renew(self.fixed_batch)
+            self._refresh()
+        return self
+
+    def realise(self) -> nn.Module:
+        """Make an ordinary module with the present weights.
+
+        Returns
+        -------
+        nn.Module
+            A copy of the given network, with ordinary layers and parameters: no
+            targets, no trace of this package.  In evaluation mode.  Where a pass has
+            left X̄ as an attribute of a module, the copy has None; other activations
+            left there, which may be those on X̄, are copied.
+        """
+        self._ensure_realised()
+        with torch.inference_mode(False):  # The module may be trained further.
+            ordinary: dict[nn.Module, nn.Module] = {
+                layer: layer.realise() for layer in self._layers.values()
+            }
+            copied = copy_with(
+                self.module, ordinary, self.fixed_batch, self._given_tensors
+            ).eval()
+        restore_sequentials(copied)
+        return copied
+
+    def average_weights(self, n_draws: int = 20) -> None:
+        """Switch to evaluation, with the mean of the weights that dropout leads to.
+
+        In training every pass solves on what dropout leaves of X̄.  Evaluation solves
+        on all of it, and so arrives at weights that training has never tried; the mean
+        over some draws is closer to what was learnt.  It is used, by :meth:`realise`
+        too, until targets, X̄ or buffers change or are moved, or the network goes back
+        to training mode; it is not part of a ``state_dict``.
+
+        Parameters
+        ----------
+        n_draws : int, default=20
+            Passes over X̄ to take the mean of; ignored without dropout.
+
+        Raises
+        ------
+        ValueError
+            If `n_draws` is not positive.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sktarget.nn import TargetSpace
+        >>> layers = torch.nn.Linear(3, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1)
+        >>> net = TargetSpace(torch.nn.Sequential(*layers), torch.randn(50, 3), lam=0.1)
+        >>> net.average_weights()
+        >>> net(torch.randn(4, 3)).shape
+        torch.Size([4, 1])
+        """
+        if n_draws < 1:
+            raise ValueError(f"n_draws must be at least 1, got {n_draws!r}")
+        self.eval()
+        self._ensure_realised()
+        with self._solving_alone():
+            for module in (*self._dropouts, *self._layers.values()):
+                module.training = True
+            if not self.is_random:
+                return
+            sums: dict[str, Tensor] = {}
+            for _ in range(n_draws):
+                for name, matrix in self._solve_on_fixed_batch().items():
+                    self._maps[name].check(matrix)
+                    sums[name] = sums[name] + matrix if name in sums else matrix
+            for name, total in sums.items():
+                self._maps[name].keep(total / n_draws)
 
     def _ensure_realised(self) -> None:
         """Solve anew unless the weights kept are those of the present targets.
