@@ -223,7 +223,8 @@ default={default}
     Called during training, before the estimator's own stopping rule decides.  The
     history of the net has ``train_loss`` and, where rows are held out, ``valid_loss``
     and ``valid_score`` of every epoch; the same names with ``_best`` at the end tell
-    whether an epoch's is the best so far.""",
+    whether an epoch's is the best so far.  They take no part in other tries, nor in the
+    last epochs on all rows.""",
     "checkpoint": """path-like or None, default={default}
     File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
     goes on from there, and so ends as if it had never been killed.  It refuses the file

@@ -104,6 +104,6 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Outputs, with as many axes as `y` had in ``fit``.
+            Outputs, with one axis where `y` had one column in ``fit``.
         """
         return self._decode(self._sums(X))
