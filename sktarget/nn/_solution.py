@@ -80,11 +80,9 @@ class MeanEigenvalue(NamedTuple):
         mean = trace * gram.shape[-1] / gram.numel()
         if math.isinf(self.most) or not (is_dual or self.has_bias):
             return mean
-        diagonal = gram.diagonal(0, -2, -1)
+        diagonal, n = gram.diagonal(0, -2, -1), gram.shape[-1]
         if is_dual:  # 1ᵀAAᵀ1 / n, of which the lower triangle is known
-            of_means = (2 * gram.tril().sum((-2, -1)) - diagonal.sum(-1)) / gram.shape[
-                -1
-            ]
+            of_means = (2 * gram.tril().sum((-2, -1)) - diagonal.sum(-1)) / n
         else:  # The column of ones has their sums: ‖Aᵀ1‖² / n.
             of_means = gram[..., 0].square().sum(-1) / gram[..., 0, 0]
         share = 1 - of_means.sum().item() / trace if trace > 0 else 0.0
