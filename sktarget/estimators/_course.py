@@ -173,9 +173,9 @@ class TrainingCourse(NetworkEstimator):
     def _auto_rate(self, rows: TrainingRows) -> float:
         if self._tuned:
             return _rules.auto_tuned_rate(self._n_layers)
-        images, n_samples = self._has_image_targets, len(rows)
+        images = self._has_image_targets
         if images and self._schedule() == "annealed":
-            steps = -(-n_samples // self._batch_rows(rows)) * self.max_iter
+            steps = self._steps_of_epoch(rows) * self.max_iter
             return _rules.auto_annealed_image_rate(steps)
         return _rules.auto_rate(self.solver, self.parameterization, images)
 
@@ -253,8 +253,8 @@ class TrainingCourse(NetworkEstimator):
     def _patience(self, rows: TrainingRows) -> float:
         if not self._tuned or self.n_iter_no_change != "auto":
             return super()._patience(rows)
-        n_steps = -(-len(rows) // self._batch_rows(rows))
         annealed = self._schedule() == "annealed"
+        n_steps = self._steps_of_epoch(rows)
         return _rules.auto_tuned_patience(len(rows), n_steps, annealed)
 
     def _stopping_error(self, device: torch.device) -> Loss | None:

@@ -178,10 +178,13 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             return _rules.auto_batch_size(len(rows))
         return min(int(self.batch_size), len(rows))
 
+    def _steps_of_epoch(self, rows: TrainingRows) -> int:
+        return -(-len(rows) // self._batch_rows(rows))
+
     def _patience(self, rows: TrainingRows) -> float:
         """Return the number of epochs without progress after which to stop."""
         if self.n_iter_no_change == "auto":
-            return _rules.auto_patience(-(-len(rows) // self._batch_rows(rows)))
+            return _rules.auto_patience(self._steps_of_epoch(rows))
         return float(self.n_iter_no_change)
 
     def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:

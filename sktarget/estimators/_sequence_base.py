@@ -82,11 +82,12 @@ default={default}
     Normalise the sums of hidden exit layers; only with
     ``parameterization="weights"``.""",
     "early_stopping": """bool or "auto", default={default}
-    Set sequences aside, stop when their score no longer improves, and keep the state of
-    the best epoch.  ``"auto"`` does so for at least 100 sequences, or 20 with
-    `return_sequences`, judging by the squared error of the predictions, if the step
-    size is annealed; those held out are learnt too in a few final epochs.  With True
-    they stay unseen.  With `warm_start`, ``"auto"`` sets none aside.""",
+    Set sequences aside, and keep the state of the epoch that does best on them.
+    ``"auto"`` does so for at least 100 sequences, or 20 with `return_sequences`, by the
+    squared error of the predictions, if the step size is annealed; those held out are
+    learnt too in a few final epochs.  With True they stay unseen, and training stops
+    when their score no longer improves.  With `warm_start`, ``"auto"`` sets none
+    aside.""",
     "validation_fraction": """float, default={default}
     Share of the sequences set aside by `early_stopping`.""",
     "module": """callable or None, default={default}
