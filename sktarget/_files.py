@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 __all__ = ["remove_leftovers", "replace_file", "try_to_write"]
@@ -18,7 +19,8 @@ _BESIDE = re.compile(r"\.[0-9a-f]{12}\.part")
 def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) -> None:
     """Write a temporary file beside `path`, and move it there when it is complete.
 
-    If several processes write the same file, the last one wins.
+    If several processes write the same file, the last one wins.  A file that is
+    replaced hands its permissions on.
 
     Parameters
     ----------
@@ -30,14 +32,17 @@ def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) 
     Raises
     ------
     OSError
-        If it cannot be written; an existing file is left unchanged.
+        If it cannot be written, or is no regular file; what exists is left unchanged.
     """
     path = Path(os.path.realpath(path))  # a link stays one
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
+    mode = _mode_of_regular(path)
     beside = _place_beside(path)
     try:
         _write_new(beside, parts)
+        if mode is not None:
+            beside.chmod(mode)
         beside.replace(path)
     except FileExistsError:  # somebody else's
         raise
@@ -58,9 +63,11 @@ def try_to_write(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     OSError
-        If nothing can be written beside it.
+        If nothing can be written beside it, or it is no regular file.
     """
-    beside = _place_beside(Path(os.path.realpath(path)))
+    path = Path(os.path.realpath(path))
+    _mode_of_regular(path)
+    beside = _place_beside(path)
     try:
         _write_new(beside, [b"may be written"])
     finally:
@@ -83,6 +90,17 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
             if not name and _BESIDE.fullmatch(end):
                 with contextlib.suppress(OSError):
                     found.unlink()
+
+
+def _mode_of_regular(path: Path) -> int | None:
+    """Return the permissions of a file, None if there is none; refuse devices."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # There is none, or only a link that leads nowhere.
+        return None
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return stat.S_IMODE(mode)
 
 
 def _place_beside(path: Path) -> Path:

@@ -341,3 +341,25 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     _files.remove_leftovers(tmp_path / "file")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
     _files.remove_leftovers(tmp_path / "absent" / "file")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes are those of POSIX")
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(OSError, match="Not a regular file"):
+            _archive.write(path, "test", {})
+        with pytest.raises(OSError, match="Not a regular file"):
+            _files.try_to_write(path)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_a_file_that_is_replaced_hands_its_permissions_on(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    _archive.write(path, "test", {})
+    path.chmod(0o600)
+    _archive.write(path, "test", {})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
