@@ -156,10 +156,18 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
         state = content["state"]
         if state.keys() & set(kind._get_param_names()):
             raise ValueError("its state holds parameters")
-        if "module" in state["_architecture"]:
+        has_module = "module" in state["_architecture"]
+        if has_module:
             state["_architecture"]["module"] = estimator.module
         estimator.__setstate__(estimator.__getstate__() | state)
-    if estimator.module is not None:
+    if has_module != (estimator.module is not None):
+        known = "a module of the user's" if has_module else "no module"
+        raise ValueError(
+            f"module={estimator.module!r} does not fit {os.fspath(path)!r}, whose "
+            f"network was made by {known}: "
+            + ("give the same one" if has_module else "leave it out")
+        )
+    if has_module:
         _try_module(estimator)
     return estimator
 
@@ -198,7 +206,7 @@ def _try_module(estimator: NetworkEstimator) -> None:
     """Build the user's own network now, so that a wrong one does not go unnoticed."""
     try:
         _ = estimator.module_
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"module makes a different network from the one whose weights are stored: "
             f"{error}"

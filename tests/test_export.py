@@ -13,9 +13,10 @@ import pytest
 import skl2onnx
 import torch
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import StackingClassifier
+from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -26,6 +27,7 @@ from sktarget import (
     TargetSpaceSequenceClassifier,
     TargetSpaceSequenceRegressor,
 )
+from sktarget.estimators.base import NetworkEstimator
 from sktarget.export import to_onnx, to_torch
 from sktarget.persistence import load, save
 from sktarget.propagation import (
@@ -34,6 +36,7 @@ from sktarget.propagation import (
     RegularizedInversionClassifier,
     RegularizedInversionSequenceClassifier,
 )
+from tests.estimators.image_support import digits
 from tests.estimators.support import (
     ALL_EPOCHS,
     Array,
@@ -93,6 +96,8 @@ def assert_predicts(model: onnx.ModelProto, estimator: Any, X: Array) -> None:
     for rows in (X, X[:1], X[:7]):
         label, *probabilities = run(model, rows).values()
         expected = estimator.predict(rows)
+        if not probabilities and not isinstance(estimator, NetworkEstimator):
+            expected = expected.reshape(len(rows), -1)  # as skl2onnx has it
         assert label.shape == expected.shape
         if probabilities:
             np.testing.assert_array_equal(label, expected)
@@ -252,6 +257,67 @@ def test_inverted_sequences_convert(tmp_path: Path) -> None:
     save(estimator, tmp_path / "model")
     found = load(tmp_path / "model").predict(X)
     np.testing.assert_array_equal(found, estimator.predict(X))
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_regressors_have_an_axis_of_outputs_in_skl2onnx(n_outputs: int) -> None:
+    X = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    y = X[:, 0] if n_outputs == 1 else X[:, :2]
+    pipeline = make_pipeline(StandardScaler(), TargetSpaceRegressor(**SMALL))
+    fit_quietly(pipeline, X, y)
+    (found,) = run(to_onnx(pipeline), X).values()
+    assert found.shape == (100, n_outputs)
+    np.testing.assert_allclose(
+        found.reshape(y.shape), pipeline.predict(X), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", [TargetSpaceRegressor, DifferenceTargetPropagationRegressor]
+)
+def test_regressors_are_stacked(kind: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    members = [("a", kind(max_iter=5, random_state=0)), ("b", Ridge())]
+    stack = fit_quietly(StackingRegressor(members, cv=2), X, X[:, 0])
+    (found,) = run(to_onnx(stack), X).values()
+    np.testing.assert_allclose(found[:, 0], stack.predict(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("target_opset", [13, 15, 17, 19])
+def test_pipelines_convert_to_several_opsets(target_opset: int) -> None:
+    X, y = class_data(3)
+    X = X.astype("f4")
+    pipeline = make_pipeline(StandardScaler(), TargetSpaceClassifier(**SMALL))
+    fit_quietly(pipeline, X, y)
+    options = {"zipmap": False}
+    model = skl2onnx.to_onnx(
+        pipeline, X[:1], options=options, target_opset=target_opset
+    )
+    assert_predicts(model, pipeline, X)
+
+
+def test_older_opsets_are_refused() -> None:
+    X, y = class_data()
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
+    with pytest.raises(ValueError, match="target_opset must be at least 13"):
+        skl2onnx.to_onnx(estimator, X[:1].astype("f4"), target_opset=11)
+
+
+def test_pipelines_of_images_convert() -> None:
+    X, y = digits(60)
+    X = (X / 255).astype(np.float32)
+    kind = TargetSpaceClassifier((5,), conv_layers=[(3, 2, 2)], max_iter=2)
+    pipeline = fit_quietly(make_pipeline(kind), X, y)
+    assert_predicts(to_onnx(pipeline), pipeline, X)
+    search = GridSearchCV(kind, {"alpha": [1e-4]}, cv=2)
+    assert_predicts(to_onnx(fit_quietly(search, X, y)), search, X)
+
+
+def test_pipelines_of_sequences_are_refused() -> None:
+    X, y = series()
+    kind = TargetSpaceSequenceClassifier(recurrent_layer_sizes=(3,), max_iter=2)
+    with pytest.raises(ValueError, match="give to_onnx the estimator of sequences alo"):
+        to_onnx(fit_quietly(make_pipeline(kind), X, y))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

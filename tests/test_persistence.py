@@ -152,6 +152,13 @@ def test_objects_as_parameters_are_asked_for(tmp_path: Path) -> None:
         load(path, module=three_layers, random_state=1)
     with pytest.raises(ValueError, match="width"):
         load(path, module=two_layers, random_state=1, width=3)
+    with pytest.raises(ValueError, match="made by a module of the user's: give the sa"):
+        load(path, module=None, random_state=1)
+    with pytest.raises(ValueError, match="module makes a different network"):
+        load(path, module=3, random_state=1)
+    save(fit_quietly(TargetSpaceClassifier(**SMALL), X, y), path)
+    with pytest.raises(ValueError, match="made by no module: leave it out"):
+        load(path, module=two_layers)
 
 
 def test_only_fitted_estimators_of_the_package_are_saved(tmp_path: Path) -> None:

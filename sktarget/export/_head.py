@@ -81,13 +81,12 @@ class Head:
         classes = self.estimator.classes_
         if classes.dtype.kind in "USO":
             if not all(isinstance(label, str) for label in classes.tolist()):
-                raise ValueError(
-                    f"ONNX cannot hold the labels {classes.tolist()}: use strings, "
-                    "integers, floats or booleans"
-                )
+                raise _unknown_labels(classes)
             classes = classes.astype(object)
         elif classes.dtype.kind in "iu":
             classes = classes.astype(np.int64)
+        elif classes.dtype.kind not in "bf":
+            raise _unknown_labels(classes)
         table = self._constant("classes", classes)
         self._node("Gather", [table, "index"], "label")
         self._output("label", classes.dtype, dims, first=True)
@@ -110,6 +109,13 @@ class Head:
 
         info = helper.make_tensor_value_info(name, tensor_type(dtype), dims)
         self.graph.output.insert(0 if first else len(self.graph.output), info)
+
+
+def _unknown_labels(classes: Array) -> ValueError:
+    return ValueError(
+        f"ONNX cannot hold the labels {classes.tolist()}: use strings, integers, "
+        "floats or booleans"
+    )
 
 
 def tensor_type(dtype: Any) -> int:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sktarget.estimators import TargetSpaceClassifier, TargetSpaceRegressor
-from sktarget.estimators.base import NetworkEstimator
+from sktarget.estimators.base import NetworkEstimator, SequenceNetwork
 from sktarget.export._head import SUMS, tensor_type
 from sktarget.export._network import INPUT, OPSET, network_model
 from sktarget.propagation import (
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["pipeline_model", "register_converters"]
 
 
+# The oldest in which all that networks consist of means the same as in ``OPSET``.
+_OLDEST_OPSET = 13
 # The estimators that take tables, as the steps of a pipeline do.
 _KINDS: list[type[NetworkEstimator]] = [
     TargetSpaceClassifier,
@@ -68,8 +71,8 @@ def _declare_outputs(operator: Any) -> None:
     n = given.shape[0]
     real = type(given)
     if not is_classifier(estimator):
-        one = getattr(estimator, "_y_is_1d", False)
-        operator.outputs[0].type = real([n] if one else [n, estimator.n_outputs_])
+        # Of two axes in any case, which is what meta-estimators put together.
+        operator.outputs[0].type = real([n, estimator.n_outputs_])
         return
     is_text = estimator.classes_.dtype.kind in "USO"
     multilabel = getattr(estimator, "_multilabel", False)
@@ -83,6 +86,11 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     from onnx import compose, helper
     from skl2onnx.common.data_types import DoubleTensorType
 
+    if container.target_opset < _OLDEST_OPSET:
+        raise ValueError(
+            f"target_opset must be at least {_OLDEST_OPSET} for estimators of "
+            f"sktarget, got {container.target_opset}"
+        )
     given = operator.inputs[0]
     dtype = "float64" if isinstance(given.type, DoubleTensorType) else "float32"
     prefix = scope.get_unique_operator_name("sktarget") + "_"
@@ -97,12 +105,14 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
             list(node.input),
             list(node.output),
             op_domain=node.domain,
-            op_version=OPSET,
+            op_version=min(OPSET, container.target_opset),
             name=node.name or scope.get_unique_operator_name(prefix + node.op_type),
             **{a.name: helper.get_attribute_value(a) for a in node.attribute},
         )
     estimator = operator.raw_operator
-    if is_classifier(estimator) and _asks_for_scores(container, estimator):
+    if not is_classifier(estimator):
+        outputs = [_add_axis(container, estimator, prefix)]
+    elif _asks_for_scores(container, estimator):
         outputs[1] = _add_scores(container, estimator, prefix, np.dtype(dtype))
     for name, variable in zip(outputs, operator.outputs, strict=True):
         label = name == "label" and estimator.classes_.dtype.kind not in "USO"
@@ -135,6 +145,17 @@ def _add_scores(
     return "scores"
 
 
+def _add_axis(container: Any, estimator: NetworkEstimator, prefix: str) -> str:
+    """Give predictions of a single output the axis that others have; name them."""
+    from onnx import numpy_helper
+
+    shape = np.array([-1, estimator.n_outputs_])
+    names = [prefix + "predictions", prefix + "shape"]
+    container.initializers.append(numpy_helper.from_array(shape, names[1]))
+    container.add_node("Reshape", names, [prefix + "columns"])
+    return "columns"
+
+
 def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
     """Let skl2onnx convert a pipeline.
 
@@ -149,7 +170,13 @@ def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
     -------
     onnx.ModelProto
         The model.
+
+    Raises
+    ------
+    ValueError
+        If it does not begin with a table or with images.
     """
+    import onnx
     import skl2onnx
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
@@ -157,8 +184,30 @@ def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
     kind = FloatTensorType if dtype == "float32" else DoubleTensorType
     model: onnx.ModelProto = skl2onnx.to_onnx(
         estimator,
-        initial_types=[(INPUT, kind([None, estimator.n_features_in_]))],
+        initial_types=[(INPUT, kind([None, *_shape_of_row(estimator)]))],
         options={"zipmap": False} if is_classifier(estimator) else None,
         target_opset=OPSET,
     )
+    onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _shape_of_row(estimator: Any) -> tuple[int, ...]:
+    """Return the shape of what a fitted pipeline takes for each row."""
+    last = estimator
+    while not isinstance(last, NetworkEstimator):
+        inner = getattr(last, "best_estimator_", None)
+        if inner is None and isinstance(last, Pipeline):
+            inner = last[-1]
+        if inner is None:
+            break
+        last = inner
+    if isinstance(last, SequenceNetwork):
+        raise ValueError(
+            "skl2onnx converts estimators of tables and images only: give to_onnx the "
+            "estimator of sequences alone, and do before it what the pipeline does"
+        )
+    shape = getattr(last, "_images", None)
+    if shape is not None and last.image_shape is None:
+        return tuple(shape)
+    return (estimator.n_features_in_,)
