@@ -2,7 +2,13 @@
 
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
-from sktarget.training._data import Batch, TensorData, as_inputs, rows_at_a_time
+from sktarget.training._data import (
+    Batch,
+    TensorData,
+    as_inputs,
+    n_batches,
+    rows_at_a_time,
+)
 from sktarget.training._ending import Ending, Reason
 from sktarget.training._log import TrainingLog
 from sktarget.training._losses import (
@@ -49,6 +55,7 @@ __all__ = [
     "describe_value",
     "digest",
     "errors_of_outputs",
+    "n_batches",
     "over_steps",
     "rows_at_a_time",
     "squared_error_in",

@@ -142,7 +142,7 @@ class Checkpoint(Callback):
                 "give another path"
             )
 
-    def take_up(
+    def attach(
         self, monitor: Monitor, generator: torch.Generator | None
     ) -> dict[str, Any] | None:
         """Attach to a run: restore its log, and return its optimiser's state.

@@ -8,7 +8,14 @@ import torch
 from skorch.dataset import Dataset
 from torch import Tensor
 
-__all__ = ["Batch", "MiniBatches", "TensorData", "as_inputs", "rows_at_a_time"]
+__all__ = [
+    "Batch",
+    "MiniBatches",
+    "TensorData",
+    "as_inputs",
+    "n_batches",
+    "rows_at_a_time",
+]
 
 # Limits on the rows, and on the numbers in them, that are evaluated at a time, so that
 # the output of a layer is still in cache for the next, and maps of images fit into
@@ -42,6 +49,22 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     if x.dtype == torch.int64:
         return x
     return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+
+
+def n_batches(n_rows: int, batch_size: int) -> int:
+    """Return how many mini-batches there are in an epoch; the last may be smaller.
+
+    Parameters
+    ----------
+    n_rows, batch_size : int
+        Rows to learn, and rows of a mini-batch.
+
+    Returns
+    -------
+    int
+        Their number.
+    """
+    return -(-n_rows // batch_size)
 
 
 def rows_at_a_time(x: Tensor) -> int:
@@ -180,7 +203,7 @@ class MiniBatches:
         self.data, self.batch_size, self.generator = data, batch_size, generator
 
     def __len__(self) -> int:
-        return -(-len(self.data) // self.batch_size)
+        return n_batches(len(self.data), self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         data, n = self.data, len(self.data)

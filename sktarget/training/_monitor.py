@@ -41,15 +41,15 @@ class Monitor(Callback):
         Lowers adaptive step sizes where there is no progress.
     has_validation : bool
         Whether the validation score decides.
-    stops_by_error : bool, default=False
+    stops_by_error : bool
         Whether the error on the validation set decides, instead of the score.
-    constant_error : float, default=0.0
+    constant_error : float
         That error for constant outputs; progress may be slow until a network does
         clearly better.
-    keeps_best : bool, default=False
+    keeps_best : bool
         Whether to end with the state of the smallest training loss if the last loss is
         larger.
-    validates_first : bool, default=False
+    validates_first : bool
         Whether the validation set is evaluated before the step of an epoch, not after
         it.
 
@@ -68,10 +68,10 @@ class Monitor(Callback):
         schedule: Schedule,
         *,
         has_validation: bool,
-        stops_by_error: bool = False,
-        constant_error: float = 0.0,
-        keeps_best: bool = False,
-        validates_first: bool = False,
+        stops_by_error: bool,
+        constant_error: float,
+        keeps_best: bool,
+        validates_first: bool,
     ) -> None:
         self.log, self.settings, self.schedule = log, settings, schedule
         self.has_validation = has_validation

@@ -7,6 +7,7 @@ from typing import Any
 
 from skorch.callbacks import Callback
 
+from sktarget.training._data import n_batches
 from sktarget.training._log import TrainingLog
 from sktarget.training._settings import TrainingSettings
 
@@ -46,7 +47,7 @@ class Schedule(Callback):
 
     def on_epoch_begin(self, net: Any, dataset_train: Any, **kwargs: Any) -> None:
         """Set the weight decay."""
-        self.step, self.n_steps = 0, -(-len(dataset_train) // net.batch_size)
+        self.step, self.n_steps = 0, n_batches(len(dataset_train), net.batch_size)
         learnt = self.log.learnt_by(len(self.log.loss_curve))
         net.alpha = self.settings.alpha_at(self._done(), learnt)
 

@@ -262,4 +262,5 @@ def bare(callback: Any) -> Any:
     Callback
         The callback alone.
     """
-    return callback[1] if isinstance(callback, tuple) else callback
+    is_pair = isinstance(callback, tuple) and len(callback) == 2
+    return callback[1] if is_pair else callback

@@ -61,8 +61,9 @@ def train(
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
     net_class : callable
-        Makes the net, which determines how a mini-batch is learnt from:
-        :class:`TrainingNet`, by the gradient of the loss, or a class derived from it.
+        Makes the net, which decides how to learn from a mini-batch:
+        :class:`TrainingNet` follows the gradient of the loss; derived classes may do
+        otherwise.
     checkpoint : Checkpoint, optional
         Saves every epoch to a file, and resumes from it.
     resumable : bool, default=False
@@ -80,9 +81,9 @@ def train(
     DivergenceError
         If the loss is not finite in the very first epoch.
     """
-    all_at_once = settings.batch_size >= len(data)
     schedule = Schedule(log, settings)
     module.train()
+    all_at_once = settings.batch_size >= len(data)
     monitor = Monitor(
         log,
         settings,
@@ -92,15 +93,9 @@ def train(
         constant_error=objective.constant_error,
         # Losses that hold more and more weight decay cannot be compared.
         keeps_best=all_at_once and not resumable and not settings.alpha_follows_loss,
-        # The user's callbacks score the state after a step.  They should see the
-        # validation score of that same state, unless the error is what decides.
         validates_first=validation is not None
-        and settings.evaluates_first
-        and settings.solver != "lbfgs"
-        and objective.error is not None
         and all_at_once
-        and isinstance(module, TargetSpace)
-        and not module.is_random,
+        and _may_validate_first(module, settings, objective),
     )
     if bridge is not None:
         bridge.monitor = monitor
@@ -122,7 +117,7 @@ def train(
         net.evaluated_first = validation.inputs(validation.x)
     already = len(log.loss_curve)
     if checkpoint is not None:
-        optimiser_state = checkpoint.take_up(monitor, generator) or optimiser_state
+        optimiser_state = checkpoint.attach(monitor, generator) or optimiser_state
     if optimiser_state is not None:
         net.optimizer_.load_state_dict(optimiser_state)
     net.notify("on_train_begin", X=data, y=None)
@@ -132,16 +127,33 @@ def train(
     epochs = log.epochs_before + len(log.loss_curve) - already
     return Ending(
         net.optimizer_.state_dict(),
-        monitor.reason or reason,
+        reason,
         monitor.held_out_error,
         monitor.warning or _warning_of_the_end(reason, settings, epochs),
+    )
+
+
+def _may_validate_first(
+    module: nn.Module, settings: TrainingSettings, objective: Objective
+) -> bool:
+    """Return whether a pass before a step may serve validation rows as well.
+
+    The user's callbacks score the state after a step.  They should see the validation
+    score of that same state, unless the error is what decides.
+    """
+    return (
+        settings.evaluates_first
+        and settings.solver != "lbfgs"
+        and objective.error is not None
+        and isinstance(module, TargetSpace)
+        and not module.is_random
     )
 
 
 def _run_epochs(
     net: TrainingNet, monitor: Monitor, data: TensorData, to_go: int
 ) -> Reason:
-    """Train until something ends it, and note in the monitor what that was."""
+    """Train until something ends it, and return what that was."""
     try:
         net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
     except StopTraining:
@@ -149,11 +161,11 @@ def _run_epochs(
     except KeyboardInterrupt:
         # A skorch callback that wants to stop raises the same as Ctrl-C.
         by = net.interrupted_in
-        asked = by is not None and is_of_user(by)
-        monitor.reason = Reason.ASKED_TO if asked else Reason.INTERRUPTED
-    if monitor.reason is None:
-        monitor.reason = Reason.MAX_ITER
-    return monitor.reason
+        if by is None or not is_of_user(by):
+            return Reason.INTERRUPTED
+        # A run that has ended by itself in this epoch was not ended by a callback.
+        return monitor.reason or Reason.ASKED_TO
+    return monitor.reason or Reason.MAX_ITER
 
 
 def _make_contiguous(module: nn.Module) -> None:

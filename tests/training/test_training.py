@@ -354,6 +354,17 @@ def test_callbacks_stop_without_a_warning(stops: Any) -> None:
     assert course.ending.reason is Reason.ASKED_TO
 
 
+def test_callbacks_cannot_end_what_has_ended() -> None:
+    class EndsLate(Callback):  # type: ignore[misc]
+        def on_epoch_end(self, net: Any, **_: Any) -> None:
+            if len(net.history) == 4:
+                raise KeyboardInterrupt
+
+    course = Course([3, 2, 4, 4, 1], n_iter_no_change=1, callbacks=[EndsLate()])
+    assert course.log.loss_curve == [3, 2, 4, 4]
+    assert course.ending.reason is Reason.NO_PROGRESS
+
+
 def test_interrupts_amid_callbacks_of_the_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
