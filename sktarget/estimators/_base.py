@@ -15,15 +15,17 @@ from sktarget.estimators import _rules
 from sktarget.estimators._arrays import as_tensor, torch_dtype
 from sktarget.estimators._fixed_targets import FixedTargets
 from sktarget.estimators._images import (
-    as_bytes,
     as_rows,
     parse_conv_layers,
     parse_image_shape,
     shape_of_images,
+)
+from sktarget.estimators._parameters import CONSTRAINTS
+from sktarget.estimators._pixels import (
+    as_bytes,
     warn_of_large_pixels,
     warn_of_other_pixels,
 )
-from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.training import as_inputs
 

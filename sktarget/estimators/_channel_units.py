@@ -13,6 +13,7 @@ from sktarget.architectures import RecurrentNetwork
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._outliers import bulk_of_columns
 from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sequence_rows import real_steps
 from sktarget.estimators._start import units_of_inputs
 
 __all__ = ["Units", "fold_units_", "in_units", "rows_in_units", "units_of_channels"]
@@ -39,11 +40,7 @@ def units_of_channels(rows: TrainingRows) -> Units | None:
     Units or None
         Arrays of shape (n_channels,); None where no channel needs any.
     """
-    real = ~np.isnan(rows.X[..., 0])
-    weight = None
-    if rows.weight is not None:
-        weight = np.repeat(rows.weight, real.sum(axis=1))
-    bulk = bulk_of_columns(rows.X[real], weight)
+    bulk = bulk_of_columns(*real_steps(rows))
     found = units_of_inputs(bulk, rows.dtype)
     if found is None:
         return None

@@ -28,7 +28,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
     The learnable parameters are the sums that each layer should produce on a fixed
     batch X̄; the weights follow from them by ridge regression, layer by layer, and the
     gradient flows through these solves.  This trains deep and narrow networks that
-    fail to train in weight space.
+    are hard to train in weight space.
 
     {parameters}
 
@@ -65,7 +65,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
     out_activation_ : str
         ``"softmax"``, or ``"logistic"`` for multilabel problems.
     t_ : int
-        Training rows seen so far.
+        Rows seen so far; equal ones that were merged count once.
     targets_ : list of ndarray of shape (n̄_b, n_out)
         Targets of each layer, of shape (n̄_b, channels, height, width) for convolutions;
         only with `warm_start` or after ``partial_fit``.

@@ -10,7 +10,7 @@ import torch
 from skorch.callbacks import LRScheduler
 from torch import Tensor
 
-from sktarget.estimators import _rules
+from sktarget.estimators import _noise_rules, _rules
 from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
@@ -27,8 +27,8 @@ from sktarget.training import (
 
 __all__ = ["TrainingCourse"]
 
-# As how many rows one counts at most, where it has weight or is repeated, when weight
-# decay is weighed against the loss.
+# A row that has weight, or is repeated, counts as at most so many when weight decay is
+# weighed against the loss.
 _MOST_REPEATS = 10
 
 
@@ -162,7 +162,7 @@ class TrainingCourse(NetworkEstimator):
             return self.max_iter
         if self.n_iter_no_change == np.inf:  # which asks for all of them
             return self.max_iter
-        return _rules.auto_epochs(
+        return _noise_rules.auto_epochs(
             rows.n_given,
             self.max_iter,
             easy=self._is_easy,
@@ -196,7 +196,7 @@ class TrainingCourse(NetworkEstimator):
         if self.alpha != "auto":
             return float(self.alpha), float(self.alpha)
         # The penalty is divided by the total weight.  Where that is less than the rows,
-        # it would grow to many times of what was studied, and lead to a constant; where
+        # it would grow to many times what was studied, and lead to a constant; where
         # rows stand for thousands, as those of surveys, nothing would be left of it.
         total = min(rows.total_weight, 1e15)
         share = total / min(rows.n_given, _MOST_REPEATS * len(rows))
@@ -209,18 +209,22 @@ class TrainingCourse(NetworkEstimator):
         return False
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
-        first = least = _rules.LEAST_ALPHA
+        first = least = _noise_rules.LEAST_ALPHA
+        if self._goes_on:
+            return first, least
         # It was chosen for all rows; calls of partial_fit have a few each.
         if self._decays_strongly and not self._incremental:
-            return _rules.STRONG_ALPHA, _rules.STRONG_ALPHA
+            return _noise_rules.STRONG_ALPHA, _noise_rules.STRONG_ALPHA
         if self._tuned and self._schedule() == "annealed":
             shape = rows.n_given, self._n_layers, rows.n_varying
-            if rows.n_given < _rules.LEAST_TO_SPARE:
-                of_numbers = self._learns_numbers
-                first = _rules.auto_alpha_of_few(*shape, of_numbers=of_numbers)
+            of_numbers, holds_out = self._learns_numbers, rows.n_held_out > 0
+            few = rows.n_given < _noise_rules.LEAST_TO_SPARE
+            # In deeper networks for classes it is next to none, unless rows judge it.
+            if few and (of_numbers or self._n_layers <= 2 or not holds_out):
+                first = _noise_rules.auto_alpha_of_few(*shape, of_numbers=of_numbers)
                 least = first
             else:
-                first = _rules.auto_alpha(*shape, rows.n_held_out > 0)
+                first = _noise_rules.auto_alpha(*shape, holds_out)
         return first, least
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
@@ -232,13 +236,13 @@ class TrainingCourse(NetworkEstimator):
         learns_all = (
             self._takes_all(rows)
             and self._schedule() == "annealed"
-            and _rules.epochs_to_reserve(self.max_iter) > 0
+            and self._epochs_to_reserve(self.max_iter) > 0
         )
         n = self._share_to_hold_out(rows)
         if learns_all:
-            n = max(n, _rules.auto_held_out(rows.n_distinct))
+            n = max(n, _noise_rules.auto_held_out(rows.n_distinct))
         spares_them = (
-            _rules.auto_early_stopping(rows.n_distinct, learns_all)
+            _noise_rules.auto_early_stopping(rows.n_distinct, learns_all)
             and can_hold_out(rows, n)
             and self._can_sample(rows.n_distinct - n)
         )
@@ -253,9 +257,11 @@ class TrainingCourse(NetworkEstimator):
     def _patience(self, rows: TrainingRows) -> float:
         if not self._tuned or self.n_iter_no_change != "auto":
             return super()._patience(rows)
+        if self._goes_on:
+            return math.inf
         annealed = self._schedule() == "annealed"
         n_steps = self._steps_of_epoch(rows)
-        return _rules.auto_tuned_patience(len(rows), n_steps, annealed)
+        return _noise_rules.auto_tuned_patience(len(rows), n_steps, annealed)
 
     def _stopping_error(self, device: torch.device) -> Loss | None:
         if self.early_stopping != "auto":
@@ -328,7 +334,7 @@ class TrainingCourse(NetworkEstimator):
             return False
         if not self._reads_table:
             return True
-        few = _rules.few_epochs(
+        few = _noise_rules.few_epochs(
             len(rows), easy=self._is_easy, of_numbers=self._learns_numbers
         )
         return math.isinf(self._patience(rows)) and self.max_iter > few

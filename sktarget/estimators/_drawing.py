@@ -17,7 +17,12 @@ _SLICE = 1 << 22
 
 
 def draw_rows(
-    X: Array, size: int, seed: int, weight: Floats | None = None
+    X: Array,
+    size: int,
+    seed: int,
+    weight: Floats | None = None,
+    *,
+    of_all_columns: bool = False,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Draw distinct rows, weighted by the total weight of their copies.
 
@@ -36,10 +41,13 @@ def draw_rows(
         Decides the draw.
     weight : ndarray of shape (n,), optional
         Non-negative weights; rows of weight 0 are never drawn.
+    of_all_columns : bool, default=False
+        Draw more rows than `size` where columns of a table would otherwise be constant,
+        one for each of them at most.
 
     Returns
     -------
-    drawn : ndarray of shape (min(size, distinct rows),)
+    drawn : ndarray of shape (m,)
         Where each row drawn occurs first in X; those of the largest u^(1/w) lead.
     place : ndarray of shape (n,)
         Which of the drawn rows each row of X repeats, -1 for none of them.
@@ -67,7 +75,10 @@ def draw_rows(
     total = np.bincount(inverse, weights=weight, minlength=len(keys))
     uniform = (keys.astype(np.float64) + 0.5) / 2.0**64
     with np.errstate(divide="ignore", over="ignore"):  # tiny weights come last
-        order = np.argsort(-np.log(uniform) / total, kind="stable")[:size]
+        order = np.argsort(-np.log(uniform) / total, kind="stable")
+    if of_all_columns:
+        order, size = _bring_forward(X, first, order, size)
+    order = order[:size]
     rank = np.full(len(keys), -1)
     rank[order] = np.arange(len(order))
     place = np.full(n_rows, -1)
@@ -75,18 +86,42 @@ def draw_rows(
     return kept[first[order]], place
 
 
-def number_distinct(X: Array, y: Array) -> NDArray[np.intp]:
-    """Return a number for every distinct pair (x, y), by order of appearance.
+def _bring_forward(
+    X: Array, first: NDArray[np.intp], order: NDArray[np.intp], size: int
+) -> tuple[NDArray[np.intp], int]:
+    """Bring forward a row for each column that is constant in those to be drawn.
+
+    Such a column would have weights of 0, whatever other rows say.  Returns the new
+    order of the distinct rows, the first of which are to be drawn, and their number.
+    """
+    drawn = X[first[order[:size]]]
+    least, most = drawn.min(axis=0), drawn.max(axis=0)
+    varies = X.min(axis=0) != X.max(axis=0)
+    others = first[order[size:]]
+    wanted = [
+        size + int((X[others, j] != least[j]).argmax())
+        for j in np.flatnonzero((least == most) & varies)
+    ]
+    more = np.unique(np.array(wanted, dtype=np.intp))
+    rest = np.delete(np.arange(size, len(order)), more - size)
+    forward = np.concatenate([np.arange(min(size, len(order))), more, rest])
+    return order[forward], size + len(more)
+
+
+def number_distinct(X: Array, y: Array | None = None) -> NDArray[np.intp]:
+    """Return a number for every distinct x, or pair (x, y), by order of appearance.
 
     Parameters
     ----------
-    X, y : ndarray of shape (n, ...)
-        Rows, and what belongs to them.
+    X : ndarray of shape (n, ...)
+        Rows.
+    y : ndarray of shape (n, ...), optional
+        What belongs to them.
 
     Returns
     -------
     ndarray of shape (n,)
-        The same number for equal pairs.
+        The same number for equal rows or pairs.
 
     Examples
     --------
@@ -94,7 +129,9 @@ def number_distinct(X: Array, y: Array) -> NDArray[np.intp]:
     >>> number_distinct(np.array([[2.0], [1.0], [2.0], [2.0]]), np.array([0, 0, 0, 1]))
     array([0, 1, 0, 2])
     """
-    keys = _mix(_hash_rows(X, seed=0)) + _hash_rows(y.reshape(len(y), -1), seed=1)
+    keys = _hash_rows(X, seed=0)
+    if y is not None:
+        keys = _mix(keys) + _hash_rows(y.reshape(len(y), -1), seed=1)
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     number: NDArray[np.intp] = np.argsort(np.argsort(first))
     return number[inverse]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -20,7 +21,7 @@ from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._random import combine_seeds, seeded_globally
 from sktarget.estimators._recovery import open_checkpoint
-from sktarget.estimators._runs import learn_all, reserve, run, try_again
+from sktarget.estimators._runs import learn_all, run, try_again
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.training import (
@@ -64,14 +65,17 @@ class NetworkEstimator(FitHooks):
             seeded_globally(self.module is not None, task.dropout_seed, task.device),
         ):
             if resumes:
+                architecture = self._describe_architecture(task.rows.X)
+                self._refuse_other_architecture(architecture)
                 self._arrange_again(task)
                 network, log = self._resume(task.rows, task.seed)
             else:
                 task.rows = self._arrange(task.rows, task.seed)
                 self._output_units = self._measure_outputs(task.rows)
-                self._measure_inputs(task)
+                self._measure_channels(task)
                 self._architecture = self._describe_architecture(task.rows.X)
                 self._lam_share, self._decays_strongly = 1.0, False
+                self._goes_on = False
                 network, log = self._begin(task), TrainingLog()
             given = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             self._train(network, log, task, given)
@@ -96,7 +100,7 @@ class NetworkEstimator(FitHooks):
             random = checkpoint.random_state
         all_rows, held_out = rows, None
         if plan is not None:
-            rows, held_out = hold_out(rows, plan.n, self.validation_fraction, random)
+            rows, held_out = hold_out(rows, plan, self.validation_fraction, random)
         seed = int(random.randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
@@ -127,7 +131,8 @@ class NetworkEstimator(FitHooks):
         settings = self._settings(task.rows)
         objective = self._objective(task.held_out if task.learns_all else None)
         if task.learns_all:
-            settings = reserve(settings)
+            reserved = self._epochs_to_reserve(settings.max_iter)
+            settings = replace(settings, reserved=reserved)
 
         def fitted() -> dict[str, Any]:
             return self._fitted_attributes(network, log, len(log.loss_curve) - already)

@@ -96,8 +96,11 @@ class FittedNetwork(BaseEstimator, ABC):
         # A dict, so that predicting sets no attribute.
         module: nn.Module | None = self._module_cache.get("module")
         if module is None:
+            # Made while a caller infers, it could not be trained later.
+            with torch.inference_mode(False):
+                built = self._rebuild_to_predict()
             # If several threads build the module at once, all get that of one.
-            module = self._module_cache.setdefault("module", self._rebuild_to_predict())
+            module = self._module_cache.setdefault("module", built)
         return module
 
     @property

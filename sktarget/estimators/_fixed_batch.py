@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import draw_rows, noise_batch
-from sktarget.estimators._images import as_bytes
+from sktarget.estimators._pixels import as_bytes
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import as_inputs
 
@@ -25,6 +25,8 @@ def choose_fixed_batch(
     fixed_batch: Any,
     size: int | None,
     seed: int,
+    *,
+    of_all_columns: bool = False,
 ) -> tuple[Array, Array | None]:
     """Choose X̄ by the parameters `fixed_batch` and `fixed_batch_size`.
 
@@ -38,6 +40,8 @@ def choose_fixed_batch(
         n̄_b, or None for all rows.
     seed : int
         Decides the draw.
+    of_all_columns : bool, default=False
+        Whether a sample may be larger, for columns of a table that it would lack.
 
     Returns
     -------
@@ -62,11 +66,15 @@ def choose_fixed_batch(
     if size is None:
         return _as_floats(rows.X), np.arange(len(rows))
     if size > len(rows):
+        n = rows.n_held_out
+        without = f" without the {n} held out" if n else ""
         raise ValueError(
             f"fixed_batch_size={size} is larger than the number of training rows, "
-            f"{len(rows)}: use None for all of them, or fixed_batch='noise'."
+            f"{len(rows)}{without}: use None for all of them, or fixed_batch='noise'."
         )
-    drawn, place = draw_rows(rows.X, size, seed, rows.weight)
+    drawn, place = draw_rows(
+        rows.X, size, seed, rows.weight, of_all_columns=of_all_columns
+    )
     return _as_floats(rows.X[drawn]), place
 
 

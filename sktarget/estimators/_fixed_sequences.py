@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 from sktarget.estimators._drawing import noise_batch
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._sequence_rows import real_steps
 from sktarget.estimators._series import as_steps
 
 __all__ = ["choose_fixed_sequences"]
@@ -67,11 +68,8 @@ def choose_fixed_sequences(
         )
         return noise.astype(rows.dtype)
     if fixed_batch == "noise":
-        real = ~np.isnan(X[..., 0])
-        weight = None
-        if rows.weight is not None:
-            weight = np.repeat(rows.weight, real.sum(axis=1))
-        return noise_batch(X[real], n * length, seed, weight).reshape(n, length, -1)
+        steps, weight = real_steps(rows)
+        return noise_batch(steps, n * length, seed, weight).reshape(n, length, -1)
     if length > X.shape[1]:
         raise ValueError(
             f"fixed_sequence_length={length} is more than the longest sequence has: "

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sktarget.architectures import DenseNetwork
-from sktarget.estimators import _rules
+from sktarget.estimators import _noise_rules, _rules
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
+from sktarget.estimators._linear_rival import error_of_linear_model
 from sktarget.estimators._network import WEIGHTED, ordinary_module, weight_names
 from sktarget.estimators._outliers import bulk_of_columns
 from sktarget.estimators._rows import TrainingRows
@@ -109,7 +110,7 @@ class FixedTargets(TrainingCourse):
             return module
         if not hasattr(self, "targets_"):
             return self._to_targets(module, rows, seed, keep_weights=True)
-        self._measure(module)
+        self._set_input_units(module)
         fixed = self._kept_fixed_batch()
         lam = self.lam_ if isinstance(self.lam, str) else self.lam
         x, how, anchor = as_tensor(fixed), self.untangling, self._anchor()
@@ -170,7 +171,7 @@ class FixedTargets(TrainingCourse):
         keep_weights: bool = False,
     ) -> TargetSpace:
         """Choose X̄ and λ; take targets from the given weights, and from the labels."""
-        self._measure(module)
+        self._set_input_units(module)
         array, place = self._choose_fixed_batch(module, rows, seed)
         fixed, lam = as_tensor(array), self.lam
         if fixed.is_floating_point():  # X may have another dtype than in the first fit.
@@ -200,12 +201,18 @@ class FixedTargets(TrainingCourse):
             _warn_of_few_rows(len(rows) * n_pixels, widest)
         if self._takes_all(rows):
             size = None
-        elif size == "auto":
-            size = _rules.auto_fixed_batch_size(
-                len(rows), widest, n_pixels, self._tuned
+        elif size == "auto" and self._tuned:
+            size = _rules.auto_tuned_fixed_batch_size(
+                len(rows), rows.n_with_held_out, widest
             )
+        elif size == "auto":
+            size = _rules.auto_fixed_batch_size(len(rows), widest, n_pixels)
         fixed, place = choose_fixed_batch(
-            rows, self.fixed_batch, None if size is None else int(size), seed
+            rows,
+            self.fixed_batch,
+            None if size is None else int(size),
+            seed,
+            of_all_columns=self.fixed_batch_size == "auto" and rows.X.ndim == 2,
         )
         self._fixed_batch_is_all = is_sample and size is None
         return fixed, place
@@ -233,22 +240,36 @@ class FixedTargets(TrainingCourse):
         error, held_out = ending.held_out_error, task.held_out
         if error is None or held_out is None or not ending.is_natural:
             return {}
-        if held_out.n_distinct < _rules.ENOUGH_TO_JUDGE:
+        if held_out.n_distinct < _noise_rules.ENOUGH_TO_JUDGE:
             return {}
         tries: dict[str, dict[str, Any]] = {}
         if isinstance(self.lam, str) and not ending.has_learnt:
-            tries["less lam"] = {"_lam_share": _rules.LAM_OF_SECOND_TRY}
-        if self.alpha == "auto" and _rules.may_fit_noise(
+            tries["less lam"] = {"_lam_share": _noise_rules.LAM_OF_SECOND_TRY}
+        if self.alpha == "auto" and _noise_rules.may_fit_noise(
             error, self._n_layers, task.rows.n_varying
         ):
             tries["more alpha"] = {"_decays_strongly": True}
+        if ending.has_learnt and self._may_be_stuck(error, task.rows, held_out):
+            tries["more epochs"] = {"_goes_on": True, "_decays_strongly": False}
         return tries
+
+    def _may_be_stuck(
+        self, held_out_error: float, rows: TrainingRows, held_out: TrainingRows
+    ) -> bool:
+        """Whether more epochs without weight decay may be worth while."""
+        by_rule = self.alpha == "auto" and self.n_iter_no_change == "auto"
+        error = self._stopping_error(torch.device("cpu"))
+        if not (by_rule and self._learns_numbers and self._reads_table and error):
+            return False
+        of_linear = error_of_linear_model(rows, held_out, error)
+        share = of_linear / self._constant_error(held_out)
+        return _noise_rules.may_be_stuck(held_out_error, share, self._n_layers)
 
     def _anchor(self) -> str:
         """Return what λ pulls the weights of recurrent layers to."""
         return "zero"
 
-    def _measure(self, module: nn.Module) -> None:
+    def _set_input_units(self, module: nn.Module) -> None:
         """Set the units of the inputs for the solves, if the inputs need any."""
         if self._input_units is not None and isinstance(module, DenseNetwork):
             module.measure_inputs(*map(as_tensor, self._input_units))

@@ -18,7 +18,7 @@ def serial_in_forks() -> Iterator[None]:
     """Compute on one thread in a forked process, as in joblib's multiprocessing.
 
     OpenMP's threads do not survive a fork: if the parent has run a parallel region of
-    torch, one in the child would wait for them for ever.
+    torch, one in the child would wait for them forever.
     """
     if os.getpid() == _IMPORTED_IN:
         yield

@@ -16,10 +16,21 @@ Array = NDArray[Any]
 
 
 class HoldingOut(NamedTuple):
-    """How many distinct rows to hold out, and whether they are learnt in the end."""
+    """How many distinct rows to hold out, and which.
+
+    Attributes
+    ----------
+    n : int
+        How many.
+    learns_all : bool
+        Whether they are learnt in the end.
+    takes_last : bool
+        Whether they are the last ones, and not drawn.
+    """
 
     n: int
     learns_all: bool = False
+    takes_last: bool = False
 
 
 def _most(rows: TrainingRows) -> int:
@@ -48,23 +59,22 @@ def can_hold_out(rows: TrainingRows, n_validation: int) -> bool:
 
 def hold_out(
     rows: TrainingRows,
-    n_validation: int,
+    plan: HoldingOut,
     fraction: float,
     random_state: np.random.RandomState,
 ) -> tuple[TrainingRows, TrainingRows]:
     """Set validation rows aside.
 
     Equal rows go to the same part: copies of rows that a network has memorised would
-    flatter it.  Classes, if any, are kept in proportion if both parts
-    have room for all of them.  What is the only row of its class stays in the training
-    part.
+    flatter it.  Classes, if any, are kept in proportion if both parts have room for all
+    of them.  What is the only row of its class stays in the training part.
 
     Parameters
     ----------
     rows : TrainingRows
         All rows.
-    n_validation : int
-        How many, where repeated ones count once.
+    plan : HoldingOut
+        How many, where repeated ones count once, and which.
     fraction : float
         The parameter `validation_fraction`, for messages.
     random_state : RandomState
@@ -80,6 +90,7 @@ def hold_out(
     ValueError
         If there are too few rows for the split.
     """
+    n_validation = plan.n
     if not can_hold_out(rows, n_validation):
         of_classes = "" if rows.classes is None else " of every class"
         raise ValueError(
@@ -94,13 +105,22 @@ def hold_out(
     kept, others, stratify = _choices(
         rows.n_distinct, classes, n_validation, random_state
     )
-    training, validation = train_test_split(
-        others, test_size=n_validation, stratify=stratify, random_state=random_state
-    )
+    training, validation = np.split(others, [len(others) - n_validation])
+    before = np.concatenate([training, kept])
+    takes_last = plan.takes_last and _has_every_class(before, classes)
+    if n_validation < len(others) and not takes_last:
+        training, validation = train_test_split(
+            others, test_size=n_validation, stratify=stratify, random_state=random_state
+        )
     left = rows[_all_of(rows, np.concatenate([training, kept]))]
     held_out = rows[_all_of(rows, validation)]
     left.n_held_out = len(held_out)
     return left, held_out
+
+
+def _has_every_class(index: Array, classes: Array | None) -> bool:
+    """Return whether some of the rows are of all classes, if there are any."""
+    return classes is None or set(classes[index]) == set(classes)
 
 
 def _all_of(rows: TrainingRows, distinct: Array) -> Array:
@@ -127,7 +147,11 @@ def _choices(
         return index[:0], index, None
     repeated = np.bincount(classes)[classes] > 1
     of_others = classes[repeated]
-    if min(n_validation, len(of_others) - n_validation) >= len(np.unique(of_others)):
+    _, counts = np.unique(of_others, return_counts=True)
+    n_left = len(of_others) - n_validation
+    # The rarest class has to keep a row, too.
+    keeps_all = n_left * counts.min(initial=n) >= len(of_others)
+    if min(n_validation, n_left) >= len(counts) and keeps_all:
         return index[~repeated], index[repeated], of_others
     order = random_state.permutation(n)
     _, first = np.unique(classes[order], return_index=True)

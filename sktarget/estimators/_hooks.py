@@ -1,4 +1,4 @@
-"""What kinds of estimators define, or may override, for a fit to call."""
+"""What a fit calls, and each kind of estimator defines or overrides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
 from torch import nn
 
-from sktarget.estimators import _rules
+from sktarget.estimators import _noise_rules, _rules
 from sktarget.estimators._arrays import as_array
 from sktarget.estimators._compat import CallbackSupportMixin
 from sktarget.estimators._device import resolve_device
@@ -32,6 +32,7 @@ from sktarget.training import (
     TrainingNet,
     TrainingSettings,
     bare,
+    n_batches,
 )
 
 __all__ = ["FitHooks"]
@@ -40,7 +41,7 @@ Array = NDArray[Any]
 
 
 class FitHooks(CallbackSupportMixin, ResumableNetwork):
-    """An estimator without the course of a fit, which calls these methods.
+    """An estimator with all that a fit calls, but not the fit itself.
 
     A subclass defines how to check the data, how to build the network and take it up
     again, and how to read its outputs.
@@ -63,9 +64,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
-    # What other tries change: the share of the λ that the rules choose, and whether the
-    # weight decay is strong.
-    _lam_share, _decays_strongly = 1.0, False
+    # What other tries change: the share of the λ that the rules choose, whether the
+    # weight decay is strong, and whether all epochs are taken with next to none.
+    _lam_share, _decays_strongly, _goes_on = 1.0, False, False
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
@@ -129,7 +130,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
                     f"pairs of a name and one, got {callback!r}"
                 )
         if self._incremental and self._asks_to_stop_early:
-            raise ValueError("partial_fit does not support early_stopping=True")
+            raise ValueError(
+                "partial_fit does not support early_stopping=True: set "
+                "early_stopping=False, and keep a validation set of your own"
+            )
 
     def _build(
         self,
@@ -179,13 +183,21 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         return min(int(self.batch_size), len(rows))
 
     def _steps_of_epoch(self, rows: TrainingRows) -> int:
-        return -(-len(rows) // self._batch_rows(rows))
+        return n_batches(len(rows), self._batch_rows(rows))
 
     def _patience(self, rows: TrainingRows) -> float:
         """Return the number of epochs without progress after which to stop."""
         if self.n_iter_no_change == "auto":
-            return _rules.auto_patience(self._steps_of_epoch(rows))
+            return _noise_rules.auto_patience(self._steps_of_epoch(rows))
         return float(self.n_iter_no_change)
+
+    def _epochs_to_reserve(self, max_iter: int) -> int:
+        """Return how many of all epochs are for learning the rows held out, too."""
+        return _noise_rules.epochs_to_reserve(max_iter)
+
+    def _last_epochs(self, best_epoch: int, left: int, falls: bool) -> int:
+        """Return in how many epochs that is; the weight decay may have been falling."""
+        return _noise_rules.auto_last_epochs(best_epoch, left, falls)
 
     def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
         """Return what to change for other runs, in words and in attributes."""
@@ -225,7 +237,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the origin and the unit in which every output is learnt, if any."""
         return None
 
-    def _measure_inputs(self, task: Task) -> None:
+    def _measure_channels(self, task: Task) -> None:
         """Bring the inputs of a fresh fit into units of their own, if they need any."""
 
     def __sklearn_tags__(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,11 @@ from numpy.typing import NDArray
 from sktarget.architectures import ConvLayer, map_sizes
 
 __all__ = [
-    "as_bytes",
     "as_rows",
     "parse_conv_layers",
     "parse_image_shape",
     "shape_of_images",
-    "warn_of_large_pixels",
-    "warn_of_other_pixels",
 ]
-
-# Deviation above which pixels are probably not scaled.
-_LARGE = 3.0
-_LARGEST_BYTE, _FAR_BEYOND_ONE = 255, 8.0
 
 Array = NDArray[Any]
 ImageShape = tuple[int, int, int]
@@ -229,77 +221,3 @@ def _shape(X: Any) -> tuple[int, ...]:
 def _last_three(X: Any) -> ImageShape:
     _, channels, height, width = _shape(X)
     return int(channels), int(height), int(width)
-
-
-def as_bytes(X: Any) -> Any:
-    """Take integers for bytes, where the network was fitted on these.
-
-    Parameters
-    ----------
-    X : Any
-        Images or rows, as a user gives them.
-
-    Returns
-    -------
-    Any
-        An array of bytes, if X is a list or an array of integers from 0 to 255;
-        otherwise X.
-    """
-    if not isinstance(X, list | np.ndarray):
-        return X
-    try:
-        array = np.asarray(X)
-    except ValueError:  # ragged, which validation complains about
-        return X
-    if array.dtype.kind not in "iu" or not array.size:
-        return X
-    fits = array.min() >= 0 and array.max() <= _LARGEST_BYTE
-    return array.astype(np.uint8) if fits else X
-
-
-def warn_of_other_pixels(X: Array) -> None:
-    """Warn of pixels that are not scaled as bytes are.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, ...)
-        Images for a network that was fitted on bytes.
-
-    Warns
-    -----
-    UserWarning
-        If pixels are not bytes and reach far beyond 1.
-    """
-    if X.dtype != np.uint8 and X.max() > _FAR_BEYOND_ONE:
-        warnings.warn(
-            "the network was fitted on bytes, which are divided by 255, but X has "
-            f"values up to {X.max():g}, which are taken as they are. Pass bytes, "
-            "X.astype(np.uint8), or X / 255",
-            stacklevel=2,
-        )
-
-
-def warn_of_large_pixels(X: Array) -> None:
-    """Warn of pixels that are neither bytes nor scaled.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, ...)
-        Training images.
-
-    Warns
-    -----
-    UserWarning
-        If pixels are floats that vary far more than standardised ones.
-    """
-    if X.dtype.kind != "f":
-        return
-    with np.errstate(over="ignore", invalid="ignore"):
-        is_large = X.std() > _LARGE
-    if is_large:
-        warnings.warn(
-            f"images have values from {X.min():g} to {X.max():g}, which are taken as "
-            "they are and hard to learn from. Pass bytes, X.astype(np.uint8), which "
-            "are divided by 255, or standardise X",
-            stacklevel=2,
-        )

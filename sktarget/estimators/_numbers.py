@@ -41,8 +41,22 @@ class NumberOutputs(NetworkEstimator):
     _loss: str
     out_activation_: str
 
+    @property
+    def _learns_in_units(self) -> bool:
+        """Whether every output is learnt in a unit of its own."""
+        return True
+
     def _learn_numbers(self, rows: TrainingRows, first: bool) -> None:
         """Take the outputs into the arithmetic of X; at the first fit, count them."""
+        if rows.y.dtype.kind not in "biuf":
+            raise ValueError(
+                f"y has dtype {rows.y.dtype}, but a regression learns numbers: convert "
+                "it, for instance with y.astype(float)"
+            )
+        if rows.y.ndim == 2 and not np.isfinite(rows.y).all():
+            raise ValueError(
+                "Input y contains NaN, None or infinity: leave these rows out"
+            )
         with np.errstate(over="ignore"):  # reported below, as an error
             rows.y = rows.y.astype(rows.dtype)
         if not float(np.nanmax(np.abs(rows.y))) <= _LARGEST:
@@ -54,14 +68,16 @@ class NumberOutputs(NetworkEstimator):
             self.n_outputs_ = rows.y.shape[-1]
             self.out_activation_ = "identity"
         self._check_n_outputs(rows.y.shape[-1])
-        if not first and self._output_units is not None:
-            _warn_of_other_units(*self._output_units, *rows.outputs())
+        if first or self._output_units is None or not self._learns_in_units:
+            return
+        _warn_of_other_units(*self._output_units, *rows.outputs())
 
     def _check_n_outputs(self, n_outputs: int) -> None:
         if n_outputs != self.n_outputs_:
             raise ValueError(
                 f"y has {n_outputs} outputs, but the estimator was fitted with "
-                f"{self.n_outputs_}"
+                f"{self.n_outputs_}: give as many, or fit anew, with warm_start=False "
+                "or on a clone"
             )
 
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
@@ -72,7 +88,7 @@ class NumberOutputs(NetworkEstimator):
         if self.module is not None:
             _warn_of_scale(mean, units)
             return None
-        return mean, units
+        return mean, units if self._learns_in_units else np.ones_like(units)
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         # Another base of the estimator defines it.
@@ -140,8 +156,8 @@ def _warn_of_other_units(
         warnings.warn(
             f"y is {spread[k]:.2g} units from {origin[k]:.3g}, and these units, of "
             f"{units[k]:.3g}, were measured in the first call of fit or partial_fit: "
-            "later calls will learn little of it. Begin with rows of the usual scale, "
-            "or anew with a clone",
+            "later calls will learn little from it. Begin with rows of the usual "
+            "scale, or clone the estimator and begin anew",
             stacklevel=2,
         )
 

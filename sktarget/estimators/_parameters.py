@@ -93,10 +93,10 @@ default={default}
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets; it is not weight decay, which is `alpha`.  ``"auto"``
-    grows with the rows of X̄, and is small for one or two columns, or if nothing was
-    learnt otherwise; for images it is the mean eigenvalue of each layer's Gramian;
-    recurrent and exit layers differ, see :ref:`defaults`.  Several numbers give each
-    layer its own, in the order of ``coefs_``.""",
+    grows with the rows of X̄, and is smaller for one or two columns, or where nothing
+    was learnt with the usual value; for images it is the mean eigenvalue of each
+    layer's Gramian; recurrent and exit layers differ, see :ref:`defaults`.  Several
+    numbers give each layer its own, in the order of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
     together with a `batch_size` of all rows, one pass then serves both.""",
@@ -110,8 +110,9 @@ default={default}
     optimistic cascade untangling (Eq. 8) passes on the targets.""",
     "target_init": """{"auto", "weights", "normal"}, default={default}
     Start from the sums that well-scaled random weights give (Sec. 3.5), or from
-    truncated normal targets (Sec. 3.3).  ``"auto"`` is the former, except that
-    the output layer starts from the labels of X̄, see :ref:`initial-targets`.""",
+    truncated normal targets (Sec. 3.3).  ``"auto"`` is the former, except that for
+    tables the output layer starts from the labels of a sampled X̄, see
+    :ref:`initial-targets`.""",
     "target_scale": """float, default={default}
     σ of the normal targets.""",
     "project_targets": """bool, default={default}
@@ -146,8 +147,8 @@ default={default}
     Weight decay: half of it, times the squares of the realised weights (biases,
     embeddings and norms left out), divided by the rows of the batch, is added to the
     loss.  ``"auto"`` is 0.0001; for tables it starts with up to 3 and comes down to
-    that, so that the rows held out show how much is good, and shallow networks are
-    tried with 10, too, where they are predicted badly; for series it grows to up to 3
+    that, so that the rows held out show how much is good, and 10 is tried, too, where
+    these are predicted badly; for series it grows to up to 3
     as they are learnt, see :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else 2,000, or
@@ -208,8 +209,8 @@ default={default}
     "n_iter_no_change": """int or "auto", default={default}
     Epochs without progress after which training stops; ``np.inf`` for never.
     ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
-    200 steps (30 in the course for tables; of up to 10,000 rows they count once the
-    network does better than constant outputs, and of fewer than 200 never, see
+    200 steps (for tables 30 steps, where epochs count only once the network does better
+    than constant outputs, and not at all for fewer than 200 rows, see
     :ref:`defaults`); never while a weight decay that is ``"auto"`` grows, unless
     ``early_stopping=True``.""",
     "max_fun": """int, default={default}
@@ -218,13 +219,15 @@ default={default}
     Weights of the classes, as in scikit-learn; ``"balanced"`` counts rows by their
     `sample_weight`, in ``partial_fit`` those of the call.""",
     "device": """str, default={default}
-    Where to train: ``"auto"`` is the first GPU if there is one, else ``"cpu"``.""",
+    Where to train: ``"auto"`` is the first CUDA device if there is one, else
+    ``"cpu"``.""",
     "callbacks": """list of skorch callbacks or None, default={default}
-    Called during training, before the estimator's own stopping rule decides.  The
-    history of the net has ``train_loss`` and, where rows are held out, ``valid_loss``
-    and ``valid_score`` of every epoch; the same names with ``_best`` at the end tell
-    whether an epoch's is the best so far.  They take no part in other tries, nor in the
-    last epochs on all rows.""",
+    Called during training, after the estimator's own stopping rule has judged an
+    epoch, and before it ends the run.  The history of the net has ``train_loss`` and,
+    where rows are held out, ``valid_loss`` and ``valid_score`` of every epoch; the same
+    names with ``_best`` at the end tell whether an epoch's is the best so far.  They
+    take no part in further runs, nor in the last epochs on all rows, see
+    :ref:`defaults`.""",
     "checkpoint": """path-like or None, default={default}
     File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
     goes on from there, and so ends as if it had never been killed.  It refuses the file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 
 import numpy as np
@@ -34,7 +35,7 @@ def open_checkpoint(
     rows : TrainingRows
         The training data, validation rows included.
     plan : HoldingOut or None
-        How many of them are set aside, which parameters decide that may differ.
+        How many of them are set aside, which depends on `max_iter`, which may differ.
     random_state : RandomState
         The random state with which the fit would begin.
     resumes : bool
@@ -51,6 +52,8 @@ def open_checkpoint(
         If the file is damaged, or belongs to a fit with other parameters or data.
     """
     assert estimator.checkpoint is not None
+    if not os.fspath(estimator.checkpoint):
+        raise ValueError("checkpoint='' names no file: give a path, or None for none")
     problem = {"estimator": type(estimator).__name__}
     for name, value in estimator.get_params(deep=False).items():
         if name not in _FREE:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._parameters import document_parameters
 from sktarget.estimators._regression import NetworkRegressor
-from sktarget.estimators._rows import TrainingRows
 
 __all__ = ["TargetSpaceRegressor"]
-
-Array = NDArray[Any]
 
 
 @document_parameters()
@@ -22,7 +14,8 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     """A neural network regressor trained in target space.
 
     It minimises the squared error, with each of several outputs in units of its own
-    deviation.  See :class:`TargetSpaceClassifier` for the method.
+    deviation unless another `target_init` is chosen.  See
+    :class:`TargetSpaceClassifier` for the method.
 
     {parameters}
 
@@ -56,7 +49,7 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     out_activation_ : str
         ``"identity"``.
     t_ : int
-        Training rows seen so far.
+        Rows seen so far; equal ones that were merged count once.
     targets_ : list of ndarray of shape (n̄_b, n_out)
         Targets of each layer, of shape (n̄_b, channels, height, width) for convolutions;
         only with `warm_start` or after ``partial_fit``.
@@ -86,8 +79,6 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     True
     """
 
-    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
-        measured = super()._measure_outputs(rows)
-        if measured is None or self._starts_from_labels:
-            return measured
-        return measured[0], np.ones_like(measured[1])
+    @property
+    def _learns_in_units(self) -> bool:
+        return self._starts_from_labels

@@ -67,18 +67,20 @@ class ResumableNetwork(FittedNetwork):
 
     # -- going on --------------------------------------------------------------------
 
-    def _resume(self, rows: TrainingRows, seed: int) -> tuple[nn.Module, TrainingLog]:
-        """Rebuild the network of the last fit in the state it was left in."""
-        now = self._describe_architecture(rows.X)
-        if now != self._architecture:
-            before = self._architecture
-            names = now.keys() | before.keys()
-            changed = sorted(k for k in names if now.get(k) != before.get(k))
+    def _refuse_other_architecture(self, now: dict[str, Any]) -> None:
+        """Refuse to go on with what describes another network."""
+        before = self._architecture
+        names = now.keys() | before.keys()
+        changed = sorted(k for k in names if now.get(k) != before.get(k))
+        if changed:
             raise ValueError(
                 f"warm_start and partial_fit cannot change {', '.join(changed)} of a "
                 "fitted network: give the old value back, or let fit begin anew, with "
                 "warm_start=False or on a clone"
             )
+
+    def _resume(self, rows: TrainingRows, seed: int) -> tuple[nn.Module, TrainingLog]:
+        """Rebuild the network of the last fit in the state it was left in."""
         network = self._take_up(self._rebuild(), rows, seed)
         log = TrainingLog(
             loss_curve=list(self.loss_curve_),

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import draw_rows, number_distinct
-from sktarget.estimators._rules import LEAST_TO_SPARE
+from sktarget.estimators._noise_rules import LEAST_TO_SPARE
 from sktarget.training import TensorData
 
 __all__ = ["TrainingRows", "as_dense", "multiply_weights", "relative_weights"]
@@ -24,6 +24,9 @@ Array = NDArray[Any]
 
 # Sparse matrices of more numbers than this, 4 GiB in double precision, are refused.
 _MOST_NUMBERS = 1 << 29
+# Rows are measurements of their own where there are fewer distinct x than this, for
+# each row, and more distinct pairs (x, y) than this for each distinct x.
+_FEW_INPUTS, _SEVERAL = 0.8, 1.2
 
 
 @dataclass
@@ -57,7 +60,10 @@ class TrainingRows:
         if self.weight is not None and (self.weight == 0).any():
             self._take(np.flatnonzero(self.weight))
             if len(self) == 0:
-                raise ValueError("sample_weight is zero for every row")
+                raise ValueError(
+                    "every row has weight 0, by sample_weight or class_weight: give "
+                    "some of them a positive weight"
+                )
 
     def _take(self, index: Array) -> None:
         self.X, self.y = self.X[index], self.y[index]
@@ -70,12 +76,22 @@ class TrainingRows:
 
     @cached_property
     def repeats(self) -> Array:
-        """Which of the distinct pairs (x, y) every row is, by order of appearance."""
-        return number_distinct(self.X, self.y)
+        """Which of the distinct rows every row is, by order of appearance.
+
+        Rows with the same x and y are copies of one.  But where few x come with many y,
+        as the answers to a questionnaire do, each row is a measurement of its own: to
+        hold out all that agree would leave the others to be learnt as the truth.
+        """
+        pairs = number_distinct(self.X, self.y)
+        n_inputs = 1 + int(number_distinct(self.X).max(initial=-1))
+        n_pairs = 1 + int(pairs.max(initial=-1))
+        if n_inputs < _FEW_INPUTS * len(self) and n_pairs > _SEVERAL * n_inputs:
+            return np.arange(len(self))
+        return pairs
 
     @property
     def n_distinct(self) -> int:
-        """Pairs (x, y) that differ."""
+        """Rows that differ, or are measurements of their own."""
         return 1 + int(self.repeats.max(initial=-1))
 
     @property

@@ -16,7 +16,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
-from sktarget.estimators import _rules
+from sktarget.estimators import _noise_rules
 from sktarget.estimators._guards import undone_if_it_fails
 from sktarget.estimators._task import Task
 from sktarget.linalg import FactorisationError
@@ -36,10 +36,10 @@ from sktarget.training import (
 if TYPE_CHECKING:
     from sktarget.estimators._estimator import NetworkEstimator
 
-__all__ = ["Run", "learn_all", "reserve", "run", "try_again"]
+__all__ = ["Run", "learn_all", "run", "try_again"]
 
 
-# Errors below this share of a constant's are as good as none.
+# Errors below this share of the error of a constant count as none.
 _NEXT_TO_NOTHING = 1e-3
 
 
@@ -90,7 +90,7 @@ def run(
     DivergenceError
         If the loss is not finite in the very first epoch.
     """
-    task.take_up(network)
+    task.prepare(network)
     data, held_out = estimator._to_tensors(network, task)
     ending = train(
         network,
@@ -137,20 +137,25 @@ def try_again(
     """
     if not before.ending.is_natural:  # An interrupt ends the fit.
         return before
-    kept = dict(estimator.__dict__)
+    kept, ending = dict(estimator.__dict__), before.ending
     estimator.__dict__.update(changes)
     try:
         other = _run_anew(estimator, task, objective, before.settings.reserved)
+        if other.ending.has_learnt and _is_better(estimator, task, other, before):
+            return other
+        if other.ending.reason is Reason.INTERRUPTED:
+            warning = other.ending.warning
+            ending = replace(ending, reason=Reason.INTERRUPTED, warning=warning)
     except (DivergenceError, FactorisationError):
-        other = before
-    if other.ending.has_learnt and _is_better(estimator, task, other, before):
-        return other
+        pass
+    except KeyboardInterrupt:  # before its first epoch, or after its last
+        warning = UserWarning(
+            "Training was interrupted while another network was tried; the one before "
+            "is kept."
+        )
+        ending = replace(ending, reason=Reason.INTERRUPTED, warning=warning)
     estimator.__dict__.clear()
     estimator.__dict__.update(kept)
-    if other.ending.reason is not Reason.INTERRUPTED:
-        return before
-    reason, warning = other.ending.reason, other.ending.warning
-    ending = replace(before.ending, reason=reason, warning=warning)
     return before._replace(ending=ending)
 
 
@@ -179,7 +184,10 @@ def _is_better(
     floor = _NEXT_TO_NOTHING * of_constant
     shares = ((errors + floor) / (known + floor))[varies]
     error = before.ending.held_out_error
-    needed = 1.0 if error is None else _rules.needed_share(error)
+    goes_on = estimator._goes_on
+    needed = (
+        1.0 if error is None else _noise_rules.needed_share(error, to_go_on=goes_on)
+    )
     return bool(shares.mean() < needed)
 
 
@@ -206,25 +214,8 @@ def _with_constant(
     loss: str, sums: Tensor, y: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     constant = best_constant(loss, y, weight, sums.shape[1])
-    measured = (errors_of_outputs(loss, s, y, weight) for s in (sums, constant))
-    errors, of_constant = measured
-    return errors, of_constant
-
-
-def reserve(settings: TrainingSettings) -> TrainingSettings:
-    """Reserve epochs for the end.
-
-    Parameters
-    ----------
-    settings : TrainingSettings
-        Those of the whole fit.
-
-    Returns
-    -------
-    TrainingSettings
-        Those for the part that uses held-out rows to stop.
-    """
-    return replace(settings, reserved=_rules.epochs_to_reserve(settings.max_iter))
+    of_constant = errors_of_outputs(loss, constant, y, weight)
+    return errors_of_outputs(loss, sums, y, weight), of_constant
 
 
 def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module:
@@ -247,11 +238,11 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
     network, log, _, settings = before
     left = settings.max_iter - len(log.loss_curve)
     falls = settings.first_alpha > settings.alpha
-    epochs = _rules.auto_last_epochs(
-        log.best_epoch, left, falls=falls, sequences=not estimator._takes_tables
-    )
-    when = _rules.auto_last_alpha_at(log.best_epoch / settings.epochs)
+    epochs = estimator._last_epochs(log.best_epoch, left, falls)
+    when = _noise_rules.auto_last_alpha_at(log.best_epoch / settings.epochs)
     alpha = settings.alpha_at(when, log.learnt_by(log.best_epoch))
+    if epochs == 0:
+        return network
     if settings.verbose:
         n = len(task.all_rows)
         print(f"Going on with all {n} rows, those held out among them.")
@@ -273,6 +264,13 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
             "The rows held out could not be learnt in the end, and the network that "
             f"was trained without them is kept: {error}",
             ConvergenceWarning,
+            stacklevel=2,
+        )
+        return network
+    except KeyboardInterrupt:  # before the epochs, whose end it would be
+        warnings.warn(
+            "Training was interrupted before the rows held out were learnt; the "
+            "network that was trained without them is kept.",
             stacklevel=2,
         )
         return network

@@ -68,10 +68,10 @@ SEQUENCE_DOCS = {
     and with ``target_init="normal"``.  None leaves the biases at zero, and that of an
     LSTM's forget gate at one.  With ``cell="rnn"``, a `module` or random targets it
     does nothing.""",
-    "activation": """{"identity", "logistic", "tanh", "relu", "leaky_relu"}, \
+    "activation": """{"auto", "identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the exit layers, and for ``cell="rnn"`` of the recurrent layers, where
-    it is "tanh" or "relu".""",
+    it is "tanh" or "relu".  ``"auto"`` is "tanh".""",
     "shortcuts": """bool, default={default}
     Feed every exit layer the recurrent layers' output and all earlier exit layers.""",
     "dropout": """float, default={default}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sktarget.architectures import chrono_
-from sktarget.estimators import _rules
+from sktarget.estimators import _sequence_rules
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._channel_units import (
     in_units,
@@ -22,7 +23,7 @@ from sktarget.estimators._channel_units import (
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._sequence_data import mean_length
+from sktarget.estimators._sequence_data import are_windows, mean_length
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import is_recurrent
@@ -48,7 +49,7 @@ class SequenceChoices(BaseTargetSpace):
 
     @property
     def _is_simple(self) -> bool:
-        """Whether states have no gates, unlike those of most modules of one's own."""
+        """Whether states have no gates; a module of the user's may have some."""
         return self.module is None and self.cell == "rnn"
 
     @property
@@ -78,24 +79,33 @@ class SequenceChoices(BaseTargetSpace):
         in_weights = self.parameterization == "weights"
         if in_weights or self._embeds or self.target_init == "normal":
             return None
-        return _rules.auto_initial_memory(mean_length(rows.X))
+        return _sequence_rules.auto_initial_memory(mean_length(rows.X))
 
     # -- what it is judged by --------------------------------------------------------
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
+        # Between windows that overlap it, one held out is no riddle.
+        takes_last = are_windows(rows.X)
         if self.early_stopping != "auto":
-            return super()._plan_holding_out(rows)
+            plan = super()._plan_holding_out(rows)
+            return plan and plan._replace(takes_last=takes_last)
         if not self._takes_large_steps or self.warm_start:
             return None
-        if _rules.epochs_to_reserve(self.max_iter) == 0:
+        if self._epochs_to_reserve(self.max_iter) == 0:
             return None
-        n = max(2, self._share_to_hold_out(rows))
+        n, per_step = max(2, self._share_to_hold_out(rows)), bool(self.return_sequences)
         spares_them = (
-            _rules.spares_sequences(rows.n_distinct, bool(self.return_sequences))
+            _sequence_rules.spares_sequences(rows.n_distinct, per_step)
             and can_hold_out(rows, n)
             and self._can_sample(rows.n_distinct - n)
         )
-        return HoldingOut(n, learns_all=True) if spares_them else None
+        return HoldingOut(n, True, takes_last) if spares_them else None
+
+    def _epochs_to_reserve(self, max_iter: int) -> int:
+        return _sequence_rules.sequence_epochs_to_reserve(max_iter)
+
+    def _last_epochs(self, best_epoch: int, left: int, falls: bool) -> int:
+        return _sequence_rules.auto_last_sequence_epochs(best_epoch, left)
 
     def _can_sample(self, n_left: int) -> bool:
         return self._embeds or super()._can_sample(n_left)  # X̄ of tokens is noise.
@@ -111,7 +121,7 @@ class SequenceChoices(BaseTargetSpace):
     ) -> nn.Module:
         # X̄, a sample, may stay as it is.  Other targets would change recurrent weights.
         self._fixed_batch_is_all = False
-        return network.train()
+        return copy.deepcopy(network).train()
 
     def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
         # Whether a long memory is found within a run is partly luck.
@@ -120,7 +130,7 @@ class SequenceChoices(BaseTargetSpace):
 
     # -- what it learns from ---------------------------------------------------------
 
-    def _measure_inputs(self, task: Task) -> None:
+    def _measure_channels(self, task: Task) -> None:
         self._channel_units = None
         in_weights = self.parameterization == "weights"
         if self.module is None and not (
@@ -150,10 +160,10 @@ class SequenceChoices(BaseTargetSpace):
         noise = self._embeds or (isinstance(kind, str) and kind == "noise")
         length, size = self.fixed_sequence_length, self.fixed_batch_size
         if length == "auto":
-            length = _rules.auto_fixed_length(longest) if noise else longest
+            length = _sequence_rules.auto_fixed_length(longest) if noise else longest
         n_steps = longest if length is None else int(length)
         if size == "auto":
-            size = _rules.auto_fixed_sequences(
+            size = _sequence_rules.auto_fixed_sequences(
                 len(rows), n_steps, *_widest(module), per_step=self.return_sequences
             )
         fixed = choose_fixed_sequences(
@@ -174,17 +184,19 @@ class SequenceChoices(BaseTargetSpace):
     def _anchor(self) -> str:
         if self.anchor != "auto":
             return self.anchor
-        return _rules.auto_anchor(self._is_simple and self.target_init != "normal")
+        return _sequence_rules.auto_anchor(
+            self._is_simple and self.target_init != "normal"
+        )
 
     def _auto_lam(
         self, network: TargetSpace, rows: TrainingRows
     ) -> float | Sequence[float]:
         n_steps = int((~network.fixed_batch[..., 0].isnan()).sum())
-        plain = of_states = _rules.auto_plain_recurrent_lam(n_steps)
+        plain = of_states = _sequence_rules.auto_plain_recurrent_lam(n_steps)
         if network.anchor == "weights":
-            of_states = _rules.auto_anchored_lam(n_steps)
+            of_states = _sequence_rules.auto_anchored_lam(n_steps)
         elif self._takes_large_steps:
-            of_states = _rules.auto_recurrent_lam(n_steps, mean_length(rows.X))
+            of_states = _sequence_rules.auto_recurrent_lam(n_steps, mean_length(rows.X))
         lams, reads_states = [], False
         for layer in network.target_layers().values():
             if is_recurrent(layer):
@@ -192,7 +204,7 @@ class SequenceChoices(BaseTargetSpace):
                 reads_states = True
             elif reads_states and self._takes_large_steps:
                 n_rows = layer.targets[..., 0].numel()
-                lams.append(_rules.auto_exit_lam(n_rows, rows.n_given))
+                lams.append(_sequence_rules.auto_exit_lam(n_rows, rows.n_given))
             else:
                 lams.append(plain)
         return lams
@@ -223,19 +235,21 @@ class SequenceChoices(BaseTargetSpace):
         return self.alpha == "auto" and not self._embeds and self._takes_large_steps
 
     def _auto_rate(self, rows: TrainingRows) -> float:
-        annealed = _rules.auto_annealed_recurrent_rate(
+        annealed = _sequence_rules.auto_annealed_recurrent_rate(
             mean_length(rows.X), self._averages, self._embeds
         )
         if self._anneals and self._schedule() == "annealed":
             return annealed
-        return _rules.auto_recurrent_rate(
+        return _sequence_rules.auto_recurrent_rate(
             self.solver, self.parameterization, annealed, self._embeds
         )
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
         if not self._decay_follows_loss:
             return super()._auto_alphas(rows)
-        alpha = _rules.auto_recurrent_alpha(rows.n_given, gated=not self._is_simple)
+        alpha = _sequence_rules.auto_recurrent_alpha(
+            rows.n_given, gated=not self._is_simple
+        )
         return alpha, alpha
 
     def _patience(self, rows: TrainingRows) -> float:

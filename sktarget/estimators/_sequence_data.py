@@ -8,9 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sequences", "count_steps", "is_list", "mean_length", "refuse_empty"]
+__all__ = [
+    "Sequences",
+    "are_windows",
+    "count_steps",
+    "is_list",
+    "mean_length",
+    "refuse_empty",
+]
 
 Array = NDArray[Any]
+
+# Windows of several series do not all follow the one before them.
+_MOST_FOLLOW = 0.9
 
 
 @dataclass
@@ -113,6 +123,39 @@ def mean_length(values: Array) -> float:
     return float(count_steps(real).mean())
 
 
+def are_windows(values: Array) -> bool:
+    """Return whether sequences are windows that move along a series.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, time, channels) or (n, time)
+        See :class:`Sequences`.
+
+    Returns
+    -------
+    bool
+        Whether nine in ten go on from the middle, or before, of the one before them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> windows = np.lib.stride_tricks.sliding_window_view(np.arange(20.0), 6)
+    >>> are_windows(windows), are_windows(windows[::2]), are_windows(windows[::6])
+    (True, True, False)
+    """
+    n, time = values.shape[:2]
+    middle = n // 2
+    for first in {0, middle}:
+        if first + 1 >= n:
+            continue
+        for step in range(1, time // 2 + 1):
+            if np.array_equal(values[first, step:], values[first + 1, :-step]):
+                same = values[:-1, step:] == values[1:, :-step]
+                if same.reshape(n - 1, -1).all(axis=1).mean() > _MOST_FOLLOW:
+                    return True
+    return False
+
+
 def count_steps(real: Array) -> Array:
     """Count the steps up to the last real one.
 
@@ -166,9 +209,9 @@ def is_list(X: Any) -> bool:
     Returns
     -------
     bool
-        True for lists, tuples and arrays of objects with one axis.
+        True for lists, tuples and arrays of objects with one axis, unless empty.
     """
     if isinstance(X, list | tuple):
         return len(X) > 0
     kind = getattr(getattr(X, "dtype", None), "kind", None)
-    return kind == "O" and np.ndim(X) == 1
+    return kind == "O" and np.ndim(X) == 1 and len(X) > 0

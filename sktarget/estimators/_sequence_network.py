@@ -65,7 +65,7 @@ class SequenceNetwork(NetworkEstimator):
     def _read(self, X: Any, *, reset: bool, vocabulary_size: int | None) -> Sequences:
         if vocabulary_size is not None:
             return read_tokens(self, X, vocabulary_size, reset=reset)
-        known = None if reset else self._is_univariate
+        known = None if reset else getattr(self, "_is_univariate", None)
         sequences, univariate = read_series(self, X, reset=reset, univariate=known)
         if reset:
             self._is_univariate = univariate
@@ -79,6 +79,10 @@ class SequenceNetwork(NetworkEstimator):
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
         size = self.vocabulary_size
+        if not first and "vocabulary_size" in self._architecture:
+            # Before X is read, which may not be what the fitted network takes.
+            now = {**self._architecture, "vocabulary_size": size}
+            self._refuse_other_architecture(now)
         sequences = self._read(X, reset=first, vocabulary_size=size)
         # Steps that are padding in every sequence take time, and should decide nothing.
         values = sequences.values[:, : sequences.longest]

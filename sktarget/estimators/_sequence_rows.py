@@ -14,7 +14,7 @@ from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.training import TensorData
 
-__all__ = ["SequenceRows", "rows_of_steps"]
+__all__ = ["SequenceRows", "real_steps", "rows_of_steps"]
 
 Array = NDArray[Any]
 
@@ -56,6 +56,27 @@ class SequenceRows(TrainingRows):
             weight = self.step_weight / mean
             data.weight = as_tensor(weight.astype(self.dtype)).to(device)
         return data
+
+
+def real_steps(rows: TrainingRows) -> tuple[Array, Array | None]:
+    """Return the steps of series that are not padding, and their weights.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Series (n, time, channels), padded with NaN.
+
+    Returns
+    -------
+    steps : ndarray of shape (m, channels)
+        The steps of all series.
+    weight : ndarray of shape (m,) or None
+        The weight of the series that each belongs to, if there are any.
+    """
+    real = ~np.isnan(rows.X[..., 0])
+    if rows.weight is None:
+        return rows.X[real], None
+    return rows.X[real], np.repeat(rows.weight, real.sum(axis=1))
 
 
 def rows_of_steps(

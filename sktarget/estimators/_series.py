@@ -55,6 +55,9 @@ def read_series(
     sizes = None
     if _is_list_of_series(X):
         X, sizes = _pad_series(X)
+    known = None if reset else univariate
+    # Before the columns are counted, which are something else in another form.
+    _refuse_other_form(known, getattr(X, "ndim", None))
     X = validate_data(
         estimator,
         as_array(X),
@@ -68,13 +71,18 @@ def read_series(
             f"Found array with dim {X.ndim}, but X must be of shape (n, time) or "
             "(n, channels, time)"
         )
-    if not reset and univariate is not None and univariate != (X.ndim == 2):
-        form = "(n, time)" if univariate else "(n, channels, time), or a list"
-        raise ValueError(
-            f"X has {X.ndim} axes, but the estimator was fitted with X of shape {form}"
-        )
+    _refuse_other_form(known, X.ndim)
     values, lengths = as_steps(X)
     return Sequences(values, lengths, sizes), X.ndim == 2
+
+
+def _refuse_other_form(univariate: bool | None, n_axes: int | None) -> None:
+    """Refuse two axes where there were three in ``fit``, and the other way round."""
+    if univariate is not None and n_axes in (2, 3) and univariate != (n_axes == 2):
+        form = "(n, time)" if univariate else "(n, channels, time), or a list"
+        raise ValueError(
+            f"X has {n_axes} axes, but the estimator was fitted with X of shape {form}"
+        )
 
 
 def as_steps(X: Array, name: str = "X") -> tuple[Array, Array]:
@@ -125,7 +133,7 @@ def as_steps(X: Array, name: str = "X") -> tuple[Array, Array]:
 
 def _is_list_of_series(X: Any) -> bool:
     """Return whether X is a list of (channels, t_i) arrays, not another array-like."""
-    if not is_list(X) or len(X) == 0:
+    if not is_list(X):
         return False
     items = [_array(item) for item in X]
     if any(item is not None and item.ndim == 2 for item in items):

@@ -28,12 +28,12 @@ def as_many(y: Any, sequences: Sequences) -> Any:
     Returns
     -------
     ndarray or list
-        `y`, as an array unless it is a list.
+        `y`, as an array unless it or X is a list.
 
     Raises
     ------
     ValueError
-        If there is not.
+        If there are more or fewer items than sequences.
     """
     if y is None:
         raise ValueError("y must be given, it is None")
@@ -45,18 +45,22 @@ def as_many(y: Any, sequences: Sequences) -> Any:
             "Found input variables with inconsistent numbers of samples: "
             f"{[n, len(y)]} (X and y)"
         )
+    sizes, longest = sequences.sizes, sequences.values.shape[1]
+    if sizes is not None and getattr(y, "ndim", 0) > 1 and y.shape[-1] == longest:
+        # An array, padded, for a list of sequences, which are not.
+        return [row[..., :size] for row, size in zip(y, sizes, strict=True)]
     return y
 
 
 def none_counts(mark: str, n_ignored: int) -> ValueError:
-    """Make the error that no step counts.
+    """Make the error for a `y` none of whose steps counts.
 
     Parameters
     ----------
     mark : str
-        What marks steps that do not.
+        What marks steps that do not count.
     n_ignored : int
-        How many do not at the beginning of each sequence.
+        How many steps at the beginning of each sequence do not count.
 
     Returns
     -------

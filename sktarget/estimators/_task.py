@@ -31,7 +31,7 @@ class Task:
     resumes : bool
         Whether an earlier fit goes on.
     seed, dropout_seed : int
-        Of what is drawn once, and of dropout.
+        Seeds of what is drawn once, and of dropout.
     generator : torch.Generator
         Draws initial weights, and mini-batches.
     checkpoint : Checkpoint or None
@@ -49,7 +49,7 @@ class Task:
     generator: torch.Generator
     checkpoint: Checkpoint | None
 
-    def take_up(self, network: nn.Module) -> None:
+    def prepare(self, network: nn.Module) -> None:
         """Bring a network to the device, and seed what it drops out.
 
         Parameters

@@ -1,4 +1,4 @@
-"""What estimators are built on, for those of other rooms.
+"""What estimators are built on, for those of other packages.
 
 Unlike the estimators themselves this may change from one version to the next.
 """

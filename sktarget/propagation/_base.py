@@ -77,6 +77,17 @@ SHARED_DOCS = {
     Continue from the weights and optimiser states of the last ``fit``.""",
     "momentum": """float, default={default}
     Nesterov momentum of ``solver="sgd"``.""",
+    "validation_fraction": """float, default={default}
+    Share of the rows set aside by `early_stopping`.""",
+    "n_iter_no_change": """int or "auto", default={default}
+    Epochs without progress after which training stops; ``np.inf`` for never.
+    ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
+    200 steps.""",
+    "callbacks": """list of skorch callbacks or None, default={default}
+    Called during training, after the estimator's own stopping rule has judged an
+    epoch, and before it ends the run.  The history of the net has ``train_loss`` and,
+    where rows are held out, ``valid_loss`` and ``valid_score`` of every epoch; the same
+    names with ``_best`` at the end tell whether an epoch's is the best so far.""",
     "checkpoint": """path-like or None, default={default}
     File in which ``fit`` saves its state after every epoch.  A ``fit`` that finds one
     resumes from it: a fit that was killed ends as it would have ended uninterrupted.

@@ -80,6 +80,7 @@ default={default}
     Step size of the feedback maps' weights.""",
     "n_samples_predict": """int, default={default}
     Number of passes with samples that predictions average over with
-    ``transmission="bernoulli"``.""",
+    ``transmission="bernoulli"``; it is part of the fitted network, which later changes
+    leave as it is.""",
 }
 """Texts for the section "Parameters" of their docstrings."""

@@ -315,7 +315,7 @@ def test_y_that_is_no_class() -> None:
 def test_y_that_is_no_number() -> None:
     X, y = curve_data()
     estimator = fit_quietly(TargetSpaceRegressor(**SMALL), X, y)
-    assert_refused(estimator, X, np.array(list("abc") * 30), "convert string to float")
+    assert_refused(estimator, X, np.array(list("abc") * 30), "dtype <U1, but a regress")
     assert_refused(estimator, X, None, "y")
     huge = y * 1e300
     assert_refused(estimator, X.astype("f4"), huge, "y.*float32")

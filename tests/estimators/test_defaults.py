@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 from skorch.callbacks import Callback, LRScheduler
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
-from sktarget.estimators import _rules
+from sktarget.estimators import _noise_rules, _rules
 from tests.estimators.support import (
     ALL_EPOCHS,
     SeesData,
@@ -416,9 +416,9 @@ def test_squared_error_decides_which_state_is_kept(
     kind: type, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if stage == "without more":
-        monkeypatch.setattr(_rules, "epochs_to_reserve", lambda *_: 0)
+        monkeypatch.setattr(_noise_rules, "epochs_to_reserve", lambda *_: 0)
     else:
-        monkeypatch.setattr(_rules, "auto_last_epochs", lambda *_, **__: 0)
+        monkeypatch.setattr(_noise_rules, "auto_last_epochs", lambda *_, **__: 0)
     X, y = noisy(kind)
     course, seen = Course(), SeesData()
     estimator = kind(random_state=0, callbacks=[course, seen])
@@ -565,11 +565,12 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
 def test_large_tables_are_learnt_in_parts() -> None:
     most = _rules.MOST_AT_ONCE
     assert _rules.auto_tuned_batch_size(most, most) == most
-    assert _rules.auto_fixed_batch_size(most, 100, tuned=True) == most
+    assert _rules.auto_tuned_fixed_batch_size(most, most, 100) == most
     assert _rules.auto_tuned_batch_size(most + 1, most + 1) == 2000
     assert _rules.auto_tuned_batch_size(most, most + 1) == 2000
-    assert _rules.auto_fixed_batch_size(most + 1, 100, tuned=True) == 4000
-    assert _rules.auto_fixed_batch_size(most + 1, 3000, tuned=True) == 6000
+    assert _rules.auto_tuned_fixed_batch_size(most + 1, most + 1, 100) == 4000
+    assert _rules.auto_tuned_fixed_batch_size(most, most + 1, 100) == 4000
+    assert _rules.auto_tuned_fixed_batch_size(most + 1, most + 1, 3000) == 6000
 
 
 def test_few_steps_on_images_are_larger() -> None:

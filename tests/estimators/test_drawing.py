@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sktarget import TargetSpaceRegressor
 from sktarget.estimators import _drawing
 from sktarget.estimators._drawing import draw_rows, noise_batch
+from tests.estimators.support import fit_quietly
 
 DTYPES = [np.float32, np.float64]
 both_precisions = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
@@ -165,3 +167,37 @@ def test_weights_of_any_size(draw: Callable[..., Any]) -> None:
         assert_array_equal(draw(X, 6, 0, np.ldexp(weight, exponent)), expected)
     uneven = np.where(np.arange(50) < 6, 1e300, 5e-324)
     assert np.isfinite(draw(X, 6, 0, uneven)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_more_rows_are_drawn_for_columns_that_would_be_constant(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    categories = rng.integers(200, size=2000)
+    X = np.column_stack([np.eye(200)[categories], rng.normal(size=2000), np.ones(2000)])
+    drawn, _ = draw_rows(X, 100, seed)
+    more, place_of_more = draw_rows(X, 100, seed, of_all_columns=True)
+    assert (np.ptp(X[drawn], axis=0) > 0).sum() < 100
+    assert (np.ptp(X[more], axis=0) > 0).sum() == 201
+    np.testing.assert_array_equal(more[:100], drawn)
+    assert 150 < len(more) == len(np.unique(more)) <= 300
+    np.testing.assert_array_equal(place_of_more[more], np.arange(len(more)))
+    assert (place_of_more >= 0).sum() == len(more)
+    # It depends on the order of the rows as little.
+    order = rng.permutation(2000)
+    again, _ = draw_rows(X[order], 100, seed, of_all_columns=True)
+    np.testing.assert_array_equal(order[again], more)
+
+
+def test_rare_categories_of_large_tables_are_learnt() -> None:
+    rng = np.random.default_rng(0)
+    categories = rng.integers(1000, size=12_000)
+    X = np.eye(1000, dtype=np.float32)[categories]
+    X = np.column_stack([X, rng.normal(size=12_000).astype(np.float32)])
+    settings: dict[str, Any] = {"max_iter": 1, "random_state": 0}
+    model = TargetSpaceRegressor((3,), **settings, fixed_batch_size="auto")
+    fit_quietly(model, X, rng.normal(size=1000)[categories])
+    assert (np.abs(model.coefs_[0]).max(axis=1) > 0).all()
+    few = fit_quietly(
+        TargetSpaceRegressor((3,), **settings, fixed_batch_size=500), X, X[:, 0]
+    )
+    assert (np.abs(few.coefs_[0]).max(axis=1) > 0).sum() <= 501

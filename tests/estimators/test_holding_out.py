@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
-from sktarget.estimators._holding_out import can_hold_out, hold_out
+from sktarget.estimators._holding_out import HoldingOut, can_hold_out, hold_out
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import QUADRATIC_ERRORS, errors_of_outputs
 from tests.estimators.support import fit_quietly
@@ -26,7 +26,7 @@ def test_equal_rows_go_the_same_way(of_classes: bool) -> None:
     rows = TrainingRows(X[given], y[given])
     rows.classes = rows.y if of_classes else None
     assert rows.n_distinct == 20
-    left, held_out = hold_out(rows, 6, 0.3, np.random.RandomState(0))
+    left, held_out = hold_out(rows, HoldingOut(6), 0.3, np.random.RandomState(0))
     assert not pairs(left) & pairs(held_out)
     assert (left.n_distinct, held_out.n_distinct) == (14, 6)
     assert len(left) + len(held_out) == 80
@@ -39,8 +39,8 @@ def test_rows_that_occur_once_are_split_as_they_come() -> None:
     X = np.random.default_rng(0).normal(size=(30, 2))
     rows = TrainingRows(X, X[:, 0] > 0)
     rows.classes = rows.y = rows.y.astype(int)
-    parts = hold_out(rows, 9, 0.3, np.random.RandomState(0))
-    again = hold_out(rows, 9, 0.3, np.random.RandomState(0))
+    parts = hold_out(rows, HoldingOut(9), 0.3, np.random.RandomState(0))
+    again = hold_out(rows, HoldingOut(9), 0.3, np.random.RandomState(0))
     assert [len(part) for part in parts] == [21, 9]
     for part, same in zip(parts, again, strict=True):
         np.testing.assert_array_equal(part.X, same.X)
@@ -98,3 +98,62 @@ def test_errors_of_outputs_add_up(loss: str, weighted: bool) -> None:
     assert found.shape == ((1,) if loss == "cross_entropy" else (3,))
     total = found.mean() / 2 if loss == "squared_error" else found.sum()
     torch.testing.assert_close(total, QUADRATIC_ERRORS[loss](sums, y, weight))
+
+
+@pytest.mark.parametrize("n_validation", [50, 90, 98])
+def test_a_row_of_every_class_is_left(n_validation: int) -> None:
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    rows = TrainingRows(X, np.repeat([0, 1], [98, 2]))
+    rows.classes = rows.y
+    for seed in range(5):
+        random = np.random.RandomState(seed)
+        plan = HoldingOut(n_validation)
+        left, held_out = hold_out(rows, plan, n_validation / 100, random)
+        assert set(left.y) == {0, 1}
+        assert len(held_out) == n_validation
+
+
+def test_answers_to_the_same_question_are_held_out_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(2, size=(400, 3)).astype(float)
+    y = (rng.random(400) < 0.2 + 0.6 * X[:, 0]).astype(int)
+    rows = TrainingRows(X, y)
+    rows.classes = y
+    assert rows.n_distinct == 400
+    left, held_out = hold_out(rows, HoldingOut(100), 0.25, np.random.RandomState(0))
+    assert (len(left), len(held_out)) == (300, 100)
+    # Every kind of answer is among those left.
+    assert pairs(left) == pairs(rows)
+    # But what is merely there twice are copies.
+    copies = TrainingRows(
+        np.tile(rng.normal(size=(200, 3)), (2, 1)), np.tile(y[:200], 2)
+    )
+    assert copies.n_distinct == 200
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_answers_are_predicted_as_often_as_they_come(depth: int) -> None:
+    # 64 kinds of rows, each with four answers in proportions of its own.
+    rng = np.random.default_rng(0)
+    cells = rng.integers(4, size=(4000, 3))
+    odds = rng.normal(size=(4, 4, 4, 4))[tuple(cells.T)]
+    y = (odds + rng.gumbel(size=odds.shape)).argmax(1)
+    X = np.eye(4)[cells].reshape(len(cells), -1)
+    estimator = TargetSpaceClassifier((50,) * depth, random_state=0)
+    fit_quietly(estimator, X[:3000], y[:3000])
+    known = np.exp(odds) / np.exp(odds).sum(1, keepdims=True)
+    truth = -np.log(known[3000:, :][np.arange(1000), y[3000:]]).mean()
+    found = estimator.predict_proba(X[3000:])[np.arange(1000), y[3000:]]
+    assert -np.log(found).mean() < truth + 0.08
+
+
+def test_last_rows_are_held_out_where_they_follow_each_other() -> None:
+    rows = TrainingRows(np.arange(20.0)[:, None], np.arange(20.0))
+    plan = HoldingOut(5, takes_last=True)
+    left, held_out = hold_out(rows, plan, 0.25, np.random.RandomState(0))
+    assert (left.y == np.arange(15)).all()
+    assert (held_out.y == np.arange(15, 20)).all()
+    # Unless a class would then be unknown.
+    rows.classes = (rows.y > 14).astype(int)
+    left, _ = hold_out(rows, plan, 0.25, np.random.RandomState(0))
+    assert left.y.max() > 14

@@ -370,9 +370,25 @@ def test_images_fitted_as_bytes_stay_bytes() -> None:
     )
     fit_quietly(estimator, X, y[:120])
     expected = estimator.predict_proba(X)
-    for same in (X.tolist(), X.astype(np.int64), X / 255):
+    integers = X.astype(np.int64)
+    for same in (X.tolist(), integers, torch.from_numpy(integers), X / 255):
         np.testing.assert_allclose(estimator.predict_proba(same), expected, rtol=1e-5)
     with pytest.warns(UserWarning, match="fitted on bytes.*values up to 2[0-9][0-9]"):
         estimator.predict_proba(X.astype(float))
     with pytest.warns(UserWarning, match="fitted on bytes"):
         estimator.partial_fit(X - 1.0, y[:120])
+
+
+def test_tables_of_integers_are_read_as_bytes_too() -> None:
+    pandas = pytest.importorskip("pandas")
+    X, y = load_digits(return_X_y=True)
+    X, y = (X[:120] * 15).astype(np.uint8), y[:120]
+    columns = [f"pixel {i}" for i in range(64)]
+    settings: dict[str, Any] = SMALL | {"image_shape": (1, 8, 8)}
+    estimator = TargetSpaceClassifier(**settings)
+    fit_quietly(estimator, pandas.DataFrame(X, columns=columns), y)
+    expected = estimator.predict_proba(pandas.DataFrame(X, columns=columns))
+    found = estimator.predict_proba(
+        pandas.DataFrame(X.astype(np.int64), columns=columns)
+    )
+    np.testing.assert_array_equal(found, expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from sktarget.estimators import _rules
+from sktarget.estimators import _sequence_rules
 from tests.estimators.sequence_support import as_list, fitted, series, tokens
 from tests.estimators.support import fit_quietly
 
@@ -27,8 +27,8 @@ def kept(model: Any) -> np.ndarray:
 
 
 def test_memories_last_half_as_long_as_sequences() -> None:
-    assert _rules.auto_initial_memory(100.0) == 50.0
-    assert _rules.auto_initial_memory(1.0) == 2.0
+    assert _sequence_rules.auto_initial_memory(100.0) == 50.0
+    assert _sequence_rules.auto_initial_memory(1.0) == 2.0
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

@@ -380,3 +380,13 @@ def test_predictions_are_those_of_evaluation() -> None:
     expected = fit_quietly(estimator, X, y).predict_proba(X)
     estimator.module_.train()
     np.testing.assert_array_equal(estimator.predict_proba(X), expected)
+
+
+def test_a_network_for_predictions_can_be_trained() -> None:
+    X, y = class_data()
+    estimator = fit_quietly(TargetSpaceClassifier((4,), max_iter=3), X, y)
+    with torch.inference_mode():  # by which the first prediction builds the module
+        estimator.predict(X)
+    sums = estimator.module_(torch.from_numpy(X))
+    sums.sum().backward()
+    assert all(p.grad is not None for p in estimator.module_.parameters())

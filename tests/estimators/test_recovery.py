@@ -23,7 +23,7 @@ from sktarget import (
     TargetSpaceSequenceClassifier,
     _archive,
 )
-from sktarget.estimators import _estimator, _rules
+from sktarget.estimators import _estimator, _noise_rules
 from tests.estimators.support import (
     ALL_EPOCHS,
     Dies,
@@ -130,7 +130,7 @@ def test_last_epochs_begin_anew(
     undisturbed = fit_quietly(kind((6,), max_iter=40, random_state=0), X, y)
     estimator = kind((6,), max_iter=40, random_state=0, checkpoint=path)
     with monkeypatch.context() as patch:
-        patch.setattr(_rules, "auto_last_epochs", _die)
+        patch.setattr(_noise_rules, "auto_last_epochs", _die)
         with pytest.raises(MemoryError):
             fit_quietly(estimator, X, y)
     assert epochs_in(path) == len(undisturbed.validation_scores_)

@@ -160,3 +160,30 @@ def test_numbers_whose_squares_overflow_are_refused(size: float) -> None:
     assert fit_quietly(TargetSpaceRegressor(random_state=0), X, 1e140 * y).score(
         X, 1e140 * y
     ) == pytest.approx(TargetSpaceRegressor(random_state=0).fit(X, y).score(X, y))
+
+
+@pytest.mark.parametrize("method", ["partial_fit", "fit"])
+def test_outputs_without_units_are_in_no_proportion(method: str) -> None:
+    X, y = curve_data()
+    settings: dict[str, Any] = {"max_iter": 2, "warm_start": True, "random_state": 0}
+    estimator = TargetSpaceRegressor((5,), target_init="weights", **settings)
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            fit_quietly(estimator, X, 1000 * y, method)
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ([None] * 100, "y contains NaN, None or infinity"),
+        ([np.inf] * 100, "[Ii]nput.*contains infinity|NaN, None or infinity"),
+        (np.arange(100).astype("M8[D]"), r"dtype datetime64\[D\], but a regression"),
+        (np.arange(100).astype(str), "dtype <U.*, but a regression learns numbers"),
+    ],
+)
+def test_what_is_no_number_is_refused(bad: Any, told: str) -> None:
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    y = np.array(bad, dtype=object if isinstance(bad, list) else None)
+    with pytest.raises(ValueError, match=told):
+        TargetSpaceRegressor().fit(X, y)

@@ -225,7 +225,7 @@ def test_later_sequences() -> None:
     for bad, match in [
         (X[:, :1], "X has 1 features, but .* expecting 2"),
         ([X[0, :1]], "X has 1 features, but .* expecting 2"),
-        (X[:, 0, :2], "X has 2 axes, but .*fitted with X of shape .n, channels, time"),
+        (X[:, 0], "X has 2 axes, but .*fitted with X of shape .n, channels, time"),
         (spoilt(5, np.nan), "nothing but padding"),
     ]:
         for call in (model.predict, model.predict_proba, lambda b: model.score(b, Y)):
@@ -251,3 +251,18 @@ def test_network_cannot_change_while_fitting_on(change: dict[str, Any]) -> None:
     model.set_params(**change)
     with pytest.raises(ValueError, match=f"cannot change {next(iter(change))}"):
         model.fit(X, Y)
+
+
+def test_what_sequences_hold_cannot_change_while_fitting_on() -> None:
+    of_tokens = fitted(IDS, ID_LABELS, **TOKENS, warm_start=True)
+    of_series = fitted(1000 * X, Y, warm_start=True)
+    for model, size, given in ((of_tokens, None, X), (of_series, 8, IDS)):
+        model.set_params(vocabulary_size=size)
+        with pytest.raises(ValueError, match="cannot change vocabulary_size of a"):
+            model.fit(given, Y)
+
+
+def test_univariate_series_have_no_axis_of_channels() -> None:
+    model = fitted(X[:, 0], Y)
+    with pytest.raises(ValueError, match=r"X has 3 axes, but .* of shape .n, time"):
+        model.predict(X[:, :1])

@@ -8,7 +8,7 @@ from skorch.callbacks import Callback, LRScheduler
 
 from sktarget import TargetSpaceSequenceClassifier
 from sktarget.datasets import make_delayed_recall
-from sktarget.estimators import _rules
+from sktarget.estimators import _sequence_rules
 from sktarget.training import _train
 from sktarget.training._monitor import Monitor
 from tests.estimators.sequence_support import as_list, series, step_labels, tokens
@@ -44,9 +44,9 @@ def course(
 
 
 def test_states_of_long_sequences_bear_a_smaller_lam() -> None:
-    assert _rules.auto_recurrent_lam(1000, 10) == pytest.approx(100)
-    assert _rules.auto_recurrent_lam(1000, 40) == pytest.approx(100)
-    assert _rules.auto_recurrent_lam(1000, 400) == pytest.approx(10)
+    assert _sequence_rules.auto_recurrent_lam(1000, 10) == pytest.approx(100)
+    assert _sequence_rules.auto_recurrent_lam(1000, 40) == pytest.approx(100)
+    assert _sequence_rules.auto_recurrent_lam(1000, 400) == pytest.approx(10)
 
 
 def test_exits_have_their_own_lam() -> None:
@@ -61,9 +61,9 @@ def test_exits_have_their_own_lam() -> None:
 
 
 def test_exits_after_many_sequences_are_less_free() -> None:
-    found = [_rules.auto_exit_lam(1000, n) for n in (10, 100, 400, 500, 10**6)]
+    found = [_sequence_rules.auto_exit_lam(1000, n) for n in (10, 100, 400, 500, 10**6)]
     assert found == pytest.approx([1, 10, 160, 250, 250])
-    assert _rules.auto_exit_lam(2, 10**6) == 1
+    assert _sequence_rules.auto_exit_lam(2, 10**6) == 1
     X, _ = series(40, 2, 9)
     _, model = course(X, step_labels(X), return_sequences=True, max_iter=1)
     np.testing.assert_allclose(model.lam_, [360, 1])
@@ -90,7 +90,7 @@ def test_lam_of_tokens_goes_by_the_length_of_the_sequences() -> None:
 
 def test_only_averages_tolerate_large_steps_over_many_steps() -> None:
     def rate(n_steps: float, averages: bool = False, embeds: bool = False) -> float:
-        return _rules.auto_annealed_recurrent_rate(n_steps, averages, embeds)
+        return _sequence_rules.auto_annealed_recurrent_rate(n_steps, averages, embeds)
 
     assert rate(10) == rate(50) == rate(10, averages=True) == 0.1
     assert rate(500, averages=True) == 0.1
@@ -154,16 +154,16 @@ def test_weight_decay_follows_the_loss() -> None:
     losses = np.array(model.loss_curve_)
     recent = np.r_[losses[0], (losses[1:-1] + losses[:-2]) / 2]
     learnt = np.maximum(0, 1 - recent / losses[0])
-    share = _rules.auto_recurrent_alpha(50, gated=False)
+    share = _sequence_rules.auto_recurrent_alpha(50, gated=False)
     np.testing.assert_allclose(seen.alphas, share * np.r_[0, learnt**2])
     assert seen.alphas[-1] > 0.2 * share
 
 
 def test_more_sequences_bear_more_weight_decay() -> None:
     sizes = (10, 100, 1000, 10**6)
-    gated = [_rules.auto_recurrent_alpha(n, gated=True) for n in sizes]
+    gated = [_sequence_rules.auto_recurrent_alpha(n, gated=True) for n in sizes]
     assert gated == pytest.approx([0.01, 0.1, 1, 1])
-    plain = [_rules.auto_recurrent_alpha(n, gated=False) for n in sizes]
+    plain = [_sequence_rules.auto_recurrent_alpha(n, gated=False) for n in sizes]
     assert plain == pytest.approx([0.03, 0.3, 3, 3])
 
 

@@ -7,7 +7,7 @@ import pytest
 from skorch.callbacks import LRScheduler
 
 from sktarget import TargetSpaceSequenceClassifier, TargetSpaceSequenceRegressor
-from sktarget.estimators import _rules, _runs
+from sktarget.estimators import _noise_rules, _runs, _sequence_rules
 from sktarget.estimators._sequence_choices import SequenceChoices
 from sktarget.training import TrainingNet
 from tests.estimators.sequence_support import (
@@ -66,15 +66,15 @@ def test_when_sequences_are_held_out(n: int, settings: Any, held_out: bool) -> N
 
 def test_token_ids_are_held_out_as_well() -> None:
     model = fit_quietly(classifier(vocabulary_size=8), *tokens(120))
-    assert len(model.validation_scores_) == 8
+    assert len(model.validation_scores_) == 9
 
 
 def test_they_are_learnt_in_half_as_many_epochs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert _rules.auto_last_epochs(30, 99, sequences=True) == 15
-    assert _rules.auto_last_epochs(30, 9, sequences=True) == 9
-    assert _rules.auto_last_epochs(1, 99, sequences=True) == 0
+    assert _sequence_rules.auto_last_sequence_epochs(30, 99) == 15
+    assert _sequence_rules.auto_last_sequence_epochs(30, 9) == 9
+    assert _sequence_rules.auto_last_sequence_epochs(1, 99) == 0
     tasks = []
     learn_all = _runs.learn_all
     monkeypatch.setattr(
@@ -86,10 +86,10 @@ def test_they_are_learnt_in_half_as_many_epochs(
         (108, 12, 120)
     ]
     searched = len(model.validation_scores_)
-    assert searched == 32
+    assert searched == 36
     assert searched < model.n_iter_ <= 40
     assert len(model.loss_curve_) == model.n_iter_
-    without = fit_quietly(classifier(early_stopping=True, max_iter=32), *series(120))
+    without = fit_quietly(classifier(early_stopping=True, max_iter=36), *series(120))
     assert weights_differ(model, without)
 
 
@@ -131,7 +131,7 @@ def test_sequences_of_all_lengths_are_held_out(form: Any) -> None:
     X, y = series(120)
     wide = classifier(recurrent_layer_sizes=(20,), max_iter=30)
     model = fit_quietly(wide, form(X), y)
-    assert len(model.validation_scores_) == 24
+    assert len(model.validation_scores_) == 27
     assert model.score(form(X), y) > 0.9
 
 
@@ -163,7 +163,9 @@ def test_other_weights_are_judged_by_the_steps_that_count(
     monkeypatch.setattr(
         SequenceChoices, "_further_tries", lambda *_: {"other weights": {}}
     )
-    monkeypatch.setattr(_rules, "needed_share", lambda _: 1e9 if better else 0.0)
+    monkeypatch.setattr(
+        _noise_rules, "needed_share", lambda *_, **__: 1e9 if better else 0.0
+    )
     seen: list[Any] = []
     errors = _runs._errors
     monkeypatch.setattr(
@@ -194,10 +196,10 @@ def test_copies_go_the_same_way() -> None:
 
 
 def test_constant_steps_are_half_of_annealed_ones() -> None:
-    assert _rules.auto_recurrent_rate("adam", "targets", 0.1, False) == 0.05
-    assert _rules.auto_recurrent_rate("adam", "targets", 0.1, True) == 0.005
-    assert _rules.auto_recurrent_rate("sgd", "targets", 0.1, False) == 0.5
-    assert _rules.auto_recurrent_rate("adam", "weights", 0.1, False) == 0.001
+    assert _sequence_rules.auto_recurrent_rate("adam", "targets", 0.1, False) == 0.05
+    assert _sequence_rules.auto_recurrent_rate("adam", "targets", 0.1, True) == 0.005
+    assert _sequence_rules.auto_recurrent_rate("sgd", "targets", 0.1, False) == 0.5
+    assert _sequence_rules.auto_recurrent_rate("adam", "weights", 0.1, False) == 0.001
 
 
 def test_streams_of_sequences_are_learnt_soon() -> None:
@@ -207,3 +209,45 @@ def test_streams_of_sequences_are_learnt_soon() -> None:
         rows = slice(start, start + 60)
         model.partial_fit(X[rows], y[rows], classes=[0, 1])
     assert model.score(X[180:], y[180:]) > 0.95
+
+
+def test_last_epochs_that_fail_leave_the_network_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = series(120)
+    step, start_from = TrainingNet.train_step_single, SequenceChoices._start_from
+    before: list[Any] = []
+
+    def notes(estimator: Any, network: Any, *given: Any) -> Any:
+        before.append([t.detach().clone() for t in network.parameters()])
+        return start_from(estimator, network, *given)
+
+    def diverges(net: TrainingNet, *args: Any, **kwargs: Any) -> Any:
+        found = step(net, *args, **kwargs)
+        if before:
+            found["loss"] = found["loss"] * np.nan
+        return found
+
+    monkeypatch.setattr(SequenceChoices, "_start_from", notes)
+    monkeypatch.setattr(TrainingNet, "train_step_single", diverges)
+    networks = []
+    keep = SequenceChoices._fitted_attributes
+    monkeypatch.setattr(
+        SequenceChoices,
+        "_fitted_attributes",
+        lambda e, network, *given: networks.append(network) or keep(e, network, *given),
+    )
+    with pytest.warns(UserWarning, match="could not be learnt in the end"):
+        model = classifier().fit(X, y)
+    for kept, was in zip(networks[-1].parameters(), before[0], strict=True):
+        np.testing.assert_array_equal(kept.detach(), was)
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_windows_that_overlap_do_not_give_each_other_away(seed: int) -> None:
+    X, y = windows(1400, seed, length=24)
+    settings = {"cell": "gru", "random_state": seed, "recurrent_layer_sizes": (20,)}
+    model = fit_quietly(TargetSpaceSequenceRegressor(**settings), X[:400], y[:400])
+    # A network that fills the gaps between the others has -0.29.
+    assert model.score(X[450:], y[450:]) > 0.15

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.model_selection import KFold, cross_val_score
 
-from sktarget import TargetSpaceSequenceClassifier
+from sktarget import TargetSpaceSequenceClassifier, TargetSpaceSequenceRegressor
 from sktarget.datasets import make_delayed_recall
 from tests.estimators.sequence_support import (
     SMALL,
@@ -276,3 +277,20 @@ def test_steps_that_all_belong_to_rows_without_weight() -> None:
     )
     with pytest.raises(ValueError, match="got 0 classes"):
         estimator.fit(X, y, sample_weight=[0.0, 1.0, 1.0, 1.0])
+
+
+def test_an_array_of_labels_for_a_list_is_padded() -> None:
+    X, _ = series()
+    y = step_labels(X)
+    model = small(return_sequences=True)
+    cut = [row[: x.shape[1]] for row, x in zip(y, as_list(X), strict=True)]
+    a, b = (fit_quietly(clone(model), as_list(X), of) for of in (y, cut))
+    assert_same_weights(a, b)
+    assert a.score(as_list(X), y) == b.score(as_list(X), cut)
+    numbers = TargetSpaceSequenceRegressor(
+        recurrent_layer_sizes=(3,), return_sequences=True, max_iter=2, random_state=0
+    )
+    real = y + 0.5
+    parts = [row[: x.shape[1]] for row, x in zip(real, as_list(X), strict=True)]
+    a, b = (fit_quietly(clone(numbers), as_list(X), of) for of in (real, parts))
+    assert_same_weights(a, b)

@@ -10,13 +10,13 @@ from skorch.callbacks import Callback
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.datasets import make_two_spirals
-from sktarget.estimators import _rules
+from sktarget.estimators import _noise_rules, _rules
 from sktarget.training import TrainingNet
 from tests.estimators.support import Array, fit_quietly
 
 
 def test_rows_to_hold_out_are_enough_to_judge_by() -> None:
-    found = [_rules.auto_held_out(n) for n in (30, 60, 119, 120, 400, 5000)]
+    found = [_noise_rules.auto_held_out(n) for n in (30, 60, 119, 120, 400, 5000)]
     assert found == [10, 20, 39, 40, 40, 40]
 
 
@@ -61,7 +61,7 @@ def test_stopping_waits_until_something_is_learnt() -> None:
 
 def test_few_epochs_where_they_do() -> None:
     def epochs(n: int, n_layers: int, numbers: bool, holds_out: bool) -> int:
-        return _rules.auto_epochs(
+        return _noise_rules.auto_epochs(
             n, 200, easy=n_layers <= 2, of_numbers=numbers, holds_out=holds_out
         )
 
@@ -84,7 +84,9 @@ def test_a_handful_of_numbers_is_not_learnt_by_heart() -> None:
     def alpha(
         n: int, n_layers: int, n_columns: int = 5, of_numbers: bool = True
     ) -> float:
-        return _rules.auto_alpha_of_few(n, n_layers, n_columns, of_numbers=of_numbers)
+        return _noise_rules.auto_alpha_of_few(
+            n, n_layers, n_columns, of_numbers=of_numbers
+        )
 
     assert [alpha(n, 2) for n in (5, 14, 29)] == [25 / 700, 0.28, 1.0]
     assert alpha(28, 4) == 2 * alpha(28, 8)
@@ -149,7 +151,7 @@ def test_what_has_learnt_nothing_is_tried_again_with_less_lam(
     assert "trying less lam" in out
     assert "more alpha" not in out  # The network is deep.
     first = _rules.auto_lam(900, 7, n_columns=2)
-    assert model.lam_ == pytest.approx(first * _rules.LAM_OF_SECOND_TRY, rel=0.2)
+    assert model.lam_ == pytest.approx(first * _noise_rules.LAM_OF_SECOND_TRY, rel=0.2)
     assert (seen.runs, seen.n) == (1, 32)
     assert model.n_iter_ == len(model.loss_curve_) <= 40
     assert model.score(X, y) > 0.3
@@ -187,7 +189,9 @@ def test_noise_is_met_with_more_weight_decay(
     fit_quietly(model, X[:700], y[:700])
     assert "trying more alpha" in capsys.readouterr().out
     assert seen.runs == 1
-    strong = fit_quietly(kind(**settings, alpha=_rules.STRONG_ALPHA), X[:700], y[:700])
+    strong = fit_quietly(
+        kind(**settings, alpha=_noise_rules.STRONG_ALPHA), X[:700], y[:700]
+    )
     weak = fit_quietly(kind(**settings, alpha=1e-4), X[:700], y[:700])
     # What is taken is the run with more, or one that did better by the rows held out.
     least = [min(m.validation_loss_curve_) for m in (model, strong, weak)]
@@ -278,3 +282,25 @@ def test_all_epochs_may_be_asked_for_with_few_rows() -> None:
     model = TargetSpaceClassifier((5,), n_iter_no_change=np.inf, random_state=0)
     assert model.fit(*few).n_iter_ == 200
     assert TargetSpaceClassifier((5,), random_state=0).fit(*few).n_iter_ == 100
+
+
+@pytest.mark.parametrize("when", ["another run", "last epochs"])
+def test_an_interrupt_between_runs_keeps_the_run_before(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = ripples(300)
+    model = TargetSpaceRegressor(**STUBBORN, random_state=0)
+    begin, calls = TargetSpaceRegressor._begin, []
+
+    def interrupted(*given: Any) -> Any:
+        calls.append(given)
+        if when == "last epochs" or len(calls) == 2:
+            raise KeyboardInterrupt
+        return begin(*given)
+
+    name = "_begin" if when == "another run" else "_start_from"
+    monkeypatch.setattr(TargetSpaceRegressor, name, interrupted)
+    with pytest.warns(UserWarning, match="Training was interrupted"):
+        fit_quietly(model, X, y)
+    assert np.isfinite(model.predict(X)).all()
+    assert model.n_iter_ == len(model.validation_scores_)

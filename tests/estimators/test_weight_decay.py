@@ -8,7 +8,7 @@ from sklearn.datasets import make_hastie_10_2
 from skorch.callbacks import LRScheduler
 
 from sktarget import TargetSpaceClassifier
-from sktarget.estimators import _rules
+from sktarget.estimators import _noise_rules
 from sktarget.training import TrainingNet
 from tests.estimators.support import class_data, fit_quietly, for_both, noisy
 
@@ -33,7 +33,7 @@ def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
     def first(
         n: int, n_layers: int, n_columns: int = 9, holds_out: bool = True
     ) -> float:
-        return _rules.auto_alpha(n, n_layers, n_columns, holds_out)
+        return _noise_rules.auto_alpha(n, n_layers, n_columns, holds_out)
 
     assert first(850, 17) == first(10**6, 5) == 1.0
     assert first(425, 17) == pytest.approx(0.5)
@@ -47,15 +47,15 @@ def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
 
 
 def test_strong_weight_decay_is_tried_where_noise_may_be_learnt() -> None:
-    assert not _rules.may_fit_noise(0.1, 2, 9)
-    assert _rules.may_fit_noise(0.3, 2, 9)
-    assert _rules.may_fit_noise(0.3, 4, 3)
-    assert not _rules.may_fit_noise(0.3, 4, 2)
-    assert _rules.may_fit_noise(0.1, 5, 9)
-    assert not _rules.may_fit_noise(0.07, 5, 9)
-    assert not _rules.may_fit_noise(0.9, 5, 2)
+    assert not _noise_rules.may_fit_noise(0.1, 2, 9)
+    assert _noise_rules.may_fit_noise(0.3, 2, 9)
+    assert _noise_rules.may_fit_noise(0.3, 4, 3)
+    assert not _noise_rules.may_fit_noise(0.3, 4, 2)
+    assert _noise_rules.may_fit_noise(0.1, 5, 9)
+    assert not _noise_rules.may_fit_noise(0.07, 5, 9)
+    assert not _noise_rules.may_fit_noise(0.9, 5, 2)
     # Little gains where there is little noise are not to be trusted.
-    assert [_rules.needed_share(e) for e in (0.1, 0.13, 0.95)] == [0.85, 1, 1]
+    assert [_noise_rules.needed_share(e) for e in (0.1, 0.13, 0.95)] == [0.85, 1, 1]
 
 
 @for_both
@@ -97,7 +97,7 @@ def test_deep_networks_that_fit_noise_are_followed_by_others(
 def test_last_epochs_have_the_weight_decay_of_a_quarter_earlier(
     alphas: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_rules, "may_fit_noise", lambda *_: False)
+    monkeypatch.setattr(_noise_rules, "may_fit_noise", lambda *_: False)
     X, y = noisy(TargetSpaceClassifier)
     estimator = fit_quietly(TargetSpaceClassifier(DEEP, random_state=0), X, y)
     searched = len(estimator.validation_scores_)
@@ -154,6 +154,6 @@ def test_it_falls_anew_with_every_fit(alphas: list[float]) -> None:
 def test_a_strong_decay_that_leads_to_a_constant_soon_ends(alphas: list[float]) -> None:
     X, y = make_hastie_10_2(500, random_state=0)
     fit_quietly(TargetSpaceClassifier((10,) * 12, random_state=0), X, y)
-    of_second = alphas.count(_rules.STRONG_ALPHA)
+    of_second = alphas.count(_noise_rules.STRONG_ALPHA)
     assert 0 < of_second < 100
-    assert alphas[-1] < _rules.STRONG_ALPHA  # It was not taken.
+    assert alphas[-1] < _noise_rules.STRONG_ALPHA  # It was not taken.

@@ -1,0 +1,55 @@
+"""What a linear model makes of a table: a deep network should do better."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.linalg import ridge_solve
+from sktarget.training import Loss
+
+__all__ = ["error_of_linear_model"]
+
+Array = NDArray[Any]
+
+# With more columns the Gramian would take longer than it is worth.
+_MOST_COLUMNS = 1000
+
+
+def error_of_linear_model(
+    rows: TrainingRows, held_out: TrainingRows, error: Loss
+) -> float:
+    """Return the error of ridge regression on rows that were held out.
+
+    Parameters
+    ----------
+    rows, held_out : TrainingRows
+        Rows of a table to learn from, and rows to predict.
+    error : callable
+        Of predictions, outputs and weights.
+
+    Returns
+    -------
+    float
+        The error; infinite for more than 1,000 columns, which are not tried.
+    """
+    if rows.X.shape[1] > _MOST_COLUMNS:
+        return math.inf
+    weight = np.ones(len(rows))
+    if rows.weight is not None:
+        weight = relative_weights(rows.weight.astype(np.float64))[0]
+    X, y = rows.X.astype(np.float64), rows.y.astype(np.float64)
+    of_columns, of_outputs = (np.average(a, axis=0, weights=weight) for a in (X, y))
+    unit = np.sqrt(np.average((X - of_columns) ** 2, axis=0, weights=weight))
+    unit[unit == 0] = 1
+    root = np.sqrt(weight)[:, None]
+    design = torch.from_numpy(root * (X - of_columns) / unit)
+    coef = ridge_solve(design, torch.from_numpy(root * (y - of_outputs)), lam=1.0)
+    others = held_out.to_tensors(torch.device("cpu"), torch.float64)
+    found = torch.from_numpy((held_out.X - of_columns) / unit) @ coef
+    return float(error(found + torch.from_numpy(of_outputs), others.y, others.weight))

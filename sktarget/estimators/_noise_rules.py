@@ -1,0 +1,200 @@
+"""How long to train, what to hold out and how much weight decay: against noise."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = [
+    "ENOUGH_TO_JUDGE",
+    "LAM_OF_SECOND_TRY",
+    "LEAST_ALPHA",
+    "LEAST_TO_SPARE",
+    "STRONG_ALPHA",
+    "auto_alpha",
+    "auto_alpha_of_few",
+    "auto_early_stopping",
+    "auto_epochs",
+    "auto_held_out",
+    "auto_last_alpha_at",
+    "auto_last_epochs",
+    "auto_patience",
+    "auto_tuned_patience",
+    "epochs_to_reserve",
+    "few_epochs",
+    "may_be_stuck",
+    "may_fit_noise",
+    "needed_share",
+]
+
+LEAST_TO_SPARE = 30
+"""From this many rows on, a table can spare some to hold out."""
+
+ENOUGH_TO_JUDGE = 40
+"""So many held-out rows can tell whether a network has learnt anything."""
+
+LEAST_ALPHA = 1e-4
+"""Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
+
+# Fewer rows than these are memorised in a few dozen epochs.
+_SOON_LEARNT = 200
+
+LAM_OF_SECOND_TRY = 1 / 64
+"""Share of λ with which to start anew where a network has learnt nothing."""
+
+STRONG_ALPHA = 10.0
+"""Weight decay with which to start anew where a network may have fitted noise."""
+
+
+def auto_early_stopping(n_samples: int, learns_all: bool) -> bool:
+    """Return whether a table can spare rows to hold out.
+
+    It needs fewer if those held out are learnt in the end, and so are not lost.
+    """
+    return n_samples >= (LEAST_TO_SPARE if learns_all else _SOON_LEARNT)
+
+
+def auto_held_out(n_samples: int) -> int:
+    """Least rows to hold out, if they are learnt in the end: 40, at most a third.
+
+    Fewer do not show when a network begins to fit noise.
+    """
+    return min(ENOUGH_TO_JUDGE, n_samples // 3)
+
+
+def auto_epochs(
+    n_samples: int, max_iter: int, *, easy: bool, of_numbers: bool, holds_out: bool
+) -> int:
+    """Epochs of an annealed run: few on a handful of rows, which are soon learnt.
+
+    Where no rows are held out, little else would keep their noise from being learnt.
+    Where some are, and 100 or more are left, an `easy` network of one hidden layer
+    learns classes, which only need to be told apart, nearly as well in a few.
+    """
+    soon = easy and not of_numbers and n_samples >= 100
+    if n_samples >= _SOON_LEARNT or (holds_out and not soon):
+        return max_iter
+    return min(max_iter, few_epochs(n_samples, easy=easy, of_numbers=of_numbers))
+
+
+def few_epochs(n_samples: int, *, easy: bool, of_numbers: bool) -> int:
+    """Return after how many epochs fewer than 200 rows are learnt, noise included.
+
+    It is 0 for 200 and more, for which no such number is known.
+    """
+    if n_samples >= _SOON_LEARNT:
+        return 0
+    if of_numbers:
+        return 40 + n_samples // 4
+    return 10 + n_samples // 8 if easy and n_samples >= LEAST_TO_SPARE else 100
+
+
+def epochs_to_reserve(max_iter: int) -> int:
+    """Epochs to reserve for learning held-out rows as well: a fifth."""
+    return max_iter // 5
+
+
+def auto_last_epochs(best_epoch: int, left: int, falls: bool) -> int:
+    """Epochs on all rows after early stopping: 10 plus half of the best epoch's number.
+
+    They start from the best state, so few are needed.  If the weight decay `falls`,
+    they get more of it than the run had at its end, longer training does not fit noise,
+    and they are 10 plus all of it.
+    """
+    return min(left, 10 + (best_epoch if falls else best_epoch // 2))
+
+
+def auto_alpha(n_samples: int, n_layers: int, n_columns: int, holds_out: bool) -> float:
+    """Weight decay that a tuned run begins with.
+
+    It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Held-out rows show
+    when it has fallen enough: noisy tables do best with nearly all of it, others with
+    none.  It acts on every layer, and several times as much leads deep networks to
+    constant outputs from which there is no return.  With one or two hidden layers it is
+    1, and min(3, rows / 50) on fewer than 200 rows, which are learnt to the end of the
+    run: elsewhere training could stop before it has fallen far enough.  On one or two
+    columns, which have no room for noise, such networks need large weights to bend
+    often enough.  There, and on a handful of rows none of which are held out, it is
+    next to none.
+    """
+    if n_samples < _SOON_LEARNT and not holds_out:
+        return LEAST_ALPHA
+    if n_layers <= 3 and n_columns <= 2:
+        return LEAST_ALPHA
+    if n_layers <= 3:
+        return min(3.0, n_samples / 50) if n_samples < _SOON_LEARNT else 1.0
+    return min(1.0, n_samples / (50 * n_layers))
+
+
+def auto_alpha_of_few(
+    n_samples: int, n_layers: int, n_columns: int, *, of_numbers: bool
+) -> float:
+    """Weight decay of a handful of rows, none of which are held out.
+
+    It is min(1, rows² / (350 layers)): deep networks are led to a constant by less, the
+    more easily the fewer rows there are.  On one or two columns it is next to none.
+    Classes, whose outputs start close to them, take 1 in one hidden layer, and 0.1 on
+    one or two columns, but next to none in deeper networks.
+    """
+    narrow = n_columns <= 2
+    if n_layers <= 2 and not of_numbers:
+        return 0.1 if narrow else 1.0
+    if narrow or not of_numbers:
+        return LEAST_ALPHA
+    return max(LEAST_ALPHA, min(1.0, n_samples**2 / (350 * n_layers)))
+
+
+def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:
+    """Return whether to try a strong weight decay after a run that ended so.
+
+    The error of the rows held out is a share of that of constant outputs.  Where it is
+    small there is little noise, though deep networks fit more of it; and one or two
+    columns leave no room for noise.
+    """
+    return held_out_error > (0.12 if n_layers <= 4 else 0.08) and n_columns > 2
+
+
+def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> bool:
+    """Return whether to go on after a run that ended no better than a linear model.
+
+    Both errors are shares of that of constant outputs.  With three or more hidden
+    layers, what is not linear, such as a wave, may come long after what is.
+    """
+    return n_layers > 3 and held_out_error > max(0.02, 0.9 * linear_error)
+
+
+def needed_share(held_out_error: float, *, to_go_on: bool = False) -> float:
+    """Return the share of an error that another network's must be below to be taken.
+
+    The error is a share of that of constant outputs.  Where it is small, little gains
+    on few rows are chance, and a strong weight decay costs more than it seems to.  To
+    go on without weight decay must also gain more than chance.
+    """
+    return 1.0 if held_out_error > 0.12 and not to_go_on else 0.85
+
+
+def auto_last_alpha_at(best: float) -> float:
+    """Return the time, as a share of the run, whose weight decay the last epochs use.
+
+    It is that of a quarter of the run before the best epoch: the best state was learnt
+    under the stronger decay of earlier epochs.
+    """
+    return max(0.0, best - 0.25)
+
+
+def auto_patience(n_steps: int) -> int:
+    """Epochs without progress, of `n_steps` steps each, after which to stop.
+
+    An epoch of one step says little: the loss of full-batch Adam swings.
+    """
+    return max(10, -(-200 // n_steps))
+
+
+def auto_tuned_patience(n_samples: int, n_steps: int, annealed: bool) -> float:
+    """Epochs without progress in the course for tables, where the loss swings less.
+
+    On fewer than 200 rows an `annealed` run goes on to its end, which costs little;
+    rows held out tell which epoch was best.
+    """
+    if annealed and n_samples < _SOON_LEARNT:
+        return math.inf
+    return max(10, -(-30 // n_steps))
