@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
-from study_defaults import CHOOSE, REPORT
+from study_defaults import CHOOSE, REPORT, networks
 
 HERE = Path(__file__).parent
 Runs = dict[str, dict[str, list[float]]]
@@ -49,7 +49,7 @@ def of_halves(found: dict[str, Runs]) -> str:
     for title, half in (("chose", CHOOSE), ("report", REPORT)):
         for kind, names in half.items():
             runs = {name: found[name] for name in names if name in found}
-            labels = list(next(iter(runs.values())))
+            labels = networks(next(iter(runs.values())))
             means, ranks = means_and_ranks(runs, labels)
             measure = "accuracy" if kind == "classes" else "$R^2$"
             for j, label in enumerate(labels):
@@ -71,7 +71,7 @@ def of_halves(found: dict[str, Runs]) -> str:
 
 def table_by_table(found: dict[str, Runs]) -> str:
     """Compare the estimators with their defaults, on each table."""
-    methods = ["target space", "MLP", "MLP, y scaled", "weight space"]
+    methods = ["target space", "MLP", "MLP, y scaled", "weight space", "trees"]
     rows = [[name, *(spread(runs, m) for m in methods)] for name, runs in found.items()]
     return table(["", *methods], rows)
 

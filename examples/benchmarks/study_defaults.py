@@ -4,7 +4,8 @@ Five parts, each of which prints its results and adds them to one JSON file:
 
 defaults
     ``TargetSpaceClassifier()`` and ``TargetSpaceRegressor()`` beside scikit-learn's
-    multi-layer perceptrons and the same network in weight space.
+    multi-layer perceptrons and the same network in weight space.  Gradient-boosted
+    trees show what another kind of model makes of a table.
 depth
     1 to 24 hidden layers of 28 in target space and in weight space, where the best of
     several step sizes, activations and weight decays counts.
@@ -43,6 +44,10 @@ import torch
 from scipy.stats import rankdata
 from sklearn import datasets
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
@@ -188,6 +193,13 @@ def perceptron(name: str, *args: Any, **settings: Any) -> Callable[[int], Any]:
     return lambda seed: kind(*args, random_state=seed, **settings)
 
 
+def trees(name: str) -> Callable[[int], Any]:
+    """Make scikit-learn's gradient-boosted trees, with their defaults."""
+    if is_classes(name):
+        return lambda seed: HistGradientBoostingClassifier(random_state=seed)
+    return lambda seed: HistGradientBoostingRegressor(random_state=seed)
+
+
 def scaled(make: Callable[[int], Any]) -> Callable[[int], Any]:
     """Standardise the outputs of a regression too."""
     return lambda seed: TransformedTargetRegressor(
@@ -204,7 +216,7 @@ def methods(name: str) -> dict[str, Callable[[int], Any]]:
     }
     if not is_classes(name):
         found["MLP, y scaled"] = scaled(perceptron(name))
-    return found
+    return found | {"trees": trees(name)}
 
 
 CONTROLS: dict[str, dict[str, Any]] = {
@@ -381,13 +393,18 @@ def rounded(found: Any) -> Any:
     return round(found, 4) if isinstance(found, float) else found
 
 
+def networks(runs: dict[str, Any]) -> list[str]:
+    """List the methods that are compared by rank: not the trees."""
+    return [label for label in runs if label != "trees"]
+
+
 def summarise(found: dict[str, Any]) -> str:
     """Return mean rank, mean score and worst gap of the estimators by default."""
     lines = []
     for title, half in (("chosen on", CHOOSE), ("reported on", REPORT)):
         for kind, names in half.items():
             there = [n for n in names if n in found]
-            labels = list(found[there[0]])
+            labels = networks(found[there[0]])
             means = np.array(
                 [[np.mean(found[n][m]["scores"]) for m in labels] for n in there]
             )
