@@ -42,7 +42,8 @@ def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) 
     try:
         _write_new(beside, parts)
         if mode is not None:
-            beside.chmod(mode)
+            with contextlib.suppress(OSError):  # Not all file systems have any.
+                beside.chmod(mode)
         beside.replace(path)
     except FileExistsError:  # somebody else's
         raise

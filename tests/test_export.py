@@ -283,11 +283,23 @@ def test_regressors_are_stacked(kind: Any) -> None:
     np.testing.assert_allclose(found[:, 0], stack.predict(X), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("target_opset", [13, 15, 17, 19])
-def test_pipelines_convert_to_several_opsets(target_opset: int) -> None:
+@pytest.mark.parametrize("target_opset", [14, 15, 17, 19])
+@pytest.mark.parametrize("which", ["dense", "batch norm", "shortcuts", "images"])
+def test_pipelines_convert_to_several_opsets(which: str, target_opset: int) -> None:
     X, y = class_data(3)
+    settings: dict[str, Any] = {
+        "dense": {},
+        "batch norm": {"parameterization": "weights", "batch_norm": True},
+        "shortcuts": {"shortcuts": True, "activation": "leaky_relu"},
+        "images": {"conv_layers": [(3, 2, 2)], "image_shape": (1, 8, 8)},
+    }[which]
+    if which == "images":
+        X, y = digits(60)
+        X = X.reshape(60, -1) / 255
     X = X.astype("f4")
-    pipeline = make_pipeline(StandardScaler(), TargetSpaceClassifier(**SMALL))
+    pipeline = make_pipeline(
+        StandardScaler(), TargetSpaceClassifier(**(SMALL | settings))
+    )
     fit_quietly(pipeline, X, y)
     options = {"zipmap": False}
     model = skl2onnx.to_onnx(
@@ -299,8 +311,8 @@ def test_pipelines_convert_to_several_opsets(target_opset: int) -> None:
 def test_older_opsets_are_refused() -> None:
     X, y = class_data()
     estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
-    with pytest.raises(ValueError, match="target_opset must be at least 13"):
-        skl2onnx.to_onnx(estimator, X[:1].astype("f4"), target_opset=11)
+    with pytest.raises(ValueError, match="target_opset must be at least 14"):
+        skl2onnx.to_onnx(estimator, X[:1].astype("f4"), target_opset=13)
 
 
 def test_pipelines_of_images_convert() -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["column_moments", "draw_rows", "noise_batch", "number_distinct"]
+__all__ = [
+    "by_appearance",
+    "column_moments",
+    "draw_rows",
+    "noise_batch",
+    "number_pairs",
+]
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
@@ -108,30 +114,51 @@ def _bring_forward(
     return order[forward], size + len(more)
 
 
-def number_distinct(X: Array, y: Array | None = None) -> NDArray[np.intp]:
-    """Return a number for every distinct x, or pair (x, y), by order of appearance.
+def number_pairs(X: Array, y: Array) -> tuple[NDArray[np.intp], int]:
+    """Return numbers of the distinct pairs (x, y), and how many x there are.
 
     Parameters
     ----------
-    X : ndarray of shape (n, ...)
-        Rows.
-    y : ndarray of shape (n, ...), optional
-        What belongs to them.
+    X, y : ndarray of shape (n, ...)
+        Rows, and what belongs to them.
 
     Returns
     -------
-    ndarray of shape (n,)
-        The same number for equal rows or pairs.
+    pairs : ndarray of shape (n,)
+        The number of each pair, by order of appearance.
+    n_distinct : int
+        How many x differ.
 
     Examples
     --------
     >>> import numpy as np
-    >>> number_distinct(np.array([[2.0], [1.0], [2.0], [2.0]]), np.array([0, 0, 0, 1]))
-    array([0, 1, 0, 2])
+    >>> number_pairs(np.array([[2.0], [1.0], [2.0], [2.0]]), np.array([0, 0, 0, 1]))
+    (array([0, 1, 0, 2]), 2)
     """
     keys = _hash_rows(X, seed=0)
-    if y is not None:
-        keys = _mix(keys) + _hash_rows(y.reshape(len(y), -1), seed=1)
+    of_pairs = _mix(keys) + _hash_rows(y.reshape(len(y), -1), seed=1)
+    return by_appearance(of_pairs), len(np.unique(keys))
+
+
+def by_appearance(keys: Array) -> NDArray[np.intp]:
+    """Return numbers of what differs, by order of appearance.
+
+    Parameters
+    ----------
+    keys : ndarray of shape (n,)
+        Anything that can be sorted.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        The same number for equal keys.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> by_appearance(np.array([7, 3, 7]))
+    array([0, 1, 0])
+    """
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     number: NDArray[np.intp] = np.argsort(np.argsort(first))
     return number[inverse]

@@ -259,8 +259,10 @@ class FixedTargets(TrainingCourse):
         """Whether more epochs without weight decay may be worth while."""
         by_rule = self.alpha == "auto" and self.n_iter_no_change == "auto"
         error = self._stopping_error(torch.device("cpu"))
-        if not (by_rule and self._learns_numbers and self._reads_table and error):
+        if not (by_rule and self._learns_numbers and self._takes_all(rows) and error):
             return False
+        if not _noise_rules.may_be_stuck(held_out_error, 0.0, self._n_layers):
+            return False  # whatever a linear model may do
         of_linear = error_of_linear_model(rows, held_out, error)
         share = of_linear / self._constant_error(held_out)
         return _noise_rules.may_be_stuck(held_out_error, share, self._n_layers)

@@ -24,13 +24,14 @@ class HoldingOut(NamedTuple):
         How many.
     learns_all : bool
         Whether they are learnt in the end.
-    takes_last : bool
-        Whether they are the last ones, and not drawn.
+    series : ndarray of int of shape (n_rows,) or None
+        Which series every row is a window of: the last ones of each are then held out;
+        None to draw them.
     """
 
     n: int
     learns_all: bool = False
-    takes_last: bool = False
+    series: Array | None = None
 
 
 def _most(rows: TrainingRows) -> int:
@@ -65,9 +66,11 @@ def hold_out(
 ) -> tuple[TrainingRows, TrainingRows]:
     """Set validation rows aside.
 
-    Equal rows go to the same part: copies of rows that a network has memorised would
-    flatter it.  Classes, if any, are kept in proportion if both parts have room for all
-    of them.  What is the only row of its class stays in the training part.
+    Equal rows go to the same part, unless they are measurements of their own: copies of
+    rows that a network has memorised would flatter it.  Classes, if any, are kept in
+    proportion if both parts have room for all of them.  What is the only row of its
+    class stays in the training part.  Of windows the last ones are taken, unless one of
+    the parts would then lack a class.
 
     Parameters
     ----------
@@ -99,16 +102,22 @@ def hold_out(
             f"{_most(rows)} for a row{of_classes} to be left: give more rows, another "
             "validation_fraction, or early_stopping=False"
         )
-    classes = rows.classes
+    classes, first = rows.classes, np.unique(rows.repeats, return_index=True)[1]
     if classes is not None:
-        classes = classes[np.unique(rows.repeats, return_index=True)[1]]
+        classes = classes[first]
     kept, others, stratify = _choices(
         rows.n_distinct, classes, n_validation, random_state
     )
-    training, validation = np.split(others, [len(others) - n_validation])
-    before = np.concatenate([training, kept])
-    takes_last = plan.takes_last and _has_every_class(before, classes)
-    if n_validation < len(others) and not takes_last:
+    order = others
+    if plan.series is not None:
+        order = np.sort(others)
+        order = order[_last_of_each(plan.series[first][order])]
+    training, validation = np.split(order, [len(order) - n_validation])
+    draws = plan.series is None or not (
+        _has_every_class(validation, classes)
+        and _has_every_class(np.concatenate([training, kept]), classes)
+    )
+    if draws and n_validation < len(others):
         training, validation = train_test_split(
             others, test_size=n_validation, stratify=stratify, random_state=random_state
         )
@@ -116,6 +125,15 @@ def hold_out(
     held_out = rows[_all_of(rows, validation)]
     left.n_held_out = len(held_out)
     return left, held_out
+
+
+def _last_of_each(series: Array) -> Array:
+    """Order rows so that the last ones come from the ends of all series alike."""
+    _, start, number, size = np.unique(
+        series, return_index=True, return_inverse=True, return_counts=True
+    )
+    share: Array = (np.arange(len(series)) - start[number] + 0.5) / size[number]
+    return np.argsort(share, kind="stable")
 
 
 def _has_every_class(index: Array, classes: Array | None) -> bool:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sktarget.estimators._rows import TrainingRows, relative_weights
-from sktarget.linalg import ridge_solve
+from sktarget.linalg import FactorisationError, ridge_solve
 from sktarget.training import Loss
 
 __all__ = ["error_of_linear_model"]
@@ -36,10 +36,20 @@ def error_of_linear_model(
     Returns
     -------
     float
-        The error; infinite for more than 1,000 columns, which are not tried.
+        The error; infinite for more than 1,000 columns, which are not tried, and where
+        numbers are too large to be squared.
     """
     if rows.X.shape[1] > _MOST_COLUMNS:
         return math.inf
+    try:
+        with np.errstate(all="ignore"):
+            found = _error(rows, held_out, error)
+    except FactorisationError:
+        return math.inf
+    return found if math.isfinite(found) else math.inf
+
+
+def _error(rows: TrainingRows, held_out: TrainingRows, error: Loss) -> float:
     weight = np.ones(len(rows))
     if rows.weight is not None:
         weight = relative_weights(rows.weight.astype(np.float64))[0]

@@ -128,7 +128,7 @@ def auto_alpha(n_samples: int, n_layers: int, n_columns: int, holds_out: bool) -
 def auto_alpha_of_few(
     n_samples: int, n_layers: int, n_columns: int, *, of_numbers: bool
 ) -> float:
-    """Weight decay of a handful of rows, none of which are held out.
+    """Weight decay of a handful of rows.
 
     It is min(1, rows² / (350 layers)): deep networks are led to a constant by less, the
     more easily the fewer rows there are.  On one or two columns it is next to none.

@@ -30,8 +30,8 @@ def as_bytes(X: Any) -> Any:
     Returns
     -------
     Any
-        The same as bytes, if X holds integers from 0 to 255: tables stay tables, lists
-        and tensors become arrays.  Otherwise X.
+        The same as bytes, if X holds integers from 0 to 255: pandas' tables stay what
+        they are, lists and tensors become arrays.  Otherwise X.
     """
     X = as_array(X)
     try:

@@ -59,6 +59,8 @@ def open_checkpoint(
         if name not in _FREE:
             problem[name] = describe_value(value)
     problem["rows held out"] = "0" if plan is None else str(plan.n)
+    if plan is not None and plan.series is not None:
+        problem["rows held out"] += ", the last of series"
     values = [getattr(rows, field.name) for field in fields(rows)]
     arrays = [value for value in values if isinstance(value, np.ndarray)]
     problem["training set"] = digest(*arrays)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sktarget.estimators._arrays import as_tensor
-from sktarget.estimators._drawing import draw_rows, number_distinct
+from sktarget.estimators._drawing import by_appearance, draw_rows, number_pairs
 from sktarget.estimators._noise_rules import LEAST_TO_SPARE
 from sktarget.training import TensorData
 
@@ -69,7 +69,8 @@ class TrainingRows:
         self.X, self.y = self.X[index], self.y[index]
         self.weight = None if self.weight is None else self.weight[index]
         self.classes = None if self.classes is None else self.classes[index]
-        self.__dict__.pop("repeats", None)
+        if "repeats" in self.__dict__:  # What are copies remains so in a part.
+            self.__dict__["repeats"] = by_appearance(self.repeats[index])
 
     def __len__(self) -> int:
         return len(self.X)
@@ -80,10 +81,10 @@ class TrainingRows:
 
         Rows with the same x and y are copies of one.  But where few x come with many y,
         as the answers to a questionnaire do, each row is a measurement of its own: to
-        hold out all that agree would leave the others to be learnt as the truth.
+        hold out all that agree would leave the others to be learnt as the truth.  Rows
+        that are merged, and have weights instead, remain copies.
         """
-        pairs = number_distinct(self.X, self.y)
-        n_inputs = 1 + int(number_distinct(self.X).max(initial=-1))
+        pairs, n_inputs = number_pairs(self.X, self.y)
         n_pairs = 1 + int(pairs.max(initial=-1))
         if n_inputs < _FEW_INPUTS * len(self) and n_pairs > _SEVERAL * n_inputs:
             return np.arange(len(self))

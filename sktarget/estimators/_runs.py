@@ -267,7 +267,7 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
             stacklevel=2,
         )
         return network
-    except KeyboardInterrupt:  # before the epochs, whose end it would be
+    except KeyboardInterrupt:  # An interrupt within the epochs ends them instead.
         warnings.warn(
             "Training was interrupted before the rows held out were learnt; the "
             "network that was trained without them is kept.",

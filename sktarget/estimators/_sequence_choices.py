@@ -23,7 +23,7 @@ from sktarget.estimators._channel_units import (
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._sequence_data import are_windows, mean_length
+from sktarget.estimators._sequence_data import find_series, mean_length
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import is_recurrent
@@ -84,11 +84,13 @@ class SequenceChoices(BaseTargetSpace):
     # -- what it is judged by --------------------------------------------------------
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
-        # Between windows that overlap it, one held out is no riddle.
-        takes_last = are_windows(rows.X)
+        plan = self._plan_to_hold_out(rows)
+        # A window that is held out can be filled in from those that overlap it.
+        return plan and plan._replace(series=find_series(rows.X))
+
+    def _plan_to_hold_out(self, rows: TrainingRows) -> HoldingOut | None:
         if self.early_stopping != "auto":
-            plan = super()._plan_holding_out(rows)
-            return plan and plan._replace(takes_last=takes_last)
+            return super()._plan_holding_out(rows)
         if not self._takes_large_steps or self.warm_start:
             return None
         if self._epochs_to_reserve(self.max_iter) == 0:
@@ -99,7 +101,7 @@ class SequenceChoices(BaseTargetSpace):
             and can_hold_out(rows, n)
             and self._can_sample(rows.n_distinct - n)
         )
-        return HoldingOut(n, True, takes_last) if spares_them else None
+        return HoldingOut(n, learns_all=True) if spares_them else None
 
     def _epochs_to_reserve(self, max_iter: int) -> int:
         return _sequence_rules.sequence_epochs_to_reserve(max_iter)

@@ -45,7 +45,7 @@ def auto_anchor(simple: bool) -> str:
 
     Orthogonal weights between states hold these for long.  Towards zero, λ takes from
     them what has little variance, such as the traces of early steps.  Gates hold states
-    by themselves, and learn no better so.
+    by themselves, and do not learn better that way.
     """
     return "weights" if simple else "zero"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["pipeline_model", "register_converters"]
 
 
-# The oldest in which all that networks consist of means the same as in ``OPSET``.
-_OLDEST_OPSET = 13
+# The oldest in which all that networks consist of is written as in ``OPSET``.
+_OLDEST_OPSET = 14
 # The estimators that take tables, as the steps of a pipeline do.
 _KINDS: list[type[NetworkEstimator]] = [
     TargetSpaceClassifier,
@@ -149,7 +150,7 @@ def _add_axis(container: Any, estimator: NetworkEstimator, prefix: str) -> str:
     """Give predictions of a single output the axis that others have; name them."""
     from onnx import numpy_helper
 
-    shape = np.array([-1, estimator.n_outputs_])
+    shape = np.array([-1, estimator.n_outputs_], dtype=np.int64)
     names = [prefix + "predictions", prefix + "shape"]
     container.initializers.append(numpy_helper.from_array(shape, names[1]))
     container.add_node("Reshape", names, [prefix + "columns"])
@@ -175,6 +176,11 @@ def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
     ------
     ValueError
         If it does not begin with a table or with images.
+
+    Warns
+    -----
+    UserWarning
+        If ONNX finds fault with the model.
     """
     import onnx
     import skl2onnx
@@ -188,7 +194,14 @@ def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
         options={"zipmap": False} if is_classifier(estimator) else None,
         target_opset=OPSET,
     )
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        warnings.warn(
+            f"the model that skl2onnx has made of {type(estimator).__name__} may not "
+            f"run: {error}",
+            stacklevel=3,
+        )
     return model
 
 

@@ -200,4 +200,4 @@ def test_rare_categories_of_large_tables_are_learnt() -> None:
     few = fit_quietly(
         TargetSpaceRegressor((3,), **settings, fixed_batch_size=500), X, X[:, 0]
     )
-    assert (np.abs(few.coefs_[0]).max(axis=1) > 0).sum() <= 501
+    assert (np.abs(few.coefs_[0]).max(axis=1) > 0).sum() < 450

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
-from sktarget.estimators import _noise_rules
+from sktarget.estimators import _fixed_targets, _noise_rules
 from sktarget.estimators._linear_rival import error_of_linear_model
 from sktarget.estimators._rows import TrainingRows
 from tests.estimators.support import Array, fit_quietly
@@ -66,21 +66,34 @@ def test_waves_are_learnt_after_the_trend(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    "settings", [{"alpha": 0.1}, {"n_iter_no_change": 20}, {"hidden_layer_sizes": 20}]
+    ("settings", "goes_on"),
+    [
+        ({}, True),
+        ({"alpha": 0.1}, False),
+        ({"n_iter_no_change": 20}, False),
+        ({"hidden_layer_sizes": 20}, False),
+        ({"hidden_layer_sizes": (20, 20)}, False),
+    ],
 )
 def test_what_the_user_chose_is_kept(
-    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    settings: dict[str, Any], goes_on: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    X, y = trend_and_waves(400)
-    model = TargetSpaceRegressor(**(DEEP | settings), max_iter=40, verbose=True)
-    fit_quietly(model, X, y)
-    assert "more epochs" not in capsys.readouterr().out
+    X, y = trend_and_waves(1000)
+    settings = {"hidden_layer_sizes": (20,) * 4, "random_state": 0} | settings
+    model = TargetSpaceRegressor(**settings, max_iter=60, verbose=True)
+    # Whatever a linear model does, it is as good as the network.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fixed_targets, "error_of_linear_model", lambda *_: 0.0)
+        fit_quietly(model, X, y)
+    assert ("more epochs" in capsys.readouterr().out) == goes_on
 
 
 def test_classes_do_not_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     X, y = trend_and_waves(400)
     model = TargetSpaceClassifier(**DEEP, max_iter=40, verbose=True)
-    fit_quietly(model, X, y > y.mean())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_noise_rules, "may_be_stuck", lambda *_: True)
+        fit_quietly(model, X, y > y.mean())
     assert "more epochs" not in capsys.readouterr().out
 
 
@@ -90,12 +103,21 @@ def test_linear_tables_with_noise_stay_as_they_are(
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 5))
     y = X[:, 0] + rng.normal(size=500)
-    model = TargetSpaceRegressor((20,) * 3, random_state=0, max_iter=60, verbose=True)
-    fit_quietly(model, X, y)
-    assert "more epochs" in capsys.readouterr().out
-    assert not model._goes_on
-    kept = TargetSpaceRegressor((20,) * 3, random_state=0, max_iter=60)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_noise_rules, "may_be_stuck", lambda *_: False)
-        fit_quietly(kept, X, y)
-    np.testing.assert_array_equal(model.predict(X), kept.predict(X))
+    predicted = []
+    for tried in (True, False):
+        model = TargetSpaceRegressor((20,) * 3, random_state=0, max_iter=60, verbose=1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_noise_rules, "may_be_stuck", lambda *_, t=tried: t)
+            fit_quietly(model, X, y)
+        assert ("more epochs" in capsys.readouterr().out) == tried
+        assert not model._goes_on
+        predicted.append(model.predict(X))
+    np.testing.assert_array_equal(*predicted)
+
+
+def test_columns_too_large_to_square_tell_a_linear_model_nothing() -> None:
+    y = np.array([[1.0], [2.0], [3.0], [4.0]])
+    rows = TrainingRows(1e200 * y, y)
+    assert error_of_linear_model(rows, rows, mean_square) == pytest.approx(1.25)
+    rows = TrainingRows(y, np.where(y < 4, 1.0, np.inf))
+    assert error_of_linear_model(rows, rows, mean_square) == np.inf

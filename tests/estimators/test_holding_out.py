@@ -147,13 +147,36 @@ def test_answers_are_predicted_as_often_as_they_come(depth: int) -> None:
     assert -np.log(found).mean() < truth + 0.08
 
 
-def test_last_rows_are_held_out_where_they_follow_each_other() -> None:
+def test_last_windows_of_every_series_are_held_out() -> None:
     rows = TrainingRows(np.arange(20.0)[:, None], np.arange(20.0))
-    plan = HoldingOut(5, takes_last=True)
-    left, held_out = hold_out(rows, plan, 0.25, np.random.RandomState(0))
-    assert (left.y == np.arange(15)).all()
-    assert (held_out.y == np.arange(15, 20)).all()
-    # Unless a class would then be unknown.
-    rows.classes = (rows.y > 14).astype(int)
-    left, _ = hold_out(rows, plan, 0.25, np.random.RandomState(0))
-    assert left.y.max() > 14
+    series = np.repeat([0, 1, 2], [10, 5, 5])
+    plan = HoldingOut(8, series=series)
+    left, held_out = hold_out(rows, plan, 0.4, np.random.RandomState(0))
+    assert sorted(held_out.y) == [6, 7, 8, 9, 13, 14, 18, 19]
+    assert len(left) == 12
+    # Classes in the order of the series are in both parts.
+    rows.classes = (series > 0).astype(int)
+    _, held_out = hold_out(rows, plan, 0.4, np.random.RandomState(0))
+    assert sorted(held_out.y) == [6, 7, 8, 9, 13, 14, 18, 19]
+    # If one would be unknown to either, they are drawn.
+    for last in (14, 15):
+        rows.classes = (rows.y == last).astype(int)
+        rows.classes[:2] = 1 - last % 2
+        left, held_out = hold_out(rows, plan, 0.4, np.random.RandomState(0))
+        assert set(left.classes) == {0, 1}
+    rows.classes = np.arange(20) % 10
+    _, held_out = hold_out(rows, plan, 0.4, np.random.RandomState(0))
+    assert len(held_out) == 8
+
+
+def test_parts_of_surveys_remain_surveys() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(5, size=(400, 3)).astype(float)
+    rows = TrainingRows(X, rng.integers(5, size=400))
+    assert rows.n_distinct == 400
+    left, held_out = hold_out(rows, HoldingOut(40), 0.1, np.random.RandomState(0))
+    assert (left.n_distinct, held_out.n_distinct) == (360, 40)
+    # And copies remain copies.
+    copies = TrainingRows(np.repeat(np.eye(9), 3, axis=0), np.repeat(np.arange(9), 3))
+    assert copies.n_distinct == copies[np.arange(26, -1, -1)].n_distinct == 9
+    assert copies[np.arange(0, 27, 3)].n_distinct == 9

@@ -9,6 +9,7 @@ from skorch.callbacks import LRScheduler
 from sktarget import TargetSpaceSequenceClassifier, TargetSpaceSequenceRegressor
 from sktarget.estimators import _noise_rules, _runs, _sequence_rules
 from sktarget.estimators._sequence_choices import SequenceChoices
+from sktarget.estimators._sequence_data import find_series
 from sktarget.training import TrainingNet
 from tests.estimators.sequence_support import (
     as_list,
@@ -251,3 +252,53 @@ def test_windows_that_overlap_do_not_give_each_other_away(seed: int) -> None:
     model = fit_quietly(TargetSpaceSequenceRegressor(**settings), X[:400], y[:400])
     # A network that fills the gaps between the others has -0.29.
     assert model.score(X[450:], y[450:]) > 0.15
+
+
+def test_series_are_found_by_their_windows() -> None:
+    rng = np.random.default_rng(0)
+    view = np.lib.stride_tricks.sliding_window_view
+    two = [view(rng.normal(size=(60, 3)), 12, axis=0) for _ in range(2)]
+    by_step = np.concatenate(two).transpose(0, 2, 1)
+    found = find_series(by_step)
+    assert found is not None
+    np.testing.assert_array_equal(found, np.repeat([0, 1], 49))
+    for step in (2, 6):
+        found = find_series(view(rng.normal(size=400), 12)[::step])
+        assert found is not None
+        assert not found.any()
+    tokens = view(rng.integers(1, 9, 200), 12)
+    assert find_series(tokens) is not None
+    shuffled = rng.permutation(by_step)
+    independent = rng.normal(size=(50, 12, 2))
+    padded = by_step.copy()
+    padded[:, 8:] = np.nan
+    constant = np.repeat(rng.integers(3, size=(50, 1, 1)) * 1.0, 12, axis=1)
+    for others in (shuffled, independent, padded, constant, 0 * constant, by_step[:1]):
+        assert find_series(others) is None
+
+
+def test_windows_in_class_order_are_judged_by_all_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    view = np.lib.stride_tricks.sliding_window_view
+    t = np.arange(71)
+    X = np.concatenate(
+        [
+            view(np.sin(speed * t) + 0.1 * rng.normal(size=71), 12)
+            for speed in (0.3, 0.3, 1.5, 1.5)
+        ]
+    )[:, None]
+    y = np.repeat([0, 1], 120)
+    tasks = []
+    learn_all = _runs.learn_all
+    monkeypatch.setattr(
+        "sktarget.estimators._estimator.learn_all",
+        lambda *given: tasks.append(given[1]) or learn_all(*given),
+    )
+    model = fit_quietly(classifier(max_iter=40), X, y)
+    assert model.score(X, y) > 0.9
+    (held_out,) = (task.held_out for task in tasks)
+    np.testing.assert_array_equal(np.bincount(held_out.classes), [12, 12])
+    ends = X[[59, 119, 179, 239]]
+    assert all((held_out.X[..., 0] == end[0]).all(1).any() for end in ends)

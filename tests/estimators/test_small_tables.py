@@ -31,9 +31,7 @@ def test_what_bends_often_is_learnt(hidden: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("n", [40, 100, 199])
 @pytest.mark.parametrize("hidden", [(50,), (20, 20, 20)])
-def test_noise_on_few_rows_is_not_learnt_by_heart(
-    n: int, hidden: tuple[int, ...]
-) -> None:
+def test_noise_on_few_rows_is_not_memorised(n: int, hidden: tuple[int, ...]) -> None:
     scores = []
     for seed in range(5):
         random = np.random.default_rng(seed)
@@ -80,7 +78,7 @@ def test_few_epochs_where_they_do() -> None:
     assert [epochs(n, 5, True, False) for n in (20, 199, 200)] == [45, 89, 200]
 
 
-def test_a_handful_of_numbers_is_not_learnt_by_heart() -> None:
+def test_a_handful_of_numbers_is_not_memorised() -> None:
     def alpha(
         n: int, n_layers: int, n_columns: int = 5, of_numbers: bool = True
     ) -> float:
