@@ -230,7 +230,7 @@ class TrainingCourse(NetworkEstimator):
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
         if self.early_stopping != "auto":
             return super()._plan_holding_out(rows)
-        if not self._tuned or self.warm_start:
+        if not self._tuned or self.warm_start or rows.are_counts:
             return None
         # Users who ask for early stopping may want rows that the network never sees.
         learns_all = (

@@ -91,6 +91,19 @@ class TrainingRows:
         return pairs
 
     @property
+    def are_counts(self) -> bool:
+        """Whether these are answers to questions, counted by their weights.
+
+        To hold one out would take it away from all who gave it.
+        """
+        n, few = len(self), _FEW_INPUTS * len(self)
+        if not self.total_weight > 2 * n or self.n_before_merging is not None:
+            return False
+        pairs, n_inputs = number_pairs(self.X, self.y)
+        n_outputs = len(np.unique(self.y.reshape(n, -1), axis=0))
+        return n_inputs < few and n_outputs < few and int(pairs.max()) == n - 1
+
+    @property
     def n_distinct(self) -> int:
         """Rows that differ, or are measurements of their own."""
         return 1 + int(self.repeats.max(initial=-1))

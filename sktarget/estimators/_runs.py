@@ -245,7 +245,10 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
         return network
     if settings.verbose:
         n = len(task.all_rows)
-        print(f"Going on with all {n} rows, those held out among them.")
+        print(
+            f"Going on from epoch {log.best_epoch} with all {n} rows, those held out "
+            "among them."
+        )
     rows = estimator._arrange(task.all_rows, task.seed)
     try:
         with undone_if_it_fails(estimator):

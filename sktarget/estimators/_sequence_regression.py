@@ -27,6 +27,9 @@ __all__ = ["NetworkSequenceRegressor"]
 
 Array = NDArray[Any]
 
+# The unit of an output that does not vary, as a share of its size.
+_OF_CONSTANT = 1e-6
+
 
 class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
     """What regressors on sequences share, whatever trains their networks."""
@@ -112,6 +115,15 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         rows = rows_of_steps(sequences, numbers, counts, step_weight)
         self._learn_numbers(rows, first)
         return rows
+
+    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
+        measured = super()._measure_outputs(rows)
+        if measured is None:
+            return None
+        y, _ = rows.outputs()
+        is_constant = (y == y[:1]).all(axis=0)
+        # Its targets do not start from y, and would be off by about a unit.
+        return measured[0], np.where(is_constant, _OF_CONSTANT, 1) * measured[1]
 
     # -- prediction ------------------------------------------------------------------
 

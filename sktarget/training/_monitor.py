@@ -195,7 +195,8 @@ class Monitor(Callback):
         self.log.validation_scores.append(score)
         self.log.validation_losses.append(record["valid_loss"])
         if self.settings.verbose:
-            print(f"Validation score: {score:.6f}")
+            of = f", error: {record['valid_error']:g}" if self.stops_by_error else ""
+            print(f"Validation score: {score:.6f}{of}")
         # Larger is better.
         merit = -record["valid_error"] if self.stops_by_error else score
         improved = merit >= self.best_merit + self.tol

@@ -180,3 +180,22 @@ def test_parts_of_surveys_remain_surveys() -> None:
     copies = TrainingRows(np.repeat(np.eye(9), 3, axis=0), np.repeat(np.arange(9), 3))
     assert copies.n_distinct == copies[np.arange(26, -1, -1)].n_distinct == 9
     assert copies[np.arange(0, 27, 3)].n_distinct == 9
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("of_numbers", [False, True])
+def test_answers_that_are_counted_are_not_taken_from_all(of_numbers: bool) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(3, size=(2000, 3)).astype(float)
+    y = rng.binomial(4, (1 + X[:, 0]) / 5)
+    pairs, counts = np.unique(np.column_stack([X, y]), axis=0, return_counts=True)
+    kind = TargetSpaceRegressor if of_numbers else TargetSpaceClassifier
+    once = fit_quietly(kind((8,), max_iter=9, random_state=0), X, y)
+    counted = kind((8,), max_iter=9, random_state=0)
+    counted.fit(pairs[:, :3], pairs[:, 3].astype(int), sample_weight=counts)
+    assert once.validation_scores_ is not None
+    assert counted.validation_scores_ is None
+    # Weights of rows that differ, and a few counts, are no reason.
+    rows = TrainingRows(rng.normal(size=(200, 3)), y[:200], np.full(200, 9.0))
+    assert not rows.are_counts
+    assert not TrainingRows(pairs[:, :3], pairs[:, 3], np.ones(len(pairs))).are_counts
