@@ -120,10 +120,10 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         measured = super()._measure_outputs(rows)
         if measured is None:
             return None
-        y, _ = rows.outputs()
-        is_constant = (y == y[:1]).all(axis=0)
-        # Its targets do not start from y, and would be off by about a unit.
-        return measured[0], np.where(is_constant, _OF_CONSTANT, 1) * measured[1]
+        (origin, unit), (y, _) = measured, rows.outputs()
+        # The targets of a constant do not start from it, and would be off by a unit.
+        least = np.maximum(_OF_CONSTANT * unit, np.finfo(unit.dtype).tiny)
+        return origin, np.where((y == y[:1]).all(axis=0), least, unit)
 
     # -- prediction ------------------------------------------------------------------
 

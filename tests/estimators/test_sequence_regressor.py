@@ -322,13 +322,18 @@ def test_foretells_waves_by_default() -> None:
     assert model.fit(X[:200], y[:200]).score(X[200:], y[200:]) > 0.98
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
-def test_constant_outputs_are_predicted_as_they_are(cell: str) -> None:
-    X = np.random.default_rng(0).normal(size=(60, 1, 8))
-    y = np.column_stack([np.full(60, 1e4), X.sum((1, 2))])
+@pytest.mark.parametrize("constant", [1e4, 0.0, 1e-36])
+def test_constant_outputs_are_predicted_as_they_are(
+    constant: float, cell: str, dtype: str
+) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 1, 8)).astype(dtype)
+    y = np.column_stack([np.full(60, constant), X.sum((1, 2))])
     model = TargetSpaceSequenceRegressor(
         cell=cell, recurrent_layer_sizes=(4,), max_iter=5, random_state=0
     )
     for given in (y, y[:, 0]):
         found = fit_quietly(model, X, given).predict(X).reshape(60, -1)
-        np.testing.assert_allclose(found[:, 0], 1e4, rtol=0, atol=0.5)
+        np.testing.assert_allclose(found[:, 0], constant, rtol=1e-4, atol=1e-4)
+        assert model._output_units[1].dtype == model.coefs_[0].dtype == dtype
