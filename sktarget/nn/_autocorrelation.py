@@ -13,6 +13,7 @@ kind with one axis fewer.  So the patches of a batch are never gathered.
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 
@@ -25,7 +26,7 @@ from sktarget.linalg import FEW_COLUMNS
 from sktarget.nn._patches import Window, patch_gramian
 from sktarget.nn._spectrum import autocorrelation
 
-__all__ = ["same_gramian"]
+__all__ = ["dilated_gramian", "same_gramian"]
 
 # Maps are summed in slices of about this many numbers.
 _SLICE = 1 << 18
@@ -97,6 +98,62 @@ def same_gramian(
         out[0, 0] = maps.numel() // maps.shape[-1]
         out[1:, 0] = _column_sums(maps, reach, dtype)
     return out
+
+
+def dilated_gramian(
+    maps: Tensor,
+    kernel: tuple[int, ...],
+    dilation: tuple[int, ...],
+    dtype: torch.dtype,
+    *,
+    ones: bool = False,
+    ridge: float = 0.0,
+) -> Tensor:
+    """Form the Gramian of patches centred on the pixels of maps, of a dilated kernel.
+
+    A kernel dilated by d takes its pixels from every d-th line, and so runs over maps
+    that consist of these lines alone as an ordinary one.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (n, *extents, channels)
+        The maps x.  No axis may be shorter than half of its dilated kernel.
+    kernel, dilation : tuple of int
+        Odd extents of the kernel, and the distances of its pixels.
+    dtype, ones, ridge
+        As for :func:`same_gramian`.
+
+    Returns
+    -------
+    Tensor of shape (k, k)
+        The lower triangle of AᵀA, as that function returns it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> maps = torch.tensor([[[1.0], [2.0], [3.0]]])
+    >>> dilated_gramian(maps, (3,), (2,), torch.float64)
+    tensor([[ 1.,  3.,  0.],
+            [ 3., 14.,  3.],
+            [ 0.,  3.,  9.]], dtype=torch.float64)
+    """
+    parts: dict[torch.Size, list[Tensor]] = {}
+    strides = [d if k > 1 else 1 for k, d in zip(kernel, dilation, strict=True)]
+    for starts in itertools.product(*map(range, strides)):
+        steps = (slice(i, None, d) for i, d in zip(starts, strides, strict=True))
+        part = maps[(slice(None), *steps)]
+        parts.setdefault(part.shape, []).append(part)
+    grams = [
+        same_gramian(
+            torch.cat(alike) if len(alike) > 1 else alike[0],
+            kernel,
+            dtype,
+            ones=ones,
+            ridge=ridge / len(parts),
+        )
+        for alike in parts.values()
+    ]
+    return grams[0] if len(grams) == 1 else torch.stack(grams).sum(0)
 
 
 def _about_mean(

@@ -2,8 +2,8 @@
 
 ``AᵀS`` is the gradient of a convolution with respect to its kernel, ``AW`` a
 convolution and ``SWᵀ`` the gradient with respect to its input.  The Gramian of a
-"same" convolution comes from the autocorrelation of the map, any other from patches
-gathered a few images at a time.
+"same" convolution comes from the autocorrelation of the map, of each group of channels
+by itself; any other comes from patches gathered a few images at a time.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 
 from sktarget.linalg import RidgeFactor, gramian, prefers_dual
-from sktarget.nn._autocorrelation import same_gramian
+from sktarget.nn._autocorrelation import dilated_gramian
 from sktarget.nn._operators import head
 from sktarget.nn._patches import Window, patch_gramian, patches
 
 __all__ = ["ConvOperator"]
+
+# Groups of fewer channels are not worth a Gramian each.
+_FEW_CHANNELS = 4
 
 # Keyed by the number of axes of a batch of maps.  Channels are read together: with
 # them last, convolutions, pooling and Gramians need not rearrange the maps.
@@ -83,8 +86,14 @@ class ConvOperator:
             )
             gram = gram.add_(1) if self.bias else gram
         elif self._has_same_gramian(maps):
-            kernel = self.window.kernel
-            gram = same_gramian(maps, kernel, dtype, ones=self.bias, ridge=ridge)[None]
+            kernel, dilation = self.window.kernel, self.window.dilation
+            grams = [
+                dilated_gramian(
+                    group, kernel, dilation, dtype, ones=self.bias, ridge=ridge
+                )
+                for group in maps.chunk(self.groups, dim=-1)
+            ]
+            gram = grams[0][None] if self.groups == 1 else torch.stack(grams)
         else:
             gram = patch_gramian(
                 maps, self.window, dtype, ones=self.bias, groups=self.groups
@@ -93,10 +102,15 @@ class ConvOperator:
 
     def _has_same_gramian(self, maps: Tensor) -> bool:
         window = self.window
+        # Every d-th line of the map has to reach as far as the kernel does.
         roomy = all(
-            h >= p for h, p in zip(maps.shape[1:-1], window.padding, strict=True)
+            h // d >= p // d
+            for h, p, d in zip(
+                maps.shape[1:-1], window.padding, window.dilation, strict=True
+            )
         )
-        return self.groups == 1 and window.is_same() and roomy
+        few = self.groups > 1 and maps.shape[-1] // self.groups < _FEW_CHANNELS
+        return window.is_same() and roomy and not few
 
     def solve_dual(self, factor: RidgeFactor, sums: Tensor) -> Tensor:
         n, outputs, *extents = sums.shape

@@ -53,16 +53,16 @@ class Window:
         )
 
     def is_same(self) -> bool:
-        """Return whether every pixel is the centre of exactly one patch, undilated."""
+        """Return whether every pixel is the centre of exactly one patch."""
         return all(
-            s == 1 and k == 2 * p + 1 and (d == 1 or k == 1)
+            s == 1 and k % 2 == 1 and d * (k - 1) == 2 * p
             for k, s, p, d in zip(
                 self.kernel, self.stride, self.padding, self.dilation, strict=True
             )
         )
 
     def only_skips(self) -> bool:
-        """Return whether every patch is one pixel, and some pixels are in none."""
+        """Return whether the kernel is one pixel, unpadded, whose stride skips some."""
         pointwise = all(
             k == 1 and p == 0 for k, p in zip(self.kernel, self.padding, strict=True)
         )

@@ -33,6 +33,8 @@ LAYERS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((3, 3), {"kernel_size": (7, 5), "padding": (3, 2)}),
     ((4, 5, 3), {"kernel_size": 3, "padding": 1}),
     ((4, 5, 6), {"kernel_size": (3, 1, 5), "padding": "same"}),
+    ((9,), {"kernel_size": 3, "padding": "same", "dilation": 2}),
+    ((8, 7), {"kernel_size": 3, "padding": "same", "dilation": (2, 3)}),
     # Gathered patches.
     ((9,), {"kernel_size": 3}),
     ((12,), {"kernel_size": 4, "stride": 3, "padding": 2, "dilation": 2}),
@@ -40,7 +42,6 @@ LAYERS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((8, 7), {"kernel_size": 3, "padding": "valid"}),
     ((8, 7), {"kernel_size": 3, "stride": 2, "padding": 1}),
     ((8, 7), {"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0)}),
-    ((8, 7), {"kernel_size": 3, "padding": "same", "dilation": 2}),
     ((8, 7), {"kernel_size": (2, 4), "padding": "same", "bias": False}),
     ((8, 7), {"kernel_size": 3, "padding": 2}),
     ((8, 7), {"kernel_size": 3, "padding": 1, "groups": 2}),

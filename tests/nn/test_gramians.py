@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sktarget.nn import _autocorrelation, _spectrum
+from sktarget.nn import _autocorrelation, _conv_operator, _spectrum
 from sktarget.nn._autocorrelation import same_gramian
 from sktarget.nn._patches import Window, patch_gramian, patches
 from sktarget.nn._spectrum import autocorrelation
@@ -53,6 +53,46 @@ def test_autocorrelation_and_patches_agree(
     ours = same_gramian(maps, kernel, F64, ones=ones)
     scale = expected.diagonal().max()
     torch.testing.assert_close((ours / scale).tril(), (expected / scale).tril())
+
+
+@pytest.mark.parametrize(
+    ("extents", "kernel", "dilation"),
+    [
+        ((9,), (3,), (2,)),
+        ((10,), (5,), (3,)),
+        ((2,), (3,), (2,)),
+        ((6, 7), (3, 3), (2, 2)),
+        ((8, 9), (3, 5), (4, 1)),
+        ((5, 7), (1, 3), (3, 2)),
+        ((4, 5, 6), (3, 1, 3), (2, 1, 3)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("bias", [False, True])
+def test_gramians_of_dilated_and_grouped_kernels(
+    extents: tuple[int, ...],
+    kernel: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    bias: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_conv_operator, "_FEW_CHANNELS", 1)
+    padding = tuple(d * (k // 2) for k, d in zip(kernel, dilation, strict=True))
+    window = Window(kernel, (1,) * len(kernel), padding, dilation)
+    operator = _conv_operator.ConvOperator(window, groups, bias)
+    maps = make_maps(*extents)
+    inputs = operator.rows(maps)
+    assert operator._has_same_gramian(inputs.movedim(1, -1))
+    ours = operator.gramian(inputs, F64)
+    expected = patch_gramian(
+        inputs.movedim(1, -1), window, F64, ones=bias, groups=groups
+    )
+    scale = expected.diagonal(dim1=-2, dim2=-1).max()
+    torch.testing.assert_close(
+        (ours / scale).tril(), (expected.view_as(ours) / scale).tril()
+    )
 
 
 def test_autocorrelation_is_its_definition() -> None:
