@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -24,7 +24,9 @@ def backward_once(backward: Backward) -> Backward:
 
     Second derivatives are not supported.  With ``create_graph=True`` gradients get a
     node that raises when differentiated; without that node, a penalty on gradients
-    would silently contribute nothing.
+    would silently contribute nothing.  Autograd passes over nodes that do not lead to
+    what it differentiates by, so this one has to lead to all that the decorated one
+    depends on, which must save one of its outputs, and to all that its gradients do.
     """
 
     @functools.wraps(backward)
@@ -38,23 +40,25 @@ def backward_once(backward: Backward) -> Backward:
                 found = backward(ctx, *gradients)
         if not torch.is_grad_enabled():
             return found
-        return tuple(None if d is None else _once_only(d) for d in found)
+        of_both = *gradients, *ctx.saved_tensors
+        ties = [t for t in of_both if t is not None and t.requires_grad]
+        return tuple(None if d is None else _once_only(d, ties) for d in found)
 
     return cast(Backward, run)
 
 
-def _once_only(gradient: Tensor) -> Tensor:
+def _once_only(gradient: Tensor, ties: Sequence[Tensor]) -> Tensor:
     passed_on: Tensor = _OnceOnly.apply(  # type: ignore[no-untyped-call]
-        gradient.detach().requires_grad_()
+        gradient.detach().requires_grad_(), *ties
     )
     return passed_on
 
 
 class _OnceOnly(torch.autograd.Function):
-    """Pass a gradient on; raise when it is differentiated."""
+    """Pass a gradient on; raise when it is differentiated by what `ties` come from."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, *ties: Tensor) -> Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod

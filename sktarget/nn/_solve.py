@@ -55,7 +55,7 @@ class _SolveAndApply(torch.autograd.Function):
             needs_inputs.append(needs)
             needs = needs or (recorded and of_targets[k])
         ctx.kept, ctx.needs_inputs, ctx.shortcuts = kept, needs_inputs, shortcuts
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*tensors, matrices[-1])
         ctx.set_materialize_grads(False)
         return x, *matrices
 
@@ -102,13 +102,14 @@ class _Solve(torch.autograd.Function):
         if anchor is not None:
             anchor = in_dtype(anchor, work_dtype)
         weights, left = find_weights(operator, solution, rows, t, anchor)
-        ctx.save_for_backward(rows, weights, left)
-        return in_dtype(weights, ctx.dtype)
+        matrix = in_dtype(weights, ctx.dtype)
+        ctx.save_for_backward(rows, weights, left, matrix)
+        return matrix
 
     @staticmethod
     @backward_once
     def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weights, left = ctx.saved_tensors
+        rows, weights, left, _ = ctx.saved_tensors
         d = in_dtype(d_weights, rows.dtype)
         d_targets, right = pull_back(ctx.operator, ctx.solution, rows, d)
         assert right is not None

@@ -371,3 +371,19 @@ def test_second_derivatives_are_refused(kind: str) -> None:
     assert torch.equal(once, plain)
     with pytest.raises(RuntimeError, match="no second derivatives"):
         once.square().sum().backward()
+    # Autograd goes only where it may find what it differentiates by.
+    for by in (z, *net.parameters()):
+        for of in (z, *net.parameters()):
+            (once,) = torch.autograd.grad(loss(), of, create_graph=True)
+            with pytest.raises(RuntimeError, match="no second derivatives"):
+                torch.autograd.grad(once.square().sum(), by, allow_unused=True)
+
+
+def test_second_derivatives_of_what_stays_in_weight_space_are_refused() -> None:
+    layers = nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2)
+    net = TargetSpace(nn.Sequential(*layers).double(), normal(20, 3), lam=0.1)
+    norm = net.module[1].weight
+    outputs = net(net.fixed_batch).square().sum()
+    (once,) = torch.autograd.grad(outputs, norm, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad(once[0], norm)
