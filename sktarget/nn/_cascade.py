@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,8 @@ from sktarget.nn._stacking import has_rows, same_memory, starts_as, without_firs
 
 __all__ = ["Cascade"]
 
+# What X̄ is multiplied by to see what a module does with other numbers.
+_AWAY = -8.0
 # Modules that may drop something out in training.
 _DROPOUTS = (_DropoutNd, nn.MultiheadAttention, nn.RNNBase)
 
@@ -48,6 +50,7 @@ class Cascade(nn.Module):
         lam: float | Sequence[float],
         untangling: str,
         anchor: str,
+        in_weight_space: Collection[str],
     ) -> None:
         super().__init__()
         check_given(module, fixed_batch)
@@ -63,7 +66,7 @@ class Cascade(nn.Module):
         self.untangling = untangling
         keep_freed_memory()
         self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = replace_layers(module)
+        self.module, self._layers = replace_layers(module, in_weight_space)
         take_over_sequentials(self.module)
         # What parts hold before any pass belongs to them.
         self._given_tensors = kept_tensors(self.module)
@@ -144,8 +147,8 @@ class Cascade(nn.Module):
         if not self._maps:
             raise ValueError(
                 "the module has no layer that can be learnt by targets: none of a "
-                "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) runs on the "
-                "fixed batch"
+                "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) whose weights "
+                "require gradients runs on the fixed batch"
             )
         self._stacks = self._may_stack(outputs)
 
@@ -161,7 +164,7 @@ class Cascade(nn.Module):
                 if not any(changed):
                     raise
                 return self._record()
-        except RuntimeError as error:
+        except Exception as error:
             error.add_note(
                 "This came up as the module ran on fixed_batch, of shape "
                 f"{tuple(fixed.shape)} and {fixed.dtype}"
@@ -206,20 +209,26 @@ class Cascade(nn.Module):
         extreme = (numbers == numbers.max()) | (numbers == numbers.min())
         others = fixed[~extreme.any(1)] if n > 2 else fixed
         others = (others if len(others) else fixed)[: (n + 1) // 2]
-        stacked = torch.cat([fixed, others])
+        # Far from X̄ and on the other side of 0, modules may clip, or branch otherwise.
+        return has_rows(outputs, n) and all(
+            self._goes_with(rows, outputs) for rows in (others, _AWAY * others)
+        )
+
+    def _goes_with(self, others: Tensor, outputs: Any) -> bool:
+        """Return whether these rows and X̄, one below the other, run as if alone."""
+        stacked = torch.cat([self.fixed_batch, others])
         try:
             with torch.no_grad(), self._as_in_evaluation():
                 alone = self.module(others.clone())
                 with self._running(Phase.COMPARE, stacked):
                     both = self.module(stacked)
-        except Exception:  # The module may fail in any way on other numbers of rows.
+        except Exception:  # The module may fail in any way on other rows.
             return False
         return (
-            has_rows(outputs, n)
-            and has_rows(alone, len(others))
+            has_rows(alone, len(others))
             and has_rows(both, len(stacked))
             and starts_as(both, outputs)
-            and starts_as(without_first(both, n), alone)
+            and starts_as(without_first(both, len(self.fixed_batch)), alone)
         )
 
     def _record(self, *, exact: bool = False) -> tuple[Pass, Any]:

@@ -30,14 +30,14 @@ def as_in_evaluation(module: nn.Module, layers: Iterable[nn.Module]) -> Iterator
     hooks = []
     encoders = [m for m, _ in modes if isinstance(m, nn.TransformerEncoder)]
     nested = [encoder.use_nested_tensor for encoder in encoders]
-    for encoder in encoders:
-        encoder.use_nested_tensor = False  # Targets are tensors of one shape.
-    if any(isinstance(m, nn.TransformerEncoderLayer) for m, _ in modes):
-        # In evaluation torch reads the weights of its linear layers and never
-        # calls them, unless these have hooks.
-        hooks = [layer.register_forward_hook(_pass_on) for layer in layers]
-    module.eval()
     try:
+        for encoder in encoders:
+            encoder.use_nested_tensor = False  # Targets are tensors of one shape.
+        if any(isinstance(m, nn.TransformerEncoderLayer) for m, _ in modes):
+            # In evaluation torch reads the weights of its linear layers and never
+            # calls them, unless these have hooks.
+            hooks = [layer.register_forward_hook(_pass_on) for layer in layers]
+        module.eval()
         yield
     finally:
         for hook in hooks:

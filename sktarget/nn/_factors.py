@@ -23,9 +23,6 @@ class Factors:
         self._made_for: Fingerprint | None = None
         self._known: dict[str, tuple[Any, Solution]] = {}
 
-    def __len__(self) -> int:
-        return len(self._known)
-
     def belong_to(self, fixed_batch: Tensor) -> bool:
         """Return whether this is the X̄ that they were made for, unchanged.
 
@@ -50,6 +47,14 @@ class Factors:
             X̄ from now on.
         """
         self._made_for = Fingerprint([fixed_batch])
+        self._known.clear()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def forget(self) -> None:
+        """Forget all, and that this X̄ has been seen."""
+        self._made_for = None
         self._known.clear()
 
     def of(self, name: str, key: Any, make: Callable[[], Solution]) -> Solution:

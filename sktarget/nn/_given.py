@@ -52,7 +52,8 @@ def check_given(module: Any, fixed_batch: Any) -> None:
     if len(fixed_batch) < 1 or not fixed_batch.is_floating_point():
         raise ValueError(
             "fixed_batch must be floating point and have at least one row, got "
-            f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}"
+            f"{fixed_batch.dtype} of shape {tuple(fixed_batch.shape)}. A network that "
+            "embeds integers has to take floating-point inputs as already embedded"
         )
 
 
@@ -77,6 +78,8 @@ def read_lam(lam: float | Sequence[float], dtype: torch.dtype) -> Tensor:
         If one is negative, not finite in this dtype, or requires gradients.
     """
     values = lam if isinstance(lam, (list, tuple)) else [lam]
+    if any(isinstance(value, bool) for value in values):
+        raise ValueError(f"lam must be a number, or one for each layer, got {lam!r}")
     if any(isinstance(value, Tensor) and value.requires_grad for value in values):
         raise ValueError(
             f"lam must not require gradients, as none would reach it, got {lam!r}: "

@@ -168,7 +168,7 @@ class TargetLayer(TargetMap, StandIn):
         """
         current, links = layers[0][0].stage.current, []
         assert current is not None
-        layers[0][0].refuse_other_rows(inputs, current)
+        layers[0][0].refuse_other_rows(inputs.shape[0], current)
         for layer, activation in layers:
             current.enter(layer.name)
             links.append(
@@ -180,16 +180,6 @@ class TargetLayer(TargetMap, StandIn):
         for (layer, _), matrix in zip(layers, matrices, strict=True):
             current.weights[layer.name] = matrix
         return outputs
-
-    def refuse_other_rows(self, inputs: Tensor, current: Pass) -> None:
-        """Refuse inputs on X̄ alone that are not one for each target."""
-        if current.is_alone and inputs.shape[0] != self.targets.shape[0]:
-            raise RuntimeError(
-                f"{self.description} is fed {inputs.shape[0]} rows on the fixed batch, "
-                f"but has targets for {self.targets.shape[0]}: a module must lead the "
-                "same rows through a layer in every pass. Freeze the layer "
-                "(requires_grad=False) if what it is fed depends on what is learnt"
-            )
 
     def _solution(
         self, inputs: Tensor, operator: DesignOperator, rows: Tensor

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError
 from sktarget.nn._operators import DesignOperator
-from sktarget.nn._pass import NotOneBatch, Phase, Stage
+from sktarget.nn._pass import NotOneBatch, Pass, Phase, Stage
 from sktarget.nn._solution import MeanEigenvalue, Solution, factorise_design
 from sktarget.nn._stacking import starts_as
 
@@ -109,6 +109,16 @@ class TargetMap(nn.Module):
         """Raise if weights are not finite: on a GPU a solve fails without an error."""
         if not matrix.is_cpu and not matrix.isfinite().all():
             raise self.explained(FactorisationError("its weights are not finite"))
+
+    def refuse_other_rows(self, n_rows: int, current: Pass) -> None:
+        """Refuse inputs on X̄ alone that are not one for each target."""
+        if current.is_alone and n_rows != self.targets.shape[0]:
+            raise RuntimeError(
+                f"{self.description} is fed {n_rows} rows on the fixed batch, "
+                f"but has targets for {self.targets.shape[0]}: a module must lead the "
+                "same rows through a layer in every pass. Freeze the layer "
+                "(requires_grad=False) if what it is fed depends on what is learnt"
+            )
 
     @property
     def description(self) -> str:

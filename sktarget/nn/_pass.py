@@ -95,7 +95,8 @@ class Pass:
         if name in self.order:
             raise RuntimeError(
                 f"layer {name!r} runs twice in one pass: one set of targets cannot "
-                "serve two places of the cascade. Give each place a layer of its own."
+                "serve two places of the cascade. Give each place a layer of its own, "
+                f"or leave it in weight space, by in_weight_space=[{name!r}]"
             )
         self.order.append(name)
 

@@ -53,7 +53,7 @@ class RealisedCascade(Cascade):
         super().train(mode)
         if leaving:
             # Torch does not see all changes of X̄, such as those through NumPy.
-            self._stage.factors.renew(self.fixed_batch)
+            self._stage.factors.forget()
             self._refresh()
         return self
 

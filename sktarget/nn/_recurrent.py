@@ -93,7 +93,8 @@ class TargetRecurrent(StandIn):
         if any(state.requires_grad or bool(state.any()) for state in states):
             raise ValueError(
                 "a recurrent layer in target space starts from zero: no initial state "
-                "belongs to X̄, and none is learnt. Leave hx out, or give zeros"
+                "belongs to X̄, and none is learnt. Leave hx out, give zeros, or leave "
+                "the layer in weight space, by in_weight_space=[its name]"
             )
         inputs, time_first = input, isinstance(input, Tensor) and not self.batch_first
         if isinstance(inputs, Tensor):
@@ -126,9 +127,12 @@ class TargetRecurrent(StandIn):
     def _cascade(self, inputs: Sequences, current: Pass) -> tuple[Sequences, States]:
         """Solve for and run one layer after another."""
         packing, directions = Packing(inputs), self._directions()
-        one_batch = current.phase in (Phase.SOLVE, Phase.COMPARE)
-        if one_batch and packing.stacks_on(directions[0].targets):
-            raise NotThisBatch
+        if current.phase in (Phase.SOLVE, Phase.COMPARE):
+            lengths = packing.lengths
+            n_sequences = len(inputs.data) if lengths is None else len(lengths)
+            directions[0].refuse_other_rows(n_sequences, current)
+            if packing.stacks_on(directions[0].targets):
+                raise NotThisBatch
         x, last = packing.pad(inputs), []
         width = 1 + self.bidirectional
         for start in range(0, len(directions), width):

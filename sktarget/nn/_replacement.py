@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Collection
 
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -16,11 +17,15 @@ from sktarget.nn._registry import is_registered, target_layer_for
 __all__ = ["replace_layer", "replace_layers"]
 
 
-def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
+def replace_layers(
+    module: nn.Module, in_weight_space: Collection[str] = ()
+) -> tuple[nn.Module, dict[str, StandIn]]:
     """Copy a module, with target layers in place of registered ones.
 
-    Returns the copy and its target layers, by name.
+    Those in the submodules named stay as they are.  Returns the copy and its target
+    layers, by name.
     """
+    stays = _parts_of(module, in_weight_space)
     layers: dict[str, StandIn] = {}
     substitutes: dict[nn.Module, nn.Module] = {}
     kept: list[str] = []
@@ -30,9 +35,10 @@ def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
         for parameter in child.parameters(recurse=False)
     )
     for name, child in list(module.named_modules()):
-        _refuse_without_weights(name, child)
+        if child not in stays:
+            _refuse_without_weights(name, child)
         own = list(child.parameters(recurse=False))
-        if not any(p.requires_grad for p in own):
+        if child in stays or not any(p.requires_grad for p in own):
             continue
         reason = _reason_to_keep(child, own, owners)
         layer = None if reason else target_layer_for(child, name)
@@ -52,6 +58,22 @@ def replace_layers(module: nn.Module) -> tuple[nn.Module, dict[str, StandIn]]:
             stacklevel=4,
         )
     return copy_with(module, substitutes), layers
+
+
+def _parts_of(module: nn.Module, names: Collection[str]) -> set[nn.Module]:
+    """Return the submodules of these names, with all their parts."""
+    if isinstance(names, str):
+        raise ValueError(
+            f"in_weight_space must be a list of names, got {names!r}: give [{names!r}]"
+        )
+    known = dict(module.named_modules(remove_duplicate=False))
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"in_weight_space names {unknown[0]!r}, which is no part of the module; "
+            f"these are {', '.join(map(repr, filter(None, known)))}"
+        )
+    return {part for name in names for part in known[name].modules()}
 
 
 def _reason_to_keep(

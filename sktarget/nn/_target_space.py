@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -57,6 +57,9 @@ class TargetSpace(RealisedCascade):
         What the ridge pulls the weights W of recurrent layers to: zero, or the given
         weights W₀, in which case a solve is for the minimum of ‖AW − T‖² + λ‖W − W₀‖².
         Other layers are always pulled to zero.
+    in_weight_space : collection of str, default=()
+        Names of submodules whose layers keep their weights and learn in weight space,
+        as layers must that run twice or start from a state.
 
     Attributes
     ----------
@@ -69,10 +72,10 @@ class TargetSpace(RealisedCascade):
     ------
     ValueError
         If `lam` is negative, not finite in the dtype of X̄, or requires gradients, or is
-        a sequence without exactly one number per target layer; if `untangling` or
-        `anchor` is unknown; if `fixed_batch` is empty or not floating point; or if no
-        layer of `module` can be learnt by targets, or one has no weights yet (lazy
-        layers) or weights that a hook computes.
+        a sequence without exactly one number per target layer; if `untangling`,
+        `anchor` or a name in `in_weight_space` is unknown; if `fixed_batch` is empty or
+        not floating point; or if no layer of `module` can be learnt by targets, or one
+        has no weights yet (lazy layers) or weights that a hook computes.
     RuntimeError
         If a layer runs twice in one pass; the message names it.  (A recurrent layer
         may: it then applies the weights that its first run solved for.)  If a layer
@@ -183,8 +186,9 @@ class TargetSpace(RealisedCascade):
         *,
         keep_weights: bool = False,
         anchor: str = "zero",
+        in_weight_space: Collection[str] = (),
     ) -> None:
-        super().__init__(module, fixed_batch, lam, untangling, anchor)
+        super().__init__(module, fixed_batch, lam, untangling, anchor, in_weight_space)
         if keep_weights:
             self._record(exact=True)
         # Parts keep modes of their own, such as that of a frozen batch normalisation.
@@ -206,6 +210,32 @@ class TargetSpace(RealisedCascade):
             What :meth:`get_extra_state` returned.
         """
         self.lam = state.tolist()
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load targets, X̄ and λ; a state that does not fit leaves λ as it was.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            What ``state_dict()`` of a network like this one has returned.
+        strict : bool, default=True
+            Whether names must be the same.
+        assign : bool, default=False
+            Whether to take over the tensors of the state rather than their values.
+
+        Returns
+        -------
+        NamedTuple
+            Missing and unexpected names.
+        """
+        before = self.lam
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except BaseException:
+            self.lam = before
+            raise
 
     def choose_lam(self, most: float = math.inf) -> Self:
         """Set every λ to the mean eigenvalue of the Gramian that it is added to.
@@ -285,21 +315,35 @@ class TargetSpace(RealisedCascade):
         ------
         ValueError
             If `scale` is not a positive number.
+        FactorisationError
+            If a layer cannot be solved for its weights; all targets then stay as they
+            were.
         """
         if not 0 < scale < math.inf:
             raise ValueError(f"scale must be positive and finite, got {scale!r}")
-        for target_map in self._maps.values():
-            _initialisation.truncated_normal_(target_map.targets, scale, generator)
-        if project:
-            with (
-                torch.no_grad(),
-                self._as_in_evaluation(),
-                self._running(Phase.PROJECT, self._unchanging(self.fixed_batch)) as run,
-            ):
-                self.module(run.inputs)
-        if not self.training:
-            self._refresh()
+        before = {m: m.targets.detach().clone() for m in self._maps.values()}
+        try:
+            for target_map in before:
+                _initialisation.truncated_normal_(target_map.targets, scale, generator)
+            if project:
+                self._project()
+            if not self.training:
+                self._refresh()
+        except BaseException:
+            with torch.no_grad():
+                for target_map, targets in before.items():
+                    target_map.targets.copy_(targets)
+            raise
         return self
+
+    def _project(self) -> None:
+        """Replace the targets, layer by layer, by the sums that they lead to."""
+        with (
+            torch.no_grad(),
+            self._as_in_evaluation(),
+            self._running(Phase.PROJECT, self._unchanging(self.fixed_batch)) as run,
+        ):
+            self.module(run.inputs)
 
     def target_layers(self) -> dict[str, TargetMap]:
         """Return the target layers in the order in which they run.

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from sktarget.architectures import DenseNetwork
+from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from tests.helpers import (
     Residual,
@@ -118,3 +119,13 @@ def test_global_state() -> None:
     net(x).sum().backward()
     net.eval()(x)
     net.realise()
+
+
+def test_targets_that_cannot_be_projected_leave_the_others_in_place() -> None:
+    module = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    net = TargetSpace(module, normal(20, 3).float(), 0.1)
+    before = [targets.detach().clone() for targets in net.parameters()]
+    with pytest.raises(FactorisationError, match="could not be solved"):
+        net.reset_targets(1e30)
+    for kept, targets in zip(before, net.parameters(), strict=True):
+        assert torch.equal(kept, targets)

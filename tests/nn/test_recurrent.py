@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from sktarget.nn import TargetSpace, _cells
 from tests import reference, reference_recurrent
@@ -261,3 +262,37 @@ def test_single_precision_and_no_warning() -> None:
             out.sum().backward()
             assert out.dtype == torch.float32
             assert_allclose(out.detach(), net.eval()(x).detach(), atol=1e-5)
+
+
+@every_kind
+def test_another_fixed_batch_is_refused(kind: str) -> None:
+    net = wrap(recurrent(kind, 2, 4), batch(6, 7, 2))
+    net.fixed_batch = batch(8, 7, 2)
+    for run in (net.eval, lambda: net.train()(batch(3, 7, 2))):
+        with pytest.raises(ValueError, match=r"given the shape \(8, 7, 2\)"):
+            run()
+
+
+class Changes(nn.Module):
+    """Gives its recurrent layer other sequences once it is being trained."""
+
+    def __init__(self, n: int, *, packed: bool) -> None:
+        super().__init__()
+        self.layer = nn.GRU(2, 4, batch_first=True)
+        self.n, self.packed = n, packed
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = torch.cat([x, x])[: self.n]
+        if self.packed:
+            x = pack_padded_sequence(x, [7] * len(x), batch_first=True)
+        return self.layer(x)[1][-1]
+
+
+@pytest.mark.parametrize("n", [4, 9])
+@pytest.mark.parametrize("packed", [False, True])
+def test_other_rows_on_the_fixed_batch_are_refused(n: int, packed: bool) -> None:
+    module = Changes(n, packed=packed).double().eval()
+    net = TargetSpace(module, batch(6, 7, 2), 0.1).train()
+    with pytest.raises(RuntimeError, match=rf"'layer.*' is fed {n} rows on the fixed"):
+        net(net.fixed_batch)

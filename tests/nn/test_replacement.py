@@ -133,3 +133,49 @@ def test_layer_used_twice() -> None:
     with pytest.raises(RuntimeError, match="layer '0' runs twice in one pass"):
         TargetSpace(module, normal(10, 3, dtype=torch.float32))
     assert type(module[0]) is nn.Linear
+
+
+class Shared(nn.Module):
+    """Uses one layer twice, and starts a recurrent one from a state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleDict(
+            {"first": nn.Linear(3, 4), "twice": nn.Linear(4, 4)}
+        )
+        self.decoder = nn.GRU(4, 4, batch_first=True)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.encoder["first"](x).tanh()
+        h = self.encoder["twice"](self.encoder["twice"](h).tanh())
+        return self.last(self.decoder(h[:, None], h[None].contiguous())[1][0])
+
+
+def test_parts_that_are_named_learn_in_weight_space() -> None:
+    module, names = Shared().double(), ["encoder.twice", "decoder"]
+    net = TargetSpace(module, normal(20, 3), 0.1, in_weight_space=names)
+    assert list(net.target_layers()) == ["encoder.first", "last"]
+    x = normal(5, 3, seed=1)
+    net(x).square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    assert isinstance(net.module.decoder, nn.GRU)
+    torch.testing.assert_close(net.realise()(x), net.eval()(x))
+    whole = TargetSpace(module, normal(20, 3), in_weight_space=["encoder", "decoder"])
+    assert list(whole.target_layers()) == ["last"]
+
+
+def test_errors_say_how_to_leave_parts_in_weight_space() -> None:
+    module, fixed = Shared().double(), normal(20, 3)
+    with pytest.raises(RuntimeError, match=r"in_weight_space=\['encoder.twice'\]"):
+        TargetSpace(module, fixed)
+    with pytest.raises(ValueError, match=r"starts from zero.*in_weight_space="):
+        TargetSpace(module, fixed, in_weight_space=["encoder"])
+    with pytest.raises(
+        ValueError, match=r"'coder', which is no part.*'encoder', 'encoder.first'"
+    ):
+        TargetSpace(module, fixed, in_weight_space=["coder"])
+    with pytest.raises(ValueError, match=r"list of names, got 'encoder'"):
+        TargetSpace(module, fixed, in_weight_space="encoder")
+    with pytest.raises(ValueError, match="no layer that can be learnt by targets"):
+        TargetSpace(module, fixed, in_weight_space=["encoder", "decoder", "last"])

@@ -91,6 +91,19 @@ def test_modules_that_mix_rows(module: nn.Module) -> None:
     torch.testing.assert_close(learnt, net.realise()(x))
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        Around(same, lambda out: out / out.detach().abs().max().clamp_min(5.0)),
+        Around(lambda x: x if x.mean() > 0 else x - 3, same),
+    ],
+)
+def test_modules_that_mix_rows_of_other_sizes(module: nn.Module) -> None:
+    net = TargetSpace(module, torch.randn(40, 4)).train()
+    for x in (20 * torch.randn(6, 4), torch.randn(6, 4) + 4, torch.randn(6, 4) - 4):
+        torch.testing.assert_close(net.train()(x), net.realise()(x))
+
+
 @pytest.mark.filterwarnings("ignore:these modules cannot be learnt by targets")
 @pytest.mark.parametrize("module", MIXING)
 def test_gradients_of_modules_that_mix_rows(module: nn.Module) -> None:

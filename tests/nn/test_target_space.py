@@ -337,6 +337,20 @@ def test_lam_may_change() -> None:
     torch.testing.assert_close(net(normal(4, 3)), fresh(normal(4, 3)))
     with pytest.raises(ValueError, match="lam must be finite and at least 0"):
         net.lam = -1.0
+    for value in (True, [True, 0.1]):
+        with pytest.raises(ValueError, match="lam must be a number"):
+            net.lam = value
+
+
+def test_states_that_do_not_fit_leave_lam_alone() -> None:
+    net = TargetSpace(perceptron(), normal(30, 3), 1.0)
+    for other in (normal(20, 3), normal(30, 4)):
+        wide = nn.Sequential(nn.Linear(other.shape[1], 2)).double()
+        for module in (perceptron(), wide) if other.shape[1] == 3 else (wide,):
+            state = TargetSpace(module, other, 0.1).state_dict()
+            with pytest.raises((RuntimeError, ValueError)):
+                net.load_state_dict(state)
+            assert net.lam == 1.0
 
 
 @pytest.mark.parametrize("container", [tuple, list, np.array])
