@@ -282,11 +282,25 @@ def squared_error(sums: Array, y: NDArray[Any]) -> tuple[float, Array]:
     return float(0.5 * np.mean((sums - y) ** 2)), (sums - y) / sums.size
 
 
+def absolute_error(sums: Array, y: NDArray[Any]) -> tuple[float, Array]:
+    """Mean over rows and outputs; y has shape (n, n_out)."""
+    return float(np.mean(np.abs(sums - y))), np.sign(sums - y) / sums.size
+
+
+def poisson_deviance(sums: Array, y: NDArray[Any]) -> tuple[float, Array]:
+    """Half the mean over rows and outputs; y has shape (n, n_out), sums are logs."""
+    mean, some = np.exp(sums), np.where(y > 0, y, 1.0)
+    deviances = y * (np.log(some) - sums) - y + mean
+    return float(np.mean(deviances)), (mean - y) / sums.size
+
+
 Loss = Callable[[Array, NDArray[Any]], tuple[float, Array]]
 LOSSES: dict[str, Loss] = {
     "softmax": softmax_cross_entropy,
     "logistic": logistic_loss,
     "squared": squared_error,
+    "absolute": absolute_error,
+    "poisson": poisson_deviance,
 }
 
 

@@ -46,6 +46,8 @@ def draw_labels(loss: str, n_rows: int, n_out: int, seed: int = 1) -> NDArray[An
         return rng.integers(n_out, size=n_rows)
     if loss == "logistic":
         return rng.integers(2, size=(n_rows, n_out))
+    if loss == "poisson":
+        return rng.poisson(1.5, size=(n_rows, n_out))
     return rng.normal(size=(n_rows, n_out))
 
 

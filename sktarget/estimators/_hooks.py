@@ -25,9 +25,11 @@ from sktarget.estimators._resuming import ResumableNetwork
 from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.estimators._task import Task
 from sktarget.training import (
-    LOSSES,
+    CRITERIA,
+    Criterion,
     Ending,
     Loss,
+    NumberCriterion,
     Objective,
     TrainingNet,
     TrainingSettings,
@@ -58,6 +60,8 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     callbacks: Any
     checkpoint: str | os.PathLike[str] | None
     n_outputs_: int
+    # The name of what is minimised.
+    _loss: str
 
     # Only some estimators have a network of the user's own, or all rows as X̄.
     module: Any = None
@@ -207,12 +211,17 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """End a fit with the mean of the weights over draws of dropout, if any."""
         # The mean shrinks sums, which shifts predicted numbers but hardly changes the
         # order of classes.
-        if self._loss != "squared_error":
+        if not isinstance(self._criterion, NumberCriterion):
             average_weights(network)
+
+    @property
+    def _criterion(self) -> Criterion:
+        """What is minimised, and how outputs are judged."""
+        return CRITERIA[self._loss]
 
     def _loss_function(self, device: torch.device) -> Loss:
         """Return the loss of outputs on a device."""
-        return LOSSES[self._loss]
+        return self._criterion.loss
 
     def _constant_error(self, held_out: TrainingRows) -> float:
         """Return the error of constant outputs; 0 if it is not known."""

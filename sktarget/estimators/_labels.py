@@ -33,7 +33,6 @@ class ClassLabels(NetworkEstimator):
     class_weight: Any
     classes_: Array
     out_activation_: str
-    _loss: str
 
     def _learn_classes(self, present: Array, first: bool, classes: Any) -> None:
         """Set the classes at the first fit; refuse any others later."""

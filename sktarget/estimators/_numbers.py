@@ -13,9 +13,14 @@ from sklearn.metrics import r2_score
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._estimator import NetworkEstimator
+from sktarget.estimators._output_units import measure_outputs
 from sktarget.estimators._rows import TrainingRows, relative_weights
-from sktarget.estimators._start import moments_of_labels
-from sktarget.training import Loss, TrainingSettings, squared_error_in
+from sktarget.training import (
+    NUMBER_CRITERIA,
+    Loss,
+    NumberCriterion,
+    TrainingSettings,
+)
 
 __all__ = ["NumberOutputs"]
 
@@ -38,8 +43,14 @@ class NumberOutputs(NetworkEstimator):
     """An estimator of numbers: the way between these and the outputs of a network."""
 
     _y_is_1d: bool
-    _loss: str
     out_activation_: str
+
+    # Only some estimators leave the choice to the user.
+    loss: str = "squared_error"
+
+    @property
+    def _criterion(self) -> NumberCriterion:
+        return NUMBER_CRITERIA[self._loss]
 
     @property
     def _learns_in_units(self) -> bool:
@@ -64,10 +75,19 @@ class NumberOutputs(NetworkEstimator):
                 f"y is too large for {rows.dtype}, the arithmetic of X: scale y down"
             )
         if first:
-            self._loss = "squared_error"
+            self._loss = self.loss
             self.n_outputs_ = rows.y.shape[-1]
-            self.out_activation_ = "identity"
+            self.out_activation_ = "exp" if self._criterion.is_log else "identity"
+        elif self.loss != self._loss:
+            raise ValueError(
+                f"warm_start and partial_fit cannot go on with loss={self.loss!r}, as "
+                f"the network was fitted with {self._loss!r}: set warm_start=False or "
+                "clone the estimator"
+            )
         self._check_n_outputs(rows.y.shape[-1])
+        if self._criterion.is_log:
+            _check_counts(*rows.outputs(), self.loss, first=first)
+            return
         if first or self._output_units is None or not self._learns_in_units:
             return
         _warn_of_other_units(*self._output_units, *rows.outputs())
@@ -82,13 +102,19 @@ class NumberOutputs(NetworkEstimator):
 
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
         y, weight = rows.outputs()
-        mean, units = moments_of_labels(y, weight)
+        origin, units = measure_outputs(self._loss, y, weight)
         # Rows of next to no weight may make a unit small, but lose no digits by it.
-        _warn_of_lost_digits(*moments_of_labels(y, None), rows.dtype)
+        _warn_of_lost_digits(*measure_outputs(self._loss, y, None), rows.dtype)
         if self.module is not None:
-            _warn_of_scale(mean, units)
+            _warn_of_scale(origin, units)
             return None
-        return mean, units if self._learns_in_units else np.ones_like(units)
+        return origin, units if self._learns_in_units else np.ones_like(units)
+
+    def _scales(self, origin: Array, unit: Array) -> torch.Tensor:
+        """Return what the error of each output is measured in."""
+        if self._criterion.is_log and self._learns_in_units:
+            return as_tensor(unit * np.exp(origin))
+        return as_tensor(unit)
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         # Another base of the estimator defines it.
@@ -96,21 +122,31 @@ class NumberOutputs(NetworkEstimator):
         if self._output_units is None:
             return settings
         origin, unit = map(as_tensor, self._output_units)
-        return replace(settings, output_units=(origin, unit))
+        scales = self._scales(*self._output_units)
+        return replace(
+            settings,
+            output_units=(origin, unit),
+            loss_unit=self._criterion.unit_of_loss(scales),
+        )
 
     def _loss_function(self, device: torch.device) -> Loss:
         if self._output_units is None:
             return super()._loss_function(device)
         # The error of each output counts relative to its variance, as in a mean R².
-        return squared_error_in(as_tensor(self._output_units[1]).to(device))
+        return self._criterion.loss_in(self._scales(*self._output_units).to(device))
+
+    def _predictions(self, sums: Array) -> Array:
+        """Turn outputs of the network into numbers like y, with an axis of outputs."""
+        return np.exp(sums) if self._criterion.is_log else sums
 
     def _decode(self, sums: Array) -> Array:
-        return sums[..., 0] if self._y_is_1d else sums
+        predictions = self._predictions(sums)
+        return predictions[..., 0] if self._y_is_1d else predictions
 
     def _score_sums(
         self, sums: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None
     ) -> float:
-        truth, found = y.numpy(force=True), sums.numpy(force=True)
+        truth, found = y.numpy(force=True), self._predictions(sums.numpy(force=True))
         if not np.isfinite(found).all():
             return -np.inf
         weights = None if weight is None else weight.numpy(force=True)
@@ -122,6 +158,22 @@ class NumberOutputs(NetworkEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _check_counts(y: Array, weight: Array | None, loss: str, *, first: bool) -> None:
+    """Refuse numbers whose mean has no logarithm."""
+    if weight is not None:
+        y = y[weight > 0]
+    if not (y >= 0).all():
+        raise ValueError(
+            f"loss={loss!r} needs y without negative numbers, got {y.min():g}: choose "
+            "another loss"
+        )
+    if first and not (y > 0).any(axis=0).all():
+        raise ValueError(
+            f"loss={loss!r} needs a y that is not 0 in every row, in each of its "
+            "outputs: leave out the outputs that are, or choose another loss"
+        )
 
 
 def _warn_of_lost_digits(mean: Array, units: Array, dtype: np.dtype[Any]) -> None:

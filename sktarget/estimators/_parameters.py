@@ -12,8 +12,9 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from sktarget.architectures import ACTIVATIONS
+from sktarget.training import NUMBER_CRITERIA
 
-__all__ = ["CLASS_WEIGHT", "CONSTRAINTS", "document_parameters"]
+__all__ = ["CLASS_WEIGHT", "CONSTRAINTS", "LOSS_OF_NUMBERS", "document_parameters"]
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": [
@@ -79,12 +80,20 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 """Constraints on the parameters that all estimators share."""
 
+LOSS_OF_NUMBERS: list[Any] = [StrOptions(set(NUMBER_CRITERIA))]
+"""Constraint on the parameter that regressors in target space share."""
+
 CLASS_WEIGHT: list[Any] = [dict, StrOptions({"balanced"}), None]
 """Constraint on the parameter that all classifiers share."""
 
 _DOCS = {
     "hidden_layer_sizes": """int or array-like of int, default={default}
     Widths of the hidden layers; an int stands for one layer.""",
+    "loss": """{"squared_error", "absolute_error", "poisson"}, default={default}
+    What is minimised: half the squared error, which leads to the mean of y; the
+    absolute error, which leads to its median, and which a few outliers of y hardly
+    change; or half the deviance of Poisson's distribution, for counts and other
+    numbers ≥ 0 that vary by factors, of which the network learns the logarithm.""",
     "activation": """{"auto", "identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.  ``"auto"``

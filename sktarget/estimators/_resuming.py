@@ -155,14 +155,15 @@ class ResumableNetwork(FittedNetwork):
     def _keep_for_resuming(
         self,
         network: nn.Module,
-        optimiser_state: dict[str, Any],
+        optimiser_state: dict[str, Any] | None,
         generator: torch.Generator,
         settings: TrainingSettings,
     ) -> None:
         """Keep targets, X̄ and the optimiser's state, so that training can go on."""
-        self._optimiser_rates = settings.group_rates()
-        self._optimiser_state = state_to_numpy(optimiser_state)
-        self._optimiser_name = self.solver
-        self._optimiser_schedule = settings.schedule
+        if optimiser_state is not None:
+            self._optimiser_rates = settings.group_rates()
+            self._optimiser_state = state_to_numpy(optimiser_state)
+            self._optimiser_name = self.solver
+            self._optimiser_schedule = settings.schedule
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)

@@ -21,14 +21,13 @@ from sktarget.estimators._guards import undone_if_it_fails
 from sktarget.estimators._task import Task
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
+    Criterion,
     DivergenceError,
     Ending,
     Objective,
     Reason,
     TrainingLog,
     TrainingSettings,
-    best_constant,
-    errors_of_outputs,
     over_steps,
     train,
 )
@@ -195,27 +194,27 @@ def _errors(estimator: NetworkEstimator, task: Task, of: Run) -> tuple[Tensor, T
     """Return the errors of all outputs on the rows held out, and those of constants."""
     _, held_out = estimator._to_tensors(of.network, task)
     assert held_out is not None
-    y = held_out.y
-    if of.settings.output_units is not None:
-        origin, unit = (t.to(y) for t in of.settings.output_units)
-        y = (y - origin) / unit
     with torch.no_grad():
-        sums = of.network.eval()(held_out.inputs(held_out.x))
+        sums = of.network.eval()(held_out.inputs(held_out.x)).double()
     of.network.train()
+    if of.settings.output_units is not None:
+        origin, unit = (t.to(sums) for t in of.settings.output_units)
+        sums = origin + unit * sums
+    y = held_out.y.double() if held_out.y.is_floating_point() else held_out.y
     measure: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]] = partial(
-        _with_constant, estimator._loss
+        _with_constant, estimator._criterion
     )
     if sums.ndim == 3:  # of the steps of sequences, not all of which count
         measure = over_steps(measure)
-    return measure(sums.double(), y, held_out.weight)
+    return measure(sums, y, held_out.weight)
 
 
 def _with_constant(
-    loss: str, sums: Tensor, y: Tensor, weight: Tensor | None
+    criterion: Criterion, sums: Tensor, y: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    constant = best_constant(loss, y, weight, sums.shape[1])
-    of_constant = errors_of_outputs(loss, constant, y, weight)
-    return errors_of_outputs(loss, sums, y, weight), of_constant
+    constant = criterion.best_constant(y, weight, sums.shape[1])
+    of_constant = criterion.errors_of_outputs(constant, y, weight)
+    return criterion.errors_of_outputs(sums, y, weight), of_constant
 
 
 def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module:

@@ -176,7 +176,8 @@ list of ndarray of shape (t_i,) or (n_outputs, t_i)
         numbers, _ = read_step_numbers(y, sequences, self.n_ignored_steps)
         self._check_n_outputs(numbers.shape[-1])
         counts = ~np.isnan(numbers[..., 0])
-        found = self._run(sequences.values, sequences.real)[counts]
+        sums = self._run(sequences.values, sequences.real)
+        found = self._predictions(sums[counts])
         weight = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, sequences.values)

@@ -45,8 +45,8 @@ class Head:
         ]
         del self.graph.output[:]
         activation = self.estimator.out_activation_
-        if activation == "identity":
-            self._predictions(dims)
+        if activation in ("identity", "exp"):
+            self._predictions(dims, activation)
         elif activation == "softmax":
             self._node("Softmax", [SUMS], "probabilities", axis=-1)
             self._output("probabilities", self.dtype, dims)
@@ -55,16 +55,20 @@ class Head:
         else:
             self._logistic(dims)
 
-    def _predictions(self, dims: list[Any]) -> None:
+    def _predictions(self, dims: list[Any], activation: str) -> None:
+        numbers = SUMS
+        if activation == "exp":
+            numbers = "numbers"
+            self._node("Exp", [SUMS], numbers)
         if getattr(self.estimator, "_y_is_1d", False):
             axis = self._constant("last_axis", np.array([-1]))
-            self._node("Squeeze", [SUMS, axis], "predictions")
+            self._node("Squeeze", [numbers, axis], "predictions")
             dims = dims[:-1]
         elif len(dims) == 3:  # Outputs come before time, as channels do.
-            self._node("Transpose", [SUMS], "predictions", perm=[0, 2, 1])
+            self._node("Transpose", [numbers], "predictions", perm=[0, 2, 1])
             dims = [dims[0], dims[2], dims[1]]
         else:
-            self._node("Identity", [SUMS], "predictions")
+            self._node("Identity", [numbers], "predictions")
         self._output("predictions", self.dtype, dims)
 
     def _logistic(self, dims: list[Any]) -> None:

@@ -27,8 +27,9 @@ def to_onnx(
     The input is called ``X`` and may have any number of rows and time steps.  The
     outputs are what the estimator predicts: ``label`` and ``probabilities`` for
     classifiers, ``predictions`` for regressors.  ``X`` has the form that the estimator
-    takes: images are rows if `image_shape` was given, steps are padded with NaN or 0;
-    outputs for padded steps have no meaning.  Anything but an estimator of this package
+    takes, except that bytes of images are divided by 255: images are rows if
+    `image_shape` was given, steps are padded with NaN or 0; outputs for padded steps
+    have no meaning.  Anything but an estimator of this package
     is passed to skl2onnx, which chooses the names of the outputs itself.
 
     Parameters

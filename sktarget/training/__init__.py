@@ -2,6 +2,12 @@
 
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
+from sktarget.training._criteria import (
+    CRITERIA,
+    NUMBER_CRITERIA,
+    Criterion,
+    NumberCriterion,
+)
 from sktarget.training._data import (
     Batch,
     TensorData,
@@ -11,15 +17,7 @@ from sktarget.training._data import (
 )
 from sktarget.training._ending import Ending, Reason
 from sktarget.training._log import TrainingLog
-from sktarget.training._losses import (
-    LOSSES,
-    QUADRATIC_ERRORS,
-    Loss,
-    best_constant,
-    errors_of_outputs,
-    over_steps,
-    squared_error_in,
-)
+from sktarget.training._losses import Loss, over_steps
 from sktarget.training._monitor import DivergenceError
 from sktarget.training._net import TrainingNet
 from sktarget.training._objective import Objective
@@ -34,15 +32,17 @@ from sktarget.training._state import (
 from sktarget.training._train import train
 
 __all__ = [
-    "LOSSES",
-    "QUADRATIC_ERRORS",
+    "CRITERIA",
+    "NUMBER_CRITERIA",
     "Batch",
     "Checkpoint",
+    "Criterion",
     "DivergenceError",
     "Ending",
     "EpochContext",
     "FusedAdam",
     "Loss",
+    "NumberCriterion",
     "Objective",
     "Reason",
     "TensorData",
@@ -51,14 +51,11 @@ __all__ = [
     "TrainingSettings",
     "as_inputs",
     "bare",
-    "best_constant",
     "describe_value",
     "digest",
-    "errors_of_outputs",
     "n_batches",
     "over_steps",
     "rows_at_a_time",
-    "squared_error_in",
     "state_to_numpy",
     "state_to_torch",
     "supported_schedule",

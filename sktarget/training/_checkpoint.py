@@ -104,7 +104,7 @@ class Checkpoint(Callback):
             self.random_state = np.random.RandomState()
             self.random_state.set_state(self._began_with)
         self._has_warned = False
-        self._is_unfinished = False
+        self._is_unfinished = self._kept is not None and not self._kept["is_finished"]
 
     # -- resuming --------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Ending", "Reason", "is_clearly_less"]
+__all__ = ["Ending", "Reason", "may_have_learnt"]
 
 # Share of the error of constant outputs below which something has been learnt.
 _CLEARLY = 0.9
@@ -29,8 +29,8 @@ class Ending:
 
     Attributes
     ----------
-    optimiser_state : dict
-        State to continue from.
+    optimiser_state : dict or None
+        State to continue from; None if training diverged, which it would do again.
     reason : Reason
         Why it ended.
     held_out_error : float or None
@@ -40,7 +40,7 @@ class Ending:
         What the user should be told, if the network is kept.
     """
 
-    optimiser_state: dict[str, Any]
+    optimiser_state: dict[str, Any] | None
     reason: Reason
     held_out_error: float | None = None
     warning: Warning | None = None
@@ -53,7 +53,7 @@ class Ending:
     @property
     def has_learnt(self) -> bool:
         """Whether the network does clearly better than constant outputs, if known."""
-        return is_clearly_less(self.held_out_error)
+        return may_have_learnt(self.held_out_error)
 
     def warn(self) -> None:
         """Warn of the way in which the run ended, if there is anything to say.
@@ -69,7 +69,7 @@ class Ending:
             warnings.warn(self.warning, stacklevel=3)
 
 
-def is_clearly_less(held_out_error: float | None) -> bool:
+def may_have_learnt(held_out_error: float | None) -> bool:
     """Return whether an error is that of a network that has learnt something.
 
     Parameters

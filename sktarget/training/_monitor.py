@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sktarget.linalg import FactorisationError
-from sktarget.training._ending import Reason, is_clearly_less
+from sktarget.training._ending import Reason, may_have_learnt
 from sktarget.training._log import TrainingLog
 from sktarget.training._schedule import Schedule
 from sktarget.training._settings import TrainingSettings
@@ -76,14 +76,12 @@ class Monitor(Callback):
         self.log, self.settings, self.schedule = log, settings, schedule
         self.has_validation = has_validation
         self.stops_by_error = stops_by_error
-        self.constant_error = constant_error * settings.unit**2
+        self.constant_error = constant_error * settings.loss_unit
         self.keeps_best = keeps_best
         self.validates_first = validates_first
-        # Losses are in squares of the unit of y; scores have no unit.
+        # Losses have a unit, scores have none.
         scores_decide = has_validation and not stops_by_error
-        self.tol = settings.tol * (
-            1.0 if scores_decide else settings.unit * settings.unit
-        )
+        self.tol = settings.tol * (1.0 if scores_decide else settings.loss_unit)
         self.reason: Reason | None = None
         self.warning: Warning | None = None
 
@@ -98,7 +96,7 @@ class Monitor(Callback):
     def _may_end(self) -> bool:
         """Whether a lack of progress is a reason to end."""
         waits = self.settings.waits_for_progress
-        return not waits or is_clearly_less(self.held_out_error)
+        return not waits or may_have_learnt(self.held_out_error)
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Allocate the two snapshots."""
@@ -163,7 +161,7 @@ class Monitor(Callback):
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Restore the best state, if there is a validation set or the last is worse."""
         losses = self.log.loss_curve
-        is_worse = self.keeps_best and losses[-1:] > [self.best_loss]
+        is_worse = self.keeps_best and bool(losses) and losses[-1] > self.best_loss
         if self.has_best and (self.has_validation or is_worse):
             self.best.restore()
         elif self.reason is not Reason.DIVERGED and not _can_evaluate(net):

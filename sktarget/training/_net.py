@@ -35,9 +35,9 @@ class TrainingNet(NeuralNet):
         Weight decay.
     generator : torch.Generator or None
         Shuffles the mini-batches.
-    unit : float, default=1.0
-        Unit in which the loss measures outputs.  Losses are multiplied by its square
-        before they are recorded and passed to callbacks.
+    loss_unit : float, default=1.0
+        Unit of the loss.  Losses are multiplied by it before they are recorded and
+        passed to callbacks.
     output_units : (Tensor, Tensor) of shape (n_outputs,) each, optional
         Origin and unit of every output: those of the module are first turned into
         ``origin + unit * outputs``.
@@ -57,7 +57,7 @@ class TrainingNet(NeuralNet):
         objective: Objective,
         alpha: float,
         generator: torch.Generator | None,
-        unit: float = 1.0,
+        loss_unit: float = 1.0,
         output_units: tuple[Tensor, Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -67,7 +67,7 @@ class TrainingNet(NeuralNet):
         self.mean_weight = 1.0
         self.failure: str | None = None
         self.interrupted_in: Callback | None = None
-        self.unit = unit
+        self.loss_unit = loss_unit
         self.output_units = output_units
         if output_units is not None:
             origin, units = output_units
@@ -159,7 +159,6 @@ class TrainingNet(NeuralNet):
         if iterator is None:
             return
         total: Any = 0.0
-        square = self.unit * self.unit
         outputs = []
         for batch in iterator:
             # This opens a batch in the history, where callbacks leave their records.
@@ -175,11 +174,11 @@ class TrainingNet(NeuralNet):
             total = total + step["loss"].detach() * len(batch[0])
             if not training:
                 outputs.append(step["y_pred"])
-            if square != 1:
-                step["loss"] = step["loss"].detach() * square
+            if self.loss_unit != 1:
+                step["loss"] = step["loss"].detach() * self.loss_unit
             self.notify("on_batch_end", batch=batch, training=training, **step)
         mean = float(total) / len(iterator.data)
-        self.history.record(f"{prefix}_loss", mean * square)
+        self.history.record(f"{prefix}_loss", mean * self.loss_unit)
         self.history.record(f"{prefix}_batch_count", len(iterator))
         if outputs:
             sums, data = torch.cat(outputs), iterator.data
@@ -187,7 +186,7 @@ class TrainingNet(NeuralNet):
             self.history.record(f"{prefix}_score", judges.score(sums, *truth))
             if judges.error is not None:
                 missed = judges.error(sums, *truth)
-                self.history.record(f"{prefix}_error", float(missed) * square)
+                self.history.record(f"{prefix}_error", float(missed) * self.loss_unit)
 
     def predict(self, X: Any) -> Any:
         """Predict y as the training data hold it, for callbacks that score."""

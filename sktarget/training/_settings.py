@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sktarget.training._losses import common_unit
 from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
 __all__ = ["TrainingSettings", "bare", "supported_schedule"]
@@ -74,8 +73,9 @@ class TrainingSettings:
         What to do when training diverges.
     output_units : (Tensor, Tensor) of shape (n_outputs,) each, or None
         Origin and unit of every output of a regression: y is
-        ``origin + unit * outputs``.  The loss must be measured in these units; it is
-        reported times the square of their root mean square, `unit`.
+        ``origin + unit * outputs``.
+    loss_unit : float
+        What the loss is reported times.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.
@@ -108,16 +108,12 @@ class TrainingSettings:
     callbacks: Sequence[Any] = field(default=())
     remedy: str = "Lower learning_rate_init, or standardise X"
     output_units: tuple[Tensor, Tensor] | None = None
+    loss_unit: float = 1.0
     rates: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def unit(self) -> float:
-        """The root mean square of the units of the outputs."""
-        return 1.0 if self.output_units is None else common_unit(self.output_units[1])
 
     def group_rates(self) -> list[float]:
         """List the step sizes of the optimiser's groups of parameters."""
-        return [*self.rates.values(), self.learning_rate_init]
+        return [*self.rates.values(), self.optimiser()[1]["lr"]]
 
     def alpha_at(self, done: float, learnt: float = 1.0) -> float:
         """Return the weight decay of an epoch.
@@ -161,6 +157,7 @@ class TrainingSettings:
             first_alpha=0.0,
             alpha_follows_loss=False,
             max_iter=epochs,
+            reserved=0,
             n_iter_no_change=math.inf,
             callbacks=(),
             warns_at_end=False,
@@ -181,7 +178,7 @@ class TrainingSettings:
         """
         kind, arguments = self.optimiser()
         return {
-            "unit": self.unit,
+            "loss_unit": self.loss_unit,
             "output_units": self.output_units,
             "alpha": self.alpha,
             "batch_size": self.batch_size,

@@ -124,9 +124,12 @@ def train(
     to_go = settings.epochs - (len(log.loss_curve) - already)
     reason = _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
+    has_diverged = monitor.reason is Reason.DIVERGED
+    if has_diverged:  # It may be the very last step that did.
+        reason = Reason.DIVERGED
     epochs = log.epochs_before + len(log.loss_curve) - already
     return Ending(
-        net.optimizer_.state_dict(),
+        None if has_diverged else net.optimizer_.state_dict(),
         reason,
         monitor.held_out_error,
         monitor.warning or _warning_of_the_end(reason, settings, epochs),

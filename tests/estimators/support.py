@@ -137,6 +137,17 @@ class Dies(Callback):
         pass
 
 
+class Leaves(Callback):
+    """Ends a run after a number of epochs, as skorch's callbacks do."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
 class SetsRate(Callback):
     """Gives the optimiser another step size from some epoch on."""
 

@@ -14,6 +14,7 @@ from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators import _noise_rules, _rules
 from tests.estimators.support import (
     ALL_EPOCHS,
+    Leaves,
     SeesData,
     assert_same_weights,
     class_data,
@@ -491,18 +492,9 @@ def test_iterations_are_counted_through(
     assert last == list(range(estimator.n_iter_ - 3, estimator.n_iter_ + 1))
 
 
-class StopsAfter(Callback):
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-
-    def on_epoch_end(self, net: Any, **_: Any) -> None:
-        if len(net.history) == self.epochs:
-            raise KeyboardInterrupt
-
-
 @for_both
 def test_who_stops_training_stops_it_for_good(kind: type) -> None:
-    estimator = kind(random_state=0, callbacks=[StopsAfter(7)])
+    estimator = kind(random_state=0, callbacks=[Leaves(7)])
     estimator.fit(*noisy(kind))
     assert estimator.n_iter_ == 7
 

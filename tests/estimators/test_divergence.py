@@ -124,3 +124,34 @@ def test_fitted_estimator_survives(kind: type) -> None:
         estimator.fit(X, y)
     assert estimator.loss_curve_ is losses
     np.testing.assert_array_equal(estimator.predict(X), before)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_lower_rate_goes_on_after_divergence(
+    solver: str, parameterization: str, method: str
+) -> None:
+    X, y = class_data()
+    settings = SMALL | {"parameterization": parameterization, "solver": solver}
+    estimator = TargetSpaceClassifier(**settings, warm_start=True)
+    rate = 0.01 if solver == "adam" else 0.5
+    fit_quietly(estimator.set_params(learning_rate_init=rate), X, y)
+    kept = estimator.predict_proba(X)
+    estimator.set_params(callbacks=[SetsRate(1e200, 1)])
+    with pytest.warns(ConvergenceWarning):
+        estimator.fit(X, y)
+    # The steps that follow begin where training was sound, without its last moments.
+    estimator.set_params(callbacks=None, learning_rate_init=rate, max_iter=3)
+    for _ in range(3):
+        fit_quietly(estimator, X, y, method)
+    assert estimator.loss_curve_[-1] < log_loss(y, kept) + 1e-3
+
+
+def test_divergence_in_the_last_step_is_no_natural_end() -> None:
+    X, y = class_data()
+    settings = SMALL | {"max_iter": 3, "activation": "relu", "warm_start": True}
+    estimator = TargetSpaceClassifier(**settings, callbacks=[SetsRate(1e200, 3)])
+    with pytest.warns(ConvergenceWarning, match="after epoch 3"):
+        estimator.fit(X.astype("f4"), y)
+    assert not hasattr(estimator, "_optimiser_state")

@@ -27,6 +27,7 @@ from sktarget.estimators import _estimator, _noise_rules
 from tests.estimators.support import (
     ALL_EPOCHS,
     Dies,
+    Leaves,
     assert_same_weights,
     class_data,
     fit_quietly,
@@ -244,17 +245,6 @@ def test_warm_start_goes_on_with_one_file(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-class Leaves(Callback):  # type: ignore[misc]
-    """Ends a run after a number of epochs, as skorch's callbacks do."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_epoch_end(self, net: Any, **_: Any) -> None:
-        if len(net.history) == self.epoch:
-            raise KeyboardInterrupt
-
-
 def test_warm_start_goes_on_after_a_callback_has_ended_a_fit(tmp_path: Path) -> None:
     X, y = class_data()
     settings = SMALL | {"warm_start": True}
@@ -266,6 +256,24 @@ def test_warm_start_goes_on_after_a_callback_has_ended_a_fit(tmp_path: Path) -> 
         fit_quietly(model.set_params(callbacks=None), X, y)
     assert len(estimator.loss_curve_) == 14
     assert_same_weights(estimator, other)
+
+
+def test_warm_start_goes_on_after_an_interrupt_in_the_first_epoch(
+    tmp_path: Path,
+) -> None:
+    class Interrupts(Callback):  # type: ignore[misc]
+        def on_batch_begin(self, *_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+    X, y = class_data()
+    settings = SMALL | {"warm_start": True, "checkpoint": tmp_path / "run"}
+    die(TargetSpaceClassifier(**settings), X, y, 4)
+    estimator = TargetSpaceClassifier(**settings, callbacks=[Interrupts()])
+    fit_quietly(estimator, X, y)
+    assert len(estimator.loss_curve_) == 3
+    # What is left to do is up to the estimator now, not to the file.
+    fit_quietly(estimator.set_params(callbacks=None), X, y)
+    assert len(estimator.loss_curve_) == 13
 
 
 def test_a_checkpoint_that_is_removed_meanwhile(tmp_path: Path) -> None:
@@ -456,7 +464,7 @@ def test_ctrl_c_keeps_the_state_so_far(
 
     # In the middle of anything at all after the first epoch, as the key would; again,
     # were it to be lost.
-    signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, ring)
     monkeypatch.setattr(_archive, "write", write_and_wind_up)
     with warnings.catch_warnings():
         # It may ring between the opening of the file and the `with` that closes it.
@@ -466,6 +474,7 @@ def test_ctrl_c_keeps_the_state_so_far(
                 estimator.fit(X, y)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, before)
     assert len(rings) == 1
     assert np.isfinite(estimator.predict(X)).all()
     assert len(estimator.loss_curve_) in (estimator.n_iter_, 0)

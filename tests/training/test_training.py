@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sktarget.nn import TargetSpace
 from sktarget.training import (
-    LOSSES,
+    CRITERIA,
     DivergenceError,
     Objective,
     Reason,
@@ -397,7 +397,7 @@ def run(
         data,
         None,
         settings(**{"solver": "adam", "learning_rate_init": 0.01, **changes}),
-        Objective(loss=LOSSES["squared_error"], score=lambda *_: 0.0),
+        Objective(loss=CRITERIA["squared_error"].loss, score=lambda *_: 0.0),
         log=TrainingLog() if log is None else log,
         generator=generator or torch.Generator().manual_seed(0),
         optimiser_state=state,
@@ -492,6 +492,6 @@ def test_penalty_counts_weights_and_no_biases(space: str, mean_weight: float) ->
     data = TensorData(DATA.x, DATA.y, mean_weight=mean_weight)
     log = TrainingLog()
     run(net, log=log, data=data, max_iter=1, alpha=3.0)
-    expected = LOSSES["squared_error"](realised(DATA.x), DATA.y, None).item()
+    expected = CRITERIA["squared_error"].loss(realised(DATA.x), DATA.y, None).item()
     expected += 0.5 * 3.0 * penalty / (ROWS * mean_weight)
     assert log.loss_curve == pytest.approx([expected], rel=1e-5)

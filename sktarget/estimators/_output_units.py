@@ -1,0 +1,104 @@
+"""The origin and the unit in which each output of a regression is learnt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sktarget.estimators._outliers import weighted_quantiles
+from sktarget.estimators._rows import relative_weights
+
+__all__ = ["measure_outputs", "moments_of_labels"]
+
+Array = NDArray[Any]
+
+# The deviation of a normal distribution over the median of what it deviates by.
+_OF_NORMAL = 1.4826
+
+
+def measure_outputs(loss: str, y: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return the origin and the unit of each output.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "absolute_error", "poisson"}
+        What is minimised.
+    y : ndarray of shape (n, n_outputs)
+        Outputs of a regression.
+    weight : ndarray of shape (n,) or None
+        Weights of the rows.
+
+    Returns
+    -------
+    origin, unit : ndarray of shape (n_outputs,)
+        In the dtype of y.  Mean and deviation; for the absolute error the median, and
+        the median of what outputs are away from it, times 1.48, or its mean if that is
+        0; for counts the logarithm of the mean, and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.array([[0.0], [1.0], [2.0], [3.0], [1e9]])
+    >>> for loss in ("squared_error", "absolute_error", "poisson"):
+    ...     print(loss, *(round(a.item(), 1) for a in measure_outputs(loss, y, None)))
+    squared_error 200000001.2 399999999.4
+    absolute_error 2.0 1.5
+    poisson 19.1 1.0
+    """
+    mean, units = moments_of_labels(y, weight)
+    if loss == "squared_error":
+        return mean, units
+    if loss == "poisson":
+        return np.log(mean), np.ones_like(units)
+    if weight is not None:
+        weight, _ = relative_weights(weight)
+    middle, spread = mean.copy(), units.copy()
+    for k, column in enumerate(y.T.astype(np.float64)):
+        (middle[k],) = weighted_quantiles(column, weight, (0.5,))
+        away = np.abs(column - middle[k])
+        (usual,) = weighted_quantiles(away, weight, (0.5,))
+        usual = usual * _OF_NORMAL if usual > 0 else np.average(away, weights=weight)
+        if np.finfo(y.dtype).tiny < usual < units[k]:
+            spread[k] = usual
+    return middle, spread
+
+
+def moments_of_labels(y: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return the weighted mean of each output of y, and its unit.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n, n_outputs)
+        Outputs of a regression.
+    weight : ndarray of shape (n,) or None
+        Weights of the rows.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_outputs,)
+        The means, in the dtype of y; 0 where they are not finite.
+    units : ndarray of shape (n_outputs,)
+        The deviations, in that dtype too.  For an output that does not vary it is the
+        absolute value or, if that is 0, the root mean square of the others' deviations,
+        or 1 if none varies.  All are 1 if any would be out of the range of the dtype.
+    """
+    dtype = y.dtype
+    if weight is not None:
+        weight, _ = relative_weights(weight)
+    with np.errstate(all="ignore"):
+        y = y.astype(np.float64)
+        # From the first row on, so that the mean of equal numbers is not rounded.
+        mean = y[0] + np.average(y - y[0], axis=0, weights=weight)
+        mean = np.where(np.isfinite(mean), mean, 0.0).astype(dtype)
+        deviation = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
+        limits = np.finfo(dtype)
+        # What differs in rows of next to no weight hardly counts.
+        varies = deviation > 8 * np.finfo(np.float64).eps * np.abs(mean)
+        common = np.sqrt(np.mean(deviation[varies] ** 2)) if varies.any() else 1.0
+        size = np.where(mean == 0, common, np.abs(mean))
+        units = np.where(varies, deviation, size)
+    if not ((limits.tiny < units) & (units < limits.max)).all():
+        units = np.ones_like(units)
+    return mean, units.astype(dtype)
