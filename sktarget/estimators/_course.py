@@ -14,14 +14,14 @@ from sktarget.estimators import _noise_rules, _rules
 from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
+from sktarget.estimators._outliers import far_rows
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.training import (
-    QUADRATIC_ERRORS,
     Loss,
+    NumberCriterion,
     TrainingSettings,
     bare,
-    best_constant,
     supported_schedule,
 )
 
@@ -30,6 +30,8 @@ __all__ = ["TrainingCourse"]
 # A row that has weight, or is repeated, counts as at most so many when weight decay is
 # weighed against the loss.
 _MOST_REPEATS = 10
+# Share of rows up to which those far from all others are not held out.
+_MOST_FAR = 0.05
 
 
 class TrainingCourse(NetworkEstimator):
@@ -38,7 +40,6 @@ class TrainingCourse(NetworkEstimator):
     Those that are ``"auto"`` are decided here, by the rules.
     """
 
-    _loss: str
     hidden_layer_sizes: Any
     parameterization: str
     fixed_batch_size: Any
@@ -102,7 +103,7 @@ class TrainingCourse(NetworkEstimator):
     @property
     def _learns_numbers(self) -> bool:
         """Whether this is a regression."""
-        return self._loss == "squared_error"
+        return isinstance(self._criterion, NumberCriterion)
 
     @property
     def _n_layers(self) -> int:
@@ -246,7 +247,12 @@ class TrainingCourse(NetworkEstimator):
             and can_hold_out(rows, n)
             and self._can_sample(rows.n_distinct - n)
         )
-        return HoldingOut(n, learns_all) if spares_them else None
+        if not spares_them:
+            return None
+        # What a network makes of rows that are far from all others decides nothing.
+        far = far_rows(rows.X, rows.weight)
+        few = learns_all and np.count_nonzero(far) <= _MOST_FAR * len(rows)
+        return HoldingOut(n, learns_all, stays=far if few and far.any() else None)
 
     def _can_sample(self, n_left: int) -> bool:
         """Whether so many rows are enough for the X̄ that was asked for."""
@@ -268,7 +274,7 @@ class TrainingCourse(NetworkEstimator):
             return None
         if self._learns_numbers:
             return self._loss_function(device)
-        return QUADRATIC_ERRORS[self._loss]
+        return self._criterion.error
 
     def _constant_error(self, held_out: TrainingRows) -> float:
         data = held_out.to_tensors(torch.device("cpu"), torch_dtype(held_out.dtype))
@@ -278,7 +284,7 @@ class TrainingCourse(NetworkEstimator):
         error = self._stopping_error(y.device)
         if error is None or not bool((y != y[0]).any()):
             return 0.0
-        constant = best_constant(self._loss, y, weight, self.n_outputs_)
+        constant = self._criterion.best_constant(y, weight, self.n_outputs_)
         return float(error(constant, y, weight))
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:

@@ -30,7 +30,7 @@ from sktarget.estimators._start import (
 )
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
-from sktarget.training import Ending, state_to_numpy
+from sktarget.training import Ending, NumberCriterion, state_to_numpy
 
 __all__ = ["FixedTargets"]
 
@@ -259,7 +259,11 @@ class FixedTargets(TrainingCourse):
         """Whether more epochs without weight decay may be worth while."""
         by_rule = self.alpha == "auto" and self.n_iter_no_change == "auto"
         error = self._stopping_error(torch.device("cpu"))
-        if not (by_rule and self._learns_numbers and self._takes_all(rows) and error):
+        criterion = self._criterion
+        # A linear model of logarithms would have to be iterated.
+        if not isinstance(criterion, NumberCriterion) or criterion.is_log:
+            return False
+        if not (by_rule and self._takes_all(rows) and error):
             return False
         if not _noise_rules.may_be_stuck(held_out_error, 0.0, self._n_layers):
             return False  # whatever a linear model may do
@@ -282,12 +286,13 @@ class FixedTargets(TrainingCourse):
         """Take the targets of the outputs from the labels of the rows of X̄."""
         n_fixed = len(network.fixed_batch)
         means = mean_labels(rows, place, n_fixed, self.n_outputs_)
-        if self._output_units is not None:
-            origin, unit = self._output_units
-            means = (means - origin) / unit
+        lacks_classes = not self._learns_numbers and not means.any(axis=0).all()
+        if self._incremental and lacks_classes:
+            return  # Later calls, which have them, would take long to undo it.
+        aims = aim_at_labels(self._loss, means, self._output_units)
         outputs = list(network.target_layers().values())[-1]
         with torch.no_grad():
-            outputs.targets.copy_(as_tensor(aim_at_labels(self._loss, means)))
+            outputs.targets.copy_(as_tensor(aims))
 
     def _kept_fixed_batch(self) -> Array:
         """Return X̄ of the last fit as the network takes it."""

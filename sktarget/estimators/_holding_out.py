@@ -27,11 +27,14 @@ class HoldingOut(NamedTuple):
     series : ndarray of int of shape (n_rows,) or None
         Which series every row is a window of: the last ones of each are then held out;
         None to draw them.
+    stays : ndarray of bool of shape (n_rows,) or None
+        Which rows are not held out in any case; None for none.
     """
 
     n: int
     learns_all: bool = False
     series: Array | None = None
+    stays: Array | None = None
 
 
 def _most(rows: TrainingRows) -> int:
@@ -67,7 +70,8 @@ def hold_out(
     """Set validation rows aside.
 
     Equal rows go to the same part, unless they are measurements of their own: copies of
-    rows that a network has memorised would flatter it.  Classes, if any, are kept in
+    rows that a network has memorised would flatter it.  Rows that are to stay do so, if
+    enough others are left.  Classes, if any, are kept in
     proportion if both parts have room for all of them.  What is the only row of its
     class stays in the training part.  Of windows the last ones are taken, unless one of
     the parts would then lack a class.
@@ -105,9 +109,10 @@ def hold_out(
     classes, first = rows.classes, np.unique(rows.repeats, return_index=True)[1]
     if classes is not None:
         classes = classes[first]
-    kept, others, stratify = _choices(
-        rows.n_distinct, classes, n_validation, random_state
-    )
+    may_go = np.ones(rows.n_distinct, dtype=bool)
+    if plan.stays is not None:
+        may_go[rows.repeats[plan.stays]] = False
+    kept, others, stratify = _choices(may_go, classes, n_validation, random_state)
     order = others
     if plan.series is not None:
         order = np.sort(others)
@@ -151,26 +156,28 @@ def _all_of(rows: TrainingRows, distinct: Array) -> Array:
 
 
 def _choices(
-    n: int,
+    may_go: Array,
     classes: Array | None,
     n_validation: int,
     random_state: np.random.RandomState,
 ) -> tuple[Array, Array, Array | None]:
     """Return rows to train on in any case, all others, and classes to be in proportion.
 
-    These are those of the others, or None if one part has no room for all of them.
+    The classes are those of the other rows; None if one part has no room for all.
     """
-    index = np.arange(n)
+    index = np.arange(len(may_go))
     if classes is None:
-        return index[:0], index, None
-    repeated = np.bincount(classes)[classes] > 1
+        if np.count_nonzero(may_go) <= n_validation:
+            may_go = np.ones_like(may_go)
+        return index[~may_go], index[may_go], None
+    repeated = (np.bincount(classes)[classes] > 1) & may_go
     of_others = classes[repeated]
     _, counts = np.unique(of_others, return_counts=True)
     n_left = len(of_others) - n_validation
     # The rarest class has to keep a row, too.
-    keeps_all = n_left * counts.min(initial=n) >= len(of_others)
+    keeps_all = n_left * counts.min(initial=len(index)) >= len(of_others)
     if min(n_validation, n_left) >= len(counts) and keeps_all:
         return index[~repeated], index[repeated], of_others
-    order = random_state.permutation(n)
+    order = random_state.permutation(len(index))
     _, first = np.unique(classes[order], return_index=True)
     return order[first], np.delete(order, first), None

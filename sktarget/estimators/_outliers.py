@@ -1,7 +1,8 @@
-"""Mean, deviation and span of columns, leaving a few far values out."""
+"""Mean, deviation and range of columns, leaving far values out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,17 +11,26 @@ from numpy.typing import NDArray
 from sktarget.estimators._drawing import column_moments
 from sktarget.estimators._rows import relative_weights
 
-__all__ = ["Bulk", "bulk_of_columns"]
+__all__ = ["Bulk", "bulk_of_columns", "far_rows", "weighted_quantiles"]
 
 Array = NDArray[Any]
 
 # At either end of a column, this share of the rows may be far from all others.
 _TAIL = 0.025
 _LEVELS = (_TAIL, 0.25, 0.75, 1 - _TAIL)
+# In up to this share of the rows, the smallest or the largest values of columns may
+# stand for what is missing.
+_MOST_MISSING = 0.15
 # Ratio of the deviations with and without these, from which on they are left out.
 _HEAVY = 5.0
 # To weigh that much, 5 % of the rows have to reach beyond this many deviations.
 _FAR = 4.0
+# Deviations beyond which a row is far from all others.
+_VERY_FAR = 10.0
+# Share of the distance to the farthest value that a deviation is at least taken for.
+_LEAST = 1e-4
+# Share of that, in turn, below which next to nothing would be left of the column.
+_LOST = 0.03
 
 
 class Bulk(NamedTuple):
@@ -30,23 +40,35 @@ class Bulk(NamedTuple):
     ----------
     mean, deviation : ndarray of shape (n_features,)
         Moments, in float64, finite or not.
-    span : ndarray of shape (n_features,)
-        Difference between the largest and the smallest value.
+    low, high : ndarray of shape (n_features,)
+        The smallest and the largest value.
     """
 
     mean: Array
     deviation: Array
-    span: Array
+    low: Array
+    high: Array
+
+    @property
+    def span(self) -> Array:
+        """Differences between the largest and the smallest values."""
+        return self.high - self.low
 
 
 def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
     """Find where most of each column lies.
 
-    That is where all of it does, unless a few values are so far off that they make up
-    most of the deviation.  Such a column is clipped to the range of all but 2.5 % of
-    the rows at either end.  Where half of the rows or more have the same value, as in
-    counts of something rare, those that differ are what the column has to say, and
-    stay.
+    That is where all of it does, unless some values are so far off that they make up
+    most of the deviation.  A smallest or largest value that many rows share may stand
+    for what is missing, and is left out, unless more than 15 % of the rows lack
+    something.  Other columns are clipped to the range of all but 2.5 % of the rows at
+    either end.  Where half of the rows or more
+    have the same value, as in counts of something rare, those that differ are what the
+    column has to say, and stay.
+
+    Measured in the deviation that is left, what is far off would outweigh all other
+    columns.  So that is at least 1/10,000 of the distance to the farthest value; where
+    it would be much less, all values count.
 
     Parameters
     ----------
@@ -58,38 +80,169 @@ def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
     Returns
     -------
     Bulk
-        Weighted moments, and spans.
+        Weighted moments, and ranges.
 
     Examples
     --------
     >>> import numpy as np
     >>> X = np.arange(100.0)[:, None]
-    >>> X[-1] = 1e6
+    >>> X[-1] = 1e4
     >>> [round(a.item(), 1) for a in bulk_of_columns(X, None)]
-    [49.5, 28.8, 95.0]
+    [49.5, 28.8, 2.0, 97.0]
+    >>> X[80:] = -999.0
+    >>> [round(a.item(), 1) for a in bulk_of_columns(X, None)]
+    [39.5, 23.1, 0.0, 79.0]
     """
-    with np.errstate(over="ignore", invalid="ignore"):
+    if weight is not None and not weight.all():
+        X, weight = X[weight > 0], weight[weight > 0]
+    with np.errstate(all="ignore"):
         mean, deviation = column_moments(X, weight)
-        least, most = X.min(0).astype(np.float64), X.max(0).astype(np.float64)
-        span = most - least
-        farthest = np.maximum(most - mean, mean - least)
-        for j in np.flatnonzero(farthest > _FAR * deviation):
+        low, high = X.min(0).astype(np.float64), X.max(0).astype(np.float64)
+        whole = Bulk(mean, deviation, low, high)
+        found = _without_missing(X, weight, whole)
+        farthest = np.maximum(high - mean, mean - low)
+        for j in np.flatnonzero(farthest > _FAR * deviation).tolist():
             column = X[:, j].astype(np.float64)
-            low, first, third, high = _quantiles(column, weight)
-            clipped = np.clip(column, low, high)
-            center, spread = column_moments(clipped, weight)
-            if first < third and spread * _HEAVY < deviation[j]:
-                mean[j], deviation[j], span[j] = center, spread, high - low
-    return Bulk(mean, deviation, span)
+            clipped = np.clip(column, *_tails(column, weight))
+            if j not in found and _is_bulk(whole, j, clipped, weight):
+                found[j] = clipped, weight
+        bulk = Bulk(*(of_columns.copy() for of_columns in whole))
+        for j, (values, weights) in found.items():
+            bulk.mean[j], spread = column_moments(values, weights)
+            least = _LEAST * _farthest(whole, j, bulk.mean[j])
+            bulk.deviation[j] = max(spread, least)
+            bulk.low[j], bulk.high[j] = values.min(), values.max()
+    return bulk
 
 
-def _quantiles(column: Array, weight: Array | None) -> Array:
-    """Return where the tails begin and end, and the quartiles in between."""
+def _is_bulk(whole: Bulk, j: int, values: Array, weight: Array | None) -> bool:
+    """Return whether most of a column's deviation is due to what these values lack."""
+    center, spread = column_moments(values, weight)
+    least = _LOST * _LEAST * _farthest(whole, j, center)
+    varies = values.min() < values.max()
+    return bool(varies and least < spread < whole.deviation[j] / _HEAVY)
+
+
+def _farthest(whole: Bulk, j: int, center: Any) -> float:
+    return float(max(whole.high[j] - center, center - whole.low[j]))
+
+
+def _tails(column: Array, weight: Array | None) -> tuple[float, float]:
+    """Return where the tails of a column begin and end, if it has a bulk."""
+    low, first, third, high = weighted_quantiles(column, weight, _LEVELS).tolist()
+    return (low, high) if first < third else (-np.inf, np.inf)
+
+
+def _without_missing(
+    X: Array, weight: Array | None, whole: Bulk
+) -> dict[int, tuple[Array, Array | None]]:
+    """Return columns without the extreme values that may stand for what is missing.
+
+    There are none where that concerns many rows: each would be far from all others.
+    """
+    found: dict[int, tuple[Array, Array | None]] = {}
+    lack = np.zeros(len(X), dtype=bool)
+    for extreme in (whole.low, whole.high):
+        for j in np.flatnonzero(_may_be_missing(X, weight, whole, extreme)).tolist():
+            others = X[:, j] != extreme[j]
+            values = X[others, j].astype(np.float64)
+            weights = None if weight is None else weight[others]
+            if _is_bulk(whole, j, values, weights):
+                found[j] = values, weights
+                lack |= ~others
+    if weight is not None:
+        weight, _ = relative_weights(weight)
+    return found if np.average(lack, weights=weight) <= _MOST_MISSING else {}
+
+
+def _may_be_missing(
+    X: Array, weight: Array | None, whole: Bulk, extreme: Array
+) -> Array:
+    """Return which columns vary much less without an extreme value, by their moments.
+
+    These are too inexact to tell how much that is.
+    """
+    mean, variance = whole.mean, whole.deviation**2
+    equal = extreme == X
+    if weight is None:
+        share = np.count_nonzero(equal, axis=0) / len(X)
+    else:
+        share = np.average(equal, axis=0, weights=relative_weights(weight)[0])
+    others = (mean - share * extreme) / (1 - share)
+    of_others = variance / (1 - share) - share * (extreme - others) ** 2
+    found: Array = (
+        (share > _TAIL)
+        & (share <= _MOST_MISSING)
+        & (of_others * _HEAVY**2 < variance * (1 + 1e-6))
+    )
+    return found
+
+
+def far_rows(X: Array, weight: Array | None) -> Array:
+    """Return the rows that are far from all others in some column.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_features)
+        Rows.
+    weight : ndarray of shape (n,) or None
+        Non-negative weights.
+
+    Returns
+    -------
+    ndarray of bool of shape (n,)
+        Whether a row is more than ten deviations from the mean of a column, unless most
+        rows have the same value there, as in indicators of something rare.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.arange(800.0)[:, None]
+    >>> X[3] = 1e6
+    >>> np.flatnonzero(far_rows(X, None))
+    array([3])
+    """
+    far = np.zeros(len(X), dtype=bool)
+    with np.errstate(all="ignore"):
+        mean, deviation, *_ = bulk_of_columns(X, weight)
+        farthest = np.maximum(X.max(0) - mean, mean - X.min(0))
+        for j in np.flatnonzero(farthest > _VERY_FAR * deviation).tolist():
+            column = X[:, j].astype(np.float64)
+            if np.isfinite(_tails(column, weight)).all():
+                far |= np.abs(column - mean[j]) > _VERY_FAR * deviation[j]
+    return far
+
+
+def weighted_quantiles(
+    column: Array, weight: Array | None, levels: Sequence[float]
+) -> Array:
+    """Return the values below or at which shares of the rows are.
+
+    Parameters
+    ----------
+    column : ndarray of shape (n,)
+        Values.
+    weight : ndarray of shape (n,) or None
+        Non-negative weights; 2 counts as two rows.
+    levels : sequence of float
+        The shares.
+
+    Returns
+    -------
+    ndarray of shape (n_levels,)
+        One of the values for each level.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weighted_quantiles(np.array([3.0, 1.0, 2.0]), np.array([3, 1, 1]), (0.1, 0.5))
+    array([1., 3.])
+    """
     order = np.argsort(column, kind="stable")
     weights = np.ones(len(column))
     if weight is not None:
         weights = relative_weights(weight)[0][order]
     # Repeats and weights must lead to the same, however sums are rounded.
     reached = np.cumsum(weights) / weights.sum() * (1 + 1e-9)
-    found: Array = column[order][np.searchsorted(reached, _LEVELS)]
+    found: Array = column[order][np.searchsorted(reached, levels)]
     return found

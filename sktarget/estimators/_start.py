@@ -18,22 +18,29 @@ from sktarget.nn import TargetSpace
 __all__ = [
     "aim_at_labels",
     "mean_labels",
-    "moments_of_labels",
     "standardise_inputs_",
     "targets_of_origin",
     "units_of_inputs",
 ]
 
 Array = NDArray[Any]
+Units = tuple[Array, Array]
 
 # How far the initial outputs lean towards their labels, in units of the sums.
 _CONFIDENCE = 4.0
+# Units from which on a label counts as no further off, where outliers may be.
+_FAR = 4.0
 # Share of the mean weight below which a row has next to none.
 _NEXT_TO_NONE = 1e-3
 # Deviation below which λ suppresses a column.
 _NARROW = 0.1
 # Deviation above which a column counts as large.
 _WIDE = 2.0
+# Ratio of the widest deviation to those of columns that it dwarfs.
+_DWARFS = 100.0
+# Deviations that a column has to reach out on either side to be dwarfed: indicators,
+# and counts of something rare, do not.
+_REACH = 1.2
 # Total variance of narrow columns below which λ suppresses even what they share.
 _LOST = 0.1
 # Span from which a column counts as an indicator.
@@ -79,21 +86,26 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
     return means
 
 
-def aim_at_labels(loss: str, means: Array) -> Array:
+def aim_at_labels(loss: str, means: Array, units: Units | None = None) -> Array:
     """Return the sums from which the outputs start.
 
     Parameters
     ----------
-    loss : {"cross_entropy", "logistic", "squared_error"}
-        What is minimised.
+    loss : str
+        What is minimised, one of ``CRITERIA``.
     means : ndarray of shape (n̄_b, n_outputs)
         Means of the labels, see :func:`mean_labels`.
+    units : (ndarray, ndarray) of shape (n_outputs,) each, optional
+        Origin and unit of every output in regression, see
+        :func:`~sktarget.estimators._output_units.measure_outputs`.
 
     Returns
     -------
     ndarray of shape (n̄_b, n_outputs)
-        Targets of the last layer: the labels themselves in regression; for classes,
-        4 times the difference between labels and a blind guess.
+        Targets of the last layer.  For classes, 4 times the difference between labels
+        and a blind guess.  In regression the labels themselves; for the absolute error
+        those within 4 units; for counts the logarithm of what lies halfway between
+        label and mean, as that of 0 is not finite.
 
     Examples
     --------
@@ -102,49 +114,16 @@ def aim_at_labels(loss: str, means: Array) -> Array:
     array([[ 2., -2.],
            [ 0.,  0.]])
     """
-    if loss == "squared_error":
-        return means
-    guess = 1 / means.shape[1] if loss == "cross_entropy" else 0.5
-    return _CONFIDENCE * (means - guess)
-
-
-def moments_of_labels(y: Array, weight: Array | None) -> tuple[Array, Array]:
-    """Return the weighted mean of each output of y, and its unit.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n, n_outputs)
-        Outputs of a regression.
-    weight : ndarray of shape (n,) or None
-        Weights of the rows.
-
-    Returns
-    -------
-    mean : ndarray of shape (n_outputs,)
-        The means, in the dtype of y; 0 where they are not finite.
-    units : ndarray of shape (n_outputs,)
-        The deviations, in that dtype too.  For an output that does not vary it is the
-        absolute value or, if that is 0, the root mean square of the others' deviations,
-        or 1 if none varies.  All are 1 if any would be out of the range of the dtype.
-    """
-    dtype = y.dtype
-    if weight is not None:
-        weight, _ = relative_weights(weight)
-    with np.errstate(all="ignore"):
-        y = y.astype(np.float64)
-        # From the first row on, so that the mean of equal numbers is not rounded.
-        mean = y[0] + np.average(y - y[0], axis=0, weights=weight)
-        mean = np.where(np.isfinite(mean), mean, 0.0).astype(dtype)
-        deviation = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
-        limits = np.finfo(dtype)
-        # What differs in rows of next to no weight hardly counts.
-        varies = deviation > 8 * np.finfo(np.float64).eps * np.abs(mean)
-        common = np.sqrt(np.mean(deviation[varies] ** 2)) if varies.any() else 1.0
-        size = np.where(mean == 0, common, np.abs(mean))
-        units = np.where(varies, deviation, size)
-    if not ((limits.tiny < units) & (units < limits.max)).all():
-        units = np.ones_like(units)
-    return mean, units.astype(dtype)
+    if loss in ("cross_entropy", "logistic"):
+        guess = 1 / means.shape[1] if loss == "cross_entropy" else 0.5
+        aims: Array = _CONFIDENCE * (means - guess)
+        return aims
+    origin, unit = (0.0, 1.0) if units is None else units
+    if loss == "poisson":
+        aims = np.log((means * np.exp(-origin) + 1) / 2) / unit
+        return aims
+    aims = (means - origin) / unit
+    return aims.clip(-_FAR, _FAR) if loss == "absolute_error" else aims
 
 
 def targets_of_origin(network: TargetSpace, origin: Array) -> Array:
@@ -186,10 +165,12 @@ def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> tuple[Array, Array] | N
 
     λ acts on columns according to their size: it suppresses those that are small, or
     vary little beside their mean, and hardly touches large ones.  So columns with a
-    deviation above 2 get half their deviation as the unit.  Columns with a deviation
-    below 0.1 that span less than 0.9 get half their span, if all their variances add up
-    to less than 0.1, about where λ ceases to suppress them.  All these, and columns
-    whose mean is more than twice their deviation, are measured from their mean.  Others
+    deviation above 2 get half their deviation as the unit, and with them those that
+    the widest dwarfs by a factor of 100, unless they have two values or mostly one.
+    Columns with a deviation below 0.1 that span less than 0.9 get half their span, if
+    all their variances add up to less than 0.1, about where λ ceases to suppress them.
+    All these, and columns whose mean is more than twice their deviation, are measured
+    from their mean.  Others
     are taken as they are, among them standardised columns, brightness, most indicators
     and shares of words.
 
@@ -205,14 +186,20 @@ def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> tuple[Array, Array] | N
     origin, unit : ndarray of shape (n_features,), or None
         In this dtype; None where no column needs any.
     """
-    mean, deviation, span = bulk
+    mean, deviation, low, high = bulk
     with np.errstate(over="ignore", invalid="ignore"):
-        varies = _varies(mean, deviation, dtype)
+        span, varies = bulk.span, _varies(mean, deviation, dtype)
         # Indicators span 1, however rare what they indicate.
         narrow = varies & (deviation < _NARROW) & (span < _INDICATES)
         wide = varies & (deviation > _WIDE)
         if np.sum(deviation[narrow] ** 2) >= _LOST:
             narrow[:] = False
+        # Of two values, or one in most rows, one is within a deviation of the mean.
+        spread = np.minimum(mean - low, high - mean) > _REACH * deviation
+        widest = np.max(deviation, where=wide, initial=0.0)
+        dwarfed = varies & ~wide & spread & (deviation * _DWARFS < widest)
+        wide |= dwarfed
+        narrow &= ~dwarfed
         off = np.abs(mean) > np.where(varies, 2 * deviation, 2.0)
         needs = (narrow | wide | off) & np.isfinite(deviation) & np.isfinite(span)
     if not needs.any():
@@ -243,7 +230,7 @@ def standardise_inputs_(network: DenseNetwork, bulk: Bulk) -> None:
     bulk : Bulk
         Where most of each column lies.
     """
-    mean, deviation, _ = bulk
+    mean, deviation = bulk.mean, bulk.deviation
     k = len(mean)
     for layer in network.reading:
         given = layer.weight.detach().numpy()

@@ -66,7 +66,7 @@ def test_units_are_those_of_real_steps() -> None:
         np.testing.assert_allclose(origin, steps.mean(axis=0))
         np.testing.assert_allclose(unit, steps.std(axis=0))
     # Each channel by itself; one that is only off its origin keeps its size.
-    mixed = np.concatenate([far[:, :1], X[:, :1], X[:, 1:] + 9], axis=1)
+    mixed = np.concatenate([3 * X[:, :1], X[:, :1], X[:, 1:] + 9], axis=1)
     origin, unit = units_of(mixed)
     np.testing.assert_allclose(origin[1:], [0, mixed[:, 2].mean()])
     np.testing.assert_allclose(unit[1:], 1)

@@ -8,9 +8,10 @@ import torch
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out, hold_out
+from sktarget.estimators._outliers import far_rows
 from sktarget.estimators._rows import TrainingRows
-from sktarget.training import QUADRATIC_ERRORS, errors_of_outputs
-from tests.estimators.support import fit_quietly
+from sktarget.training import CRITERIA
+from tests.estimators.support import SeesData, fit_quietly
 
 
 def pairs(rows: TrainingRows) -> set[tuple[float, ...]]:
@@ -83,21 +84,24 @@ def test_outputs_of_noise_do_not_cost_the_others() -> None:
     assert np.mean(missed**2) < 0.15 * f.var()
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "logistic", "squared_error"])
+@pytest.mark.parametrize("loss", CRITERIA)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_errors_of_outputs_add_up(loss: str, weighted: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     sums = torch.randn(9, 3, generator=generator)
     y: Any = torch.randn(9, 3, generator=generator)
-    if loss == "logistic":
+    if loss == "poisson":
+        y = y.abs()
+    elif loss == "logistic":
         y = (y > 0).float()
     elif loss == "cross_entropy":
         y = y.argmax(1)
     weight = torch.rand(9, generator=generator) if weighted else None
-    found = errors_of_outputs(loss, sums, y, weight)
+    criterion = CRITERIA[loss]
+    found = criterion.errors_of_outputs(sums, y, weight)
     assert found.shape == ((1,) if loss == "cross_entropy" else (3,))
-    total = found.mean() / 2 if loss == "squared_error" else found.sum()
-    torch.testing.assert_close(total, QUADRATIC_ERRORS[loss](sums, y, weight))
+    total = found.sum() if loss in ("cross_entropy", "logistic") else found.mean()
+    torch.testing.assert_close(total, criterion.error(sums, y, weight))
 
 
 @pytest.mark.parametrize("n_validation", [50, 90, 98])
@@ -199,3 +203,32 @@ def test_answers_that_are_counted_are_not_taken_from_all(of_numbers: bool) -> No
     rows = TrainingRows(rng.normal(size=(200, 3)), y[:200], np.full(200, 9.0))
     assert not rows.are_counts
     assert not TrainingRows(pairs[:, :3], pairs[:, 3], np.ones(len(pairs))).are_counts
+
+
+@pytest.mark.parametrize("far", [30.0, -1e4, 1e12])
+def test_rows_far_from_all_others_do_not_judge(far: float) -> None:
+    random = np.random.default_rng(0)
+    X = random.uniform(size=(900, 4))
+    y = np.sin(3 * X[:, 0]) + 4 * X[:, 1] * X[:, 2]
+    X[5, 1] = X[6, 2] = far
+    indicator = (np.arange(900) == 40)[:, None]
+    X = np.hstack([X, indicator])
+    assert np.flatnonzero(far_rows(X, None)).tolist() == [5, 6]
+    for seed in range(4):
+        held_out = SeesData()
+        model = TargetSpaceRegressor((50,), random_state=seed, callbacks=[held_out])
+        fit_quietly(model, X[:600], y[:600])
+        assert held_out.valid.x.abs().max() <= 1
+        assert model.score(X[600:], y[600:]) > 0.93
+
+
+def test_rows_that_stay_may_leave_too_few_others() -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    rows, stays = TrainingRows(X, X[:, :1]), np.arange(20) < 3
+    plan = HoldingOut(6, stays=stays)
+    left, held_out = hold_out(rows, plan, 0.3, np.random.RandomState(0))
+    assert (len(left), len(held_out)) == (14, 6)
+    assert set(X[:3, 0]) <= set(left.X[:, 0])
+    plan = HoldingOut(6, stays=np.arange(20) < 18)
+    left, held_out = hold_out(rows, plan, 0.3, np.random.RandomState(0))
+    assert (len(left), len(held_out)) == (14, 6)

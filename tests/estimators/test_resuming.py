@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_classification
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -197,6 +198,20 @@ def test_warm_start_takes_other_options_of_the_optimiser(
     fit_quietly(fit_quietly(estimator, X, y).set_params(**changes), X, y)
     for group in seen.groups:
         assert named.items() <= group.items()
+
+
+def test_the_line_search_of_lbfgs_begins_with_whole_steps() -> None:
+    class SeesRate(Callback):  # type: ignore[misc]
+        def on_train_begin(self, net: Any, **_: Any) -> None:
+            self.rates = [group["lr"] for group in net.optimizer_.param_groups]
+
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(**SMALL, warm_start=True, solver="lbfgs")
+    for rate in (0.1, 0.05):
+        seen = SeesRate()
+        estimator.set_params(learning_rate_init=rate, callbacks=[seen])
+        fit_quietly(estimator, X, y)
+        assert seen.rates == [1.0]
 
 
 @for_both
@@ -400,3 +415,25 @@ def test_another_way_to_solve_leaves_the_network_as_it_was(
     fit_quietly(estimator, X, y)  # Nothing has changed since.
     for now, then in zip(estimator.targets_, kept, strict=True):
         np.testing.assert_allclose(now, then, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["one class first", "sorted"])
+def test_later_calls_may_bring_the_other_classes(order: str) -> None:
+    scores = []
+    for seed in range(4):
+        X, y = make_classification(
+            600, 10, n_informative=6, n_classes=3, random_state=seed
+        )
+        rows = np.random.default_rng(seed).permutation(300)
+        if order == "sorted":
+            rows = np.argsort(y[:300], kind="stable")
+        else:
+            first = np.flatnonzero(y[:300] == 0)[:30]
+            rows = np.concatenate([first, rows[~np.isin(rows, first)]])
+        estimator = TargetSpaceClassifier((16,), random_state=seed)
+        for _ in range(20):
+            for part in np.split(rows, 10):
+                estimator.partial_fit(X[part], y[part], classes=[0, 1, 2])
+        scores.append(estimator.score(X[300:], y[300:]))
+    # From the labels of one class, it would be 0.47 and 0.4.
+    assert np.mean(scores) > 0.52

@@ -183,7 +183,7 @@ def test_a_few_far_values_do_not_decide_where_a_column_lies() -> None:
     np.testing.assert_allclose(plain.deviation, X.std(0), rtol=1e-12)
     np.testing.assert_allclose(plain.span, np.ptp(X, axis=0), rtol=1e-12)
     far = X.copy()
-    far[:8, 0], far[5, 2], far[7, 5] = -999.0, 1e6, np.nan_to_num(np.inf)
+    far[:8, 0], far[5, 2], far[7, 5] = -999.0, 1e4, np.nan_to_num(np.inf)
     found = bulk_of_columns(far, None)
     for name in ("mean", "deviation"):
         for j in (0, 1, 2, 3, 4):
@@ -196,13 +196,84 @@ def test_a_few_far_values_do_not_decide_where_a_column_lies() -> None:
 def test_bulk_of_weighted_rows_is_that_of_repeated_ones(seed: int) -> None:
     random = np.random.default_rng(seed)
     X = random.normal(size=(80, 3))
-    X[3, 1] = 1e5
+    X[3, 1] = 1e4
+    X[:5, 2] = -999.0
     weight = random.integers(1, 4, size=80)
     weighted = bulk_of_columns(X, weight.astype(float))
     repeated = bulk_of_columns(np.repeat(X, weight, axis=0), None)
     for a, b in zip(weighted, repeated, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
-    assert weighted.deviation[1] < 2
+    assert (weighted.deviation < 2).all()
+    # What counts for nothing is not there.
+    more = np.vstack([X, np.full((2, 3), 1e7)])
+    without = bulk_of_columns(more, np.append(weight, [0, 0]))
+    for a, b in zip(without, weighted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2])
+@pytest.mark.parametrize("value", [-999.0, 1e9])
+def test_what_stands_for_missing_values_does_not_decide_either(
+    share: float, value: float
+) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(400, 2))
+    X[: int(400 * share), 1] = value
+    found = bulk_of_columns(X, None)
+    assert found.deviation[0] == pytest.approx(X[:, 0].std())
+    # Nothing is left of a column that is next to nothing beside what it lacks, and if
+    # many rows lacked something, most would be far from the others.
+    counts = value == 1e9 or share == 0.2
+    expected = X[:, 1].std() if counts else X[int(400 * share) :, 1].std()
+    assert found.deviation[1] == pytest.approx(expected, rel=0.15)
+
+
+def test_columns_of_two_values_lack_none() -> None:
+    random = np.random.default_rng(0)
+    X = (random.uniform(size=(400, 3)) < [0.1, 0.5, 0.9]) * [1.0, 99.0, -1e6]
+    np.testing.assert_allclose(bulk_of_columns(X, None).deviation, X.std(0))
+
+
+@for_both
+@pytest.mark.parametrize("hidden", [(20,), (12,) * 4])
+@pytest.mark.parametrize("value", [-999.0, -999999999.0, 1e20])
+@pytest.mark.parametrize("standardised", [False, True])
+def test_what_is_missing_in_one_column_costs_no_other(
+    kind: type, hidden: tuple[int, ...], value: float, standardised: bool
+) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(800, 4))
+    y = X[:, 0] + X[:, 1] * X[:, 2]
+    y = y > 0 if kind is TargetSpaceClassifier else y
+    X[random.uniform(size=800) < 0.03, 3] = value
+    if standardised:
+        X = (X - X.mean(0)) / X.std(0)
+    model = fit_quietly(kind(hidden, random_state=0), X[:500], y[:500])
+    assert model.score(X[500:], y[500:]) > 0.9
+
+
+@for_both
+def test_columns_that_others_dwarf_are_measured_too(kind: type) -> None:
+    random = np.random.default_rng(0)
+    X = np.hstack([random.uniform(size=(900, 4)), 1e3 * random.normal(size=(900, 9))])
+    y = np.sin(5 * X[:, 0]) + 4 * X[:, 1] * X[:, 2]
+    y = y > np.median(y) if kind is TargetSpaceClassifier else y
+    model = fit_quietly(kind((50,), random_state=0), X[:600], y[:600])
+    assert model.score(X[600:], y[600:]) > 0.85
+    found = units(X)
+    assert found is not None
+    np.testing.assert_allclose(found[1], X.std(0) / 2)
+
+
+def test_indicators_and_rare_counts_are_dwarfed_as_they_are() -> None:
+    random = np.random.default_rng(0)
+    small = random.uniform(size=(900, 2)) < [0.5, 0.1]
+    counts = random.poisson(0.3, size=(900, 1))
+    large = 1e3 * random.normal(size=(900, 1))
+    found = units(np.hstack([small, counts, large]).astype(float))
+    assert found is not None
+    np.testing.assert_array_equal(found[1][:3], 1)
+    np.testing.assert_array_equal(found[0][:3], 0)
 
 
 @for_both

@@ -13,7 +13,7 @@ from sktarget import (
     TargetSpaceRegressor,
     TargetSpaceSequenceClassifier,
 )
-from sktarget.estimators._start import moments_of_labels
+from sktarget.estimators._output_units import moments_of_labels
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
