@@ -114,7 +114,7 @@ class TrainingCourse(NetworkEstimator):
 
     @property
     def _is_easy(self) -> bool:
-        """Whether a network soon tells classes apart."""
+        """Whether it is shallow enough to tell classes apart in a few epochs."""
         return self._n_layers <= 2 and self.module is None
 
     def _takes_all(self, rows: TrainingRows) -> bool:

@@ -151,14 +151,7 @@ class NetworkEstimator(FitHooks):
                 resumable=resumable,
             )
             for what, changes in self._further_tries(best.ending, task).items():
-                if settings.verbose and best.ending.is_natural:
-                    print(f"Rows held out are predicted badly: trying {what}.")
-                before = best
-                best = try_again(self, task, objective, before, changes)
-                if settings.verbose and best.ending.is_natural:
-                    verb = "keeping" if best.network is before.network else "taking"
-                    which = "the network before" if verb == "keeping" else "this one"
-                    print(f"By the rows held out, {verb} {which}.")
+                best = try_again(self, task, objective, best, what, changes)
             network, log, ending, settings = best
             ending.warn()
             if task.learns_all and ending.is_natural:

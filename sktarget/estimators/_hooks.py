@@ -200,7 +200,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         return _noise_rules.epochs_to_reserve(max_iter)
 
     def _last_epochs(self, best_epoch: int, left: int, falls: bool) -> int:
-        """Return in how many epochs that is; the weight decay may have been falling."""
+        """Return how many epochs to spend on all rows.
+
+        `falls` tells whether the weight decay was still falling.
+        """
         return _noise_rules.auto_last_epochs(best_epoch, left, falls)
 
     def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
+from sklearn.utils.validation import column_or_1d
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._estimator import NetworkEstimator
@@ -34,8 +35,8 @@ _LARGEST = 1e150
 _ENOUGH_TO_COMPARE = 10
 # What varies by less, of its unit, is as good as constant.
 _CONSTANT = 1e-6
-# A module takes long to reach means and deviations above this, or deviations below its
-# inverse; and any network takes long to reach such multiples of its units.
+# A module of the user's is slow to reach means or deviations larger than this, or
+# deviations smaller than its inverse; any network is slow to reach this many units.
 _FAR = 10.0
 
 
@@ -91,6 +92,13 @@ class NumberOutputs(NetworkEstimator):
         if first or self._output_units is None or not self._learns_in_units:
             return
         _warn_of_other_units(*self._output_units, *rows.outputs())
+
+    def _as_outputs(self, y: Array) -> Array:
+        """Give y an axis of outputs, and note whether it had one."""
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        self._y_is_1d = y.ndim == 1
+        return y.reshape(len(y), -1)
 
     def _check_n_outputs(self, n_outputs: int) -> None:
         if n_outputs != self.n_outputs_:

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
+from sklearn.utils.validation import _check_sample_weight
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
@@ -86,10 +86,7 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
             weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        self._y_is_1d = y.ndim == 1
-        rows = TrainingRows(X, y.reshape(len(y), -1), weight)
+        rows = TrainingRows(X, self._as_outputs(y), weight)
         self._learn_numbers(rows, first)
         return rows
 

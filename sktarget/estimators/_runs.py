@@ -109,6 +109,7 @@ def try_again(
     task: Task,
     objective: Objective,
     before: Run,
+    what: str,
     changes: dict[str, Any],
 ) -> Run:
     """Train another network by other rules; return it if it does better.
@@ -126,6 +127,8 @@ def try_again(
         What to learn, and how to judge it.
     before : Run
         The best run so far.
+    what : str
+        What is tried, in words.
     changes : dict of str to object
         Attributes of the estimator to change for the other run.
 
@@ -136,6 +139,25 @@ def try_again(
     """
     if not before.ending.is_natural:  # An interrupt ends the fit.
         return before
+    verbose = before.settings.verbose
+    if verbose:
+        print(f"Rows held out are predicted badly: trying {what}.")
+    best = _better_of(estimator, task, objective, before, changes)
+    if verbose and best.ending.is_natural:
+        is_other = best.network is not before.network
+        verb = "taking this one" if is_other else "keeping the network before"
+        print(f"By the rows held out, {verb}.")
+    return best
+
+
+def _better_of(
+    estimator: NetworkEstimator,
+    task: Task,
+    objective: Objective,
+    before: Run,
+    changes: dict[str, Any],
+) -> Run:
+    """Return the run with these changes if it does better, else the one before."""
     kept, ending = dict(estimator.__dict__), before.ending
     estimator.__dict__.update(changes)
     try:
@@ -258,7 +280,7 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
                 TrainingLog(epochs_before=len(log.loss_curve)),
                 estimator._settings(rows).for_last(epochs, alpha),
                 estimator._objective(),
-                # Of its own, as a fit that was killed meanwhile begins these anew.
+                # Of its own: a fit that is killed now repeats these from the start.
                 generator=torch.Generator().manual_seed(task.seed),
             )
     except (DivergenceError, FactorisationError) as error:

@@ -11,7 +11,6 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
-    column_or_1d,
 )
 
 from sktarget.estimators._compat import with_callbacks
@@ -94,10 +93,7 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
     ) -> TrainingRows:
         _refuse_steps(y)
         y = self._check_given(y, values, multi_output=True, y_numeric=True)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        self._y_is_1d = y.ndim == 1
-        rows = SequenceRows(values, y.reshape(len(y), -1), weight)
+        rows = SequenceRows(values, self._as_outputs(y), weight)
         self._learn_numbers(rows, first)
         return rows
 

@@ -41,7 +41,7 @@ class SequenceRows(TrainingRows):
             self.step_weight = self.step_weight[index]
 
     def outputs(self) -> tuple[Array, Array | None]:
-        """Return the outputs of all steps that count, or of all sequences."""
+        """Return numbers at all steps that count, or the outputs of all sequences."""
         if self.y.ndim < 3:
             return super().outputs()
         counts = ~np.isnan(self.y[..., 0])

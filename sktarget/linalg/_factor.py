@@ -10,8 +10,8 @@ from torch import Tensor
 
 __all__ = ["FactorisationError", "RidgeFactor", "factorise"]
 
-# Up to this order a factor in double precision is inverted for right-hand sides in
-# single, if there are at least half as many of these.
+# Up to this order, a factor in double precision is inverted explicitly if right-hand
+# sides are in single precision and at least half as many as the order.
 _INVERTED = 192
 # Up to this order products with an inverse cost less than the calls for a solve.
 _SMALL = 32

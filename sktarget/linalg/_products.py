@@ -52,8 +52,8 @@ _STRIPE_NUMBERS = 1 << 15
 # Every stripe reads all the rows, so large Gramians get wider stripes: _STRIPE times
 # the number of columns divided by this, but at most four times.
 _STRIPE_WIDER = 256
-# Products of fewer columns, or rows, than FEW_COLUMNS may sum one by one, too.  For
-# them a common axis longer than the first number is cut into slices of the second.
+# Narrow products, of fewer than FEW_COLUMNS rows or columns, may also be summed one by
+# one.  Where their common axis is longer than _SEQUENTIAL, it is cut into slices.
 _SEQUENTIAL, _SLICE = 1 << 12, 1 << 11
 FEW_COLUMNS = 12
 """With fewer columns BLAS may sum the products of a Gramian one by one."""

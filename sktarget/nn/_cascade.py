@@ -220,8 +220,7 @@ class Cascade(nn.Module):
         try:
             with torch.no_grad(), self._as_in_evaluation():
                 alone = self.module(others.clone())
-                with self._running(Phase.COMPARE, stacked):
-                    both = self.module(stacked)
+                both = self._run(Phase.COMPARE, stacked)[1]
         except Exception:  # The module may fail in any way on other rows.
             return False
         return (
@@ -236,13 +235,8 @@ class Cascade(nn.Module):
 
         If `exact`, take targets that lead back to these weights instead.
         """
-        with (
-            torch.no_grad(),
-            self._as_in_evaluation(),
-            self._running(Phase.RECORD, self.fixed_batch.clone(), exact=exact) as run,
-        ):
-            outputs = self.module(run.inputs)
-        return run, outputs
+        with torch.no_grad(), self._as_in_evaluation():
+            return self._run(Phase.RECORD, self.fixed_batch.clone(), exact=exact)
 
     def _unchanging(self, rows: Any) -> Any:
         """Return rows for a pass to run on: a copy if the pass could change them."""
@@ -271,9 +265,7 @@ class Cascade(nn.Module):
         if not isinstance(x, Tensor):
             return self._solve_then_run(x)
         if same_memory(x, fixed) and not self._rows_differ(x):
-            alone = self._unchanging(x)
-            with self._running(Phase.SOLVE, alone, is_alone=True) as run:
-                outputs = self.module(run.inputs)
+            run, outputs = self._run(Phase.SOLVE, self._unchanging(x), is_alone=True)
             return outputs, run.weights
         if self._stacks and x.shape[1:] == fixed.shape[1:] and x.dtype == fixed.dtype:
             try:
@@ -286,8 +278,7 @@ class Cascade(nn.Module):
 
     def _run_stacked(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
         """Run X̄ and X as one batch, X̄ on top."""
-        with self._running(Phase.SOLVE, torch.cat([self.fixed_batch, x])) as run:
-            outputs = self.module(run.inputs)
+        run, outputs = self._run(Phase.SOLVE, torch.cat([self.fixed_batch, x]))
         if not has_rows(outputs, len(run.inputs)):
             raise NotOneBatch
         return without_first(outputs, len(self.fixed_batch)), run.weights
@@ -295,9 +286,7 @@ class Cascade(nn.Module):
     def _solve_then_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         """Run X̄ and then, with the weights found, `x`, which may have another shape."""
         weights = self._solve_on_fixed_batch()
-        with self._running(Phase.APPLY, self._unchanging(x)) as run:
-            run.weights = weights
-            outputs = self.module(run.inputs)
+        _, outputs = self._run(Phase.APPLY, self._unchanging(x), weights=weights)
         return outputs, weights
 
     def _rows_differ(self, x: Tensor) -> bool:
@@ -315,16 +304,17 @@ class Cascade(nn.Module):
             m.training and _rate_of_dropout(m) > 0 for m in self._dropouts
         )
 
-    @contextmanager
-    def _running(
+    def _run(
         self,
         phase: Phase,
         inputs: Any,
         *,
+        weights: dict[str, Tensor] | None = None,
         is_alone: bool = False,
         exact: bool = False,
         most_lam: float | None = None,
-    ) -> Iterator[Pass]:
+    ) -> tuple[Pass, Any]:
+        """Run the module once, with a pass on the stage; return it and the outputs."""
         self._renew_factors()
         optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
         run = Pass(
@@ -334,13 +324,15 @@ class Cascade(nn.Module):
             is_alone=is_alone,
             exact=exact,
             most_lam=most_lam,
+            weights={} if weights is None else weights,
         )
         self._stage.current = run
         try:
-            yield run
+            outputs = self.module(inputs)
         finally:
             self._stage.current = None
         self._note_changes(run)
+        return run, outputs
 
     @contextmanager
     def _as_in_evaluation(self) -> Iterator[None]:
@@ -352,8 +344,7 @@ class Cascade(nn.Module):
         self, *, most_lam: float | None = None
     ) -> dict[str, Tensor]:
         fixed = self._unchanging(self.fixed_batch)
-        with self._running(Phase.SOLVE, fixed, is_alone=True, most_lam=most_lam) as run:
-            self.module(run.inputs)
+        run, _ = self._run(Phase.SOLVE, fixed, is_alone=True, most_lam=most_lam)
         return run.weights
 
     def _renew_factors(self) -> None:

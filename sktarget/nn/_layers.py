@@ -77,10 +77,8 @@ class TargetLayer(TargetMap, StandIn):
             return self.kept_weight, self.kept_bias
         if self.name in current.weights:
             return self.from_matrix(current.weights[self.name])
-        kept = self.kept_weight, self.kept_bias
-        weight, bias = (None if t is None else torch.full_like(t, nan) for t in kept)
-        assert weight is not None
-        return weight, bias
+        bias = None if self.kept_bias is None else torch.full_like(self.kept_bias, nan)
+        return torch.full_like(self.kept_weight, nan), bias
 
     def _keep_weights_of(self, layer: Any) -> None:
         """Copy the weights of an ordinary layer."""

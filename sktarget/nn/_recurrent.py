@@ -111,15 +111,15 @@ class TargetRecurrent(StandIn):
         """Apply weights where there are any; solve for them where there are none."""
         directions = self._directions()
         current, first = directions[0].stage.current, directions[0].name
-        if current is not None and (
-            current.phase is Phase.APPLY or first in current.weights
-        ):
-            matrices = [current.weights_of(d.name) for d in directions]
-            return self._run(inputs, directions, matrices)
+        kept = [d.kept_weight for d in directions]
         if current is None:
             self.refuse_to_learn_nothing()
-        if current is None or first in current.order:
-            return self._run(inputs, directions, [d.kept_weight for d in directions])
+            return self._run(inputs, directions, kept)
+        if current.phase is Phase.APPLY or first in current.weights:
+            matrices = [current.weights_of(d.name) for d in directions]
+            return self._run(inputs, directions, matrices)
+        if first in current.order:  # A second run while own weights are applied.
+            return self._run(inputs, directions, kept)
         if current.phase is Phase.RECORD:
             self.stacks = self.batch_first and isinstance(inputs, Tensor)
         return self._cascade(inputs, current)

@@ -338,12 +338,8 @@ class TargetSpace(RealisedCascade):
 
     def _project(self) -> None:
         """Replace the targets, layer by layer, by the sums that they lead to."""
-        with (
-            torch.no_grad(),
-            self._as_in_evaluation(),
-            self._running(Phase.PROJECT, self._unchanging(self.fixed_batch)) as run,
-        ):
-            self.module(run.inputs)
+        with torch.no_grad(), self._as_in_evaluation():
+            self._run(Phase.PROJECT, self._unchanging(self.fixed_batch))
 
     def target_layers(self) -> dict[str, TargetMap]:
         """Return the target layers in the order in which they run.
@@ -422,13 +418,9 @@ class TargetSpace(RealisedCascade):
             Outputs for the rows of `others`, without a graph.
         """
         outputs, matrices = self._solve_and_run(x)
-        with (
-            torch.no_grad(),
-            self._as_in_evaluation(),
-            self._running(Phase.APPLY, self._unchanging(others)) as run,
-        ):
-            run.weights = matrices
-            evaluated = self.module(run.inputs)
+        with torch.no_grad(), self._as_in_evaluation():
+            rows = self._unchanging(others)
+            _, evaluated = self._run(Phase.APPLY, rows, weights=matrices)
         return outputs, self._without_biases(matrices), evaluated
 
     def _without_biases(self, matrices: dict[str, Tensor]) -> list[Tensor]:

@@ -188,8 +188,8 @@ class MiniBatches:
     data : TensorData
         The rows to draw from.
     batch_size : int
-        Rows of a batch; the last one may be smaller.  If one batch holds all rows, it
-        consists of the tensors of `data` themselves, in their order.
+        Rows of a batch; the last one may be smaller.  If one batch holds all rows, they
+        are in their order, and not copied unless `data` needs it.
     generator : torch.Generator, optional
         Shuffles the rows; without it they keep their order.
     """

@@ -41,7 +41,8 @@ class Schedule(Callback):
         Parameters
         ----------
         net : TrainingNet
-            Before the state of an optimiser is loaded, which has those of an end.
+            Before the state of an optimiser is loaded: that holds the step sizes with
+            which an earlier run ended.
         """
         self.rates = [group["lr"] for group in net.optimizer_.param_groups]
 
