@@ -49,7 +49,7 @@ class Case:
             X = (X * self.magnitude).astype(self.dtype)
         if self.kind == "images":
             X = np.repeat(X[:, None, :, None], 4, axis=3)
-        elif self.kind in ("series", "inverted steps"):
+        elif self.kind in ("series", "series regressor", "inverted steps"):
             X = np.repeat(X[:, None], 2, axis=1)
         return _lay_out(X, self.layout)
 
@@ -149,10 +149,12 @@ PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "beta_2": st.floats(0, 1, exclude_max=True),
     "epsilon": log_uniform(1e-300, 1e30),
     "n_iter_no_change": st.integers(1, 5) | st.just(np.inf),
+    "max_iter": st.sampled_from([1, 2, 9]),
     "max_fun": st.integers(1, 20),
     "warm_start": st.booleans(),
 }
 
+_LOSS = {"loss": st.sampled_from(["squared_error", "absolute_error", "poisson"])}
 _CLASS_WEIGHT = {"class_weight": st.sampled_from([None, "balanced"])}
 _WIDTHS = st.lists(st.integers(1, 9), min_size=1, max_size=2).map(tuple)
 _CONVOLUTION = st.tuples(
@@ -195,20 +197,22 @@ _STEPS = {k: v for k, v in _INVERSION.items() if k != "hidden_layer_sizes"} | {
     "recurrent_layer_sizes": st.integers(1, 20),
     "update": st.sampled_from(["local", "through_time"]),
 }
+_RECURRENT = {
+    "cell": st.sampled_from(["rnn", "lstm", "gru"]),
+    "recurrent_layer_sizes": _WIDTHS,
+    "bidirectional": st.booleans(),
+    "fixed_sequence_length": st.none() | st.integers(1, 9),
+    "initial_memory": st.none() | st.floats(2, 50),
+    "anchor": st.sampled_from(["zero", "weights"]),
+}
 BY_KIND: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "classifier": PARAMETERS | _CLASS_WEIGHT,
-    "regressor": PARAMETERS,
+    "regressor": PARAMETERS | _LOSS,
     "images": PARAMETERS
     | _CLASS_WEIGHT
     | {"conv_layers": st.lists(_CONVOLUTION, min_size=1, max_size=3)},
-    "series": PARAMETERS
-    | _CLASS_WEIGHT
-    | {
-        "cell": st.sampled_from(["rnn", "lstm", "gru"]),
-        "recurrent_layer_sizes": _WIDTHS,
-        "bidirectional": st.booleans(),
-        "fixed_sequence_length": st.none() | st.integers(1, 9),
-    },
+    "series": PARAMETERS | _CLASS_WEIGHT | _RECURRENT,
+    "series regressor": PARAMETERS | _LOSS | _RECURRENT,
     "difference": _DIFFERENCE | _CLASS_WEIGHT,
     "difference regressor": _DIFFERENCE,
     "inverted layers": _INVERSION
@@ -231,7 +235,7 @@ def _chosen(kind: str) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
 
 
 _DATA: dict[str, st.SearchStrategy[Any]] = {
-    "n_rows": st.integers(5, 30) | st.integers(0, 30),
+    "n_rows": st.integers(5, 60) | st.integers(0, 30),
     "n_columns": st.integers(1, 5) | st.integers(0, 5),
     "shape": st.sampled_from(
         ["normal", "constant", "zero", "one constant column", "equal columns"]

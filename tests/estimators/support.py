@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
@@ -105,6 +106,17 @@ def reference_weights(estimator: Any) -> list[Array]:
         estimator.untangling,
     )
     return realised
+
+
+def assert_learns(
+    estimator: Any, X: Array, y: Any, parameterization: str = "targets"
+) -> None:
+    """Ask for more than chance gives, of weight space for little more."""
+    chance = 0.0
+    if is_classifier(estimator):
+        chance = np.unique(y, return_counts=True)[1].max() / len(y)
+    share = 0.4 if parameterization == "targets" else 0.1
+    assert estimator.score(X, y) > chance + share * (1 - chance)
 
 
 class SeesData(Callback):

@@ -16,6 +16,7 @@ from sktarget import (
     TargetSpaceClassifier,
     TargetSpaceRegressor,
     TargetSpaceSequenceClassifier,
+    TargetSpaceSequenceRegressor,
 )
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
@@ -32,6 +33,9 @@ MORE_KINDS: dict[str, Any] = {
     "images": partial(TargetSpaceClassifier, conv_layers=[(1, 3, 1)]),
     "series": partial(
         TargetSpaceSequenceClassifier, cell="gru", recurrent_layer_sizes=(3,)
+    ),
+    "series regressor": partial(
+        TargetSpaceSequenceRegressor, recurrent_layer_sizes=(3,)
     ),
     "difference": DifferenceTargetPropagationClassifier,
     "difference regressor": DifferenceTargetPropagationRegressor,

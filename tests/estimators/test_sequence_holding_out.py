@@ -18,7 +18,7 @@ from tests.estimators.sequence_support import (
     step_labels,
     tokens,
 )
-from tests.estimators.support import Array, fit_quietly, weights_differ
+from tests.estimators.support import Array, SeesData, fit_quietly, weights_differ
 
 
 def classifier(**settings: Any) -> TargetSpaceSequenceClassifier:
@@ -168,7 +168,15 @@ def test_other_weights_are_judged_by_the_steps_that_count(
         _noise_rules, "needed_share", lambda *_, **__: 1e9 if better else 0.0
     )
     seen: list[Any] = []
-    errors = _runs._errors
+    taken: list[bool] = []
+    errors, better_of = _runs._errors, _runs._better_of
+
+    def notes(*given: Any) -> Any:
+        best = better_of(*given)
+        taken.append(best.network is not given[3].network)
+        return best
+
+    monkeypatch.setattr(_runs, "_better_of", notes)
     monkeypatch.setattr(
         _runs, "_errors", lambda *given: seen.append(errors(*given)) or seen[-1]
     )
@@ -183,17 +191,26 @@ def test_other_weights_are_judged_by_the_steps_that_count(
     given = {"n_ignored_steps": 1}
     model.set_params(**given).fit(X, y if numbers else np.nan_to_num(y, nan=-1), weight)
     assert [[e.shape for e in pair] for pair in seen] == [[(1,), (1,)]] * 2
+    assert taken == [better]
     assert all(bool(e.isfinite().all()) for pair in seen for e in pair)
     assert model.predict(X).shape == y.shape
 
 
 def test_copies_go_the_same_way() -> None:
     X, y = windows(150)
-    kind = TargetSpaceSequenceRegressor(recurrent_layer_sizes=(20,), random_state=0)
+    seen = SeesData()
+    kind = TargetSpaceSequenceRegressor(
+        recurrent_layer_sizes=(20,), random_state=0, callbacks=[seen]
+    )
     test = windows(400, seed=1)
     once = fit_quietly(kind, X, y).score(*test)
     twice = fit_quietly(kind, np.tile(X, (2, 1, 1)), np.tile(y, 2)).score(*test)
     assert min(once, twice) > 0.1
+    learnt, held_out = (
+        {row.numpy().tobytes() for row in data.x} for data in (seen.train, seen.valid)
+    )
+    assert held_out
+    assert not learnt & held_out
 
 
 def test_constant_steps_are_half_of_annealed_ones() -> None:

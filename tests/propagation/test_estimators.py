@@ -16,6 +16,7 @@ from sktarget.propagation import (
 )
 from tests.estimators.support import (
     ALL_EPOCHS,
+    assert_learns,
     assert_same_weights,
     class_data,
     curve_data,
@@ -185,6 +186,7 @@ def test_other_transmissions(kind: type, transmission: str) -> None:
         "n_samples_predict": 20,
     }
     estimator = fit_quietly(kind(**settings), X, y)
+    assert_learns(estimator, X, y)
     assert estimator.score(X, y) > (0.85 if transmission == "sign" else 0.5)
     # Whatever is drawn, a row is predicted in the same way in any company.
     whole = estimator.predict(X)
