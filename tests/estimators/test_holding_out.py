@@ -205,7 +205,7 @@ def test_answers_that_are_counted_are_not_taken_from_all(of_numbers: bool) -> No
     assert not TrainingRows(pairs[:, :3], pairs[:, 3], np.ones(len(pairs))).are_counts
 
 
-@pytest.mark.parametrize("far", [30.0, -1e4, 1e12])
+@pytest.mark.parametrize("far", [30.0, -1e4])
 def test_rows_far_from_all_others_do_not_judge(far: float) -> None:
     random = np.random.default_rng(0)
     X = random.uniform(size=(900, 4))
