@@ -249,10 +249,13 @@ class TrainingCourse(NetworkEstimator):
         )
         if not spares_them:
             return None
-        # What a network makes of rows that are far from all others decides nothing.
-        far = far_rows(rows.X, rows.weight)
-        few = learns_all and np.count_nonzero(far) <= _MOST_FAR * len(rows)
-        return HoldingOut(n, learns_all, stays=far if few and far.any() else None)
+        plan = HoldingOut(n, learns_all)
+        if learns_all:
+            # What a network makes of rows far from all others says little.
+            far = far_rows(rows.X, rows.weight)
+            if 0 < np.count_nonzero(far) <= _MOST_FAR * len(rows):
+                plan = plan._replace(stays=far)
+        return plan
 
     def _can_sample(self, n_left: int) -> bool:
         """Whether so many rows are enough for the X̄ that was asked for."""

@@ -286,13 +286,16 @@ class FixedTargets(TrainingCourse):
         """Take the targets of the outputs from the labels of the rows of X̄."""
         n_fixed = len(network.fixed_batch)
         means = mean_labels(rows, place, n_fixed, self.n_outputs_)
-        lacks_classes = not self._learns_numbers and not means.any(axis=0).all()
-        if self._incremental and lacks_classes:
-            return  # Later calls, which have them, would take long to undo it.
-        aims = aim_at_labels(self._loss, means, self._output_units)
+        # What is absent here later calls may have, and would take long to undo.
+        seen = torch.ones(self.n_outputs_, dtype=torch.bool)
+        if self._incremental and not self._learns_numbers:
+            seen = as_tensor(np.asarray(means.any(axis=0)))
+        if self._loss == "cross_entropy" and not seen.all():
+            return
+        aims = as_tensor(aim_at_labels(self._loss, means, self._output_units))
         outputs = list(network.target_layers().values())[-1]
         with torch.no_grad():
-            outputs.targets.copy_(as_tensor(aims))
+            outputs.targets[:, seen] = aims[:, seen].to(outputs.targets)
 
     def _kept_fixed_batch(self) -> Array:
         """Return X̄ of the last fit as the network takes it."""

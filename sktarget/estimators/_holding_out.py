@@ -28,7 +28,7 @@ class HoldingOut(NamedTuple):
         Which series every row is a window of: the last ones of each are then held out;
         None to draw them.
     stays : ndarray of bool of shape (n_rows,) or None
-        Which rows are not held out in any case; None for none.
+        Which rows are not held out if others can take their place; None for none.
     """
 
     n: int
@@ -70,11 +70,11 @@ def hold_out(
     """Set validation rows aside.
 
     Equal rows go to the same part, unless they are measurements of their own: copies of
-    rows that a network has memorised would flatter it.  Rows that are to stay do so, if
-    enough others are left.  Classes, if any, are kept in
+    rows that a network has memorised would flatter it.  Classes, if any, are kept in
     proportion if both parts have room for all of them.  What is the only row of its
-    class stays in the training part.  Of windows the last ones are taken, unless one of
-    the parts would then lack a class.
+    class stays in the training part, and so do rows that are to, if others can take
+    their place.  Of windows the last ones are taken, unless one of the parts would then
+    lack a class.
 
     Parameters
     ----------
@@ -109,10 +109,9 @@ def hold_out(
     classes, first = rows.classes, np.unique(rows.repeats, return_index=True)[1]
     if classes is not None:
         classes = classes[first]
-    may_go = np.ones(rows.n_distinct, dtype=bool)
-    if plan.stays is not None:
-        may_go[rows.repeats[plan.stays]] = False
-    kept, others, stratify = _choices(may_go, classes, n_validation, random_state)
+    kept, others, stratify = _choices(
+        rows.n_distinct, classes, n_validation, random_state
+    )
     order = others
     if plan.series is not None:
         order = np.sort(others)
@@ -126,6 +125,10 @@ def hold_out(
         training, validation = train_test_split(
             others, test_size=n_validation, stratify=stratify, random_state=random_state
         )
+    if plan.stays is not None:
+        stays = np.zeros(rows.n_distinct, dtype=bool)
+        stays[rows.repeats[plan.stays]] = True
+        training, validation = _exchange(training, validation, stays, classes)
     left = rows[_all_of(rows, np.concatenate([training, kept]))]
     held_out = rows[_all_of(rows, validation)]
     left.n_held_out = len(held_out)
@@ -139,6 +142,21 @@ def _last_of_each(series: Array) -> Array:
     )
     share: Array = (np.arange(len(series)) - start[number] + 0.5) / size[number]
     return np.argsort(share, kind="stable")
+
+
+def _exchange(
+    training: Array, validation: Array, stays: Array, classes: Array | None
+) -> tuple[Array, Array]:
+    """Exchange rows for validation that are to stay for others, of the same classes."""
+    training, validation = training.copy(), validation.copy()
+    for i in np.flatnonzero(stays[validation]):
+        may_go = ~stays[training]
+        if classes is not None:
+            may_go &= classes[training] == classes[validation[i]]
+        if may_go.any():
+            j = int(np.argmax(may_go))
+            training[j], validation[i] = validation[i], training[j]
+    return training, validation
 
 
 def _has_every_class(index: Array, classes: Array | None) -> bool:
@@ -156,7 +174,7 @@ def _all_of(rows: TrainingRows, distinct: Array) -> Array:
 
 
 def _choices(
-    may_go: Array,
+    n: int,
     classes: Array | None,
     n_validation: int,
     random_state: np.random.RandomState,
@@ -165,19 +183,17 @@ def _choices(
 
     The classes are those of the other rows; None if one part has no room for all.
     """
-    index = np.arange(len(may_go))
+    index = np.arange(n)
     if classes is None:
-        if np.count_nonzero(may_go) <= n_validation:
-            may_go = np.ones_like(may_go)
-        return index[~may_go], index[may_go], None
-    repeated = (np.bincount(classes)[classes] > 1) & may_go
+        return index[:0], index, None
+    repeated = np.bincount(classes)[classes] > 1
     of_others = classes[repeated]
     _, counts = np.unique(of_others, return_counts=True)
     n_left = len(of_others) - n_validation
     # The rarest class has to keep a row, too.
-    keeps_all = n_left * counts.min(initial=len(index)) >= len(of_others)
+    keeps_all = n_left * counts.min(initial=n) >= len(of_others)
     if min(n_validation, n_left) >= len(counts) and keeps_all:
         return index[~repeated], index[repeated], of_others
-    order = random_state.permutation(len(index))
+    order = random_state.permutation(n)
     _, first = np.unique(classes[order], return_index=True)
     return order[first], np.delete(order, first), None

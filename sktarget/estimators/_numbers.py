@@ -1,4 +1,4 @@
-"""Numbers as outputs: their units, the squared error, and R²."""
+"""Numbers as outputs: their units, what is minimised, and R²."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn.utils.validation import column_or_1d
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._output_units import measure_outputs
+from sktarget.estimators._output_units import measure_outputs, usual_distance
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.training import (
     NUMBER_CRITERIA,
@@ -91,7 +91,7 @@ class NumberOutputs(NetworkEstimator):
             return
         if first or self._output_units is None or not self._learns_in_units:
             return
-        _warn_of_other_units(*self._output_units, *rows.outputs())
+        _warn_of_other_units(self._loss, *self._output_units, *rows.outputs())
 
     def _as_outputs(self, y: Array) -> Array:
         """Give y an axis of outputs, and note whether it had one."""
@@ -113,6 +113,9 @@ class NumberOutputs(NetworkEstimator):
         origin, units = measure_outputs(self._loss, y, weight)
         # Rows of next to no weight may make a unit small, but lose no digits by it.
         _warn_of_lost_digits(*measure_outputs(self._loss, y, None), rows.dtype)
+        if self.module is not None and self._criterion.is_log:
+            _warn_of_logarithms(origin)
+            return None
         if self.module is not None:
             _warn_of_scale(origin, units)
             return None
@@ -140,12 +143,16 @@ class NumberOutputs(NetworkEstimator):
     def _loss_function(self, device: torch.device) -> Loss:
         if self._output_units is None:
             return super()._loss_function(device)
-        # The error of each output counts relative to its variance, as in a mean R².
+        # Outputs count alike: squares relative to variances, as in a mean R².
         return self._criterion.loss_in(self._scales(*self._output_units).to(device))
 
     def _predictions(self, sums: Array) -> Array:
         """Turn outputs of the network into numbers like y, with an axis of outputs."""
-        return np.exp(sums) if self._criterion.is_log else sums
+        if not self._criterion.is_log:
+            return sums
+        with np.errstate(over="ignore"):
+            found: Array = np.minimum(np.exp(sums), np.finfo(sums.dtype).max)
+        return found
 
     def _decode(self, sums: Array) -> Array:
         predictions = self._predictions(sums)
@@ -201,14 +208,17 @@ def _warn_of_lost_digits(mean: Array, units: Array, dtype: np.dtype[Any]) -> Non
 
 
 def _warn_of_other_units(
-    origin: Array, units: Array, y: Array, weight: Array | None
+    loss: str, origin: Array, units: Array, y: Array, weight: Array | None
 ) -> None:
     """Warn if y is out of all proportion to the units of the first call."""
     weight = np.ones(len(y)) if weight is None else relative_weights(weight)[0]
     if weight.sum() ** 2 / (weight**2).sum() < _ENOUGH_TO_COMPARE:
         return
-    squares = ((y - origin) / units).astype(np.float64) ** 2
-    spread = np.sqrt(np.average(squares, axis=0, weights=weight))
+    away = ((y - origin) / units).astype(np.float64)
+    if loss == "absolute_error":
+        spread = np.array([usual_distance(column, weight) for column in away.T])
+    else:
+        spread = np.sqrt(np.average(away**2, axis=0, weights=weight))
     small = (spread > _CONSTANT) & (spread < 1 / _FAR)
     far = np.flatnonzero((spread > _FAR) | small)
     if len(far):
@@ -218,6 +228,16 @@ def _warn_of_other_units(
             f"{units[k]:.3g}, were measured in the first call of fit or partial_fit: "
             "later calls will learn little from it. Begin with rows of the usual "
             "scale, or clone the estimator and begin anew",
+            stacklevel=2,
+        )
+
+
+def _warn_of_logarithms(origin: Array) -> None:
+    """Warn if the logarithm of y is far from what a module gives at first."""
+    if np.abs(origin).max() > _FAR:
+        warnings.warn(
+            f"y has logarithms of up to {np.abs(origin).max():.3g}, which a module of "
+            "your own takes long to reach: divide y by its mean",
             stacklevel=2,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from sktarget.estimators._outliers import weighted_quantiles
 from sktarget.estimators._rows import relative_weights
 
-__all__ = ["measure_outputs", "moments_of_labels"]
+__all__ = ["measure_outputs", "moments_of_labels", "usual_distance"]
 
 Array = NDArray[Any]
 
@@ -33,9 +34,9 @@ def measure_outputs(loss: str, y: Array, weight: Array | None) -> tuple[Array, A
     Returns
     -------
     origin, unit : ndarray of shape (n_outputs,)
-        In the dtype of y.  Mean and deviation; for the absolute error the median, and
-        the median of what outputs are away from it, times 1.48, or its mean if that is
-        0; for counts the logarithm of the mean, and 1.
+        In the dtype of y.  Mean and deviation, see :func:`moments_of_labels`; for the
+        absolute error the median, and the usual distance from it, unless the deviation
+        is less; for counts the logarithm of the mean, and 1.
 
     Examples
     --------
@@ -47,22 +48,49 @@ def measure_outputs(loss: str, y: Array, weight: Array | None) -> tuple[Array, A
     absolute_error 2.0 1.5
     poisson 19.1 1.0
     """
+    return _MEASURES[loss](y, weight)
+
+
+def _logarithms(y: Array, weight: Array | None) -> tuple[Array, Array]:
     mean, units = moments_of_labels(y, weight)
-    if loss == "squared_error":
-        return mean, units
-    if loss == "poisson":
-        return np.log(mean), np.ones_like(units)
-    if weight is not None:
-        weight, _ = relative_weights(weight)
+    # All that is not 0 may have been held out.
+    mean = np.where(mean > 0, mean, 0.5 / len(y))
+    return np.log(mean).astype(y.dtype), np.ones_like(units)
+
+
+def _medians(y: Array, weight: Array | None) -> tuple[Array, Array]:
+    mean, units = moments_of_labels(y, weight)
     middle, spread = mean.copy(), units.copy()
     for k, column in enumerate(y.T.astype(np.float64)):
         (middle[k],) = weighted_quantiles(column, weight, (0.5,))
-        away = np.abs(column - middle[k])
-        (usual,) = weighted_quantiles(away, weight, (0.5,))
-        usual = usual * _OF_NORMAL if usual > 0 else np.average(away, weights=weight)
+        usual = usual_distance(column - middle[k], weight)
         if np.finfo(y.dtype).tiny < usual < units[k]:
             spread[k] = usual
     return middle, spread
+
+
+def usual_distance(away: Array, weight: Array | None) -> float:
+    """Return how far numbers usually are from 0, whatever a few of them are.
+
+    Parameters
+    ----------
+    away : ndarray of shape (n,)
+        Numbers.
+    weight : ndarray of shape (n,) or None
+        Their weights.
+
+    Returns
+    -------
+    float
+        The median of their absolute values, times 1.48, for which it is the deviation
+        if they are normal; if that is 0, the mean.
+    """
+    if weight is not None:
+        weight, _ = relative_weights(weight)
+    (median,) = weighted_quantiles(np.abs(away), weight, (0.5,))
+    if median > 0:
+        return float(_OF_NORMAL * median)
+    return float(np.average(np.abs(away), weights=weight))
 
 
 def moments_of_labels(y: Array, weight: Array | None) -> tuple[Array, Array]:
@@ -102,3 +130,10 @@ def moments_of_labels(y: Array, weight: Array | None) -> tuple[Array, Array]:
     if not ((limits.tiny < units) & (units < limits.max)).all():
         units = np.ones_like(units)
     return mean, units.astype(dtype)
+
+
+_MEASURES: dict[str, Callable[[Array, Array | None], tuple[Array, Array]]] = {
+    "squared_error": moments_of_labels,
+    "absolute_error": _medians,
+    "poisson": _logarithms,
+}

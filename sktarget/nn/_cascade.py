@@ -22,7 +22,13 @@ from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, NotThisBatch, Pass, Phase, Stage
 from sktarget.nn._replacement import replace_layer, replace_layers
 from sktarget.nn._sequential import take_over_sequentials
-from sktarget.nn._stacking import has_rows, same_memory, starts_as, without_first
+from sktarget.nn._stacking import (
+    has_rows,
+    is_finite,
+    same_memory,
+    starts_as,
+    without_first,
+)
 
 __all__ = ["Cascade"]
 
@@ -209,20 +215,28 @@ class Cascade(nn.Module):
         extreme = (numbers == numbers.max()) | (numbers == numbers.min())
         others = fixed[~extreme.any(1)] if n > 2 else fixed
         others = (others if len(others) else fixed)[: (n + 1) // 2]
-        # Far from X̄ and on the other side of 0, modules may clip, or branch otherwise.
-        return has_rows(outputs, n) and all(
-            self._goes_with(rows, outputs) for rows in (others, _AWAY * others)
-        )
+        if not (has_rows(outputs, n) and self._go_together(others, outputs)):
+            return False
+        # Far from X̄ and on the other side of 0, modules may clip, or branch otherwise;
+        # or fail, which says nothing, but on a GPU would not be forgotten.
+        away = _AWAY * others
+        return not fixed.is_cpu or self._go_together(away, outputs, may_fail=True)
 
-    def _goes_with(self, others: Tensor, outputs: Any) -> bool:
+    def _go_together(
+        self, others: Tensor, outputs: Any, *, may_fail: bool = False
+    ) -> bool:
         """Return whether these rows and X̄, one below the other, run as if alone."""
         stacked = torch.cat([self.fixed_batch, others])
         try:
             with torch.no_grad(), self._as_in_evaluation():
                 alone = self.module(others.clone())
+                if may_fail and not is_finite(alone):
+                    return True
                 both = self._run(Phase.COMPARE, stacked)[1]
-        except Exception:  # The module may fail in any way on other rows.
+        except NotOneBatch:
             return False
+        except Exception:  # The module may fail in any way on other rows.
+            return may_fail
         return (
             has_rows(alone, len(others))
             and has_rows(both, len(stacked))

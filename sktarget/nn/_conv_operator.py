@@ -3,7 +3,8 @@
 ``AᵀS`` is the gradient of a convolution with respect to its kernel, ``AW`` a
 convolution and ``SWᵀ`` the gradient with respect to its input.  The Gramian of a
 "same" convolution comes from the autocorrelation of the map, of each group of channels
-by itself; any other comes from patches gathered a few images at a time.
+by itself if these are not very few; any other comes from patches gathered a few images
+at a time.
 """
 
 from __future__ import annotations

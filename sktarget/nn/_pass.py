@@ -96,7 +96,8 @@ class Pass:
             raise RuntimeError(
                 f"layer {name!r} runs twice in one pass: one set of targets cannot "
                 "serve two places of the cascade. Give each place a layer of its own, "
-                f"or leave it in weight space, by in_weight_space=[{name!r}]"
+                "or leave it in weight space, by TargetSpace(..., in_weight_space="
+                f"[{name!r}])"
             )
         self.order.append(name)
 

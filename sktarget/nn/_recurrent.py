@@ -94,7 +94,8 @@ class TargetRecurrent(StandIn):
             raise ValueError(
                 "a recurrent layer in target space starts from zero: no initial state "
                 "belongs to X̄, and none is learnt. Leave hx out, give zeros, or leave "
-                "the layer in weight space, by in_weight_space=[its name]"
+                "the layer in weight space, by TargetSpace(..., in_weight_space=[its "
+                "name])"
             )
         inputs, time_first = input, isinstance(input, Tensor) and not self.batch_first
         if isinstance(inputs, Tensor):

@@ -66,6 +66,7 @@ def _parts_of(module: nn.Module, names: Collection[str]) -> set[nn.Module]:
         raise ValueError(
             f"in_weight_space must be a list of names, got {names!r}: give [{names!r}]"
         )
+    names = list(names)
     known = dict(module.named_modules(remove_duplicate=False))
     unknown = [name for name in names if name not in known]
     if unknown:

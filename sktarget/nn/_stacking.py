@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["has_rows", "same_memory", "starts_as", "without_first"]
+__all__ = ["has_rows", "is_finite", "same_memory", "starts_as", "without_first"]
 
 
 def same_memory(x: Tensor, fixed: Tensor) -> bool:
@@ -29,6 +29,12 @@ def has_rows(outputs: Any, n: int) -> bool:
     return len(leaves) > 0 and all(
         isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == n for leaf in leaves
     )
+
+
+def is_finite(outputs: Any) -> bool:
+    """Return whether all tensors in a module's outputs hold finite numbers."""
+    tensors = (leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def without_first(outputs: Any, n: int) -> Any:

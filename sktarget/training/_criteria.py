@@ -15,6 +15,9 @@ __all__ = ["CRITERIA", "NUMBER_CRITERIA", "Criterion", "NumberCriterion"]
 
 Measure = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
+# As good as -inf, but 0 if multiplied by 0.
+_LOG_OF_ZERO = -1e4
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -198,7 +201,9 @@ def _of_numbers(
 
     def best_constant(y: Tensor, weight: Tensor | None, k: int) -> Tensor:
         best = constant(y, weight)
-        return (best.log() if is_log else best).expand(len(y), k)
+        if is_log:
+            best = torch.where(best > 0, best.log(), _LOG_OF_ZERO)
+        return best.expand(len(y), k)
 
     loss = _averaged(measure)
     return NumberCriterion(

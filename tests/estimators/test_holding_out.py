@@ -226,9 +226,28 @@ def test_rows_that_stay_may_leave_too_few_others() -> None:
     X = np.random.default_rng(0).normal(size=(20, 2))
     rows, stays = TrainingRows(X, X[:, :1]), np.arange(20) < 3
     plan = HoldingOut(6, stays=stays)
-    left, held_out = hold_out(rows, plan, 0.3, np.random.RandomState(0))
-    assert (len(left), len(held_out)) == (14, 6)
-    assert set(X[:3, 0]) <= set(left.X[:, 0])
+    for seed in range(9):
+        left, held_out = hold_out(rows, plan, 0.3, np.random.RandomState(seed))
+        assert (len(left), len(held_out)) == (14, 6)
+        assert set(X[:3, 0]) <= set(left.X[:, 0])
+        # All others are drawn as they are without it.
+        drawn = hold_out(rows, HoldingOut(6), 0.3, np.random.RandomState(seed))[1]
+        others = set(drawn.X[:, 0]) - set(X[:3, 0])
+        assert others <= set(held_out.X[:, 0])
     plan = HoldingOut(6, stays=np.arange(20) < 18)
     left, held_out = hold_out(rows, plan, 0.3, np.random.RandomState(0))
     assert (len(left), len(held_out)) == (14, 6)
+
+
+def test_rows_that_stay_leave_classes_in_proportion() -> None:
+    X = np.random.default_rng(0).normal(size=(120, 2))
+    y = np.repeat([0, 1, 2], [80, 36, 4])
+    rows = TrainingRows(X, y)
+    rows.classes = y
+    stays = np.isin(np.arange(120), [0, 85, 116, 117])
+    for seed in range(9):
+        plan = HoldingOut(30, stays=stays)
+        left, held_out = hold_out(rows, plan, 0.25, np.random.RandomState(seed))
+        assert np.bincount(held_out.y).tolist() == [20, 9, 1]
+        assert np.bincount(left.y).tolist() == [60, 27, 3]
+        assert set(X[stays, 0]) <= set(left.X[:, 0])

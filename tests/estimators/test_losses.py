@@ -1,5 +1,6 @@
 """What regressors minimise: squares, absolute values, deviances of counts."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import (
     d2_absolute_error_score,
     d2_tweedie_score,
@@ -17,6 +19,7 @@ from sklearn.metrics import (
 )
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
+from torch import nn
 
 from sktarget import TargetSpaceRegressor, TargetSpaceSequenceRegressor
 from sktarget.estimators._output_units import measure_outputs
@@ -51,6 +54,8 @@ def waves(n: int = 400, seed: int = 0) -> tuple[Array, Array]:
 def test_no_constant_is_better(loss: str, weighted: bool) -> None:
     rng = np.random.default_rng(0)
     criterion, y = NUMBER_CRITERIA[loss], torch.tensor(rng.poisson(3.0, (41, 2)) + 0.5)
+    nothing = criterion.best_constant(0 * y, None, 2)
+    assert not criterion.errors_of_outputs(nothing, 0 * y, None).any()
     weight = torch.tensor(rng.integers(3, size=41) / 1.0) if weighted else None
     best = criterion.best_constant(y, weight, 2)
     errors = criterion.errors_of_outputs(best, y, weight)
@@ -209,8 +214,65 @@ def test_what_has_no_logarithm_is_refused(bad: str) -> None:
 def test_rows_of_zeros_may_follow_in_partial_fit() -> None:
     X, y = counts(50)
     estimator = TargetSpaceRegressor((4,), loss="poisson", random_state=0)
-    estimator.partial_fit(X, y).partial_fit(X, 0 * y)
-    assert (estimator.predict(X) > 0).all()
+    before = estimator.partial_fit(X, y).predict(X)
+    for _ in range(20):
+        estimator.partial_fit(X, 0 * y)
+    assert np.isfinite(estimator.loss_curve_).all()
+    assert estimator.predict(X).mean() < 0.9 * before.mean()
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_all_that_is_not_zero_may_be_held_out(n_outputs: int) -> None:
+    X, y = counts(200)
+    rare = np.zeros(200)
+    rare[0] = 3.0
+    y = rare if n_outputs == 1 else np.column_stack([y, rare])
+    for seed in range(12):
+        model = TargetSpaceRegressor((5,), loss="poisson", random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = model.set_params(max_iter=20).fit(X, y).predict(X)
+        assert np.isfinite(found).all()
+        assert (found.mean(0) < 5 * y.mean(0) + 1).all()
+
+
+def test_later_calls_with_outliers_are_no_surprise() -> None:
+    X, y = waves(200)
+    y[3] = 1e6
+    model = TargetSpaceRegressor((5,), loss="absolute_error", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.partial_fit(X, y).partial_fit(X, y)
+    with pytest.warns(UserWarning, match="units from"):
+        model.partial_fit(X, 1e3 * y)
+
+
+def test_modules_of_the_users_own_give_logarithms() -> None:
+    X, y = counts(200)
+
+    def module(n_inputs: int, n_outputs: int) -> nn.Module:
+        return nn.Linear(n_inputs, n_outputs)
+
+    model = TargetSpaceRegressor(loss="poisson", module=module, random_state=0)
+    fit_quietly(model, X, y)
+    assert (model.predict(X) > 0).all()
+    assert d2_tweedie_score(y, model.predict(X), power=1) > 0.3
+    with pytest.warns(UserWarning, match=r"logarithms of up to 12.*divide y by its"):
+        fit_quietly(model, X, 1e5 * y)
+
+
+def test_predictions_far_off_are_finite() -> None:
+    X, y = counts(200)
+    X = X.astype("f4")
+    model = TargetSpaceRegressor(
+        (), loss="poisson", activation="identity", max_iter=50, random_state=0
+    )
+    model.set_params(hidden_layer_sizes=(4,))
+    fit_quietly(model, X, y)
+    found = model.predict(1e4 * X)
+    assert np.isfinite(found).all()
+    assert found.max() == np.finfo("f4").max
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
@@ -282,9 +344,15 @@ def test_losses_of_sequences(loss: str, per_step: bool) -> None:
     if not per_step:
         y, truth = y[:, -1], truth[:, -1]
     estimator = TargetSpaceSequenceRegressor(
-        cell="gru", loss=loss, return_sequences=per_step, random_state=0
+        cell="gru",
+        recurrent_layer_sizes=(20,),
+        loss=loss,
+        return_sequences=per_step,
+        max_iter=60,
+        random_state=0,
     )
     found = fit_quietly(estimator, X[:200], y[:200]).predict(X[200:])
+    assert np.isfinite(found).all()
     if loss == "poisson":
         score = estimator.score(X[200:], y[200:])
         assert score == pytest.approx(r2_score(y[200:].ravel(), found.ravel()))

@@ -104,6 +104,15 @@ def test_modules_that_mix_rows_of_other_sizes(module: nn.Module) -> None:
         torch.testing.assert_close(net.train()(x), net.realise()(x))
 
 
+def test_modules_of_positive_inputs_are_stacked() -> None:
+    def embed(x: Tensor) -> Tensor:
+        return torch.eye(9)[x[:, 0].long()][:, :4]
+
+    for before in (torch.log1p, torch.sqrt, embed):
+        net = TargetSpace(Around(before, same), torch.rand(40, 4) + 1)
+        assert net._stacks
+
+
 @pytest.mark.filterwarnings("ignore:these modules cannot be learnt by targets")
 @pytest.mark.parametrize("module", MIXING)
 def test_gradients_of_modules_that_mix_rows(module: nn.Module) -> None:
