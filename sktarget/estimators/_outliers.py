@@ -62,9 +62,8 @@ def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
     most of the deviation.  A smallest or largest value that many rows share may stand
     for what is missing, and is left out, unless more than 15 % of the rows lack
     something.  Other columns are clipped to the range of all but 2.5 % of the rows at
-    either end.  Where half of the rows or more
-    have the same value, as in counts of something rare, those that differ are what the
-    column has to say, and stay.
+    either end.  Where half of the rows or more have the same value, as in counts of
+    something rare, those that differ are what the column has to say, and stay.
 
     Measured in the deviation that is left, what is far off would outweigh all other
     columns.  So that is at least 1/10,000 of the distance to the farthest value; where

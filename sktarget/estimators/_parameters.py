@@ -201,7 +201,7 @@ default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
     the best epoch.  Equal rows go the same way, unless few kinds of rows come with many
     kinds of y, as in a survey.  ``"auto"`` does so for tables of at
-    least 30 rows, judging by the squared error of the predictions, if
+    least 30 rows, judging by the loss, of classes by the Brier score, if
     `learning_rate_init` is ``"auto"`` too; if all rows are learnt at once, those held
     out are learnt too in a few final epochs, else there have to be 200.  With True they
     stay unseen.  With `warm_start`, ``"auto"`` sets none aside: every call would draw

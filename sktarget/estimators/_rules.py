@@ -49,8 +49,8 @@ def auto_activation(
     Rectifiers learn better in one hidden layer, also in two for classes and in three
     after convolutions.  With more layers they fit noise; with ten or more they reduce
     the signal to a constant, where tanh with orthogonal weights passes it on.  Where
-    outputs are logarithms, what grows without bound with the inputs would do so
-    exponentially.
+    outputs are logarithms, other than for images, what grows without bound with the
+    inputs would do so exponentially.
     """
     if of_logarithms and not images:
         return "tanh"

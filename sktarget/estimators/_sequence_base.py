@@ -84,9 +84,9 @@ default={default}
     "early_stopping": """bool or "auto", default={default}
     Set sequences aside, and keep the state of the epoch that does best on them.
     ``"auto"`` does so for at least 100 sequences, or 20 with `return_sequences`, by the
-    squared error of the predictions, if the step size is annealed; those held out are
-    learnt too in a few final epochs.  With True they stay unseen, and training stops
-    when their score no longer improves.  With `warm_start`, ``"auto"`` sets none
+    loss, of classes by the Brier score, if the step size is annealed; those held out
+    are learnt too in a few final epochs.  With True they stay unseen, and training
+    stops when their score no longer improves.  With `warm_start`, ``"auto"`` sets none
     aside.""",
     "validation_fraction": """float, default={default}
     Share of the sequences set aside by `early_stopping`.""",

@@ -166,13 +166,13 @@ def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> tuple[Array, Array] | N
     λ acts on columns according to their size: it suppresses those that are small, or
     vary little beside their mean, and hardly touches large ones.  So columns with a
     deviation above 2 get half their deviation as the unit, and with them those that
-    the widest dwarfs by a factor of 100, unless they have two values or mostly one.
-    Columns with a deviation below 0.1 that span less than 0.9 get half their span, if
-    all their variances add up to less than 0.1, about where λ ceases to suppress them.
-    All these, and columns whose mean is more than twice their deviation, are measured
-    from their mean.  Others
-    are taken as they are, among them standardised columns, brightness, most indicators
-    and shares of words.
+    the widest dwarfs by a factor of 100, unless they hardly reach out to one side, as
+    columns of two values or mostly one do.  Columns with a deviation below 0.1 that
+    span less than 0.9 get half their span, if all their variances add up to less than
+    0.1, about where λ ceases to suppress them.  All these, and columns whose mean is
+    more than twice their deviation, are measured from their mean.  Others are taken as
+    they are, among them standardised columns, brightness, most indicators and shares
+    of words.
 
     Parameters
     ----------

@@ -29,8 +29,8 @@ def to_onnx(
     classifiers, ``predictions`` for regressors.  ``X`` has the form that the estimator
     takes, except that bytes of images are divided by 255: images are rows if
     `image_shape` was given, steps are padded with NaN or 0; outputs for padded steps
-    have no meaning.  Anything but an estimator of this package
-    is passed to skl2onnx, which chooses the names of the outputs itself.
+    have no meaning.  Anything but an estimator of this package is passed to skl2onnx,
+    which chooses the names of the outputs itself.
 
     Parameters
     ----------

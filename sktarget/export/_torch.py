@@ -56,7 +56,8 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
     nn.Module
         A copy in evaluation mode on the CPU, which shares nothing with the estimator.
         It maps inputs, of the dtype that the network was fitted in, to the sums of the
-        last layer, which softmax or the logistic function turns into probabilities.
+        last layer, which softmax or the logistic function turns into probabilities,
+        and with ``loss="poisson"`` the exponential into predictions.
         Images have the axes (n, channels, height, width), with bytes divided by 255;
         series (n, time, channels), with NaN after their ends; token ids (n, time).  A
         dense network becomes an ``nn.Sequential``; one with shortcuts or convolutions,
