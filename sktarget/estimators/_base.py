@@ -192,7 +192,7 @@ class BaseTargetSpace(FixedTargets):
             len(parse_layer_sizes(self.hidden_layer_sizes)),
             of_numbers=self._learns_numbers,
             images=self._images is not None,
-            of_logarithms=self.out_activation_ == "exp",
+            bounded=self._is_bounded or self.out_activation_ == "exp",
         )
 
     def _describe_inputs(self, X: Array) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class TrainingCourse(NetworkEstimator):
     _images: tuple[int, int, int] | None = None
     # Whether these were fitted as bytes.
     _of_bytes: bool = False
+    # Whether columns have values so far off that the network has to be bounded.
+    _is_bounded: bool = False
     # Layers with weights of a module of the user's.
     _n_own_layers = 1
     # Whether X is a table, unless it holds images.

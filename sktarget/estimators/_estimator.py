@@ -72,6 +72,7 @@ class NetworkEstimator(FitHooks):
             else:
                 task.rows = self._arrange(task.rows, task.seed)
                 self._output_units = self._measure_outputs(task.rows)
+                self._note_columns(task.all_rows)
                 self._measure_channels(task)
                 self._architecture = self._describe_architecture(task.rows.X)
                 self._lam_share, self._decays_strongly = 1.0, False

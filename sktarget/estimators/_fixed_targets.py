@@ -19,7 +19,7 @@ from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._linear_rival import error_of_linear_model
 from sktarget.estimators._network import WEIGHTED, ordinary_module, weight_names
-from sktarget.estimators._outliers import bulk_of_columns
+from sktarget.estimators._outliers import bulk_of_columns, n_far_columns
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._start import (
     aim_at_labels,
@@ -54,6 +54,11 @@ class FixedTargets(TrainingCourse):
     @abstractmethod
     def _check_outputs(self, module: nn.Module, X: Array, dtype: Any) -> None:
         """Try a module of the user's before any training."""
+
+    def _note_columns(self, rows: TrainingRows) -> None:
+        # With a single one such values are learnt; combinations of several are not, and
+        # what grows without bound with them would be huge.
+        self._is_bounded = self._reads_table and n_far_columns(rows.X, rows.weight) > 1
 
     # -- where training starts -------------------------------------------------------
 

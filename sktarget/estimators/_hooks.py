@@ -245,9 +245,16 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
         )
 
+    def _tells_little(self, held_out: TrainingRows | None) -> bool:
+        """Return whether few of these rows decide about most of the error."""
+        return False
+
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
         """Return the origin and the unit in which every output is learnt, if any."""
         return None
+
+    def _note_columns(self, rows: TrainingRows) -> None:
+        """Note of a fresh fit what the columns of X have to say about the network."""
 
     def _measure_channels(self, task: Task) -> None:
         """Bring the inputs of a fresh fit into units of their own, if they need any."""

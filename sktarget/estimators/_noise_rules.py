@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "BENEFIT_OF_DOUBT",
     "ENOUGH_TO_JUDGE",
     "LAM_OF_SECOND_TRY",
     "LEAST_ALPHA",
@@ -43,6 +44,9 @@ LAM_OF_SECOND_TRY = 1 / 64
 
 STRONG_ALPHA = 10.0
 """Weight decay with which to start anew where a network may have fitted noise."""
+
+BENEFIT_OF_DOUBT = 1.2
+"""Ratio of errors up to which that is taken where these say little."""
 
 
 def auto_early_stopping(n_samples: int, learns_all: bool) -> bool:

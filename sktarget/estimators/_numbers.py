@@ -14,7 +14,11 @@ from sklearn.utils.validation import column_or_1d
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._output_units import measure_outputs, usual_distance
+from sktarget.estimators._output_units import (
+    deviances_of_counts,
+    measure_outputs,
+    usual_distance,
+)
 from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.training import (
     NUMBER_CRITERIA,
@@ -35,6 +39,8 @@ _LARGEST = 1e150
 _ENOUGH_TO_COMPARE = 10
 # What varies by less, of its unit, is as good as constant.
 _CONSTANT = 1e-6
+# Fewer events among the rows held out leave much to chance.
+_FEW_EVENTS = 12
 # A module of the user's is slow to reach means or deviations larger than this, or
 # deviations smaller than its inverse; any network is slow to reach this many units.
 _FAR = 10.0
@@ -46,6 +52,8 @@ class NumberOutputs(NetworkEstimator):
     _y_is_1d: bool
     out_activation_: str
 
+    # Of counts: those of the best constant, for every output.
+    _deviances: Array
     # Only some estimators leave the choice to the user.
     loss: str = "squared_error"
 
@@ -88,10 +96,12 @@ class NumberOutputs(NetworkEstimator):
         self._check_n_outputs(rows.y.shape[-1])
         if self._criterion.is_log:
             _check_counts(*rows.outputs(), self.loss, first=first)
-            return
         if first or self._output_units is None or not self._learns_in_units:
             return
-        _warn_of_other_units(self._loss, *self._output_units, *rows.outputs())
+        if self._criterion.is_log:
+            _warn_of_other_counts(self._output_units[0], *rows.outputs())
+        else:
+            _warn_of_other_units(self._loss, *self._output_units, *rows.outputs())
 
     def _as_outputs(self, y: Array) -> Array:
         """Give y an axis of outputs, and note whether it had one."""
@@ -111,6 +121,8 @@ class NumberOutputs(NetworkEstimator):
     def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
         y, weight = rows.outputs()
         origin, units = measure_outputs(self._loss, y, weight)
+        if self._criterion.is_log:
+            self._deviances = deviances_of_counts(y, weight)[1].astype(y.dtype)
         # Rows of next to no weight may make a unit small, but lose no digits by it.
         _warn_of_lost_digits(*measure_outputs(self._loss, y, None), rows.dtype)
         if self.module is not None and self._criterion.is_log:
@@ -121,11 +133,20 @@ class NumberOutputs(NetworkEstimator):
             return None
         return origin, units if self._learns_in_units else np.ones_like(units)
 
-    def _scales(self, origin: Array, unit: Array) -> torch.Tensor:
+    def _tells_little(self, held_out: TrainingRows | None) -> bool:
+        if held_out is None or not self._criterion.is_log:
+            return False
+        y, weight = held_out.outputs()
+        events = y.astype(np.float64)
+        if weight is not None:
+            events *= relative_weights(weight)[0][:, None]
+        with np.errstate(invalid="ignore"):
+            n_events = events.sum(axis=0) ** 2 / (events**2).sum(axis=0)
+        return not bool((n_events >= _FEW_EVENTS).any())
+
+    def _scales(self, unit: Array) -> torch.Tensor:
         """Return what the error of each output is measured in."""
-        if self._criterion.is_log and self._learns_in_units:
-            return as_tensor(unit * np.exp(origin))
-        return as_tensor(unit)
+        return as_tensor(self._deviances if self._criterion.is_log else unit)
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         # Another base of the estimator defines it.
@@ -133,7 +154,7 @@ class NumberOutputs(NetworkEstimator):
         if self._output_units is None:
             return settings
         origin, unit = map(as_tensor, self._output_units)
-        scales = self._scales(*self._output_units)
+        scales = self._scales(self._output_units[1])
         return replace(
             settings,
             output_units=(origin, unit),
@@ -144,7 +165,7 @@ class NumberOutputs(NetworkEstimator):
         if self._output_units is None:
             return super()._loss_function(device)
         # Outputs count alike: squares relative to variances, as in a mean R².
-        return self._criterion.loss_in(self._scales(*self._output_units).to(device))
+        return self._criterion.loss_in(self._scales(self._output_units[1]).to(device))
 
     def _predictions(self, sums: Array) -> Array:
         """Turn outputs of the network into numbers like y, with an axis of outputs."""
@@ -187,7 +208,8 @@ def _check_counts(y: Array, weight: Array | None, loss: str, *, first: bool) -> 
     if first and not (y > 0).any(axis=0).all():
         raise ValueError(
             f"loss={loss!r} needs a y that is not 0 in every row, in each of its "
-            "outputs: leave out the outputs that are, or choose another loss"
+            "outputs: leave out the outputs that are, begin partial_fit with rows that "
+            "have events, or choose another loss"
         )
 
 
@@ -228,6 +250,24 @@ def _warn_of_other_units(
             f"{units[k]:.3g}, were measured in the first call of fit or partial_fit: "
             "later calls will learn little from it. Begin with rows of the usual "
             "scale, or clone the estimator and begin anew",
+            stacklevel=2,
+        )
+
+
+def _warn_of_other_counts(origin: Array, y: Array, weight: Array | None) -> None:
+    """Warn if the mean of y is another by far than that of the first call."""
+    if weight is not None:
+        weight, _ = relative_weights(weight)
+    mean, first = np.average(y, axis=0, weights=weight), np.exp(origin)
+    with np.errstate(divide="ignore"):
+        factor = np.maximum(mean / first, np.where(mean > 0, first / mean, 0))
+    far = np.flatnonzero(factor > _FAR)
+    if len(far):
+        k = far[0]
+        warnings.warn(
+            f"y has a mean of {mean[k]:.3g}, and had {first[k]:.3g} in the first call "
+            "of fit or partial_fit: later calls will take long to learn it. Begin with "
+            "rows of the usual size, or clone the estimator and begin anew",
             stacklevel=2,
         )
 

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from sktarget.estimators._drawing import column_moments
 from sktarget.estimators._rows import relative_weights
 
-__all__ = ["Bulk", "bulk_of_columns", "far_rows", "weighted_quantiles"]
+__all__ = [
+    "Bulk",
+    "bulk_of_columns",
+    "far_rows",
+    "n_far_columns",
+    "weighted_quantiles",
+]
 
 Array = NDArray[Any]
 
@@ -25,6 +31,10 @@ _MOST_MISSING = 0.15
 _HEAVY = 5.0
 # To weigh that much, 5 % of the rows have to reach beyond this many deviations.
 _FAR = 4.0
+# Deviations beyond which what is no part of the bulk of a column is very far from it.
+_BEYOND = 100.0
+# Share of the rows from which on combinations of such values are to be expected.
+_SEVERAL = 0.01
 # Deviations beyond which a row is far from all others.
 _VERY_FAR = 10.0
 # Share of the distance to the farthest value that a deviation is at least taken for.
@@ -175,6 +185,41 @@ def _may_be_missing(
         & (of_others * _HEAVY**2 < variance * (1 + 1e-6))
     )
     return found
+
+
+def n_far_columns(X: Array, weight: Array | None) -> int:
+    """Count columns that have more to them than a bulk, very far from that.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_features)
+        Rows.
+    weight : ndarray of shape (n,) or None
+        Non-negative weights.
+
+    Returns
+    -------
+    int
+        How many have values that are no part of their bulk and more than a hundred
+        deviations away from its mean, in one row of a hundred or more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> X[:9, 0] = X[9:11, 1] = X[11, 2] = -999.0
+    >>> n_far_columns(X, None)
+    2
+    """
+    with np.errstate(all="ignore"):
+        mean, deviation, low, high = bulk_of_columns(X, weight)
+        least, most = X.min(0).astype(np.float64), X.max(0).astype(np.float64)
+        far = np.maximum(most - mean, mean - least) > _BEYOND * deviation
+        found = 0
+        for j in np.flatnonzero(far & ((least < low) | (most > high))).tolist():
+            beyond = np.abs(X[:, j] - mean[j]) > _BEYOND * deviation[j]
+            found += np.average(beyond, weights=weight) >= _SEVERAL
+        return int(found)
 
 
 def far_rows(X: Array, weight: Array | None) -> Array:

@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from sktarget.estimators._outliers import weighted_quantiles
 from sktarget.estimators._rows import relative_weights
 
-__all__ = ["measure_outputs", "moments_of_labels", "usual_distance"]
+__all__ = [
+    "deviances_of_counts",
+    "measure_outputs",
+    "moments_of_labels",
+    "usual_distance",
+]
 
 Array = NDArray[Any]
 
@@ -36,7 +42,9 @@ def measure_outputs(loss: str, y: Array, weight: Array | None) -> tuple[Array, A
     origin, unit : ndarray of shape (n_outputs,)
         In the dtype of y.  Mean and deviation, see :func:`moments_of_labels`; for the
         absolute error the median, and the usual distance from it, unless the deviation
-        is less; for counts the logarithm of the mean, and 1.
+        is less; for counts the logarithm of the mean, and the root of their deviance
+        from it divided by it, at most 1: if they vary by little, the deviation of their
+        logarithms.
 
     Examples
     --------
@@ -52,10 +60,38 @@ def measure_outputs(loss: str, y: Array, weight: Array | None) -> tuple[Array, A
 
 
 def _logarithms(y: Array, weight: Array | None) -> tuple[Array, Array]:
-    mean, units = moments_of_labels(y, weight)
-    # All that is not 0 may have been held out.
+    mean, deviance = deviances_of_counts(y, weight)
+    # Of rare counts most of the deviance is noise, which logarithms do not vary by.
+    units = np.minimum(np.sqrt(deviance / mean), 1.0)
+    return np.log(mean).astype(y.dtype), units.astype(y.dtype)
+
+
+def deviances_of_counts(y: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return the mean of each output of y, and the deviance of y from it.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n, n_outputs)
+        Counts, or other numbers that are not negative.
+    weight : ndarray of shape (n,) or None
+        Weights of the rows.
+
+    Returns
+    -------
+    mean, deviance : ndarray of shape (n_outputs,)
+        In float64.  All that is not 0 may have been held out: then half of one in all
+        rows stands for it.  Where counts do not vary, the deviance is as if they varied
+        by their mean.
+    """
+    if weight is not None:
+        weight, _ = relative_weights(weight)
+    counts = y.astype(np.float64)
+    mean = np.average(counts, axis=0, weights=weight)
     mean = np.where(mean > 0, mean, 0.5 / len(y))
-    return np.log(mean).astype(y.dtype), np.ones_like(units)
+    deviances = 2 * (xlogy(counts, counts / mean) - counts + mean)
+    deviance = np.average(deviances, axis=0, weights=weight)
+    varies = deviance > 8 * np.finfo(np.float64).eps * mean
+    return mean, np.where(varies, deviance, mean)
 
 
 def _medians(y: Array, weight: Array | None) -> tuple[Array, Array]:

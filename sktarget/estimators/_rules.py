@@ -42,17 +42,18 @@ def auto_activation(
     n_hidden: int,
     of_numbers: bool = False,
     images: bool = False,
-    of_logarithms: bool = False,
+    bounded: bool = False,
 ) -> str:
     """Leaky rectifiers in shallow networks, tanh in deep ones.
 
     Rectifiers learn better in one hidden layer, also in two for classes and in three
     after convolutions.  With more layers they fit noise; with ten or more they reduce
-    the signal to a constant, where tanh with orthogonal weights passes it on.  Where
-    outputs are logarithms, other than for images, what grows without bound with the
-    inputs would do so exponentially.
+    the signal to a constant, where tanh with orthogonal weights passes it on.  If
+    `bounded`, other than for images, outputs must not grow without bound with the
+    inputs: where they are logarithms, or several columns have values that are very far
+    from all others.
     """
-    if of_logarithms and not images:
+    if bounded and not images:
         return "tanh"
     most = 3 if images else 1 if of_numbers else 2
     return "leaky_relu" if n_hidden <= most else "tanh"

@@ -209,6 +209,8 @@ def _is_better(
     needed = (
         1.0 if error is None else _noise_rules.needed_share(error, to_go_on=goes_on)
     )
+    if estimator._decays_strongly and estimator._tells_little(task.held_out):
+        needed *= _noise_rules.BENEFIT_OF_DOUBT
     return bool(shares.mean() < needed)
 
 

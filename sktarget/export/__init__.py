@@ -1,7 +1,8 @@
 """Fitted estimators as PyTorch modules and as ONNX models.
 
-Both compute what the estimator predicts, and run without this package, except for
-modules that :func:`to_torch` copies as they are.  ONNX needs the extra ``onnx``;
+Models compute what the estimator predicts, modules what its network gives before any
+softmax or exponential.  Both run without this package, except for modules that
+:func:`to_torch` copies as they are.  ONNX needs the extra ``onnx``;
 importing this module registers the estimators with skl2onnx, so that its own
 ``to_onnx`` converts pipelines with them.
 """

