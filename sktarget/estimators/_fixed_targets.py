@@ -292,7 +292,7 @@ class FixedTargets(TrainingCourse):
         n_fixed = len(network.fixed_batch)
         means = mean_labels(rows, place, n_fixed, self.n_outputs_)
         # What is absent here later calls may have, and would take long to undo.
-        seen = torch.ones(self.n_outputs_, dtype=torch.bool)
+        seen = torch.ones(self.n_outputs_, dtype=torch.bool, device="cpu")
         if self._incremental and not self._learns_numbers:
             seen = as_tensor(np.asarray(means.any(axis=0)))
         if self._loss == "cross_entropy" and not seen.all():

@@ -29,8 +29,10 @@ _LEVELS = (_TAIL, 0.25, 0.75, 1 - _TAIL)
 _MOST_MISSING = 0.15
 # Ratio of the deviations with and without these, from which on they are left out.
 _HEAVY = 5.0
-# To weigh that much, 5 % of the rows have to reach beyond this many deviations.
+# To weigh that much, 5 % of the rows have to reach beyond this many deviations, and
+# the mean fourth power of all is at least this, in deviations.
 _FAR = 4.0
+_LEAST_KURTOSIS = 15.0
 # Deviations beyond which what is no part of the bulk of a column is very far from it.
 _BEYOND = 100.0
 # Share of the rows from which on combinations of such values are to be expected.
@@ -109,8 +111,7 @@ def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
         low, high = X.min(0).astype(np.float64), X.max(0).astype(np.float64)
         whole = Bulk(mean, deviation, low, high)
         found = _without_missing(X, weight, whole)
-        farthest = np.maximum(high - mean, mean - low)
-        for j in np.flatnonzero(farthest > _FAR * deviation).tolist():
+        for j in _heavy_columns(X, weight, whole):
             column = X[:, j].astype(np.float64)
             clipped = np.clip(column, *_tails(column, weight))
             if j not in found and _is_bulk(whole, j, clipped, weight):
@@ -122,6 +123,21 @@ def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
             bulk.deviation[j] = max(spread, least)
             bulk.low[j], bulk.high[j] = values.min(), values.max()
     return bulk
+
+
+def _heavy_columns(X: Array, weight: Array | None, whole: Bulk) -> list[int]:
+    """Return the columns of which 5 % of the rows may make up most of the variance."""
+    mean, deviation, low, high = whole
+    farthest = np.maximum(high - mean, mean - low)
+    index = np.flatnonzero(farthest > _FAR * deviation)
+    if len(index) == 0:
+        return []
+    fourth = ((X[:, index] - mean[index]) / deviation[index]) ** 4
+    if weight is not None:
+        weight, _ = relative_weights(weight)
+    heavy = ~(np.average(fourth, axis=0, weights=weight) < _LEAST_KURTOSIS)
+    found: list[int] = index[heavy].tolist()
+    return found
 
 
 def _is_bulk(whole: Bulk, j: int, values: Array, weight: Array | None) -> bool:

@@ -404,3 +404,13 @@ def test_losses_of_sequences(loss: str, per_step: bool) -> None:
         assert score == pytest.approx(r2_score(y[200:].ravel(), found.ravel()))
         found = np.log(found)
     assert r2_score(truth[200:].ravel(), found.ravel()) > 0.6
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_where_torch_puts_tensors_by_default_does_not_matter(loss: str) -> None:
+    X, y = counts(120)
+    model = TargetSpaceRegressor((5,), loss=loss, max_iter=9, random_state=0)
+    here = fit_quietly(model, X, y).predict(X)
+    with torch.device("meta"):
+        elsewhere = fit_quietly(model, X, y).predict(X)
+    np.testing.assert_array_equal(elsewhere, here)
