@@ -19,7 +19,7 @@ from sktarget.estimators._output_units import (
     measure_outputs,
     usual_distance,
 )
-from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators._rows import TrainingRows, relative_weights, weighted_mean
 from sktarget.training import (
     NUMBER_CRITERIA,
     Loss,
@@ -256,9 +256,7 @@ def _warn_of_other_units(
 
 def _warn_of_other_counts(origin: Array, y: Array, weight: Array | None) -> None:
     """Warn if the mean of y is another by far than that of the first call."""
-    if weight is not None:
-        weight, _ = relative_weights(weight)
-    mean, first = np.average(y, axis=0, weights=weight), np.exp(origin)
+    mean, first = weighted_mean(y, weight), np.exp(origin)
     with np.errstate(divide="ignore"):
         factor = np.maximum(mean / first, np.where(mean > 0, first / mean, 0))
     far = np.flatnonzero(factor > _FAR)

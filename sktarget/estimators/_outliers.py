@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sktarget.estimators._drawing import column_moments
-from sktarget.estimators._rows import relative_weights
+from sktarget.estimators._rows import relative_weights, weighted_mean
 
 __all__ = [
     "Bulk",
@@ -133,9 +133,7 @@ def _heavy_columns(X: Array, weight: Array | None, whole: Bulk) -> list[int]:
     if len(index) == 0:
         return []
     fourth = ((X[:, index] - mean[index]) / deviation[index]) ** 4
-    if weight is not None:
-        weight, _ = relative_weights(weight)
-    heavy = ~(np.average(fourth, axis=0, weights=weight) < _LEAST_KURTOSIS)
+    heavy = ~(weighted_mean(fourth, weight) < _LEAST_KURTOSIS)
     found: list[int] = index[heavy].tolist()
     return found
 
@@ -175,9 +173,7 @@ def _without_missing(
             if _is_bulk(whole, j, values, weights):
                 found[j] = values, weights
                 lack |= ~others
-    if weight is not None:
-        weight, _ = relative_weights(weight)
-    return found if np.average(lack, weights=weight) <= _MOST_MISSING else {}
+    return found if weighted_mean(lack, weight) <= _MOST_MISSING else {}
 
 
 def _may_be_missing(
@@ -188,11 +184,7 @@ def _may_be_missing(
     These are too inexact to tell how much that is.
     """
     mean, variance = whole.mean, whole.deviation**2
-    equal = extreme == X
-    if weight is None:
-        share = np.count_nonzero(equal, axis=0) / len(X)
-    else:
-        share = np.average(equal, axis=0, weights=relative_weights(weight)[0])
+    share = weighted_mean(extreme == X, weight)
     others = (mean - share * extreme) / (1 - share)
     of_others = variance / (1 - share) - share * (extreme - others) ** 2
     found: Array = (
@@ -234,8 +226,8 @@ def n_far_columns(X: Array, weight: Array | None) -> int:
         found = 0
         for j in np.flatnonzero(far & ((least < low) | (most > high))).tolist():
             beyond = np.abs(X[:, j] - mean[j]) > _BEYOND * deviation[j]
-            found += np.average(beyond, weights=weight) >= _SEVERAL
-        return int(found)
+            found += bool(weighted_mean(beyond, weight) >= _SEVERAL)
+        return found
 
 
 def far_rows(X: Array, weight: Array | None) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from sktarget.estimators._outliers import weighted_quantiles
-from sktarget.estimators._rows import relative_weights
+from sktarget.estimators._rows import relative_weights, weighted_mean
 
 __all__ = [
     "deviances_of_counts",
@@ -83,13 +83,11 @@ def deviances_of_counts(y: Array, weight: Array | None) -> tuple[Array, Array]:
         rows stands for it.  Where counts do not vary, the deviance is as if they varied
         by their mean.
     """
-    if weight is not None:
-        weight, _ = relative_weights(weight)
     counts = y.astype(np.float64)
-    mean = np.average(counts, axis=0, weights=weight)
+    mean = weighted_mean(counts, weight)
     mean = np.where(mean > 0, mean, 0.5 / len(y))
     deviances = 2 * (xlogy(counts, counts / mean) - counts + mean)
-    deviance = np.average(deviances, axis=0, weights=weight)
+    deviance = weighted_mean(deviances, weight)
     varies = deviance > 8 * np.finfo(np.float64).eps * mean
     return mean, np.where(varies, deviance, mean)
 
@@ -121,12 +119,10 @@ def usual_distance(away: Array, weight: Array | None) -> float:
         The median of their absolute values, times 1.48, for which it is the deviation
         if they are normal; if that is 0, the mean.
     """
-    if weight is not None:
-        weight, _ = relative_weights(weight)
     (median,) = weighted_quantiles(np.abs(away), weight, (0.5,))
     if median > 0:
         return float(_OF_NORMAL * median)
-    return float(np.average(np.abs(away), weights=weight))
+    return float(weighted_mean(np.abs(away), weight))
 
 
 def moments_of_labels(y: Array, weight: Array | None) -> tuple[Array, Array]:

@@ -18,7 +18,13 @@ from sktarget.estimators._drawing import by_appearance, draw_rows, number_pairs
 from sktarget.estimators._noise_rules import LEAST_TO_SPARE
 from sktarget.training import TensorData
 
-__all__ = ["TrainingRows", "as_dense", "multiply_weights", "relative_weights"]
+__all__ = [
+    "TrainingRows",
+    "as_dense",
+    "multiply_weights",
+    "relative_weights",
+    "weighted_mean",
+]
 
 Array = NDArray[Any]
 
@@ -227,6 +233,33 @@ def relative_weights(weight: Array) -> tuple[Array, float]:
     scaled = np.ldexp(weight, -exponent)
     mean = scaled.mean()
     return scaled / mean, float(np.ldexp(mean, exponent))
+
+
+def weighted_mean(values: Array, weight: Array | None) -> Array:
+    """Return the mean over rows, whatever the size of their weights.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, ...)
+        Numbers, or truth values, of which it is the share.
+    weight : ndarray of shape (n,) or None
+        Non-negative weights.
+
+    Returns
+    -------
+    ndarray of shape (...)
+        The mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weighted_mean(np.array([1.0, 4.0]), np.array([1e308, 5e307])).item()
+    2.0
+    """
+    if weight is not None:
+        weight, _ = relative_weights(weight)
+    mean: Array = np.average(values, axis=0, weights=weight)
+    return mean
 
 
 def multiply_weights(sample_weight: Array, class_weight: Array) -> Array:

@@ -210,10 +210,8 @@ def test_every_solver_learns(kind: type, parameterization: str, solver: str) -> 
     settings = SMALL | {"parameterization": parameterization, "solver": solver}
     settings |= {"learning_rate_init": "auto", "batch_size": 15, "max_iter": 60}
     estimator = fit_quietly(kind(**settings), X, y)
-    if parameterization == "targets":
-        assert estimator.score(X, y) > 0.9
-    else:
-        assert_learns(estimator, X, y, parameterization)
+    assert estimator.score(X, y) > (0.9 if parameterization == "targets" else 0.4)
+    assert_learns(estimator, X, y, parameterization)
     assert estimator.loss_ < 0.7 * estimator.loss_curve_[0]
 
 

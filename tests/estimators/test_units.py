@@ -11,7 +11,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.architectures import DenseNetwork
-from sktarget.estimators._outliers import bulk_of_columns
+from sktarget.estimators._outliers import bulk_of_columns, n_far_columns
 from sktarget.estimators._start import standardise_inputs_, units_of_inputs
 from sktarget.persistence import load, save
 from tests.estimators.support import ALL_EPOCHS, Array, fit_quietly, for_both, problem
@@ -226,6 +226,17 @@ def test_what_stands_for_missing_values_does_not_decide_either(
     counts = value == 1e9 or share == 0.2
     expected = X[:, 1].std() if counts else X[int(400 * share) :, 1].std()
     assert found.deviation[1] == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1.0, 1e308])
+def test_far_columns_are_counted_by_weight(size: float) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(400, 3))
+    X[:8, 0], X[8:16, 1] = -999.0, -999.0
+    weight = np.full(400, size)
+    assert n_far_columns(X, weight) == n_far_columns(X, None) == 2
+    weight[8:16] = 0.0
+    assert n_far_columns(X, weight) == 1
 
 
 def test_columns_of_two_values_lack_none() -> None:
