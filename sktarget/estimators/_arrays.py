@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["as_array", "as_tensor", "torch_dtype"]
+__all__ = ["Units", "as_array", "as_tensor", "torch_dtype"]
 
 Array = NDArray[Any]
+Units = tuple[Array, Array]
+"""Origin and unit of every column, channel or output: 0 and 1 leave one as it is."""
 
 
 def as_array(X: Any) -> Any:

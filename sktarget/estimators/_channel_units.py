@@ -10,25 +10,23 @@ import torch
 from numpy.typing import NDArray
 
 from sktarget.architectures import RecurrentNetwork
-from sktarget.estimators._arrays import as_tensor
+from sktarget.estimators._arrays import Units, as_tensor
+from sktarget.estimators._input_units import units_of_inputs
 from sktarget.estimators._outliers import bulk_of_columns
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_rows import real_steps
-from sktarget.estimators._start import units_of_inputs
 
-__all__ = ["Units", "fold_units_", "in_units", "rows_in_units", "units_of_channels"]
+__all__ = ["fold_units_", "in_units", "rows_in_units", "units_of_channels"]
 
 Array = NDArray[Any]
-Units = tuple[Array, Array]
-"""Origin and unit of every channel, 0 and 1 for those that are read as they are."""
 
 
 def units_of_channels(rows: TrainingRows) -> Units | None:
     """Choose the units in which to learn from the channels of sequences.
 
     The channels that get any are those that would as columns of a table, see
-    :func:`~sktarget.estimators._start.units_of_inputs`.  But what is read is passed on
-    from step to step, so large and small ones are standardised.
+    :func:`~sktarget.estimators._input_units.units_of_inputs`.  But what is read is
+    passed on from step to step, so large and small ones are standardised.
 
     Parameters
     ----------

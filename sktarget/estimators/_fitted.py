@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sktarget._version import __version__
-from sktarget.estimators._arrays import as_tensor, torch_dtype
+from sktarget.estimators._arrays import Units, as_tensor, torch_dtype
 from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._random import seeded_globally
 from sktarget.training import as_inputs, rows_at_a_time, state_to_torch
@@ -38,11 +38,11 @@ class FittedNetwork(BaseEstimator, ABC):
     _weight_names: list[str]
     # In regression, of every output: the mean of y, from which the network learns the
     # differences, and the unit in which it learns them.
-    _output_units: tuple[Array, Array] | None = None
+    _output_units: Units | None = None
     # Origin and unit of every column of X for the solves, if they need any.
-    _input_units: tuple[Array, Array] | None = None
+    _input_units: Units | None = None
     # Those in which a recurrent network learns from the channels of sequences.
-    _channel_units: tuple[Array, Array] | None = None
+    _channel_units: Units | None = None
 
     @abstractmethod
     def _build(

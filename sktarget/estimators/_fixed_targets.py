@@ -17,17 +17,16 @@ from sktarget.estimators import _noise_rules, _rules
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
+from sktarget.estimators._initial_targets import (
+    aim_at_labels,
+    mean_labels,
+    targets_of_origin,
+)
+from sktarget.estimators._input_units import standardise_inputs_, units_of_inputs
 from sktarget.estimators._linear_rival import error_of_linear_model
 from sktarget.estimators._network import WEIGHTED, ordinary_module, weight_names
 from sktarget.estimators._outliers import bulk_of_columns, n_far_columns
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._start import (
-    aim_at_labels,
-    mean_labels,
-    standardise_inputs_,
-    targets_of_origin,
-    units_of_inputs,
-)
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.training import Ending, NumberCriterion, state_to_numpy

@@ -16,7 +16,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget.estimators import _noise_rules, _rules
-from sktarget.estimators._arrays import as_array
+from sktarget.estimators._arrays import Units, as_array
 from sktarget.estimators._compat import CallbackSupportMixin
 from sktarget.estimators._device import resolve_device
 from sktarget.estimators._holding_out import HoldingOut
@@ -249,7 +249,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return whether few of these rows decide about most of the error."""
         return False
 
-    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
+    def _measure_outputs(self, rows: TrainingRows) -> Units | None:
         """Return the origin and the unit in which every output is learnt, if any."""
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +11,18 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import column_or_1d
 
-from sktarget.estimators._arrays import as_tensor
+from sktarget.estimators._arrays import Units, as_tensor
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._output_units import (
-    deviances_of_counts,
-    measure_outputs,
-    usual_distance,
+from sktarget.estimators._output_checks import (
+    check_counts,
+    warn_of_logarithms,
+    warn_of_lost_digits,
+    warn_of_other_counts,
+    warn_of_other_units,
+    warn_of_scale,
 )
-from sktarget.estimators._rows import TrainingRows, relative_weights, weighted_mean
+from sktarget.estimators._output_units import deviances_of_counts, measure_outputs
+from sktarget.estimators._rows import TrainingRows, relative_weights
 from sktarget.training import (
     NUMBER_CRITERIA,
     Loss,
@@ -31,19 +34,10 @@ __all__ = ["NumberOutputs"]
 
 Array = NDArray[Any]
 
-# Deviations of fewer spacings of numbers lose digits that matter.
-_FEW_DIGITS = 32
 # The squares of larger numbers may overflow when they are added up.
 _LARGEST = 1e150
-# Fewer numbers, or as few with nearly all the weight, say little about their scale.
-_ENOUGH_TO_COMPARE = 10
-# What varies by less, of its unit, is as good as constant.
-_CONSTANT = 1e-6
 # Fewer events among the rows held out leave much to chance.
 _FEW_EVENTS = 12
-# A module of the user's is slow to reach means or deviations larger than this, or
-# deviations smaller than its inverse; any network is slow to reach this many units.
-_FAR = 10.0
 
 
 class NumberOutputs(NetworkEstimator):
@@ -95,13 +89,13 @@ class NumberOutputs(NetworkEstimator):
             )
         self._check_n_outputs(rows.y.shape[-1])
         if self._criterion.is_log:
-            _check_counts(*rows.outputs(), self.loss, first=first)
+            check_counts(*rows.outputs(), self.loss, first=first)
         if first or self._output_units is None or not self._learns_in_units:
             return
         if self._criterion.is_log:
-            _warn_of_other_counts(self._output_units[0], *rows.outputs())
+            warn_of_other_counts(self._output_units[0], *rows.outputs())
         else:
-            _warn_of_other_units(self._loss, *self._output_units, *rows.outputs())
+            warn_of_other_units(self._loss, *self._output_units, *rows.outputs())
 
     def _as_outputs(self, y: Array) -> Array:
         """Give y an axis of outputs, and note whether it had one."""
@@ -118,18 +112,19 @@ class NumberOutputs(NetworkEstimator):
                 "or on a clone"
             )
 
-    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
+    def _measure_outputs(self, rows: TrainingRows) -> Units | None:
         y, weight = rows.outputs()
         origin, units = measure_outputs(self._loss, y, weight)
         if self._criterion.is_log:
             self._deviances = deviances_of_counts(y, weight)[1].astype(y.dtype)
         # Rows of next to no weight may make a unit small, but lose no digits by it.
-        _warn_of_lost_digits(*measure_outputs(self._loss, y, None), rows.dtype)
+        unweighted = measure_outputs(self._loss, y, None)
+        warn_of_lost_digits(*unweighted, rows.dtype, is_log=self._criterion.is_log)
         if self.module is not None and self._criterion.is_log:
-            _warn_of_logarithms(origin)
+            warn_of_logarithms(origin)
             return None
         if self.module is not None:
-            _warn_of_scale(origin, units)
+            warn_of_scale(origin, units)
             return None
         return origin, units if self._learns_in_units else np.ones_like(units)
 
@@ -194,102 +189,3 @@ class NumberOutputs(NetworkEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-def _check_counts(y: Array, weight: Array | None, loss: str, *, first: bool) -> None:
-    """Refuse numbers whose mean has no logarithm."""
-    if weight is not None:
-        y = y[weight > 0]
-    if not (y >= 0).all():
-        raise ValueError(
-            f"loss={loss!r} needs y without negative numbers, got {y.min():g}: choose "
-            "another loss"
-        )
-    if first and not (y > 0).any(axis=0).all():
-        raise ValueError(
-            f"loss={loss!r} needs a y that is not 0 in every row, in each of its "
-            "outputs: leave out the outputs that are, begin partial_fit with rows that "
-            "have events, or choose another loss"
-        )
-
-
-def _warn_of_lost_digits(mean: Array, units: Array, dtype: np.dtype[Any]) -> None:
-    """Warn of outputs that vary by little more than the spacing of numbers their size.
-
-    The network's outputs have to be such numbers.
-    """
-    lost = np.flatnonzero(units < _FEW_DIGITS * np.finfo(dtype).eps * np.abs(mean))
-    if len(lost):
-        k = lost[0]
-        warnings.warn(
-            f"y varies by {units[k]:.2g} about {mean[k]:.8g}, which {dtype}, the "
-            "arithmetic of X, hardly resolves: subtract a constant from y"
-            + (", or give X as float64" if dtype == np.float32 else ""),
-            stacklevel=2,
-        )
-
-
-def _warn_of_other_units(
-    loss: str, origin: Array, units: Array, y: Array, weight: Array | None
-) -> None:
-    """Warn if y is out of all proportion to the units of the first call."""
-    weight = np.ones(len(y)) if weight is None else relative_weights(weight)[0]
-    if weight.sum() ** 2 / (weight**2).sum() < _ENOUGH_TO_COMPARE:
-        return
-    away = ((y - origin) / units).astype(np.float64)
-    if loss == "absolute_error":
-        spread = np.array([usual_distance(column, weight) for column in away.T])
-    else:
-        spread = np.sqrt(np.average(away**2, axis=0, weights=weight))
-    small = (spread > _CONSTANT) & (spread < 1 / _FAR)
-    far = np.flatnonzero((spread > _FAR) | small)
-    if len(far):
-        k = far[0]
-        warnings.warn(
-            f"y is {spread[k]:.2g} units from {origin[k]:.3g}, and these units, of "
-            f"{units[k]:.3g}, were measured in the first call of fit or partial_fit: "
-            "later calls will learn little from it. Begin with rows of the usual "
-            "scale, or clone the estimator and begin anew",
-            stacklevel=2,
-        )
-
-
-def _warn_of_other_counts(origin: Array, y: Array, weight: Array | None) -> None:
-    """Warn if the mean of y is another by far than that of the first call."""
-    mean, first = weighted_mean(y, weight), np.exp(origin)
-    with np.errstate(divide="ignore"):
-        factor = np.maximum(mean / first, np.where(mean > 0, first / mean, 0))
-    far = np.flatnonzero(factor > _FAR)
-    if len(far):
-        k = far[0]
-        warnings.warn(
-            f"y has a mean of {mean[k]:.3g}, and had {first[k]:.3g} in the first call "
-            "of fit or partial_fit: later calls will take long to learn it. Begin with "
-            "rows of the usual size, or clone the estimator and begin anew",
-            stacklevel=2,
-        )
-
-
-def _warn_of_logarithms(origin: Array) -> None:
-    """Warn if the logarithm of y is far from what a module gives at first."""
-    if np.abs(origin).max() > _FAR:
-        warnings.warn(
-            f"y has logarithms of up to {np.abs(origin).max():.3g}, which a module of "
-            "your own takes long to reach: divide y by its mean",
-            stacklevel=2,
-        )
-
-
-def _warn_of_scale(mean: Array, deviation: Array) -> None:
-    """Warn if y is far from what a network gives at first."""
-    # Whether the outputs of a module may be multiplied and shifted is not known: they
-    # may be positive by design.
-    largest = max(np.abs(mean).max(), deviation.max())
-    if largest > _FAR or deviation.min() < 1 / _FAR:
-        warnings.warn(
-            f"y has means of up to {np.abs(mean).max():.3g} and deviations from "
-            f"{deviation.min():.3g} to {deviation.max():.3g}, and a module of your own "
-            "learns it as it is: standardise y, for instance with sklearn.compose."
-            "TransformedTargetRegressor(regressor, transformer=StandardScaler())",
-            stacklevel=2,
-        )

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from sktarget.estimators._arrays import Units
 from sktarget.estimators._outliers import weighted_quantiles
 from sktarget.estimators._rows import relative_weights, weighted_mean
 
 __all__ = [
     "deviances_of_counts",
     "measure_outputs",
-    "moments_of_labels",
+    "moments_of_outputs",
     "usual_distance",
 ]
 
@@ -25,7 +26,7 @@ Array = NDArray[Any]
 _OF_NORMAL = 1.4826
 
 
-def measure_outputs(loss: str, y: Array, weight: Array | None) -> tuple[Array, Array]:
+def measure_outputs(loss: str, y: Array, weight: Array | None) -> Units:
     """Return the origin and the unit of each output.
 
     Parameters
@@ -40,7 +41,7 @@ def measure_outputs(loss: str, y: Array, weight: Array | None) -> tuple[Array, A
     Returns
     -------
     origin, unit : ndarray of shape (n_outputs,)
-        In the dtype of y.  Mean and deviation, see :func:`moments_of_labels`; for the
+        In the dtype of y.  Mean and deviation, see :func:`moments_of_outputs`; for the
         absolute error the median, and the usual distance from it, unless the deviation
         is less; for counts the logarithm of the mean, and the root of their deviance
         from it divided by it, at most 1: if they vary by little, the deviation of their
@@ -59,7 +60,7 @@ def measure_outputs(loss: str, y: Array, weight: Array | None) -> tuple[Array, A
     return _MEASURES[loss](y, weight)
 
 
-def _logarithms(y: Array, weight: Array | None) -> tuple[Array, Array]:
+def _logarithms(y: Array, weight: Array | None) -> Units:
     mean, deviance = deviances_of_counts(y, weight)
     # Of rare counts most of the deviance is noise, which logarithms do not vary by.
     units = np.minimum(np.sqrt(deviance / mean), 1.0)
@@ -92,8 +93,8 @@ def deviances_of_counts(y: Array, weight: Array | None) -> tuple[Array, Array]:
     return mean, np.where(varies, deviance, mean)
 
 
-def _medians(y: Array, weight: Array | None) -> tuple[Array, Array]:
-    mean, units = moments_of_labels(y, weight)
+def _medians(y: Array, weight: Array | None) -> Units:
+    mean, units = moments_of_outputs(y, weight)
     middle, spread = mean.copy(), units.copy()
     for k, column in enumerate(y.T.astype(np.float64)):
         (middle[k],) = weighted_quantiles(column, weight, (0.5,))
@@ -125,7 +126,7 @@ def usual_distance(away: Array, weight: Array | None) -> float:
     return float(weighted_mean(np.abs(away), weight))
 
 
-def moments_of_labels(y: Array, weight: Array | None) -> tuple[Array, Array]:
+def moments_of_outputs(y: Array, weight: Array | None) -> Units:
     """Return the weighted mean of each output of y, and its unit.
 
     Parameters
@@ -164,8 +165,8 @@ def moments_of_labels(y: Array, weight: Array | None) -> tuple[Array, Array]:
     return mean, units.astype(dtype)
 
 
-_MEASURES: dict[str, Callable[[Array, Array | None], tuple[Array, Array]]] = {
-    "squared_error": moments_of_labels,
+_MEASURES: dict[str, Callable[[Array, Array | None], Units]] = {
+    "squared_error": moments_of_outputs,
     "absolute_error": _medians,
     "poisson": _logarithms,
 }

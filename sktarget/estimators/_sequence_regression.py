@@ -13,6 +13,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from sktarget.estimators._arrays import Units
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._numbers import NumberOutputs
@@ -112,7 +113,7 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         self._learn_numbers(rows, first)
         return rows
 
-    def _measure_outputs(self, rows: TrainingRows) -> tuple[Array, Array] | None:
+    def _measure_outputs(self, rows: TrainingRows) -> Units | None:
         measured = super()._measure_outputs(rows)
         if measured is None:
             return None

@@ -414,3 +414,14 @@ def test_where_torch_puts_tensors_by_default_does_not_matter(loss: str) -> None:
     with torch.device("meta"):
         elsewhere = fit_quietly(model, X, y).predict(X)
     np.testing.assert_array_equal(elsewhere, here)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_counts_that_single_precision_hardly_resolves_are_told_as_counts() -> None:
+    X = np.linspace(-1.0, 1.0, 60, dtype=np.float32)[:, None]
+    y = 1e6 + np.sign(X[:, 0])
+    estimator = TargetSpaceRegressor((4,), loss="poisson", max_iter=2, random_state=0)
+    match = r"y varies by (0\.9|1)\S* about (1000000|999999).*choose another loss"
+    with pytest.warns(UserWarning, match=match):
+        estimator.fit(X, y)
+    estimator.fit(X.astype(np.float64), y)

@@ -11,8 +11,8 @@ from sklearn.preprocessing import MinMaxScaler
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.architectures import DenseNetwork
+from sktarget.estimators._input_units import standardise_inputs_, units_of_inputs
 from sktarget.estimators._outliers import bulk_of_columns, n_far_columns
-from sktarget.estimators._start import standardise_inputs_, units_of_inputs
 from sktarget.persistence import load, save
 from tests.estimators.support import ALL_EPOCHS, Array, fit_quietly, for_both, problem
 

@@ -13,7 +13,7 @@ from sktarget import (
     TargetSpaceRegressor,
     TargetSpaceSequenceClassifier,
 )
-from sktarget.estimators._output_units import moments_of_labels
+from sktarget.estimators._output_units import moments_of_outputs
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
@@ -125,8 +125,8 @@ def test_pandas_mark_of_what_is_missing() -> None:
 
 def test_unit_of_tiny_outputs() -> None:
     y = curve_data()[1].astype(np.float32)
-    _, unit = moments_of_labels(y[:, None], None)
-    _, tiny = moments_of_labels(y[:, None] * np.float32(1e-24), None)
+    _, unit = moments_of_outputs(y[:, None], None)
+    _, tiny = moments_of_outputs(y[:, None] * np.float32(1e-24), None)
     assert tiny == pytest.approx(1e-24 * unit)
 
 

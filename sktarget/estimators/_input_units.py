@@ -1,0 +1,116 @@
+"""Units in which a dense network learns from the columns of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sktarget.architectures import DenseNetwork
+from sktarget.estimators._arrays import Units, as_tensor
+from sktarget.estimators._outliers import Bulk
+
+__all__ = ["standardise_inputs_", "units_of_inputs"]
+
+Array = NDArray[Any]
+
+# Deviation below which λ suppresses a column.
+_NARROW = 0.1
+# Deviation above which a column counts as large.
+_WIDE = 2.0
+# Ratio of the widest deviation to those of columns that it dwarfs.
+_DWARFS = 100.0
+# Deviations that a column has to reach out on either side to be dwarfed: indicators,
+# and counts of something rare, do not.
+_REACH = 1.2
+# Total variance of narrow columns below which λ suppresses even what they share.
+_LOST = 0.1
+# Span from which a column counts as an indicator.
+_INDICATES = 0.9
+
+
+def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> Units | None:
+    """Return the origin and unit of every column for the solves.
+
+    λ acts on columns according to their size: it suppresses those that are small, or
+    vary little beside their mean, and hardly touches large ones.  So columns with a
+    deviation above 2 get half their deviation as the unit, and with them those that
+    the widest dwarfs by a factor of 100, unless they hardly reach out to one side, as
+    columns of two values or mostly one do.  Columns with a deviation below 0.1 that
+    span less than 0.9 get half their span, if all their variances add up to less than
+    0.1, about where λ ceases to suppress them.  All these, and columns whose mean is
+    more than twice their deviation, are measured from their mean.  Others are taken as
+    they are, among them standardised columns, brightness, most indicators and shares
+    of words.
+
+    Parameters
+    ----------
+    bulk : Bulk
+        Where most of each column lies.
+    dtype : dtype
+        That of the arithmetic.
+
+    Returns
+    -------
+    origin, unit : ndarray of shape (n_features,), or None
+        In this dtype; None where no column needs any.
+    """
+    mean, deviation, low, high = bulk
+    with np.errstate(over="ignore", invalid="ignore"):
+        span, varies = bulk.span, _varies(mean, deviation, dtype)
+        # Indicators span 1, however rare what they indicate.
+        narrow = varies & (deviation < _NARROW) & (span < _INDICATES)
+        wide = varies & (deviation > _WIDE)
+        if np.sum(deviation[narrow] ** 2) >= _LOST:
+            narrow[:] = False
+        # Of two values, or one in most rows, one is within a deviation of the mean.
+        spread = np.minimum(mean - low, high - mean) > _REACH * deviation
+        widest = np.max(deviation, where=wide, initial=0.0)
+        dwarfed = varies & ~wide & spread & (deviation * _DWARFS < widest)
+        wide |= dwarfed
+        narrow &= ~dwarfed
+        off = np.abs(mean) > np.where(varies, 2 * deviation, 2.0)
+        needs = (narrow | wide | off) & np.isfinite(deviation) & np.isfinite(span)
+    if not needs.any():
+        return None
+    unit = np.where(narrow, span / 2, np.where(wide, deviation / _WIDE, 1.0))
+    found = np.where(needs, mean, 0.0), np.where(needs, unit, 1.0)
+    return found[0].astype(dtype), found[1].astype(dtype)
+
+
+def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
+    """Return which columns vary by far more than the rounding of their mean."""
+    kind = np.finfo(dtype)
+    floor = np.maximum(256 * kind.eps * np.abs(mean), kind.tiny)
+    varies: Array = (deviation > floor) & np.isfinite(deviation)
+    return varies
+
+
+def standardise_inputs_(network: DenseNetwork, bulk: Bulk) -> None:
+    """Make the sums start as if the columns had been standardised.
+
+    Columns of large numbers would otherwise drown out the others, and saturate what
+    follows.
+
+    Parameters
+    ----------
+    network : DenseNetwork
+        The network, changed in place.
+    bulk : Bulk
+        Where most of each column lies.
+    """
+    mean, deviation = bulk.mean, bulk.deviation
+    k = len(mean)
+    for layer in network.reading:
+        given = layer.weight.detach().numpy()
+        varies = _varies(mean, deviation, given.dtype)
+        weight = given.astype(np.float64)  # a copy
+        weight[:, :k] /= np.where(varies, deviation, 1.0)
+        bias = -weight[:, :k] @ mean
+        tensors = [as_tensor(a.astype(given.dtype)) for a in (weight, bias)]
+        if all(bool(t.isfinite().all()) for t in tensors):
+            with torch.no_grad():
+                layer.weight.copy_(tensors[0])
+                layer.bias.add_(tensors[1])
