@@ -39,6 +39,9 @@ class BaseTargetSpace(FixedTargets):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
+    # Whether images were fitted as bytes.
+    _of_bytes = False
+
     def __init__(
         self,
         hidden_layer_sizes: int | ArrayLike = (100,),

@@ -10,9 +10,9 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
+from sktarget.estimators._class_outputs import ClassOutputs
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
-from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._rows import TrainingRows, as_dense
 
 __all__ = ["NetworkClassifier"]
@@ -20,13 +20,11 @@ __all__ = ["NetworkClassifier"]
 Array = NDArray[Any]
 
 
-class NetworkClassifier(ClassifierMixin, ClassLabels):
+class NetworkClassifier(ClassifierMixin, ClassOutputs):
     """What classifiers share, whatever trains their networks.
 
     A subclass has the parameter `class_weight`.
     """
-
-    class_weight: Any
 
     @keeps_fitted_state
     @with_callbacks

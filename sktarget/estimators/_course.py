@@ -27,8 +27,7 @@ from sktarget.training import (
 
 __all__ = ["TrainingCourse"]
 
-# A row that has weight, or is repeated, counts as at most so many when weight decay is
-# weighed against the loss.
+# In scaling the weight decay, a weighted or repeated row counts as at most this many.
 _MOST_REPEATS = 10
 # Share of rows up to which those far from all others are not held out.
 _MOST_FAR = 0.05
@@ -62,11 +61,7 @@ class TrainingCourse(NetworkEstimator):
 
     # The shape of an image, if X holds images.
     _images: tuple[int, int, int] | None = None
-    # Whether these were fitted as bytes.
-    _of_bytes: bool = False
-    # Whether columns have values so far off that the network has to be bounded.
-    _is_bounded: bool = False
-    # Layers with weights of a module of the user's.
+    # Number of layers with weights in the user's own module.
     _n_own_layers = 1
     # Whether X is a table, unless it holds images.
     _takes_tables = True
@@ -77,7 +72,7 @@ class TrainingCourse(NetworkEstimator):
         return self._takes_tables and self._images is None
 
     @property
-    def _tuned(self) -> bool:
+    def _follows_table_rules(self) -> bool:
         """Whether step size, batches, schedule and stopping are chosen together."""
         return self._reads_table and self._anneals
 
@@ -109,22 +104,26 @@ class TrainingCourse(NetworkEstimator):
 
     @property
     def _n_layers(self) -> int:
-        """How many layers with weights a tuned network has."""
+        """How many layers with weights the network has."""
         if self.module is not None:
             return self._n_own_layers
         return 1 + len(parse_layer_sizes(self.hidden_layer_sizes))
 
     @property
-    def _is_easy(self) -> bool:
+    def _is_shallow(self) -> bool:
         """Whether it is shallow enough to tell classes apart in a few epochs."""
         return self._n_layers <= 2 and self.module is None
+
+    @property
+    def _fixed_batch_kind(self) -> str:
+        """``"sample"`` or ``"noise"``, and ``"given"`` for an array."""
+        return self.fixed_batch if isinstance(self.fixed_batch, str) else "given"
 
     def _takes_all(self, rows: TrainingRows) -> bool:
         """Whether rows are few enough for all of them to be both X̄ and the batch."""
         return (
-            self._tuned
-            and isinstance(self.fixed_batch, str)
-            and (self.fixed_batch, self.fixed_batch_size) == ("sample", "auto")
+            self._follows_table_rules
+            and (self._fixed_batch_kind, self.fixed_batch_size) == ("sample", "auto")
             and self.batch_size == "auto"
             and rows.n_with_held_out <= _rules.MOST_AT_ONCE
         )
@@ -139,9 +138,9 @@ class TrainingCourse(NetworkEstimator):
             batch_size = n_samples
         elif self.batch_size == "auto" and self._has_image_targets:
             batch_size = _rules.auto_image_batch_size(n_samples)
-        elif self.batch_size == "auto" and self._tuned:
+        elif self.batch_size == "auto" and self._follows_table_rules:
             n = rows.n_with_held_out
-            batch_size = _rules.auto_tuned_batch_size(n_samples, n)
+            batch_size = _rules.auto_table_batch_size(n_samples, n)
         if self._normalises and parse_layer_sizes(self.hidden_layer_sizes):
             return self._without_single_rows(n_samples, batch_size)
         return batch_size
@@ -161,21 +160,21 @@ class TrainingCourse(NetworkEstimator):
     def _epochs(self, rows: TrainingRows) -> int:
         if self._incremental:
             return 1
-        if not self._tuned or self._schedule() != "annealed":
+        if not self._follows_table_rules or self._schedule() != "annealed":
             return self.max_iter
         if self.n_iter_no_change == np.inf:  # which asks for all of them
             return self.max_iter
         return _noise_rules.auto_epochs(
             rows.n_given,
             self.max_iter,
-            easy=self._is_easy,
+            shallow=self._is_shallow,
             of_numbers=self._learns_numbers,
             holds_out=rows.n_held_out > 0,
         )
 
     def _auto_rate(self, rows: TrainingRows) -> float:
-        if self._tuned:
-            return _rules.auto_tuned_rate(self._n_layers)
+        if self._follows_table_rules:
+            return _rules.auto_table_rate(self._n_layers)
         images = self._has_image_targets
         if images and self._schedule() == "annealed":
             steps = self._steps_of_epoch(rows) * self.max_iter
@@ -218,7 +217,7 @@ class TrainingCourse(NetworkEstimator):
         # It was chosen for all rows; calls of partial_fit have a few each.
         if self._decays_strongly and not self._incremental:
             return _noise_rules.STRONG_ALPHA, _noise_rules.STRONG_ALPHA
-        if self._tuned and self._schedule() == "annealed":
+        if self._follows_table_rules and self._schedule() == "annealed":
             shape = rows.n_given, self._n_layers, rows.n_varying
             of_numbers, holds_out = self._learns_numbers, rows.n_held_out > 0
             few = rows.n_given < _noise_rules.LEAST_TO_SPARE
@@ -233,7 +232,7 @@ class TrainingCourse(NetworkEstimator):
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
         if self.early_stopping != "auto":
             return super()._plan_holding_out(rows)
-        if not self._tuned or self.warm_start or rows.are_counts:
+        if not self._follows_table_rules or self.warm_start or rows.are_counts:
             return None
         # Users who ask for early stopping may want rows that the network never sees.
         learns_all = (
@@ -261,18 +260,19 @@ class TrainingCourse(NetworkEstimator):
 
     def _can_sample(self, n_left: int) -> bool:
         """Whether so many rows are enough for the X̄ that was asked for."""
-        kind, size = self.fixed_batch, self.fixed_batch_size
-        sampled = isinstance(kind, str) and kind == "sample"
-        return not sampled or size is None or isinstance(size, str) or size <= n_left
+        size = self.fixed_batch_size
+        if self._fixed_batch_kind != "sample" or size in (None, "auto"):
+            return True
+        return bool(size <= n_left)
 
     def _patience(self, rows: TrainingRows) -> float:
-        if not self._tuned or self.n_iter_no_change != "auto":
+        if not self._follows_table_rules or self.n_iter_no_change != "auto":
             return super()._patience(rows)
         if self._goes_on:
             return math.inf
         annealed = self._schedule() == "annealed"
         n_steps = self._steps_of_epoch(rows)
-        return _noise_rules.auto_tuned_patience(len(rows), n_steps, annealed)
+        return _noise_rules.auto_table_patience(len(rows), n_steps, annealed)
 
     def _stopping_error(self, device: torch.device) -> Loss | None:
         if self.early_stopping != "auto":
@@ -316,7 +316,8 @@ class TrainingCourse(NetworkEstimator):
             first_alpha=first_alpha,
             alpha_follows_loss=self._decay_follows_loss,
             evaluates_first=self.module is None and not self.batch_norm,
-            # A strong decay may lead to a constant, where it had better end.
+            # Strong decay may lead to constant outputs; the run should then stop, not
+            # wait for progress.
             waits_for_progress=self.n_iter_no_change == "auto"
             and not self._decays_strongly,
             batch_size=self._batch_rows(rows),
@@ -346,6 +347,6 @@ class TrainingCourse(NetworkEstimator):
         if not self._reads_table:
             return True
         few = _noise_rules.few_epochs(
-            len(rows), easy=self._is_easy, of_numbers=self._learns_numbers
+            len(rows), shallow=self._is_shallow, of_numbers=self._learns_numbers
         )
         return math.isinf(self._patience(rows)) and self.max_iter > few

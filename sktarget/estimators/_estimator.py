@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from sktarget.estimators._arrays import torch_dtype
+from sktarget.estimators._checkpointing import open_checkpoint
 from sktarget.estimators._compat import HAS_CALLBACKS
 from sktarget.estimators._device import resolve_device
 from sktarget.estimators._forks import serial_in_forks
@@ -20,7 +21,6 @@ from sktarget.estimators._guards import as_value_errors
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._random import combine_seeds, seeded_globally
-from sktarget.estimators._recovery import open_checkpoint
 from sktarget.estimators._runs import learn_all, run, try_again
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace

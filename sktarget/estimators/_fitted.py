@@ -39,10 +39,6 @@ class FittedNetwork(BaseEstimator, ABC):
     # In regression, of every output: the mean of y, from which the network learns the
     # differences, and the unit in which it learns them.
     _output_units: Units | None = None
-    # Origin and unit of every column of X for the solves, if they need any.
-    _input_units: Units | None = None
-    # Those in which a recurrent network learns from the channels of sequences.
-    _channel_units: Units | None = None
 
     @abstractmethod
     def _build(
@@ -96,7 +92,7 @@ class FittedNetwork(BaseEstimator, ABC):
         # A dict, so that predicting sets no attribute.
         module: nn.Module | None = self._module_cache.get("module")
         if module is None:
-            # Made while a caller infers, it could not be trained later.
+            # Built in a caller's inference mode, it could never be trained.
             with torch.inference_mode(False):
                 built = self._rebuild_to_predict()
             # If several threads build the module at once, all get that of one.

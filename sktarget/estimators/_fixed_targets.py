@@ -14,7 +14,7 @@ from torch import nn
 
 from sktarget.architectures import DenseNetwork
 from sktarget.estimators import _noise_rules, _rules
-from sktarget.estimators._arrays import as_tensor
+from sktarget.estimators._arrays import Units, as_tensor
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._initial_targets import (
@@ -23,7 +23,7 @@ from sktarget.estimators._initial_targets import (
     targets_of_origin,
 )
 from sktarget.estimators._input_units import standardise_inputs_, units_of_inputs
-from sktarget.estimators._linear_rival import error_of_linear_model
+from sktarget.estimators._linear_baseline import error_of_linear_model
 from sktarget.estimators._network import WEIGHTED, ordinary_module, weight_names
 from sktarget.estimators._outliers import bulk_of_columns, n_far_columns
 from sktarget.estimators._rows import TrainingRows
@@ -47,16 +47,24 @@ class FixedTargets(TrainingCourse):
     target_scale: float
     project_targets: bool
 
-    # What decided the order of the rows when the network was made.
+    # Seed of the order of rows in the fit that chose X̄.
     _arranged_by: int | None = None
+    # Origin and unit of every column of X for the solves, if they need any.
+    _input_units: Units | None = None
+    # Whether columns have values so far off that the network has to be bounded.
+    _is_bounded = False
+
+    @property
+    def _lam_is_auto(self) -> bool:
+        return isinstance(self.lam, str)
 
     @abstractmethod
     def _check_outputs(self, module: nn.Module, X: Array, dtype: Any) -> None:
         """Try a module of the user's before any training."""
 
     def _note_columns(self, rows: TrainingRows) -> None:
-        # With a single one such values are learnt; combinations of several are not, and
-        # what grows without bound with them would be huge.
+        # One column with such values can be learnt.  Combinations of several cannot,
+        # and an unbounded activation would give huge outputs for them.
         self._is_bounded = self._reads_table and n_far_columns(rows.X, rows.weight) > 1
 
     # -- where training starts -------------------------------------------------------
@@ -116,7 +124,7 @@ class FixedTargets(TrainingCourse):
             return self._to_targets(module, rows, seed, keep_weights=True)
         self._set_input_units(module)
         fixed = self._kept_fixed_batch()
-        lam = self.lam_ if isinstance(self.lam, str) else self.lam
+        lam = self.lam_ if self._lam_is_auto else self.lam
         x, how, anchor = as_tensor(fixed), self.untangling, self._anchor()
         network = TargetSpace(module, x, lam, how, anchor=anchor)
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed, equal_nan=True)
@@ -177,13 +185,13 @@ class FixedTargets(TrainingCourse):
         """Choose X̄ and λ; take targets from the given weights, and from the labels."""
         self._set_input_units(module)
         array, place = self._choose_fixed_batch(module, rows, seed)
-        fixed, lam = as_tensor(array), self.lam
+        fixed = as_tensor(array)
         if fixed.is_floating_point():  # X may have another dtype than in the first fit.
             of_weights = (p.dtype for p in module.parameters() if p.is_floating_point())
             fixed = fixed.to(next(of_weights, fixed.dtype))
         how, anchor = self.untangling, self._anchor()
         network = TargetSpace(module, fixed, untangling=how, anchor=anchor)
-        network.lam = self._auto_lam(network, rows) if isinstance(lam, str) else lam
+        network.lam = self._auto_lam(network, rows) if self._lam_is_auto else self.lam
         self.lam_ = network.lam
         if keep_weights:  # The targets for that depend on λ, so take them anew.
             return TargetSpace(
@@ -200,13 +208,13 @@ class FixedTargets(TrainingCourse):
         self._check_columns_of_fixed_batch()
         size = self.fixed_batch_size
         widest, n_pixels = 1 + max(_n_inputs(module), default=0), rows.X[0, :1].size
-        is_sample = isinstance(self.fixed_batch, str) and self.fixed_batch == "sample"
+        is_sample = self._fixed_batch_kind == "sample"
         if self._incremental and is_sample:
             _warn_of_few_rows(len(rows) * n_pixels, widest)
         if self._takes_all(rows):
             size = None
-        elif size == "auto" and self._tuned:
-            size = _rules.auto_tuned_fixed_batch_size(
+        elif size == "auto" and self._follows_table_rules:
+            size = _rules.auto_table_fixed_batch_size(
                 len(rows), rows.n_with_held_out, widest
             )
         elif size == "auto":
@@ -247,7 +255,7 @@ class FixedTargets(TrainingCourse):
         if held_out.n_distinct < _noise_rules.ENOUGH_TO_JUDGE:
             return {}
         tries: dict[str, dict[str, Any]] = {}
-        if isinstance(self.lam, str) and not ending.has_learnt:
+        if self._lam_is_auto and not ending.has_learnt:
             tries["less lam"] = {"_lam_share": _noise_rules.LAM_OF_SECOND_TRY}
         if self.alpha == "auto" and _noise_rules.may_fit_noise(
             error, self._n_layers, task.rows.n_varying

@@ -28,7 +28,7 @@ class HoldingOut(NamedTuple):
         Which series every row is a window of: the last ones of each are then held out;
         None to draw them.
     stays : ndarray of bool of shape (n_rows,) or None
-        Which rows are not held out if others can take their place; None for none.
+        Rows to keep for training wherever others can be held out instead.
     """
 
     n: int

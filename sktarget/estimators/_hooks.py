@@ -63,7 +63,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     # The name of what is minimised.
     _loss: str
 
-    # Only some estimators have a network of the user's own, or all rows as X̄.
+    # Defaults of estimators that take no module and have no X̄.
     module: Any = None
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.

@@ -19,7 +19,7 @@ __all__ = [
     "auto_last_alpha_at",
     "auto_last_epochs",
     "auto_patience",
-    "auto_tuned_patience",
+    "auto_table_patience",
     "epochs_to_reserve",
     "few_epochs",
     "may_be_stuck",
@@ -46,7 +46,7 @@ STRONG_ALPHA = 10.0
 """Weight decay with which to start anew where a network may have fitted noise."""
 
 BENEFIT_OF_DOUBT = 1.2
-"""Ratio of errors up to which that is taken where these say little."""
+"""Ratio of errors up to which strong decay is taken where few rows judge it."""
 
 
 def auto_early_stopping(n_samples: int, learns_all: bool) -> bool:
@@ -66,21 +66,21 @@ def auto_held_out(n_samples: int) -> int:
 
 
 def auto_epochs(
-    n_samples: int, max_iter: int, *, easy: bool, of_numbers: bool, holds_out: bool
+    n_samples: int, max_iter: int, *, shallow: bool, of_numbers: bool, holds_out: bool
 ) -> int:
     """Epochs of an annealed run: few on a handful of rows, which are soon learnt.
 
     Where no rows are held out, little else would keep their noise from being learnt.
-    Where some are, and 100 or more are left, an `easy` network of one hidden layer
+    Where some are, and 100 or more are left, an `shallow` network of one hidden layer
     learns classes, which only need to be told apart, nearly as well in a few.
     """
-    soon = easy and not of_numbers and n_samples >= 100
+    soon = shallow and not of_numbers and n_samples >= 100
     if n_samples >= _SOON_LEARNT or (holds_out and not soon):
         return max_iter
-    return min(max_iter, few_epochs(n_samples, easy=easy, of_numbers=of_numbers))
+    return min(max_iter, few_epochs(n_samples, shallow=shallow, of_numbers=of_numbers))
 
 
-def few_epochs(n_samples: int, *, easy: bool, of_numbers: bool) -> int:
+def few_epochs(n_samples: int, *, shallow: bool, of_numbers: bool) -> int:
     """Return after how many epochs fewer than 200 rows are learnt, noise included.
 
     It is 0 for 200 and more, for which no such number is known.
@@ -89,7 +89,7 @@ def few_epochs(n_samples: int, *, easy: bool, of_numbers: bool) -> int:
         return 0
     if of_numbers:
         return 40 + n_samples // 4
-    return 10 + n_samples // 8 if easy and n_samples >= LEAST_TO_SPARE else 100
+    return 10 + n_samples // 8 if shallow and n_samples >= LEAST_TO_SPARE else 100
 
 
 def epochs_to_reserve(max_iter: int) -> int:
@@ -100,15 +100,15 @@ def epochs_to_reserve(max_iter: int) -> int:
 def auto_last_epochs(best_epoch: int, left: int, falls: bool) -> int:
     """Epochs on all rows after early stopping: 10 plus half of the best epoch's number.
 
-    They start from the best state, so few are needed.  If the weight decay `falls`,
-    they get more of it than the run had at its end, longer training does not fit noise,
-    and they are 10 plus all of it.
+    They start from the best state, so few are needed.  If the weight decay `falls`
+    during the run, the last epochs use more of it than the run ended with; longer
+    training then fits no noise, and they are 10 plus the number of the best epoch.
     """
     return min(left, 10 + (best_epoch if falls else best_epoch // 2))
 
 
 def auto_alpha(n_samples: int, n_layers: int, n_columns: int, holds_out: bool) -> float:
-    """Weight decay that a tuned run begins with.
+    """Weight decay that an annealed run on a table begins with.
 
     It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Held-out rows show
     when it has fallen enough: noisy tables do best with nearly all of it, others with
@@ -148,7 +148,7 @@ def auto_alpha_of_few(
 
 
 def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:
-    """Return whether to try a strong weight decay after a run that ended so.
+    """Return whether to repeat a run with this error with a strong weight decay.
 
     The error of the rows held out is a share of that of constant outputs.  Where it is
     small there is little noise, though deep networks fit more of it; and one or two
@@ -167,11 +167,11 @@ def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> b
 
 
 def needed_share(held_out_error: float, *, to_go_on: bool = False) -> float:
-    """Return the share of an error that another network's must be below to be taken.
+    """Return the ratio of errors, new to old, below which another network is taken.
 
-    The error is a share of that of constant outputs.  Where it is small, little gains
-    on few rows are chance, and a strong weight decay costs more than it seems to.  To
-    go on without weight decay must also gain more than chance.
+    `held_out_error`, the old one, is a share of that of constant outputs.  Where it is
+    small, little gains on few rows are chance, and a strong weight decay costs more
+    than it seems to.  To go on without weight decay must also gain more than chance.
     """
     return 1.0 if held_out_error > 0.12 and not to_go_on else 0.85
 
@@ -193,7 +193,7 @@ def auto_patience(n_steps: int) -> int:
     return max(10, -(-200 // n_steps))
 
 
-def auto_tuned_patience(n_samples: int, n_steps: int, annealed: bool) -> float:
+def auto_table_patience(n_samples: int, n_steps: int, annealed: bool) -> float:
     """Epochs without progress in the course for tables, where the loss swings less.
 
     On fewer than 200 rows an `annealed` run goes on to its end, which costs little;

@@ -27,9 +27,9 @@ _LEVELS = (_TAIL, 0.25, 0.75, 1 - _TAIL)
 # In up to this share of the rows, the smallest or the largest values of columns may
 # stand for what is missing.
 _MOST_MISSING = 0.15
-# Ratio of the deviations with and without these, from which on they are left out.
+# They are left out if that makes the deviation at least this many times smaller.
 _HEAVY = 5.0
-# To weigh that much, 5 % of the rows have to reach beyond this many deviations, and
+# For that, 5 % of the rows have to reach beyond this many deviations, and
 # the mean fourth power of all is at least this, in deviations.
 _FAR = 4.0
 _LEAST_KURTOSIS = 15.0
@@ -39,9 +39,10 @@ _BEYOND = 100.0
 _SEVERAL = 0.01
 # Deviations beyond which a row is far from all others.
 _VERY_FAR = 10.0
-# Share of the distance to the farthest value that a deviation is at least taken for.
+# Least deviation, as a share of the distance to the farthest value.
 _LEAST = 1e-4
-# Share of that, in turn, below which next to nothing would be left of the column.
+# Where the deviation is below this share of the least one, no value is left out: next
+# to nothing would remain of the column.
 _LOST = 0.03
 
 
@@ -196,7 +197,7 @@ def _may_be_missing(
 
 
 def n_far_columns(X: Array, weight: Array | None) -> int:
-    """Count columns that have more to them than a bulk, very far from that.
+    """Count the columns with values very far outside their bulk.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
-from sktarget.estimators._numbers import NumberOutputs
+from sktarget.estimators._number_outputs import NumberOutputs
 from sktarget.estimators._rows import TrainingRows, as_dense
 
 __all__ = ["NetworkRegressor"]

@@ -126,7 +126,7 @@ class ResumableNetwork(FittedNetwork):
         state: dict[str, Any] = state_to_torch(kept)
         groups = state["param_groups"]
         rates = zip(settings.group_rates(), self._optimiser_rates, strict=True)
-        # Of the optimiser's own parameters it is those of now that count.
+        # The optimiser's options are the present ones, not those it was saved with.
         options = settings.optimiser()[1]
         before = self._optimiser_schedule
         begins_anew = before == "annealed" or before != settings.schedule

@@ -19,9 +19,9 @@ __all__ = [
     "auto_image_batch_size",
     "auto_lam",
     "auto_rate",
-    "auto_tuned_batch_size",
-    "auto_tuned_fixed_batch_size",
-    "auto_tuned_rate",
+    "auto_table_batch_size",
+    "auto_table_fixed_batch_size",
+    "auto_table_rate",
 ]
 
 MOST_AT_ONCE = 10_000
@@ -87,7 +87,7 @@ def auto_fixed_batch_size(n_samples: int, widest: int, n_pixels: int = 1) -> int
     return min(n_samples, least)
 
 
-def auto_tuned_fixed_batch_size(
+def auto_table_fixed_batch_size(
     n_samples: int, n_with_held_out: int, widest: int
 ) -> int:
     """n̄_b of a table: all rows, or 4,000 of more than 10,000, those held out counted.
@@ -104,7 +104,7 @@ def auto_batch_size(n_samples: int) -> int:
     return min(200, n_samples)
 
 
-def auto_tuned_batch_size(n_samples: int, n_with_held_out: int) -> int:
+def auto_table_batch_size(n_samples: int, n_with_held_out: int) -> int:
     """Rows of a mini-batch of a table: all of them, or 2,000 of more than 10,000.
 
     Those held out count, so that holding them out does not change how others are
@@ -145,7 +145,7 @@ def auto_epsilon(images: bool) -> float:
     return 1e-15 if images else 1e-8
 
 
-def auto_tuned_rate(n_layers: int) -> float:
+def auto_table_rate(n_layers: int) -> float:
     """Step size of Adam in large batches: 0.1 min(1, 2/√layers).
 
     Their gradients are steady, and allow large steps; in a deep network, the changes

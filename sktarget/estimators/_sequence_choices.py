@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sktarget.architectures import chrono_
 from sktarget.estimators import _sequence_rules
+from sktarget.estimators._arrays import Units
 from sktarget.estimators._base import BaseTargetSpace
 from sktarget.estimators._channel_units import (
     in_units,
@@ -45,6 +46,9 @@ class SequenceChoices(BaseTargetSpace):
     anchor: str
     initial_memory: float | str | None
 
+    # Units in which the network learns from the channels, if they need any.
+    _channel_units: Units | None = None
+
     # -- what kind of network it is --------------------------------------------------
 
     @property
@@ -71,13 +75,14 @@ class SequenceChoices(BaseTargetSpace):
 
     def _initial_memory(self, rows: TrainingRows) -> float | None:
         """Return the steps over which states may fade at first; None if not chosen."""
-        if self.module is not None or self._is_simple:
+        in_weights = self.parameterization == "weights"
+        # Random targets come from no gates.
+        is_random = self.target_init == "normal" and not in_weights
+        if self.module is not None or self._is_simple or is_random:
             return None
         if self.initial_memory != "auto":
             return None if self.initial_memory is None else float(self.initial_memory)
-        # Only targets that come from weights come from gates.
-        in_weights = self.parameterization == "weights"
-        if in_weights or self._embeds or self.target_init == "normal":
+        if in_weights or self._embeds:
             return None
         return _sequence_rules.auto_initial_memory(mean_length(rows.X))
 
@@ -158,8 +163,8 @@ class SequenceChoices(BaseTargetSpace):
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> tuple[Array, Array | None]:
-        kind, longest = self.fixed_batch, rows.X.shape[1]
-        noise = self._embeds or (isinstance(kind, str) and kind == "noise")
+        longest = rows.X.shape[1]
+        noise = self._embeds or self._fixed_batch_kind == "noise"
         length, size = self.fixed_sequence_length, self.fixed_batch_size
         if length == "auto":
             length = _sequence_rules.auto_fixed_length(longest) if noise else longest
@@ -170,14 +175,14 @@ class SequenceChoices(BaseTargetSpace):
             )
         fixed = choose_fixed_sequences(
             rows,
-            kind,
+            self.fixed_batch,
             None if size is None else int(size),
             n_steps,
             self.embedding_dim if self._embeds else None,
             seed,
         )
         self._fixed_batch_is_all = fixed is rows.X
-        if self._channel_units is not None and not isinstance(kind, str):
+        if self._channel_units is not None and self._fixed_batch_kind == "given":
             fixed = in_units(fixed, self._channel_units)
         return fixed, None
 

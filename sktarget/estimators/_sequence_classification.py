@@ -14,9 +14,9 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from sktarget.estimators._class_outputs import ClassOutputs
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
-from sktarget.estimators._labels import ClassLabels
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork
@@ -28,13 +28,11 @@ __all__ = ["NetworkSequenceClassifier"]
 Array = NDArray[Any]
 
 
-class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassLabels):
+class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
     """What classifiers of sequences share, whatever trains their networks.
 
     A subclass has the parameter `class_weight`, besides those of sequences.
     """
-
-    class_weight: Any
 
     # -- fitting ---------------------------------------------------------------------
 

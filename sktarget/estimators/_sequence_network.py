@@ -136,7 +136,7 @@ class SequenceNetwork(NetworkEstimator):
 
     # -- fitted state ----------------------------------------------------------------
 
-    def _maps(self) -> Iterator[tuple[Array, Array | None]]:
+    def _weights_and_biases(self) -> Iterator[tuple[Array, Array | None]]:
         """Yield weights and biases, layer by layer and direction by direction."""
         for layer in self.module_.modules():
             if isinstance(layer, nn.RNNBase):
@@ -152,12 +152,16 @@ class SequenceNetwork(NetworkEstimator):
     @property
     def coefs_(self) -> list[Array]:
         """Weights of each layer in the order of the cascade, (n_in, n_out) each."""
-        return [read_only(weight) for weight, _ in self._maps()]
+        return [read_only(weight) for weight, _ in self._weights_and_biases()]
 
     @property
     def intercepts_(self) -> list[Array]:
         """Biases of each layer that has them, of shape (n_out,)."""
-        return [read_only(bias) for _, bias in self._maps() if bias is not None]
+        return [
+            read_only(bias)
+            for _, bias in self._weights_and_biases()
+            if bias is not None
+        ]
 
     # -- prediction ------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
 from sktarget.estimators._arrays import Units
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
-from sktarget.estimators._numbers import NumberOutputs
+from sktarget.estimators._number_outputs import NumberOutputs
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork

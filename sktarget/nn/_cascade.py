@@ -13,11 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sktarget._tensors import is_recorded
+from sktarget.nn._checks import check_given, read_lam
 from sktarget.nn._copying import copy_with, kept_tensors
 from sktarget.nn._evaluation import as_in_evaluation, is_another_network
-from sktarget.nn._given import check_given, read_lam
 from sktarget.nn._inheritance import as_ordinary
-from sktarget.nn._maps import TargetMap
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, NotThisBatch, Pass, Phase, Stage
 from sktarget.nn._replacement import replace_layer, replace_layers
@@ -29,6 +28,7 @@ from sktarget.nn._stacking import (
     starts_as,
     without_first,
 )
+from sktarget.nn._target_map import TargetMap
 
 __all__ = ["Cascade"]
 
@@ -76,40 +76,40 @@ class Cascade(nn.Module):
         take_over_sequentials(self.module)
         # What parts hold before any pass belongs to them.
         self._given_tensors = kept_tensors(self.module)
-        self._maps: dict[str, TargetMap] = {}
+        self._target_maps: dict[str, TargetMap] = {}
         for layer in self._layers.values():
-            self._maps.update(layer.target_maps())
+            self._target_maps.update(layer.target_maps())
         modules = list(self.module.modules())
         self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
         # Dropout that comes first and works in place would overwrite X̄ itself.  Other
         # modules that work in place are detected in first passes, which run on copies.
         self._works_in_place = any(getattr(m, "inplace", False) for m in self._dropouts)
         self._stage = Stage()
-        for target_map in self._maps.values():
+        for target_map in self._target_maps.values():
             target_map.stage = self._stage
         self._adopt_weights(module)
         if anchor == "weights":
-            for target_map in self._maps.values():
+            for target_map in self._target_maps.values():
                 target_map.anchor_to_weights()
         self.lam = lam
 
     @property
     def lam(self) -> float | tuple[float, ...]:
         """The λ of the solves, one per layer where they differ; it may be changed."""
-        lams = tuple(target_map.lam for target_map in self._maps.values())
+        lams = tuple(target_map.lam for target_map in self._target_maps.values())
         return lams[0] if len(set(lams)) == 1 else lams
 
     @lam.setter
     def lam(self, lam: float | Sequence[float]) -> None:
         lams = read_lam(lam, self.fixed_batch.dtype)
-        if lams.ndim and len(lams) != len(self._maps):
+        if lams.ndim and len(lams) != len(self._target_maps):
             raise ValueError(
                 f"lam gives {len(lams)} values, but the network has "
-                f"{len(self._maps)} target layers: give one for each, or a single one "
-                f"for all; the layers are {', '.join(map(repr, self._maps))}"
+                f"{len(self._target_maps)} target layers: give one for each, or a single "
+                f"one for all; the layers are {', '.join(map(repr, self._target_maps))}"
             )
-        own = lams.expand(len(self._maps)).tolist()
-        for target_map, value in zip(self._maps.values(), own, strict=True):
+        own = lams.expand(len(self._target_maps)).tolist()
+        for target_map, value in zip(self._target_maps.values(), own, strict=True):
             target_map.lam = value
 
     @property
@@ -126,7 +126,7 @@ class Cascade(nn.Module):
     @property
     def anchor(self) -> str:
         """``"weights"`` if λ pulls any layer to its given weights, else ``"zero"``."""
-        anchored = any(m.anchor is not None for m in self._maps.values())
+        anchored = any(m.anchor is not None for m in self._target_maps.values())
         return "weights" if anchored else "zero"
 
     # -- targets from weights --------------------------------------------------------
@@ -149,8 +149,8 @@ class Cascade(nn.Module):
                 "and keep their weights",
                 stacklevel=4,
             )
-        self._maps = {name: self._maps[name] for name in run.order}
-        if not self._maps:
+        self._target_maps = {name: self._target_maps[name] for name in run.order}
+        if not self._target_maps:
             raise ValueError(
                 "the module has no layer that can be learnt by targets: none of a "
                 "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) whose weights "

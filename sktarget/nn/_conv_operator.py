@@ -18,8 +18,8 @@ from torch import Tensor
 
 from sktarget.linalg import RidgeFactor, gramian, prefers_dual
 from sktarget.nn._autocorrelation import dilated_gramian
-from sktarget.nn._operators import head
 from sktarget.nn._patches import Window, patch_gramian, patches
+from sktarget.nn._skipping import head
 
 __all__ = ["ConvOperator"]
 

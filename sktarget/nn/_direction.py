@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from sktarget.linalg import FactorisationError
 from sktarget.nn._cells import Cell, States
-from sktarget.nn._maps import TargetMap
 from sktarget.nn._operators import DenseOperator
 from sktarget.nn._sequences import real_rows, reverse, shift
 from sktarget.nn._solve import solve_only
+from sktarget.nn._target_map import TargetMap
 
 __all__ = ["TargetDirection", "is_recurrent"]
 

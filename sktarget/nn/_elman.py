@@ -12,8 +12,8 @@ from sktarget._linear import affine
 from sktarget.linalg import add_product, product
 from sktarget.nn._backward import backward_once
 from sktarget.nn._cells import ElmanCell
-from sktarget.nn._operators import head
 from sktarget.nn._running_order import in_order, shared
+from sktarget.nn._skipping import head
 
 __all__ = ["run_elman"]
 

@@ -13,8 +13,8 @@ from sktarget._tanh import tanh_
 from sktarget.linalg import add_product, product
 from sktarget.nn._backward import backward_once
 from sktarget.nn._cells import GRUCell
-from sktarget.nn._operators import head
 from sktarget.nn._running_order import earlier, in_order, resized, shared
+from sktarget.nn._skipping import head
 
 __all__ = ["run_gru"]
 

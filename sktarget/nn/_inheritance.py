@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from sktarget.nn._maps import StandIn
+from sktarget.nn._stand_in import StandIn
 
 __all__ = ["as_ordinary", "inherit"]
 

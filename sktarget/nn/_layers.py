@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from sktarget.linalg import FactorisationError
 from sktarget.nn._activations import Activation
 from sktarget.nn._link import Link
-from sktarget.nn._maps import StandIn, TargetMap
 from sktarget.nn._operators import DesignOperator
 from sktarget.nn._pass import Pass, Phase
 from sktarget.nn._right_inverse import right_inverse
 from sktarget.nn._solution import Solution
 from sktarget.nn._solve import solve_and_apply
+from sktarget.nn._stand_in import StandIn
+from sktarget.nn._target_map import TargetMap
 
 __all__ = ["TargetLayer"]
 

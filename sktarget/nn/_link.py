@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sktarget._slices import slice_size
 from sktarget.nn._activations import Activation
-from sktarget.nn._operators import DesignOperator, head
+from sktarget.nn._operators import DesignOperator
+from sktarget.nn._skipping import head, in_dtype, in_shape
 from sktarget.nn._solution import (
     Solution,
     find_weights,
@@ -26,26 +27,12 @@ __all__ = [
     "Link",
     "SavedState",
     "SavedTensors",
-    "in_dtype",
-    "in_shape",
     "run_back",
     "run_link",
 ]
 
 # Slices of maps in the backward pass have about this many bytes.
 _SLICE = 1 << 19
-
-
-# In small networks it is the number of calls that counts: each takes a microsecond or
-# two, whether or not it does anything.  So calls that would change nothing are skipped.
-def in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a tensor in a dtype."""
-    return x if x.dtype == dtype else x.to(dtype=dtype)
-
-
-def in_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return a tensor in a shape."""
-    return x if x.shape == shape else x.reshape(shape)
 
 
 class Link(NamedTuple):

@@ -21,19 +21,14 @@ from sktarget.linalg import (
     prefers_dual,
     product,
 )
+from sktarget.nn._skipping import head
 
 __all__ = [
     "AugmentedOperator",
     "DenseOperator",
     "DesignOperator",
     "MeasuredOperator",
-    "head",
 ]
-
-
-def head(rows: Tensor, n: int) -> Tensor:
-    """Take the first n rows, without a call if that is all of them."""
-    return rows if n == rows.shape[0] else rows[:n]
 
 
 def _as_matrix(x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from sktarget.nn._maps import TargetMap
+from sktarget.nn._target_map import TargetMap
 
 __all__ = ["KEEPS_ITS_WEIGHTS", "ordinary_weights"]
 

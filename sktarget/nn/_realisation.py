@@ -13,8 +13,8 @@ from sktarget._tensors import same_values
 from sktarget.nn._cascade import Cascade
 from sktarget.nn._copying import copy_with
 from sktarget.nn._fingerprint import Fingerprint
-from sktarget.nn._maps import TargetMap
 from sktarget.nn._sequential import restore_sequentials
+from sktarget.nn._target_map import TargetMap
 
 __all__ = ["RealisedCascade"]
 
@@ -120,10 +120,10 @@ class RealisedCascade(Cascade):
             sums: dict[str, Tensor] = {}
             for _ in range(n_draws):
                 for name, matrix in self._solve_on_fixed_batch().items():
-                    self._maps[name].check(matrix)
+                    self._target_maps[name].check(matrix)
                     sums[name] = sums[name] + matrix if name in sums else matrix
             for name, total in sums.items():
-                self._maps[name].keep(total / n_draws)
+                self._target_maps[name].keep(total / n_draws)
 
     def _ensure_realised(self) -> None:
         """Solve anew unless the weights kept are those of the present targets.
@@ -139,8 +139,8 @@ class RealisedCascade(Cascade):
         """Solve once on X̄ and keep the weights."""
         with self._solving_alone():
             for name, matrix in self._solve_on_fixed_batch().items():
-                self._maps[name].check(matrix)
-                self._maps[name].keep(matrix)
+                self._target_maps[name].check(matrix)
+                self._target_maps[name].keep(matrix)
         self._note_realised()
 
     @contextmanager
@@ -177,7 +177,7 @@ class RealisedCascade(Cascade):
             if not isinstance(part, TargetMap)
             for buffer in part.buffers(recurse=False)
         ]
-        anchors = [m.anchor for m in self._maps.values() if m.anchor is not None]
+        anchors = [m.anchor for m in self._target_maps.values() if m.anchor is not None]
         return [self.fixed_batch, *self.module.parameters(), *buffers, *anchors]
 
     def _load_from_state_dict(

@@ -14,11 +14,12 @@ from sktarget._packing import Packing
 from sktarget.nn._cells import States, cell_of
 from sktarget.nn._direction import TargetDirection
 from sktarget.nn._kernels import run_kernel
-from sktarget.nn._maps import StandIn, TargetMap
 from sktarget.nn._pass import NotThisBatch, Pass, Phase
 from sktarget.nn._registry import register
 from sktarget.nn._sequences import last_steps
+from sktarget.nn._stand_in import StandIn
 from sktarget.nn._steps import may_run_steps, run_steps
+from sktarget.nn._target_map import TargetMap
 
 __all__ = ["TargetRecurrent"]
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from sktarget.nn._maps import StandIn
+from sktarget.nn._stand_in import StandIn
 
 __all__ = ["is_registered", "register", "target_layer_for"]
 

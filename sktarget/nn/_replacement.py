@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sktarget.nn._copying import copy_with
-from sktarget.nn._maps import StandIn
 from sktarget.nn._ordinary import KEEPS_ITS_WEIGHTS
 from sktarget.nn._registry import is_registered, target_layer_for
+from sktarget.nn._stand_in import StandIn
 
 __all__ = ["replace_layer", "replace_layers"]
 

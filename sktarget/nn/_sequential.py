@@ -20,9 +20,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from sktarget._layered import Layered
 from sktarget.nn._activations import AS_IT_IS, Activation, activation_of
-from sktarget.nn._hooks import is_watched
 from sktarget.nn._layers import TargetLayer
-from sktarget.nn._maps import StandIn
+from sktarget.nn._stand_in import StandIn
+from sktarget.nn._watching import is_watched
 
 __all__ = ["restore_sequentials", "take_over_sequentials"]
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from sktarget.linalg import product
 from sktarget.nn._backward import backward_once
-from sktarget.nn._link import Link, SavedTensors, in_dtype, in_shape, run_back, run_link
+from sktarget.nn._link import Link, SavedTensors, run_back, run_link
 from sktarget.nn._operators import DesignOperator
+from sktarget.nn._skipping import in_dtype, in_shape
 from sktarget.nn._solution import Solution, find_weights, pull_back
 
 __all__ = ["solve_and_apply", "solve_only"]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.nn import _initialisation
-from sktarget.nn._maps import TargetMap
 from sktarget.nn._pass import Phase
 from sktarget.nn._realisation import RealisedCascade
+from sktarget.nn._target_map import TargetMap
 
 __all__ = ["TargetSpace"]
 
@@ -198,7 +198,7 @@ class TargetSpace(RealisedCascade):
 
     def get_extra_state(self) -> Tensor:
         """Return what a ``state_dict`` holds besides tensors: λ of every layer."""
-        lams = [target_map.lam for target_map in self._maps.values()]
+        lams = [target_map.lam for target_map in self._target_maps.values()]
         return torch.tensor(lams, dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -321,7 +321,7 @@ class TargetSpace(RealisedCascade):
         """
         if not 0 < scale < math.inf:
             raise ValueError(f"scale must be positive and finite, got {scale!r}")
-        before = {m: m.targets.detach().clone() for m in self._maps.values()}
+        before = {m: m.targets.detach().clone() for m in self._target_maps.values()}
         try:
             for target_map in before:
                 _initialisation.truncated_normal_(target_map.targets, scale, generator)
@@ -351,7 +351,7 @@ class TargetSpace(RealisedCascade):
             is its parameter.  A recurrent module has an entry for each of its layers
             and directions, such as ``"rnn.l0"`` and ``"rnn.l0_reverse"``.
         """
-        return dict(self._maps)
+        return dict(self._target_maps)
 
     # -- passes ----------------------------------------------------------------------
 
@@ -426,7 +426,7 @@ class TargetSpace(RealisedCascade):
     def _without_biases(self, matrices: dict[str, Tensor]) -> list[Tensor]:
         return [
             target_map.without_bias(matrices[name])
-            for name, target_map in self._maps.items()
+            for name, target_map in self._target_maps.items()
             if name in matrices
         ]
 

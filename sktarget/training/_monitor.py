@@ -40,7 +40,7 @@ class Monitor(Callback):
     schedule : Schedule
         Lowers adaptive step sizes where there is no progress.
     has_validation : bool
-        Whether the validation score decides.
+        Whether there is a validation set, which then decides.
     stops_by_error : bool
         Whether the error on the validation set decides, instead of the score.
     constant_error : float

@@ -36,7 +36,7 @@ class Schedule(Callback):
         self.step, self.n_steps = 0, 1
 
     def start_from(self, net: Any) -> None:
-        """Note the step sizes that are scaled, of every group of parameters.
+        """Remember the step size of every group of parameters, which is scaled.
 
         Parameters
         ----------

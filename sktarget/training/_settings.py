@@ -54,7 +54,7 @@ class TrainingSettings:
     max_fun : int
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
-        Stopping rule; for losses, `tol` is in squares of `unit`.
+        Stopping rule; for losses, `tol` is in units of `loss_unit`.
     evaluates_first : bool
         Whether the pass of a step may evaluate validation rows as well, since the
         module is known to do the same in training as in evaluation, but for dropout.
@@ -75,7 +75,7 @@ class TrainingSettings:
         Origin and unit of every output of a regression: y is
         ``origin + unit * outputs``.
     loss_unit : float
-        What the loss is reported times.
+        Factor by which losses are multiplied before they are reported.
     rates : mapping of str to float
         Step sizes of the parameters whose names match a pattern, where these are not
         `learning_rate_init`.

@@ -560,13 +560,13 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
 
 def test_large_tables_are_learnt_in_parts() -> None:
     most = _rules.MOST_AT_ONCE
-    assert _rules.auto_tuned_batch_size(most, most) == most
-    assert _rules.auto_tuned_fixed_batch_size(most, most, 100) == most
-    assert _rules.auto_tuned_batch_size(most + 1, most + 1) == 2000
-    assert _rules.auto_tuned_batch_size(most, most + 1) == 2000
-    assert _rules.auto_tuned_fixed_batch_size(most + 1, most + 1, 100) == 4000
-    assert _rules.auto_tuned_fixed_batch_size(most, most + 1, 100) == 4000
-    assert _rules.auto_tuned_fixed_batch_size(most + 1, most + 1, 3000) == 6000
+    assert _rules.auto_table_batch_size(most, most) == most
+    assert _rules.auto_table_fixed_batch_size(most, most, 100) == most
+    assert _rules.auto_table_batch_size(most + 1, most + 1) == 2000
+    assert _rules.auto_table_batch_size(most, most + 1) == 2000
+    assert _rules.auto_table_fixed_batch_size(most + 1, most + 1, 100) == 4000
+    assert _rules.auto_table_fixed_batch_size(most, most + 1, 100) == 4000
+    assert _rules.auto_table_fixed_batch_size(most + 1, most + 1, 3000) == 6000
 
 
 def test_few_steps_on_images_are_larger() -> None:

@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators import _fixed_targets, _noise_rules
-from sktarget.estimators._linear_rival import error_of_linear_model
+from sktarget.estimators._linear_baseline import error_of_linear_model
 from sktarget.estimators._rows import TrainingRows
 from tests.estimators.support import Array, fit_quietly
 

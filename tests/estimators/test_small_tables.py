@@ -60,7 +60,7 @@ def test_stopping_waits_until_something_is_learnt() -> None:
 def test_few_epochs_where_they_do() -> None:
     def epochs(n: int, n_layers: int, numbers: bool, holds_out: bool) -> int:
         return _noise_rules.auto_epochs(
-            n, 200, easy=n_layers <= 2, of_numbers=numbers, holds_out=holds_out
+            n, 200, shallow=n_layers <= 2, of_numbers=numbers, holds_out=holds_out
         )
 
     # One hidden layer learns classes soon, but not from a handful of rows.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sktarget.linalg import FactorisationError
-from sktarget.nn import TargetSpace, _layers, _maps
+from sktarget.nn import TargetSpace, _layers, _target_map
 from tests.helpers import (
     Residual,
     assert_all_close,
@@ -52,7 +52,7 @@ def step(net: TargetSpace, *, fused: bool = True) -> None:
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Count the factorisations since the last call."""
-    original, calls = _maps.factorise_design, []
+    original, calls = _target_map.factorise_design, []
 
     def counted(*args: Any) -> Any:
         calls.append(args)
@@ -63,7 +63,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         calls.clear()
         return n
 
-    monkeypatch.setattr(_maps, "factorise_design", counted)
+    monkeypatch.setattr(_target_map, "factorise_design", counted)
     return since
 
 
@@ -73,7 +73,7 @@ def forbid_solves(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         raise AssertionError("solved")
 
     def forbid() -> None:
-        monkeypatch.setattr(_maps, "factorise_design", fail)
+        monkeypatch.setattr(_target_map, "factorise_design", fail)
         monkeypatch.setattr(_layers, "solve_and_apply", fail)
 
     return forbid

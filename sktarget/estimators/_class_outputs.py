@@ -16,14 +16,14 @@ from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._rows import TrainingRows, multiply_weights
 from sktarget.training import Objective
 
-__all__ = ["ClassLabels"]
+__all__ = ["ClassOutputs"]
 
 Array = NDArray[Any]
 # From this many sums on, several simple operations beat one call of softmax.
 _MANY = 1 << 13
 
 
-class ClassLabels(NetworkEstimator):
+class ClassOutputs(NetworkEstimator):
     """An estimator of classes: the way between labels and the sums of a network.
 
     Two classes take two softmax outputs, as in the paper: a single logistic one would

@@ -35,7 +35,8 @@ def open_checkpoint(
     rows : TrainingRows
         The training data, validation rows included.
     plan : HoldingOut or None
-        How many of them are set aside, which depends on `max_iter`, which may differ.
+        How many of them are held out.  This depends on `max_iter`, which may differ
+        between the two fits, so it is compared apart from the other parameters.
     random_state : RandomState
         The random state with which the fit would begin.
     resumes : bool
