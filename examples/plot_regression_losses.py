@@ -31,7 +31,7 @@ axes[0].plot(x, y, ".", color="0.7", ms=4)
 axes[0].plot(x, truth, "k:", label="truth")
 models = {}
 for loss in ("squared_error", "absolute_error"):
-    model = TargetSpaceRegressor((30, 30), loss=loss, max_iter=400, random_state=0)
+    model = TargetSpaceRegressor((30, 30, 30), loss=loss, random_state=0)
     models[loss] = model.fit(x[:, None], y)
     found = model.predict(x[:, None])
     axes[0].plot(x, found, label=loss)
@@ -53,7 +53,7 @@ at = np.linspace(0, 24, 200)
 axes[1].plot(hour, visitors + 0.3, ".", color="0.7", ms=3)
 axes[1].plot(at, np.exp(1.5 - 3 * np.cos(at / 24 * 2 * np.pi)), "k:", label="truth")
 for loss in ("squared_error", "poisson"):
-    model = TargetSpaceRegressor((30, 30), loss=loss, max_iter=400, random_state=0)
+    model = TargetSpaceRegressor((30, 30, 30), loss=loss, random_state=0)
     model.fit(hour[:, None], visitors)
     axes[1].plot(at, model.predict(at[:, None]).clip(0.05), label=loss)
 axes[1].legend()

@@ -212,7 +212,7 @@ class TrainingCourse(NetworkEstimator):
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
         first = least = _noise_rules.LEAST_ALPHA
-        if self._goes_on:
+        if self._never_decays:
             return first, least
         # It was chosen for all rows; calls of partial_fit have a few each.
         if self._decays_strongly and not self._incremental:
@@ -268,7 +268,7 @@ class TrainingCourse(NetworkEstimator):
     def _patience(self, rows: TrainingRows) -> float:
         if not self._follows_table_rules or self.n_iter_no_change != "auto":
             return super()._patience(rows)
-        if self._goes_on:
+        if self._never_decays:
             return math.inf
         annealed = self._schedule() == "annealed"
         n_steps = self._steps_of_epoch(rows)

@@ -21,6 +21,8 @@ from sktarget.estimators._guards import as_value_errors
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._random import combine_seeds, seeded_globally
+from sktarget.estimators._retries import FIRST_RUN
+from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._runs import learn_all, run, try_again
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
@@ -72,21 +74,20 @@ class NetworkEstimator(FitHooks):
             else:
                 task.rows = self._arrange(task.rows, task.seed)
                 self._output_units = self._measure_outputs(task.rows)
-                self._note_columns(task.all_rows)
+                self._inspect_columns(task.all_rows)
                 self._measure_channels(task)
                 self._architecture = self._describe_architecture(task.rows.X)
-                self._lam_share, self._decays_strongly = 1.0, False
-                self._goes_on = False
-                network, log = self._begin(task), TrainingLog()
+                self._follow(FIRST_RUN)
+                network, log = self._new_network(task), TrainingLog()
             given = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             self._train(network, log, task, given)
         return self
 
-    def _begin(self, task: Task) -> nn.Module:
+    def _new_network(self, task: Task) -> nn.Module:
         """Build the network, and choose where its training starts."""
         dtype = torch_dtype(task.rows.dtype)
         module = self._build(self._architecture, dtype, task.generator)
-        return self._start(module, task)
+        return self._trainable(module, task)
 
     def _open_task(
         self, X: Any, y: Any, sample_weight: Any, classes: Any, resumes: bool
@@ -122,9 +123,13 @@ class NetworkEstimator(FitHooks):
         )
 
     def _train(
-        self, network: nn.Module, log: TrainingLog, task: Task, given: dict[str, Any]
+        self, first: nn.Module, log: TrainingLog, task: Task, given: dict[str, Any]
     ) -> None:
-        """Train, and keep the results; `given` is what ``fit`` was called with."""
+        """Train, and keep the results.
+
+        `first` is the network of the first run, and perhaps the only one; `given` is
+        what ``fit`` was called with.
+        """
         already = len(log.loss_curve)
         resumable = self._incremental or self.warm_start
         if not self._incremental:
@@ -135,14 +140,14 @@ class NetworkEstimator(FitHooks):
             reserved = self._epochs_to_reserve(settings.max_iter)
             settings = replace(settings, reserved=reserved)
 
-        def fitted() -> dict[str, Any]:
-            return self._fitted_attributes(network, log, len(log.loss_curve) - already)
+        def fitted_so_far() -> dict[str, Any]:
+            return self._fitted_attributes(first, log, len(log.loss_curve) - already)
 
-        with self._notifying_callbacks(fitted, given) as bridge:
+        with self._notifying_callbacks(fitted_so_far, given) as bridge:
             best = run(
                 self,
                 task,
-                network,
+                first,
                 log,
                 settings,
                 objective,
@@ -151,15 +156,16 @@ class NetworkEstimator(FitHooks):
                 checkpoint=task.checkpoint,
                 resumable=resumable,
             )
-            for what, changes in self._further_tries(best.ending, task).items():
-                best = try_again(self, task, objective, best, what, changes)
+            for retry in self._retries(best.ending, task):
+                best = try_again(self, task, objective, best, retry)
             network, log, ending, settings = best
             ending.warn()
             if task.learns_all and ending.is_natural:
                 network = learn_all(self, task, best)
             if not self._incremental:
                 self._average_weights(network)
-            self.__dict__.update(fitted())
+            n_iter = len(log.loss_curve) - already
+            self.__dict__.update(self._fitted_attributes(network, log, n_iter))
             self._forget_how_to_resume()
             if resumable:
                 self._keep_for_resuming(
@@ -167,21 +173,14 @@ class NetworkEstimator(FitHooks):
                 )
 
     def _to_tensors(
-        self, network: nn.Module, task: Task
-    ) -> tuple[TensorData, TensorData | None]:
-        """Convert training rows and held-out rows to tensors."""
+        self, rows: TrainingRows, network: nn.Module, task: Task
+    ) -> TensorData:
+        """Convert rows to tensors for a network."""
         dtype = torch_dtype(self._dtype if task.resumes else task.rows.dtype)
-        data, held_out = task.rows.to_tensors(task.device, dtype), None
-        if self._fixed_batch_is_all:
-            # The same tensor as X̄, so that one pass can serve both.
-            data.x = network.fixed_batch  # type: ignore[assignment]
-        if task.held_out is not None:
-            held_out = task.held_out.to_tensors(task.device, dtype)
-        if self.module is not None and not isinstance(network, TargetSpace):
-            # A module of the user's may work in place, which would change the rows.
-            for rows in filter(None, (data, held_out)):
-                rows.copies = True
-        return data, held_out
+        data = rows.to_tensors(task.device, dtype)
+        # A module of the user's may work in place, which would change the rows.
+        data.copies = self.module is not None and not isinstance(network, TargetSpace)
+        return data
 
     @contextmanager
     def _notifying_callbacks(

@@ -26,6 +26,7 @@ from sktarget.estimators._input_units import standardise_inputs_, units_of_input
 from sktarget.estimators._linear_baseline import error_of_linear_model
 from sktarget.estimators._network import WEIGHTED, ordinary_module, weight_names
 from sktarget.estimators._outliers import bulk_of_columns, n_far_columns
+from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
@@ -62,14 +63,14 @@ class FixedTargets(TrainingCourse):
     def _check_outputs(self, module: nn.Module, X: Array, dtype: Any) -> None:
         """Try a module of the user's before any training."""
 
-    def _note_columns(self, rows: TrainingRows) -> None:
+    def _inspect_columns(self, rows: TrainingRows) -> None:
         # One column with such values can be learnt.  Combinations of several cannot,
         # and an unbounded activation would give huge outputs for them.
         self._is_bounded = self._reads_table and n_far_columns(rows.X, rows.weight) > 1
 
     # -- where training starts -------------------------------------------------------
 
-    def _start(self, module: nn.Module, task: Task) -> nn.Module:
+    def _trainable(self, module: nn.Module, task: Task) -> nn.Module:
         """Choose X̄, and targets for it."""
         rows = task.rows
         self._space = self.parameterization
@@ -100,14 +101,14 @@ class FixedTargets(TrainingCourse):
         """Whether the last layer is known to give the outputs, and may start freely."""
         return self.target_init == "auto" and self.module is None
 
-    def _start_from(
+    def _continued_on(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
         self._average_weights(network)
         module = ordinary_module(network).cpu()
         return self._to_targets(module, rows, seed, keep_weights=True).train()
 
-    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
+    def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Go on from the targets of the last fit, or else from its weights."""
         self._fixed_batch_is_all = False
         if self.parameterization != self._space:
@@ -248,22 +249,25 @@ class FixedTargets(TrainingCourse):
         lam = _rules.auto_lam(n_fixed, n_layers, n_given, rows.n_varying)
         return self._lam_share * lam
 
-    def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
+    def _retries(self, ending: Ending, task: Task) -> list[Retry]:
         error, held_out = ending.held_out_error, task.held_out
         if error is None or held_out is None or not ending.is_natural:
-            return {}
+            return []
         if held_out.n_distinct < _noise_rules.ENOUGH_TO_JUDGE:
-            return {}
-        tries: dict[str, dict[str, Any]] = {}
+            return []
+        retries = []
         if self._lam_is_auto and not ending.has_learnt:
-            tries["less lam"] = {"_lam_share": _noise_rules.LAM_OF_SECOND_TRY}
+            share = _noise_rules.LAM_OF_SECOND_TRY
+            retries.append(Retry("less lam", lam_share=share))
         if self.alpha == "auto" and _noise_rules.may_fit_noise(
             error, self._n_layers, task.rows.n_varying
         ):
-            tries["more alpha"] = {"_decays_strongly": True}
+            retries.append(Retry("more alpha", decays_strongly=True))
         if ending.has_learnt and self._may_be_stuck(error, task.rows, held_out):
-            tries["more epochs"] = {"_goes_on": True, "_decays_strongly": False}
-        return tries
+            retries.append(
+                Retry("more epochs", decays_strongly=False, never_decays=True)
+            )
+        return retries
 
     def _may_be_stuck(
         self, held_out_error: float, rows: TrainingRows, held_out: TrainingRows

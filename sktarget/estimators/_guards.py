@@ -10,7 +10,12 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 from sktarget.linalg import FactorisationError
 from sktarget.training import DivergenceError
 
-__all__ = ["as_value_errors", "keeps_fitted_state", "undone_if_it_fails"]
+__all__ = [
+    "as_value_errors",
+    "keeps_fitted_state",
+    "remember",
+    "undone_if_it_fails",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,13 +38,23 @@ def keeps_fitted_state(
 @contextmanager
 def undone_if_it_fails(estimator: object) -> Iterator[None]:
     """Give an estimator its attributes back if what follows fails."""
-    before = dict(estimator.__dict__)
+    undo = remember(estimator)
     try:
         yield
     except BaseException:
+        undo()
+        raise
+
+
+def remember(estimator: object) -> Callable[[], None]:
+    """Return what gives an estimator back the attributes that it has now."""
+    before = dict(estimator.__dict__)
+
+    def undo() -> None:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
-        raise
+
+    return undo
 
 
 @contextmanager

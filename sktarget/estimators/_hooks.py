@@ -22,6 +22,7 @@ from sktarget.estimators._device import resolve_device
 from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._network import average_weights, build_module
 from sktarget.estimators._resuming import ResumableNetwork
+from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.estimators._task import Task
 from sktarget.training import (
@@ -68,36 +69,20 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
-    # What other tries change: the share of the λ that the rules choose, whether the
-    # weight decay is strong, and whether all epochs are taken with next to none.
-    _lam_share, _decays_strongly, _goes_on = 1.0, False, False
+    # What a Retry may change.
+    _lam_share, _decays_strongly, _never_decays = 1.0, False, False
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
     # -- what a kind of estimator defines --------------------------------------------
 
     @abstractmethod
-    def _start(self, module: nn.Module, task: Task) -> nn.Module:
+    def _trainable(self, module: nn.Module, task: Task) -> nn.Module:
         """Make the network to train of a freshly built module."""
 
     @abstractmethod
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         """Turn the parameters into settings of the training loop."""
-
-    def _validate(
-        self,
-        X: Any,
-        *y: Any,
-        reset: bool,
-        dtype: Sequence[Any] = (np.float64, np.float32),
-        **kwargs: Any,
-    ) -> Any:
-        """Validate X, or X and y, as scikit-learn does; X comes out dense."""
-        kwargs |= {"reset": reset, "dtype": dtype, "accept_sparse": "csr"}
-        checked = validate_data(self, as_array(X), *y, **kwargs)
-        if not y:
-            return as_dense(checked)
-        return as_dense(checked[0]), *checked[1:]
 
     @abstractmethod
     def _check_rows(
@@ -115,6 +100,23 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _decode(self, sums: Array) -> Array:
         """Turn the outputs of the network into predictions."""
 
+    # -- what a kind of estimator may override ---------------------------------------
+
+    def _validate(
+        self,
+        X: Any,
+        *y: Any,
+        reset: bool,
+        dtype: Sequence[Any] = (np.float64, np.float32),
+        **kwargs: Any,
+    ) -> Any:
+        """Validate X, or X and y, as scikit-learn does; X comes out dense."""
+        kwargs |= {"reset": reset, "dtype": dtype, "accept_sparse": "csr"}
+        checked = validate_data(self, as_array(X), *y, **kwargs)
+        if not y:
+            return as_dense(checked)
+        return as_dense(checked[0]), *checked[1:]
+
     def _as_learnt(self, sums: Array) -> Array:
         """Turn the outputs of the network into y as the training rows hold it."""
         return self._decode(sums)
@@ -122,8 +124,6 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _probabilities(self, sums: Array) -> Array:
         """Turn the outputs of the network into probabilities, where there are any."""
         return sums
-
-    # -- what a kind of estimator may override ---------------------------------------
 
     def _check_parameters(self) -> None:
         """Check what the constraints on single parameters cannot."""
@@ -149,7 +149,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         return build_module(architecture, dtype, generator)
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
-        """Return how many of these rows are held out to stop by; None if none are.
+        """Return how many of these rows to hold out, and which; None for none.
 
         Those that are repeated count once.
         """
@@ -160,7 +160,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _share_to_hold_out(self, rows: TrainingRows) -> int:
         return math.ceil(self.validation_fraction * rows.n_distinct)
 
-    def _start_from(
+    def _continued_on(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
         """Make a network, with X̄ from these rows, that starts where another ended."""
@@ -206,9 +206,18 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """
         return _noise_rules.auto_last_epochs(best_epoch, left, falls)
 
-    def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
-        """Return what to change for other runs, in words and in attributes."""
-        return {}
+    def _retries(self, ending: Ending, task: Task) -> list[Retry]:
+        """Return by what other rules to run after a run that ended so."""
+        return []
+
+    def _follow(self, retry: Retry) -> None:
+        """Let the rules of another run apply."""
+        if retry.lam_share is not None:
+            self._lam_share = retry.lam_share
+        if retry.decays_strongly is not None:
+            self._decays_strongly = retry.decays_strongly
+        if retry.never_decays is not None:
+            self._never_decays = retry.never_decays
 
     def _average_weights(self, network: nn.Module) -> None:
         """End a fit with the mean of the weights over draws of dropout, if any."""
@@ -253,7 +262,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the origin and the unit in which every output is learnt, if any."""
         return None
 
-    def _note_columns(self, rows: TrainingRows) -> None:
+    def _inspect_columns(self, rows: TrainingRows) -> None:
         """Note of a fresh fit what the columns of X have to say about the network."""
 
     def _measure_channels(self, task: Task) -> None:

@@ -58,7 +58,7 @@ class ResumableNetwork(FittedNetwork):
         """Return what `_build` needs, in plain values."""
 
     @abstractmethod
-    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
+    def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Make the network to train out of the fitted ordinary module."""
 
     @abstractmethod
@@ -81,7 +81,7 @@ class ResumableNetwork(FittedNetwork):
 
     def _resume(self, rows: TrainingRows, seed: int) -> tuple[nn.Module, TrainingLog]:
         """Rebuild the network of the last fit in the state it was left in."""
-        network = self._take_up(self._rebuild(), rows, seed)
+        network = self._restored(self._rebuild(), rows, seed)
         log = TrainingLog(
             loss_curve=list(self.loss_curve_),
             validation_losses=list(self.validation_loss_curve_ or []),

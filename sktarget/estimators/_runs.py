@@ -7,28 +7,26 @@ held out to stop by, they are learnt in the end.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor, nn
+from torch import nn
 
 from sktarget.estimators import _noise_rules
-from sktarget.estimators._guards import undone_if_it_fails
+from sktarget.estimators._comparison import Errors, measure_errors, share_of_errors
+from sktarget.estimators._guards import remember, undone_if_it_fails
+from sktarget.estimators._retries import Retry
 from sktarget.estimators._task import Task
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
-    Criterion,
     DivergenceError,
     Ending,
     Objective,
     Reason,
     TrainingLog,
     TrainingSettings,
-    over_steps,
     train,
 )
 
@@ -36,10 +34,6 @@ if TYPE_CHECKING:
     from sktarget.estimators._estimator import NetworkEstimator
 
 __all__ = ["Run", "learn_all", "run", "try_again"]
-
-
-# Errors below this share of the error of a constant count as none.
-_NEXT_TO_NOTHING = 1e-3
 
 
 class Run(NamedTuple):
@@ -90,7 +84,12 @@ def run(
         If the loss is not finite in the very first epoch.
     """
     task.prepare(network)
-    data, held_out = estimator._to_tensors(network, task)
+    data, held_out = estimator._to_tensors(task.rows, network, task), None
+    if estimator._fixed_batch_is_all:
+        # The same tensor as X̄, so that one pass can serve both.
+        data.x = network.fixed_batch  # type: ignore[assignment]
+    if task.held_out is not None:
+        held_out = estimator._to_tensors(task.held_out, network, task)
     ending = train(
         network,
         data,
@@ -109,8 +108,7 @@ def try_again(
     task: Task,
     objective: Objective,
     before: Run,
-    what: str,
-    changes: dict[str, Any],
+    retry: Retry,
 ) -> Run:
     """Train another network by other rules; return it if it does better.
 
@@ -119,18 +117,16 @@ def try_again(
     Parameters
     ----------
     estimator : NetworkEstimator
-        Defines how to start and how to train, by attributes that are kept if it does
-        better.
+        Defines how to start and how to train; its rules are the other ones afterwards
+        if that run does better.
     task : Task
         What the fit is about; rows have been held out.
     objective : Objective
         What to learn, and how to judge it.
     before : Run
         The best run so far.
-    what : str
-        What is tried, in words.
-    changes : dict of str to object
-        Attributes of the estimator to change for the other run.
+    retry : Retry
+        The other rules.
 
     Returns
     -------
@@ -141,8 +137,8 @@ def try_again(
         return before
     verbose = before.settings.verbose
     if verbose:
-        print(f"Rows held out are predicted badly: trying {what}.")
-    best = _better_of(estimator, task, objective, before, changes)
+        print(f"Rows held out are predicted badly: trying {retry.what}.")
+    best = _better_of(estimator, task, objective, before, retry)
     if verbose and best.ending.is_natural:
         is_other = best.network is not before.network
         verb = "taking this one" if is_other else "keeping the network before"
@@ -155,14 +151,14 @@ def _better_of(
     task: Task,
     objective: Objective,
     before: Run,
-    changes: dict[str, Any],
+    retry: Retry,
 ) -> Run:
-    """Return the run with these changes if it does better, else the one before."""
-    kept, ending = dict(estimator.__dict__), before.ending
-    estimator.__dict__.update(changes)
+    """Return the run by other rules if it does better, else the one before."""
+    undo, ending = remember(estimator), before.ending
+    estimator._follow(retry)
     try:
         other = _run_anew(estimator, task, objective, before.settings.reserved)
-        if other.ending.has_learnt and _is_better(estimator, task, other, before):
+        if other.ending.has_learnt and _does_better(estimator, task, other, before):
             return other
         if other.ending.reason is Reason.INTERRUPTED:
             warning = other.ending.warning
@@ -175,8 +171,7 @@ def _better_of(
             "is kept."
         )
         ending = replace(ending, reason=Reason.INTERRUPTED, warning=warning)
-    estimator.__dict__.clear()
-    estimator.__dict__.update(kept)
+    undo()
     return before._replace(ending=ending)
 
 
@@ -184,61 +179,31 @@ def _run_anew(
     estimator: NetworkEstimator, task: Task, objective: Objective, reserved: int
 ) -> Run:
     """Train a new network by the estimator's rules."""
-    network = estimator._begin(task)
+    network = estimator._new_network(task)
     settings = estimator._settings(task.rows)
     settings = replace(settings, reserved=reserved, callbacks=())
     return run(estimator, task, network, TrainingLog(), settings, objective)
 
 
-def _is_better(
+def _does_better(
     estimator: NetworkEstimator, task: Task, other: Run, before: Run
 ) -> bool:
-    """Return whether another run predicts the rows held out better than one before.
-
-    Errors count as shares of the former run's, output by output: in the mean error,
-    outputs that nothing predicts would outweigh what is lost on others.  Outputs that
-    do not vary there do not count, and next to nothing is as good as nothing.
-    """
-    errors, of_constant = _errors(estimator, task, other)
-    known, _ = _errors(estimator, task, before)
-    varies = of_constant > 0
-    floor = _NEXT_TO_NOTHING * of_constant
-    shares = ((errors + floor) / (known + floor))[varies]
-    error = before.ending.held_out_error
-    goes_on = estimator._goes_on
-    needed = (
-        1.0 if error is None else _noise_rules.needed_share(error, to_go_on=goes_on)
-    )
+    """Return whether another run predicts the rows held out better than one before."""
+    error, needed = before.ending.held_out_error, 1.0
+    if error is not None:
+        to_go_on = estimator._never_decays
+        needed = _noise_rules.needed_share(error, to_go_on=to_go_on)
     if estimator._decays_strongly and estimator._tells_little(task.held_out):
         needed *= _noise_rules.BENEFIT_OF_DOUBT
-    return bool(shares.mean() < needed)
+    errors = [_held_out_errors(estimator, task, run) for run in (other, before)]
+    return share_of_errors(*errors) < needed
 
 
-def _errors(estimator: NetworkEstimator, task: Task, of: Run) -> tuple[Tensor, Tensor]:
-    """Return the errors of all outputs on the rows held out, and those of constants."""
-    _, held_out = estimator._to_tensors(of.network, task)
-    assert held_out is not None
-    with torch.no_grad():
-        sums = of.network.eval()(held_out.inputs(held_out.x)).double()
-    of.network.train()
-    if of.settings.output_units is not None:
-        origin, unit = (t.to(sums) for t in of.settings.output_units)
-        sums = origin + unit * sums
-    y = held_out.y.double() if held_out.y.is_floating_point() else held_out.y
-    measure: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]] = partial(
-        _with_constant, estimator._criterion
-    )
-    if sums.ndim == 3:  # of the steps of sequences, not all of which count
-        measure = over_steps(measure)
-    return measure(sums, y, held_out.weight)
-
-
-def _with_constant(
-    criterion: Criterion, sums: Tensor, y: Tensor, weight: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    constant = criterion.best_constant(y, weight, sums.shape[1])
-    of_constant = criterion.errors_of_outputs(constant, y, weight)
-    return criterion.errors_of_outputs(sums, y, weight), of_constant
+def _held_out_errors(estimator: NetworkEstimator, task: Task, of: Run) -> Errors:
+    assert task.held_out is not None
+    held_out = estimator._to_tensors(task.held_out, of.network, task)
+    units = of.settings.output_units
+    return measure_errors(of.network, held_out, estimator._criterion, units)
 
 
 def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module:
@@ -278,7 +243,7 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
             last = run(
                 estimator,
                 replace(task, rows=rows, held_out=None),
-                estimator._start_from(network, rows, task.seed),
+                estimator._continued_on(network, rows, task.seed),
                 TrainingLog(epochs_before=len(log.loss_curve)),
                 estimator._settings(rows).for_last(epochs, alpha),
                 estimator._objective(),

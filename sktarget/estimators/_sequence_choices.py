@@ -23,6 +23,7 @@ from sktarget.estimators._channel_units import (
 )
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
+from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import find_series, mean_length
 from sktarget.estimators._task import Task
@@ -67,11 +68,11 @@ class SequenceChoices(BaseTargetSpace):
 
     # -- what it starts from ---------------------------------------------------------
 
-    def _start(self, module: nn.Module, task: Task) -> nn.Module:
+    def _trainable(self, module: nn.Module, task: Task) -> nn.Module:
         memory = self._initial_memory(task.rows)
         if memory is not None:
             chrono_(module, memory, task.generator)
-        return super()._start(module, task)
+        return super()._trainable(module, task)
 
     def _initial_memory(self, rows: TrainingRows) -> float | None:
         """Return the steps over which states may fade at first; None if not chosen."""
@@ -123,17 +124,17 @@ class SequenceChoices(BaseTargetSpace):
             return of_rows(y, weight)
         return over_steps(lambda _, y, weight: of_rows(y, weight))(y, y, weight)
 
-    def _start_from(
+    def _continued_on(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
         # X̄, a sample, may stay as it is.  Other targets would change recurrent weights.
         self._fixed_batch_is_all = False
         return copy.deepcopy(network).train()
 
-    def _further_tries(self, ending: Ending, task: Task) -> dict[str, dict[str, Any]]:
+    def _retries(self, ending: Ending, task: Task) -> list[Retry]:
         # Whether a long memory is found within a run is partly luck.
-        tries = ending.is_natural and not ending.has_learnt
-        return {"other weights": {}} if tries else {}
+        has_failed = ending.is_natural and not ending.has_learnt
+        return [Retry("other weights")] if has_failed else []
 
     # -- what it learns from ---------------------------------------------------------
 

@@ -105,8 +105,8 @@ class Cascade(nn.Module):
         if lams.ndim and len(lams) != len(self._target_maps):
             raise ValueError(
                 f"lam gives {len(lams)} values, but the network has "
-                f"{len(self._target_maps)} target layers: give one for each, or a single "
-                f"one for all; the layers are {', '.join(map(repr, self._target_maps))}"
+                f"{len(self._target_maps)} target layers: give one for each, or one "
+                f"for all of them; these are {', '.join(map(repr, self._target_maps))}"
             )
         own = lams.expand(len(self._target_maps)).tolist()
         for target_map, value in zip(self._target_maps.values(), own, strict=True):

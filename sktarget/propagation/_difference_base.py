@@ -148,11 +148,11 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         kept = {k: v for k, v in architecture.items() if k not in _FEEDBACK}
         return TransmittingNetwork(**kept, generator=generator, dtype=dtype)
 
-    def _start(self, module: nn.Module, task: Task) -> nn.Module:
+    def _trainable(self, module: nn.Module, task: Task) -> nn.Module:
         assert isinstance(module, TransmittingNetwork)
         return self._with_feedback(module, task.generator, task.seed)
 
-    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
+    def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, TransmittingNetwork)
         network = self._with_feedback(module, torch.Generator(), seed)
         network.reconstruction_curve = self.reconstruction_curve_.tolist()

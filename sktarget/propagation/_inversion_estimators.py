@@ -261,10 +261,10 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
     ) -> TransmittingNetwork:
         return TransmittingNetwork(**architecture, generator=generator, dtype=dtype)
 
-    def _start(self, module: nn.Module, task: Task) -> nn.Module:
-        return self._take_up(module, task.rows, task.seed)
+    def _trainable(self, module: nn.Module, task: Task) -> nn.Module:
+        return self._restored(module, task.rows, task.seed)
 
-    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
+    def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, TransmittingNetwork)
         return DenseInversionNetwork(
             module, self._inversion(), self.target_lr, mean_weight(rows)

@@ -211,13 +211,13 @@ class RegularizedInversionSequenceClassifier(
             "return_sequences": bool(self.return_sequences),
         }
 
-    def _start(self, module: nn.Module, task: Task) -> nn.Module:
+    def _trainable(self, module: nn.Module, task: Task) -> nn.Module:
         for name, parameter in module.named_parameters():
             if "weight" in name:
                 INITIALISATIONS[self.weight_init](parameter, generator=task.generator)
-        return self._take_up(module, task.rows, task.seed)
+        return self._restored(module, task.rows, task.seed)
 
-    def _take_up(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
+    def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, RecurrentNetwork)
         return RecurrentInversionNetwork(
             module, self._inversion(), self.target_lr, self.update, mean_weight(rows)

@@ -110,7 +110,7 @@ def test_linear_tables_with_noise_stay_as_they_are(
             patch.setattr(_noise_rules, "may_be_stuck", lambda *_, t=tried: t)
             fit_quietly(model, X, y)
         assert ("more epochs" in capsys.readouterr().out) == tried
-        assert not model._goes_on
+        assert not model._never_decays
         predicted.append(model.predict(X))
     np.testing.assert_array_equal(*predicted)
 

@@ -136,7 +136,7 @@ def test_what_is_learnt_outlives_a_failure_of_the_last_epochs(
 
     X, y = noisy(kind)
     model = kind((4,), max_iter=20, alpha=1e-4, random_state=0)
-    monkeypatch.setattr(_fixed_targets.FixedTargets, "_start_from", fail)
+    monkeypatch.setattr(_fixed_targets.FixedTargets, "_continued_on", fail)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         model.fit(X, y)

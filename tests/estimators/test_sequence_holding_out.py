@@ -8,6 +8,7 @@ from skorch.callbacks import LRScheduler
 
 from sktarget import TargetSpaceSequenceClassifier, TargetSpaceSequenceRegressor
 from sktarget.estimators import _noise_rules, _runs, _sequence_rules
+from sktarget.estimators._retries import Retry
 from sktarget.estimators._sequence_choices import SequenceChoices
 from sktarget.estimators._sequence_data import find_series
 from sktarget.training import TrainingNet
@@ -162,7 +163,7 @@ def test_other_weights_are_judged_by_the_steps_that_count(
     numbers: bool, weighted: bool, better: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        SequenceChoices, "_further_tries", lambda *_: {"other weights": {}}
+        SequenceChoices, "_retries", lambda *_: [Retry("other weights")]
     )
     monkeypatch.setattr(
         _noise_rules, "needed_share", lambda *_, **__: 1e9 if better else 0.0
@@ -233,7 +234,7 @@ def test_last_epochs_that_fail_leave_the_network_before_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     X, y = series(120)
-    step, start_from = TrainingNet.train_step_single, SequenceChoices._start_from
+    step, start_from = TrainingNet.train_step_single, SequenceChoices._continued_on
     before: list[Any] = []
 
     def notes(estimator: Any, network: Any, *given: Any) -> Any:
@@ -246,7 +247,7 @@ def test_last_epochs_that_fail_leave_the_network_before_them(
             found["loss"] = found["loss"] * np.nan
         return found
 
-    monkeypatch.setattr(SequenceChoices, "_start_from", notes)
+    monkeypatch.setattr(SequenceChoices, "_continued_on", notes)
     monkeypatch.setattr(TrainingNet, "train_step_single", diverges)
     networks = []
     keep = SequenceChoices._fitted_attributes

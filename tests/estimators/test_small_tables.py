@@ -288,7 +288,7 @@ def test_an_interrupt_between_runs_keeps_the_run_before(
 ) -> None:
     X, y = ripples(300)
     model = TargetSpaceRegressor(**STUBBORN, random_state=0)
-    begin, calls = TargetSpaceRegressor._begin, []
+    begin, calls = TargetSpaceRegressor._new_network, []
 
     def interrupted(*given: Any) -> Any:
         calls.append(given)
@@ -296,7 +296,7 @@ def test_an_interrupt_between_runs_keeps_the_run_before(
             raise KeyboardInterrupt
         return begin(*given)
 
-    name = "_begin" if when == "another run" else "_start_from"
+    name = "_new_network" if when == "another run" else "_continued_on"
     monkeypatch.setattr(TargetSpaceRegressor, name, interrupted)
     with pytest.warns(UserWarning, match="Training was interrupted"):
         fit_quietly(model, X, y)
