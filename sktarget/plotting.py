@@ -105,13 +105,16 @@ class TrainingCurveDisplay:
             If matplotlib is not installed.
         """
         try:
+            from matplotlib import cbook
             from matplotlib import pyplot as plt
+            from matplotlib.lines import Line2D
         except ImportError as error:
             raise ImportError(
                 "plots need matplotlib: install sktarget with its extra 'plot'"
             ) from error
         if ax is None:
             _, ax = plt.subplots()
+        kwargs = cbook.normalize_kwargs(kwargs, Line2D)  # "ls" is "linestyle"
         name = self.estimator_name if name is None else name
         prefix = "" if name is None else f"{name}, "
         self.lines_ = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 __all__ = ["TokenSequencer"]
@@ -117,7 +117,7 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
             Interval(Real, 0, 1, closed="both"),
             Interval(Integral, 1, None, closed="left"),
         ],
-        "vocabulary": [Mapping, list, tuple, set, None],
+        "vocabulary": [Mapping, HasMethods("__iter__"), None],
     }
 
     vocabulary_: dict[str, int]
@@ -172,6 +172,11 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         TokenSequencer
             The fitted transformer.
         """
+        if isinstance(self.vocabulary, str):
+            raise TypeError(
+                f"vocabulary must hold tokens, got one text, {self.vocabulary!r}: "
+                "give a list of them"
+            )
         counter = self._counter().fit(raw_documents)
         known = sorted(counter.vocabulary_, key=counter.vocabulary_.__getitem__)
         self.vocabulary_ = {token: k for k, token in enumerate(known, _FIRST)}

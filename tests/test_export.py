@@ -517,6 +517,29 @@ def test_onnx_of_tokens() -> None:
         assert_predicts(model, estimator, rows)
 
 
+class OfTokens(nn.Module):
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 4)
+        self.recurrent = nn.RNN(4, 6, batch_first=True)
+        self.out = nn.Linear(6, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x if x.is_floating_point() else self.embedding(x)
+        out: torch.Tensor = self.out(self.recurrent(x)[0][:, -1])
+        return out
+
+
+def test_onnx_of_a_module_of_tokens() -> None:
+    X = np.random.default_rng(0).integers(1, 9, (40, 6))
+    estimator = TargetSpaceSequenceClassifier(
+        **SMALL, module=OfTokens, vocabulary_size=9, embedding_dim=4
+    )
+    model = to_onnx(fit_quietly(estimator, X, X[:, 0] % 2))
+    for rows in (X, X[:, :4]):
+        assert_predicts(model, estimator, rows)
+
+
 def test_onnx_of_labels_at_every_step() -> None:
     X, _ = series()
     y = (np.cumsum(X[:, 0], axis=1) > 0).astype(int)

@@ -94,6 +94,14 @@ def test_curves_may_be_arrays() -> None:
         TrainingCurveDisplay(np.array([]))
 
 
+def test_styles_may_have_their_short_names() -> None:
+    curves = [3.0, 2.0, 1.0], [3.0, 2.5, 2.0]
+    for short in ({"c": "red", "ls": ":"}, {"color": "red", "linestyle": ":"}):
+        lines = TrainingCurveDisplay(*curves).plot(**short).lines_
+        assert [line.get_color() for line in lines] == ["red", "red"]
+        assert [line.get_linestyle() for line in lines] == [":", ":"]
+
+
 def test_what_cannot_be_drawn(fitted: TargetSpaceClassifier) -> None:
     with pytest.raises(NotFittedError):
         TrainingCurveDisplay.from_estimator(classifier())

@@ -110,6 +110,16 @@ def test_iterators_pipelines_and_pickles() -> None:
     assert TokenSequencer().fit(TEXTS).transform([]).shape == (0, 1)
 
 
+def test_a_vocabulary_may_be_any_collection() -> None:
+    words = ["to", "be", "or"]
+    wanted = TokenSequencer(vocabulary=words).fit_transform(TEXTS)
+    for vocabulary in (np.array(words), dict.fromkeys(words).keys()):
+        found = TokenSequencer(vocabulary=vocabulary).fit_transform(TEXTS)
+        assert_array_equal(found, wanted)
+    with pytest.raises(TypeError, match="one text, 'to be'"):
+        TokenSequencer(vocabulary="to be").fit(TEXTS)
+
+
 def test_bad_input() -> None:
     with pytest.raises(NotFittedError):
         TokenSequencer().transform(TEXTS)

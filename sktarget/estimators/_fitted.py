@@ -79,8 +79,9 @@ class FittedNetwork(BaseEstimator, ABC):
     @property
     def _dtype(self) -> Any:
         """The dtype in which the network was fitted."""
-        arrays = (a for a in self._module_state.values() if a.dtype.kind == "f")
-        return next(arrays).dtype
+        # A module of the user's may keep a state of any other kind as well.
+        dtypes = (getattr(a, "dtype", None) for a in self._module_state.values())
+        return next(d for d in dtypes if d is not None and d.kind == "f")
 
     @property
     def module_(self) -> nn.Module:

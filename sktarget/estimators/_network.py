@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -68,7 +69,7 @@ def build_module(
     if isinstance(make, nn.Module):
         raise TypeError(
             f"module must make a network, got one ({type(make).__name__}): pass a "
-            "function of (n_features, n_outputs) that returns it"
+            "function of (n_features, n_outputs) that makes one"
         )
     module = make(architecture["n_inputs"], architecture["n_outputs"])
     if not isinstance(module, nn.Module):
@@ -76,7 +77,15 @@ def build_module(
             "module must return a torch.nn.Module when called with (n_features, "
             f"n_outputs), got {type(module).__name__}"
         )
-    return module.to(dtype)
+    return _copied(module).to(dtype)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Copy a network, which may be returned by every call and belong to somebody."""
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError):  # Some have no copies, as with weight_norm.
+        return module
 
 
 def ordinary_module(network: nn.Module) -> nn.Module:

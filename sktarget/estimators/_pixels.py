@@ -38,7 +38,7 @@ def as_bytes(X: Any) -> Any:
         array = np.asarray(X)
     except (TypeError, ValueError):  # ragged, which validation complains about
         return X
-    if array.dtype.kind not in "iu" or not array.size:
+    if array.dtype == np.uint8 or array.dtype.kind not in "iu" or not array.size:
         return X
     if array.min() < 0 or array.max() > _LARGEST_BYTE:
         return X

@@ -13,6 +13,7 @@ __all__ = [
     "count_steps",
     "find_series",
     "is_list",
+    "lengths_of",
     "mean_length",
     "refuse_empty",
 ]
@@ -42,11 +43,6 @@ class Sequences:
     values: Array
     lengths: Array
     sizes: Array | None
-
-    @property
-    def longest(self) -> int:
-        """Number of steps of the longest sequence; all others are padding."""
-        return int(self.lengths.max())
 
     @property
     def real(self) -> Array:
@@ -121,8 +117,24 @@ def mean_length(values: Array) -> float:
     float
         Mean number of steps.
     """
+    return float(lengths_of(values).mean())
+
+
+def lengths_of(values: Array) -> Array:
+    """Count the steps of each sequence before padding.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, time, channels) or (n, time)
+        See :class:`Sequences`.
+
+    Returns
+    -------
+    ndarray of int of shape (n,)
+        The numbers of steps.
+    """
     real = np.not_equal(values, 0) if values.ndim == 2 else ~np.isnan(values[..., 0])
-    return float(count_steps(real).mean())
+    return count_steps(real)
 
 
 def find_series(values: Array) -> Array | None:
@@ -152,15 +164,18 @@ def find_series(values: Array) -> Array | None:
     if n < 2:
         return None
     values = values.reshape(n, time, -1)
-    # Some pairs show which steps are possible; what never changes shows nothing.
-    some = np.unique(np.linspace(0, n - 2, _SOME_PAIRS).astype(int))
-    some = some[(values[some, 1:] != values[some, :-1]).any(axis=(1, 2))]
-    if not len(some):
+    # What never changes shows nothing.
+    varies = (values[:, 1:] != values[:, :-1]).any(axis=(1, 2))
+    telling = np.flatnonzero(varies[1:] | varies[:-1])
+    if not len(telling):
         return None
+    # Some pairs show which steps are possible.
+    some = telling[np.linspace(0, len(telling) - 1, _SOME_PAIRS).astype(int)]
+    some = np.unique(some)
     begins = values[some, 1 : time // 2 + 1] == values[some + 1, :1]
     for step in 1 + np.flatnonzero(begins.all(axis=2).mean(axis=0) > _MOST_FOLLOW):
         follows = (values[1:, :-step] == values[:-1, step:]).all(axis=(1, 2))
-        if follows.mean() > _MOST_FOLLOW:
+        if follows[telling].mean() > _MOST_FOLLOW:
             return np.concatenate([[0], np.cumsum(~follows)])
     return None
 

@@ -71,8 +71,15 @@ class SequenceNetwork(NetworkEstimator):
             self._is_univariate = univariate
         return sequences
 
+    @property
+    def _fitted_vocabulary_size(self) -> int | None:
+        """How many ids of tokens the fitted network knows; None if it reads numbers."""
+        size = self.vocabulary_size  # which a module of the user's reads itself
+        fitted: int | None = self._architecture.get("vocabulary_size", size)
+        return fitted
+
     def _read_to_predict(self, X: Any) -> Sequences:
-        size = self._architecture.get("vocabulary_size", self.vocabulary_size)
+        size = self._fitted_vocabulary_size
         return self._read(X, reset=False, vocabulary_size=size)
 
     def _check_rows(
@@ -84,8 +91,7 @@ class SequenceNetwork(NetworkEstimator):
             now = {**self._architecture, "vocabulary_size": size}
             self._refuse_other_architecture(now)
         sequences = self._read(X, reset=first, vocabulary_size=size)
-        # Steps that are padding in every sequence take time, and should decide nothing.
-        values = sequences.values[:, : sequences.longest]
+        values = sequences.values
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, values, dtype=np.float64, ensure_non_negative=True

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._rows import TrainingRows, relative_weights
-from sktarget.estimators._sequence_data import Sequences
+from sktarget.estimators._sequence_data import Sequences, lengths_of
 from sktarget.training import TensorData
 
 __all__ = ["SequenceRows", "real_steps", "rows_of_steps"]
@@ -22,6 +22,9 @@ Array = NDArray[Any]
 @dataclass
 class SequenceRows(TrainingRows):
     """Validated sequences, those of weight zero left out.
+
+    Steps that are padding in all the others take time, and should decide nothing: they
+    are left out, too.
 
     Attributes
     ----------
@@ -34,6 +37,10 @@ class SequenceRows(TrainingRows):
     """
 
     step_weight: Array | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.X = self.X[:, : lengths_of(self.X).max()]
 
     def _take(self, index: Array) -> None:
         super()._take(index)
@@ -100,13 +107,17 @@ def rows_of_steps(
     TrainingRows
         Those sequences of which a step counts.
     """
-    # Steps that are padding in every sequence take time, and should decide nothing.
-    longest = sequences.longest
-    values, outputs = sequences.values[:, :longest], outputs[:, :longest]
     if step_weight is None:
-        return SequenceRows(values, outputs)[np.flatnonzero(counts.any(1))]
-    n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    row_weight = (step_weight / n_counted).sum(axis=1)
-    return SequenceRows(
-        values, outputs, row_weight, step_weight=step_weight[:, :longest]
-    )
+        index = np.flatnonzero(counts.any(axis=1))
+        rows = SequenceRows(sequences.values[index], outputs[index])
+    else:
+        n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        row_weight = (step_weight / n_counted).sum(axis=1)
+        rows = SequenceRows(
+            sequences.values, outputs, row_weight, step_weight=step_weight
+        )
+    longest = rows.X.shape[1]
+    rows.y = rows.y[:, :longest]
+    if rows.step_weight is not None:
+        rows.step_weight = rows.step_weight[:, :longest]
+    return rows

@@ -33,7 +33,7 @@ def parse_layer_sizes(sizes: Any, name: str = "hidden_layer_sizes") -> tuple[int
         widths = [sizes] if np.ndim(sizes) == 0 else list(sizes)
         result = tuple(int(width) for width in widths)
         valid = all(a == b and b >= 1 for a, b in zip(widths, result, strict=True))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         valid = False
     if not valid:
         raise ValueError(f"{name} must be positive integers, got {sizes!r}")

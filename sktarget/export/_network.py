@@ -60,7 +60,7 @@ def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
     Sequences have two lengths, so that the trace handles padding.
     """
     n_features = estimator.n_features_in_
-    if estimator._architecture.get("vocabulary_size") is not None:
+    if getattr(estimator, "_fitted_vocabulary_size", None) is not None:
         return torch.tensor([[1, 1, 1], [1, 1, 0]], device="cpu")
     if _reads_series(estimator):
         univariate = getattr(estimator, "_is_univariate", False)

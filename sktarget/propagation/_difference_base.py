@@ -139,6 +139,11 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
             "top_target": self.top_target,
         }
 
+    def _refuse_other_architecture(self, now: dict[str, Any]) -> None:
+        # The passes of predictions were drawn in the first fit, and stay.
+        kept = {"n_passes": self._architecture["n_passes"]}
+        super()._refuse_other_architecture(now | kept)
+
     def _build(
         self,
         architecture: dict[str, Any],

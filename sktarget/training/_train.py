@@ -24,6 +24,9 @@ from sktarget.training._settings import TrainingSettings
 
 __all__ = ["train"]
 
+# In fewer, no step may be lost.
+_ENOUGH_EPOCHS = 5
+
 
 def train(
     module: nn.Module,
@@ -142,10 +145,12 @@ def _may_validate_first(
     """Return whether a pass before a step may serve validation rows as well.
 
     The user's callbacks score the state after a step.  They should see the validation
-    score of that same state, unless the error is what decides.
+    score of that same state, unless the error is what decides.  And the state after the
+    last step is not judged then, which of a few steps is too much to lose.
     """
     return (
         settings.evaluates_first
+        and settings.epochs >= _ENOUGH_EPOCHS
         and settings.solver != "lbfgs"
         and objective.error is not None
         and isinstance(module, TargetSpace)

@@ -129,6 +129,7 @@ PARAMETERS: list[tuple[str, Any, str]] = [
     ("hidden_layer_sizes", 0, "'hidden_layer_sizes'.*Got 0"),
     ("hidden_layer_sizes", (5, 0), r"hidden_layer_sizes.*positive.*\(5, 0\)"),
     ("hidden_layer_sizes", (5, 2.5), r"hidden_layer_sizes.*\(5, 2.5\)"),
+    ("hidden_layer_sizes", (5, np.inf), r"hidden_layer_sizes.*\(5, inf\)"),
     ("hidden_layer_sizes", ((5,), (3,)), "hidden_layer_sizes"),
     ("hidden_layer_sizes", "ten", "'hidden_layer_sizes'.*Got 'ten'"),
     ("dropout", 1.0, r"'dropout'.*\[0.0, 1.0\).*Got 1.0"),

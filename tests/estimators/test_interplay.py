@@ -1,5 +1,6 @@
 """Parameters that act together, each of which is tested by itself elsewhere."""
 
+import copy
 import warnings
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 
 from sktarget import (
@@ -15,13 +16,19 @@ from sktarget import (
     TargetSpaceRegressor,
     TargetSpaceSequenceClassifier,
 )
-from sktarget.estimators import _fixed_targets, _runs
+from sktarget.estimators import _fixed_targets
+from sktarget.estimators._comparison import Errors, share_of_errors
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._runs import Run
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
-from sktarget.training import Ending, Reason, TrainingLog
-from tests.estimators.support import assert_learns, fit_quietly, for_both, noisy
+from tests.estimators.support import (
+    assert_learns,
+    class_data,
+    fit_quietly,
+    for_both,
+    noisy,
+    weights_differ,
+)
 
 
 def noisy_numbers(n: int = 600) -> tuple[Any, Any]:
@@ -60,23 +67,11 @@ def test_constants_are_judged_where_the_rows_are(
     ],
 )
 def test_outputs_that_say_nothing_do_not_decide_which_network_is_better(
-    errors: list[float],
-    known: list[float],
-    of_constant: list[float],
-    is_better: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    errors: list[float], known: list[float], of_constant: list[float], is_better: bool
 ) -> None:
-    X, y = noisy_numbers(100)
-    model = fit_quietly(TargetSpaceRegressor((4,), max_iter=5, random_state=0), X, y)
-    before = Run(nn.Identity(), TrainingLog(), Ending({}, Reason.MAX_ITER, 0.5), None)
-    other = before._replace(network=nn.Identity())
-    measured = {id(other.network): errors, id(before.network): known}
-
-    def look_up(_: Any, __: Any, of: Run) -> tuple[Tensor, Tensor]:
-        return torch.tensor(measured[id(of.network)]), torch.tensor(of_constant)
-
-    monkeypatch.setattr(_runs, "_errors", look_up)
-    assert _runs._is_better(model, None, other, before) == is_better
+    constant = torch.tensor(of_constant)
+    other, before = (Errors(torch.tensor(e), constant) for e in (errors, known))
+    assert (share_of_errors(other, before) < 1) == is_better
 
 
 @pytest.mark.parametrize("n_iter_no_change", [30, np.inf])
@@ -241,3 +236,68 @@ def test_large_weights_change_nothing_from_ten_on(kind: type) -> None:
     )
     assert ten.lam_ == many.lam_
     np.testing.assert_allclose(ten.predict(X), many.predict(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+def test_a_network_that_is_returned_by_every_call_stays_as_it_is(
+    parameterization: str,
+) -> None:
+    X, y = class_data(3)
+    theirs = nn.Sequential(nn.Linear(X.shape[1], 5), nn.Tanh(), nn.Linear(5, 3))
+    before = copy.deepcopy(theirs.state_dict())
+    estimator = TargetSpaceClassifier(
+        module=lambda *_: theirs,
+        parameterization=parameterization,
+        max_iter=5,
+        random_state=0,
+    )
+    first = fit_quietly(clone(estimator), X, y)
+    wanted = first.predict_proba(X)
+    second = fit_quietly(clone(estimator), X[::-1], y)
+    assert second.module_ is not first.module_
+    np.testing.assert_array_equal(first.predict_proba(X), wanted)
+    assert abs(second.predict_proba(X) - wanted).max() > 1e-3
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+class Stateful(nn.Sequential):
+    """A module with a state that is no array."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"version": 1}
+
+
+def test_a_module_may_have_a_state_of_any_kind() -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(
+        module=lambda i, o: Stateful(nn.Linear(i, 4), nn.Tanh(), nn.Linear(4, o)),
+        max_iter=5,
+        random_state=0,
+    )
+    assert fit_quietly(estimator, X, y).predict(X).shape == y.shape
+
+
+class Still(Callback):
+    """Keeps a network where it is."""
+
+    def on_grad_computed(self, net: Any, **_: Any) -> None:
+        for parameter in net.module_.parameters():
+            parameter.grad.zero_()
+
+
+@pytest.mark.parametrize("max_iter", [1, 4])
+def test_the_steps_of_a_short_run_are_kept(max_iter: int) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 4))
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    settings: Any = {"max_iter": max_iter, "random_state": 0}
+    moves = fit_quietly(TargetSpaceClassifier((8,), **settings), X, y)
+    still = TargetSpaceClassifier((8,), callbacks=[Still()], **settings)
+    assert weights_differ(moves, fit_quietly(still, X, y))
+    curve = fit_quietly(TargetSpaceClassifier((8,), max_iter=40, random_state=0), X, y)
+    first = curve.validation_loss_curve_[0]
+    assert moves.validation_loss_curve_[-1] < first

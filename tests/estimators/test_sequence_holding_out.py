@@ -170,17 +170,19 @@ def test_other_weights_are_judged_by_the_steps_that_count(
     )
     seen: list[Any] = []
     taken: list[bool] = []
-    errors, better_of = _runs._errors, _runs._better_of
+    errors, better_of = _runs._held_out_errors, _runs._better_of
 
     def notes(*given: Any) -> Any:
         best = better_of(*given)
         taken.append(best.network is not given[3].network)
         return best
 
+    def measures(*given: Any) -> Any:
+        seen.append(errors(*given))
+        return seen[-1]
+
     monkeypatch.setattr(_runs, "_better_of", notes)
-    monkeypatch.setattr(
-        _runs, "_errors", lambda *given: seen.append(errors(*given)) or seen[-1]
-    )
+    monkeypatch.setattr(_runs, "_held_out_errors", measures)
     X = as_padded(series(60)[0])
     y = step_labels(np.nan_to_num(X)).astype(float)
     y[np.isnan(X[:, 0])] = np.nan
@@ -291,7 +293,10 @@ def test_series_are_found_by_their_windows() -> None:
     padded = by_step.copy()
     padded[:, 8:] = np.nan
     constant = np.repeat(rng.integers(3, size=(50, 1, 1)) * 1.0, 12, axis=1)
-    for others in (shuffled, independent, padded, constant, 0 * constant, by_step[:1]):
+    silent = np.where(np.arange(50)[:, None, None] < 46, 0.0, independent)
+    for others in (shuffled, independent, padded, by_step[:1]):
+        assert find_series(others) is None
+    for others in (constant, 0 * constant, silent):
         assert find_series(others) is None
 
 

@@ -294,3 +294,24 @@ def test_an_array_of_labels_for_a_list_is_padded() -> None:
     parts = [row[: x.shape[1]] for row, x in zip(real, as_list(X), strict=True)]
     a, b = (fit_quietly(clone(numbers), as_list(X), of) for of in (real, parts))
     assert_same_weights(a, b)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_a_sequence_that_does_not_count_does_not_lengthen_the_others(
+    per_step: bool,
+) -> None:
+    rng = np.random.default_rng(0)
+    X = [rng.normal(size=(1, 4)) for _ in range(120)]
+    long = rng.normal(size=(1, 50))
+    model = small(return_sequences=per_step, warm_start=True, fixed_batch_size="auto")
+    weight: Any = None
+    if per_step:
+        y: Any = [(x[0] > 0).astype(int) for x in X]
+        more = [*y, np.full(50, -1)]
+    else:
+        y = np.array([int(x.sum() > 0) for x in X])
+        more, weight = np.append(y, 0), np.append(np.ones(120), 0.0)
+    without = clone(model).fit(X, y)
+    beside = clone(model).fit([*X, long], more, sample_weight=weight)
+    assert beside.fixed_batch_.shape == without.fixed_batch_.shape
+    assert_same_weights(beside, without)

@@ -209,6 +209,20 @@ def test_more_passes_predict_more_evenly() -> None:
     )
 
 
+@pytest.mark.parametrize("transmission", ["identity", "bernoulli"])
+def test_passes_of_a_fitted_network_stay(transmission: str) -> None:
+    X, y = class_data(3)
+    estimator = DifferenceTargetPropagationClassifier(
+        **SMALL, transmission=transmission, n_samples_predict=3, warm_start=True
+    )
+    shapes = []
+    for n in (3, 7):
+        fit_quietly(estimator.set_params(n_samples_predict=n), X, y)
+        shapes.append([b.shape for b in estimator.module_.buffers()])
+    assert shapes[0] == shapes[1]
+    assert len(estimator.loss_curve_) == 2 * SMALL["max_iter"]
+
+
 @pytest.mark.parametrize("sizes", [(5,), 5, ()])
 def test_one_layer_is_told_to_be_backpropagation(sizes: Any) -> None:
     X, y = class_data()
