@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from sktarget.estimators._class_outputs import ClassOutputs
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
-from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._rows import TrainingRows, as_dense, read_weights
 
 __all__ = ["NetworkClassifier"]
 
@@ -107,11 +107,8 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
     def _row_weights(
         self, X: Array, y: Array, sample_weight: Any, first: bool, classes: Any
     ) -> Array | None:
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        return self._with_class_weights(y, sample_weight, first, classes)
+        weight = read_weights(sample_weight, X)
+        return self._with_class_weights(y, weight, first, classes)
 
     def _multilabel_rows(
         self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any

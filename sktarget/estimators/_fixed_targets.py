@@ -129,7 +129,16 @@ class FixedTargets(TrainingCourse):
         x, how, anchor = as_tensor(fixed), self.untangling, self._anchor()
         network = TargetSpace(module, x, lam, how, anchor=anchor)
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed, equal_nan=True)
-        layers = list(network.target_layers().values())
+        self._refuse_other_anchor(network)
+        # Targets mean other weights where they are solved for in another way.
+        if (network.lam, how) != (self.lam_, self._last_untangling):
+            self.lam_ = network.lam
+            return TargetSpace(module, x, lam, how, keep_weights=True, anchor=anchor)
+        self._put_targets_into(network)
+        return network
+
+    def _refuse_other_anchor(self, network: TargetSpace) -> None:
+        layers = network.target_layers().values()
         anchored = [layer.anchor is not None for layer in layers]
         if anchored != [start is not None for start in self._anchors]:
             raise ValueError(
@@ -137,17 +146,16 @@ class FixedTargets(TrainingCourse):
                 f"anchor={network.anchor!r}, as the targets belong to another: set "
                 "warm_start=False or clone the estimator"
             )
-        # Targets mean other weights where they are solved for in another way.
-        if (network.lam, how) != (self.lam_, self._last_untangling):
-            self.lam_ = network.lam
-            return TargetSpace(module, x, lam, how, keep_weights=True, anchor=anchor)
-        with torch.no_grad():
-            targets = [*self.targets_[:-1], self._last_targets]
-            for layer, kept, start in zip(layers, targets, self._anchors, strict=True):
-                layer.targets.copy_(as_tensor(kept))
-                if layer.anchor is not None and start is not None:
-                    layer.anchor.copy_(as_tensor(start))
-        return network
+
+    @torch.no_grad()
+    def _put_targets_into(self, network: TargetSpace) -> None:
+        """Give a network the targets with which the last fit ended."""
+        layers = network.target_layers().values()
+        targets = [*self.targets_[:-1], self._last_targets]
+        for layer, kept, start in zip(layers, targets, self._anchors, strict=True):
+            layer.targets.copy_(as_tensor(kept))
+            if layer.anchor is not None and start is not None:
+                layer.anchor.copy_(as_tensor(start))
 
     def _arrange_again(self, task: Task) -> None:
         fixed, seed = getattr(self, "fixed_batch_", None), self._arranged_by

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils.validation import _check_sample_weight
 
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._number_outputs import NumberOutputs
-from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._rows import TrainingRows, as_dense, read_weights
 
 __all__ = ["NetworkRegressor"]
 
@@ -81,11 +79,7 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         X, y = self._validate(
             X, as_dense(y), reset=first, multi_output=True, y_numeric=True
         )
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
+        weight = read_weights(sample_weight, X)
         rows = TrainingRows(X, self._as_outputs(y), weight)
         self._learn_numbers(rows, first)
         return rows

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.utils.validation import _check_sample_weight
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import by_appearance, draw_rows, number_pairs
@@ -22,6 +23,7 @@ __all__ = [
     "TrainingRows",
     "as_dense",
     "multiply_weights",
+    "read_weights",
     "relative_weights",
     "weighted_mean",
 ]
@@ -211,6 +213,34 @@ class TrainingRows:
         relative, mean = relative_weights(self.weight)
         weight = as_tensor(relative.astype(self.dtype)).to(device)
         return TensorData(x, y, weight, mean, device, dtype)
+
+
+def read_weights(sample_weight: Any, X: Array) -> Array | None:
+    """Validate the weights of rows.
+
+    Parameters
+    ----------
+    sample_weight : object
+        What was given: a number for all rows, one for each, or None.
+    X : ndarray of shape (n, ...)
+        The rows.
+
+    Returns
+    -------
+    ndarray of shape (n,) or None
+        The weights, float64 and not negative; None if none were given.
+
+    Raises
+    ------
+    ValueError
+        If they are no such weights.
+    """
+    if sample_weight is None:
+        return None
+    weights: Array = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    return weights
 
 
 def relative_weights(weight: Array) -> tuple[Array, float]:

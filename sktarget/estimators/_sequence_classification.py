@@ -10,7 +10,6 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_is_fitted,
 )
 
@@ -244,10 +243,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         labels, counts = read_step_labels(y, sequences, self.n_ignored_steps)
         sums = self._run(sequences.values, sequences.real)
         found = self._decode(sums)[counts]
-        weight = None
-        if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, sequences.values)
-            weight = np.repeat(weights, counts.sum(axis=1))
+        weight = self._weights_of_steps(sample_weight, sequences, counts)
         return float(accuracy_score(labels, found, sample_weight=weight))
 
 

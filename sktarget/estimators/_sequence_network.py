@@ -19,7 +19,7 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._fitted import read_only
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import TrainingRows, read_weights
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._series import read_series
 from sktarget.estimators._sizes import parse_layer_sizes
@@ -92,10 +92,7 @@ class SequenceNetwork(NetworkEstimator):
             self._refuse_other_architecture(now)
         sequences = self._read(X, reset=first, vocabulary_size=size)
         values = sequences.values
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight, values, dtype=np.float64, ensure_non_negative=True
-            )
+        sample_weight = read_weights(sample_weight, values)
         if self.return_sequences:
             return self._step_rows(sequences, y, sample_weight, first, classes)
         return self._sequence_rows(values, y, sample_weight, first, classes)
@@ -139,6 +136,15 @@ class SequenceNetwork(NetworkEstimator):
             score=over_steps(of_rows.score),
             error=error,
         )
+
+    def _weights_of_steps(
+        self, sample_weight: Any, sequences: Sequences, counts: Array
+    ) -> Array | None:
+        """Give every step to score the weight of its sequence."""
+        if sample_weight is None:
+            return None
+        weights = _check_sample_weight(sample_weight, sequences.values)
+        return np.repeat(weights, counts.sum(axis=1))
 
     # -- fitted state ----------------------------------------------------------------
 

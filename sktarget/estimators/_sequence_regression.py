@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_is_fitted,
 )
 
@@ -175,10 +174,7 @@ list of ndarray of shape (t_i,) or (n_outputs, t_i)
         counts = ~np.isnan(numbers[..., 0])
         sums = self._run(sequences.values, sequences.real)
         found = self._predictions(sums[counts])
-        weight = None
-        if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, sequences.values)
-            weight = np.repeat(weights, counts.sum(axis=1))
+        weight = self._weights_of_steps(sample_weight, sequences, counts)
         return float(r2_score(numbers[counts], found, sample_weight=weight))
 
 
