@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._forks import serial_in_forks
-from sktarget.estimators._rows import TrainingRows, multiply_weights
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._weights import multiply_weights
 from sktarget.training import Objective
 
 __all__ = ["ClassOutputs"]

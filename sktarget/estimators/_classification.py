@@ -13,7 +13,8 @@ from sklearn.utils.validation import column_or_1d
 from sktarget.estimators._class_outputs import ClassOutputs
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
-from sktarget.estimators._rows import TrainingRows, as_dense, read_weights
+from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._weights import read_weights
 
 __all__ = ["NetworkClassifier"]
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from sktarget.estimators._arrays import Units
-from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._weights import relative_weights
 from sktarget.linalg import ridge_solve
 from sktarget.nn import TargetSpace
 

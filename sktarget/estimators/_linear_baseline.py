@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._weights import relative_weights
 from sktarget.linalg import FactorisationError, ridge_solve
 from sktarget.training import Loss
 

@@ -22,7 +22,8 @@ from sktarget.estimators._output_checks import (
     warn_of_scale,
 )
 from sktarget.estimators._output_units import deviances_of_counts, measure_outputs
-from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._weights import relative_weights
 from sktarget.training import (
     NUMBER_CRITERIA,
     Loss,

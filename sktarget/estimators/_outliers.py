@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sktarget.estimators._drawing import column_moments
-from sktarget.estimators._rows import relative_weights, weighted_mean
+from sktarget.estimators._weights import relative_weights, weighted_mean
 
 __all__ = [
     "Bulk",

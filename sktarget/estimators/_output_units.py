@@ -11,7 +11,7 @@ from scipy.special import xlogy
 
 from sktarget.estimators._arrays import Units
 from sktarget.estimators._outliers import weighted_quantiles
-from sktarget.estimators._rows import relative_weights, weighted_mean
+from sktarget.estimators._weights import relative_weights, weighted_mean
 
 __all__ = [
     "deviances_of_counts",

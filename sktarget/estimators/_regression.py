@@ -10,7 +10,8 @@ from sklearn.base import RegressorMixin, _fit_context
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._number_outputs import NumberOutputs
-from sktarget.estimators._rows import TrainingRows, as_dense, read_weights
+from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._weights import read_weights
 
 __all__ = ["NetworkRegressor"]
 

@@ -19,11 +19,12 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._fitted import read_only
-from sktarget.estimators._rows import TrainingRows, read_weights
+from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._series import read_series
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._tokens import read_tokens
+from sktarget.estimators._weights import read_weights
 from sktarget.nn.base import cell_of
 from sktarget.training import Objective, over_steps
 

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from sktarget.estimators._arrays import as_tensor
-from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences, lengths_of
+from sktarget.estimators._weights import relative_weights
 from sktarget.training import TensorData
 
 __all__ = ["SequenceRows", "real_steps", "rows_of_steps"]

@@ -12,11 +12,12 @@ from sktarget.estimators._parameters import (
     document_parameters,
 )
 from sktarget.estimators._regression import NetworkRegressor
-from sktarget.estimators._rows import TrainingRows, relative_weights
+from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
 from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._task import Task
+from sktarget.estimators._weights import relative_weights
 
 __all__ = [
     "CLASS_WEIGHT",
