@@ -81,7 +81,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
     Sequences come as
 
     - an array (n, channels, time), with NaN after the ends of shorter sequences,
-    - a list of arrays (channels, t_i),
+    - a list of arrays (channels, t_i), or (t_i,) with one channel,
     - an array (n, time) of univariate sequences, or
     - with `vocabulary_size`, integers (n, time), 0 after the ends, or a list of arrays
       of integers (t_i,).  A 0 before the end is a step like any other.

@@ -33,7 +33,7 @@ def read_series(
     estimator : estimator
         Records the number of channels, or has recorded it.
     X : array-like of shape (n, time) or (n, channels, time), or list
-        Series, padded with NaN; or a list of arrays of shape (channels, t_i).
+        Series, padded with NaN; or a list of arrays of shape (channels, t_i) or (t_i,).
     reset : bool
         Whether this is the first fit.
     univariate : bool or None
@@ -53,9 +53,9 @@ def read_series(
         channels other than in ``fit``.
     """
     sizes = None
-    if _is_list_of_series(X):
-        X, sizes = _pad_series(X)
     known = None if reset else univariate
+    if _is_list_of_series(X, known):
+        X, sizes = _pad_series(X)
     # Before the columns are counted, which are something else in another form.
     _refuse_other_form(known, getattr(X, "ndim", None))
     X = validate_data(
@@ -131,21 +131,25 @@ def as_steps(X: Array, name: str = "X") -> tuple[Array, Array]:
     return values, lengths
 
 
-def _is_list_of_series(X: Any) -> bool:
-    """Return whether X is a list of (channels, t_i) arrays, not another array-like."""
+def _is_list_of_series(X: Any, univariate: bool | None) -> bool:
+    """Return whether X is a list of series, not another array-like.
+
+    Univariate ones of equal lengths may also be the rows of a table (n, time).  They
+    are unless `univariate` says that there was none in ``fit``.
+    """
     if not is_list(X):
         return False
     items = [_array(item) for item in X]
     if any(item is not None and item.ndim == 2 for item in items):
         return True
     lengths = {len(item) for item in items if item is not None and item.ndim == 1}
-    if len(lengths) > 1:
+    if len(lengths) > 1 and univariate:
         raise ValueError(
-            "X is a list of sequences of unequal lengths with one axis: give each the "
-            "shape (channels, t_i), a univariate one by reshape(1, -1), or pad them "
-            "with NaN to an array of shape (n, time)"
+            "X is a list of series of unequal lengths, but the estimator was fitted "
+            "with X of shape (n, time): pad them with NaN to that shape, or fit with "
+            "such a list"
         )
-    return False
+    return len(lengths) > 1 or (len(lengths) == 1 and univariate is False)
 
 
 def _array(item: Any) -> Array | None:
@@ -158,8 +162,10 @@ def _array(item: Any) -> Array | None:
 def _pad_series(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
     """Stack (channels, t_i) arrays as (n, channels, time), NaN after their ends."""
     items = []
-    for i, item in enumerate(X):
-        array = np.asarray(item)
+    arrays = [np.asarray(item) for item in X]
+    if all(array.ndim == 1 for array in arrays):
+        arrays = [array[None] for array in arrays]
+    for i, array in enumerate(arrays):
         if array.ndim != 2 or 0 in array.shape:
             raise ValueError(
                 f"item {i} of the list X has shape {array.shape}: every sequence must "

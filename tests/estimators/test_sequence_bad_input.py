@@ -73,9 +73,9 @@ SERIES: dict[str, tuple[Any, str]] = {
     "no steps in an item": (with_item(X[3, :, :0]), r"item 3 .*\(2, 0\)"),
     "no axis for channels": (with_item(X[3, 0]), r"item 3 .*\(9,\).*channels, t_i"),
     "other channels": (with_item(X[3, :1]), r"numbers of channels: \[1, 2\]"),
-    "one axis in all items": (
-        [x[0] for x in as_list(X)],
-        "unequal lengths with one axis.*reshape",
+    "no steps in an item of one axis": (
+        [x[0, : len(x[0]) * (k != 3)] for k, x in enumerate(as_list(X))],
+        r"item 3 .*\(1, 0\)",
     ),
     "NaN in an item": (with_item(spoilt((3, 0, 2), np.nan)[3]), "NaN, in item 3"),
     "only padding": (

@@ -56,6 +56,30 @@ def test_two_axes_are_one_channel() -> None:
     assert_same_weights(named, flat)
 
 
+@pytest.mark.parametrize("per_step", [False, True])
+def test_lists_of_one_axis_are_one_channel(per_step: bool) -> None:
+    X, y = series(n_channels=1)
+    labels: Any = y
+    if per_step:
+        labels = [
+            s[: x.shape[1]] for s, x in zip(step_labels(X), as_list(X), strict=True)
+        ]
+    flat = [x[0] for x in as_list(X)]
+    model = fitted(flat, labels, return_sequences=per_step)
+    deep = fitted(as_list(X), labels, return_sequences=per_step)
+    assert_same_weights(model, deep)
+    assert model.n_features_in_ == 1
+    for some in (flat, flat[:1], [x[:4] for x in flat]):  # the last of one length
+        found = model.predict(some)
+        wanted = model.predict([x[None] for x in some])
+        assert len(found) == len(some)
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+    table = fitted(X[:, 0], y)
+    with pytest.raises(ValueError, match=r"unequal lengths, but.*\(n, time\)"):
+        table.predict(flat)
+
+
 def test_tokens_in_lists_and_padded_are_the_same() -> None:
     X, y = tokens()
     items = [x[:t] for x, t in zip(X, lengths_of(len(X)), strict=True)]
