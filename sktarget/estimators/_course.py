@@ -236,13 +236,13 @@ class TrainingCourse(NetworkEstimator):
             return None
         # Users who ask for early stopping may want rows that the network never sees.
         learns_all = (
-            self._takes_all(rows)
-            and self._schedule() == "annealed"
+            self._schedule() == "annealed"
             and self._epochs_to_reserve(self.max_iter) > 0
         )
         n = self._share_to_hold_out(rows)
         if learns_all:
-            n = max(n, _noise_rules.auto_held_out(rows.n_distinct))
+            more = max(n, _noise_rules.auto_held_out(rows.n_distinct))
+            n = more if self._can_sample(rows.n_distinct - more) else n
         spares_them = (
             _noise_rules.auto_early_stopping(rows.n_distinct, learns_all)
             and can_hold_out(rows, n)
@@ -253,7 +253,7 @@ class TrainingCourse(NetworkEstimator):
         plan = HoldingOut(n, learns_all)
         if learns_all:
             # What a network makes of rows far from all others says little.
-            far = far_rows(rows.X, rows.weight)
+            far = far_rows(rows.X, rows.weight, rows.bulk)
             if 0 < np.count_nonzero(far) <= _MOST_FAR * len(rows):
                 plan = plan._replace(stays=far)
         return plan
@@ -316,10 +316,7 @@ class TrainingCourse(NetworkEstimator):
             first_alpha=first_alpha,
             alpha_follows_loss=self._decay_follows_loss,
             evaluates_first=self.module is None and not self.batch_norm,
-            # Strong decay may lead to constant outputs; the run should then stop, not
-            # wait for progress.
-            waits_for_progress=self.n_iter_no_change == "auto"
-            and not self._decays_strongly,
+            epochs_to_wait=self._epochs_to_wait(epochs, rows),
             batch_size=self._batch_rows(rows),
             shuffle=bool(self.shuffle),
             max_iter=epochs,
@@ -335,6 +332,14 @@ class TrainingCourse(NetworkEstimator):
             and not self._ends_as_planned(rows),
             callbacks=tuple(self.callbacks or ()),
         )
+
+    def _epochs_to_wait(self, epochs: int, rows: TrainingRows) -> int:
+        # Strong decay may lead to constant outputs, from which there is no return.
+        if self.n_iter_no_change != "auto" or self._decays_strongly:
+            return 0
+        if not self._follows_table_rules:
+            return epochs
+        return _noise_rules.epochs_to_wait(epochs, rows.n_with_held_out)
 
     def _ends_as_planned(self, rows: TrainingRows) -> bool:
         """Whether an annealed run is to take all epochs.

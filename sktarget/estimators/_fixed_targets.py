@@ -25,7 +25,7 @@ from sktarget.estimators._initial_targets import (
 from sktarget.estimators._input_units import standardise_inputs_, units_of_inputs
 from sktarget.estimators._linear_baseline import error_of_linear_model
 from sktarget.estimators._network import WEIGHTED, ordinary_module, weight_names
-from sktarget.estimators._outliers import bulk_of_columns, n_far_columns
+from sktarget.estimators._outliers import n_far_columns
 from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._task import Task
@@ -66,7 +66,8 @@ class FixedTargets(TrainingCourse):
     def _inspect_columns(self, rows: TrainingRows) -> None:
         # One column with such values can be learnt.  Combinations of several cannot,
         # and an unbounded activation would give huge outputs for them.
-        self._is_bounded = self._reads_table and n_far_columns(rows.X, rows.weight) > 1
+        far = n_far_columns(rows.X, rows.weight, rows.bulk) if self._reads_table else 0
+        self._is_bounded = far > 1
 
     # -- where training starts -------------------------------------------------------
 
@@ -84,9 +85,8 @@ class FixedTargets(TrainingCourse):
             return module
         if self._starts_from_labels and self._reads_table:
             assert isinstance(module, DenseNetwork)
-            bulk = bulk_of_columns(rows.X, rows.weight)
-            standardise_inputs_(module, bulk)
-            self._input_units = units_of_inputs(bulk, rows.dtype)
+            standardise_inputs_(module, rows.bulk)
+            self._input_units = units_of_inputs(rows.bulk, rows.dtype)
         network = self._to_targets(module, rows, task.seed)
         if self.target_init == "normal":
             network.reset_targets(
@@ -267,11 +267,12 @@ class FixedTargets(TrainingCourse):
         if self._lam_is_auto and not ending.has_learnt:
             share = _noise_rules.LAM_OF_SECOND_TRY
             retries.append(Retry("less lam", lam_share=share))
+        rows = task.rows
         if self.alpha == "auto" and _noise_rules.may_fit_noise(
-            error, self._n_layers, task.rows.n_varying
+            error, self._n_layers, rows.n_varying, rows.n_with_held_out
         ):
             retries.append(Retry("more alpha", decays_strongly=True))
-        if ending.has_learnt and self._may_be_stuck(error, task.rows, held_out):
+        if ending.has_learnt and self._may_be_stuck(error, rows, held_out):
             retries.append(
                 Retry("more epochs", decays_strongly=False, never_decays=True)
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from sktarget.estimators._rules import MOST_AT_ONCE
+
 __all__ = [
     "BENEFIT_OF_DOUBT",
     "ENOUGH_TO_JUDGE",
@@ -21,6 +23,7 @@ __all__ = [
     "auto_patience",
     "auto_table_patience",
     "epochs_to_reserve",
+    "epochs_to_wait",
     "few_epochs",
     "may_be_stuck",
     "may_fit_noise",
@@ -147,14 +150,28 @@ def auto_alpha_of_few(
     return max(LEAST_ALPHA, min(1.0, n_samples**2 / (350 * n_layers)))
 
 
-def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:
+def epochs_to_wait(epochs: int, n_samples: int) -> int:
+    """Return for how many epochs to wait for progress of which there is no sign.
+
+    That is for all of them, but for half of them on more than 10,000 rows, where noise
+    would take long to tell from a slow start.
+    """
+    return epochs if n_samples <= MOST_AT_ONCE else epochs // 2
+
+
+def may_fit_noise(
+    held_out_error: float, n_layers: int, n_columns: int, n_samples: int
+) -> bool:
     """Return whether to repeat a run with this error with a strong weight decay.
 
     The error of the rows held out is a share of that of constant outputs.  Where it is
-    small there is little noise, though deep networks fit more of it; and one or two
-    columns leave no room for noise.
+    small there is little noise, though deep networks fit more of it.  One or two
+    columns leave no room for noise, nor do more than 10,000 rows, 500 or more for each
+    column, where another run takes long.
     """
-    return held_out_error > (0.12 if n_layers <= 4 else 0.08) and n_columns > 2
+    if n_columns <= 2 or n_samples > max(MOST_AT_ONCE, 500 * n_columns):
+        return False
+    return held_out_error > (0.12 if n_layers <= 4 else 0.08)
 
 
 def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> bool:

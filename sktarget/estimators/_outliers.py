@@ -133,7 +133,8 @@ def _heavy_columns(X: Array, weight: Array | None, whole: Bulk) -> list[int]:
     index = np.flatnonzero(farthest > _FAR * deviation)
     if len(index) == 0:
         return []
-    fourth = ((X[:, index] - mean[index]) / deviation[index]) ** 4
+    squares = np.square((X[:, index] - mean[index]) / deviation[index])
+    fourth = np.square(squares, out=squares)
     heavy = ~(weighted_mean(fourth, weight) < _LEAST_KURTOSIS)
     found: list[int] = index[heavy].tolist()
     return found
@@ -196,7 +197,7 @@ def _may_be_missing(
     return found
 
 
-def n_far_columns(X: Array, weight: Array | None) -> int:
+def n_far_columns(X: Array, weight: Array | None, bulk: Bulk) -> int:
     """Count the columns with values very far outside their bulk.
 
     Parameters
@@ -205,6 +206,8 @@ def n_far_columns(X: Array, weight: Array | None) -> int:
         Rows.
     weight : ndarray of shape (n,) or None
         Non-negative weights.
+    bulk : Bulk
+        Where most of each column lies.
 
     Returns
     -------
@@ -217,11 +220,11 @@ def n_far_columns(X: Array, weight: Array | None) -> int:
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
     >>> X[:9, 0] = X[9:11, 1] = X[11, 2] = -999.0
-    >>> n_far_columns(X, None)
+    >>> n_far_columns(X, None, bulk_of_columns(X, None))
     2
     """
     with np.errstate(all="ignore"):
-        mean, deviation, low, high = bulk_of_columns(X, weight)
+        mean, deviation, low, high = bulk
         least, most = X.min(0).astype(np.float64), X.max(0).astype(np.float64)
         far = np.maximum(most - mean, mean - least) > _BEYOND * deviation
         found = 0
@@ -231,7 +234,7 @@ def n_far_columns(X: Array, weight: Array | None) -> int:
         return found
 
 
-def far_rows(X: Array, weight: Array | None) -> Array:
+def far_rows(X: Array, weight: Array | None, bulk: Bulk) -> Array:
     """Return the rows that are far from all others in some column.
 
     Parameters
@@ -240,6 +243,8 @@ def far_rows(X: Array, weight: Array | None) -> Array:
         Rows.
     weight : ndarray of shape (n,) or None
         Non-negative weights.
+    bulk : Bulk
+        Where most of each column lies.
 
     Returns
     -------
@@ -252,12 +257,12 @@ def far_rows(X: Array, weight: Array | None) -> Array:
     >>> import numpy as np
     >>> X = np.arange(800.0)[:, None]
     >>> X[3] = 1e6
-    >>> np.flatnonzero(far_rows(X, None))
+    >>> np.flatnonzero(far_rows(X, None, bulk_of_columns(X, None)))
     array([3])
     """
     far = np.zeros(len(X), dtype=bool)
     with np.errstate(all="ignore"):
-        mean, deviation, *_ = bulk_of_columns(X, weight)
+        mean, deviation, *_ = bulk
         farthest = np.maximum(X.max(0) - mean, mean - X.min(0))
         for j in np.flatnonzero(farthest > _VERY_FAR * deviation).tolist():
             column = X[:, j].astype(np.float64)

@@ -16,6 +16,7 @@ from scipy import sparse
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import by_appearance, draw_rows, number_pairs
 from sktarget.estimators._noise_rules import LEAST_TO_SPARE
+from sktarget.estimators._outliers import Bulk, bulk_of_columns
 from sktarget.estimators._weights import relative_weights
 from sktarget.training import TensorData
 
@@ -70,6 +71,7 @@ class TrainingRows:
                 )
 
     def _take(self, index: Array) -> None:
+        self.__dict__.pop("bulk", None)
         self.X, self.y = self.X[index], self.y[index]
         self.weight = None if self.weight is None else self.weight[index]
         self.classes = None if self.classes is None else self.classes[index]
@@ -93,6 +95,11 @@ class TrainingRows:
         if n_inputs < _FEW_INPUTS * len(self) and n_pairs > _SEVERAL * n_inputs:
             return np.arange(len(self))
         return pairs
+
+    @cached_property
+    def bulk(self) -> Bulk:
+        """Where most of each column of a table lies."""
+        return bulk_of_columns(self.X, self.weight)
 
     @property
     def are_counts(self) -> bool:

@@ -95,8 +95,8 @@ class Monitor(Callback):
     @property
     def _may_end(self) -> bool:
         """Whether a lack of progress is a reason to end."""
-        waits = self.settings.waits_for_progress
-        return not waits or may_have_learnt(self.held_out_error)
+        has_waited = len(self.log.loss_curve) >= self.settings.epochs_to_wait
+        return has_waited or may_have_learnt(self.held_out_error)
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Allocate the two snapshots."""

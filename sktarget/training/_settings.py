@@ -58,9 +58,9 @@ class TrainingSettings:
     evaluates_first : bool
         Whether the pass of a step may evaluate validation rows as well, since the
         module is known to do the same in training as in evaluation, but for dropout.
-    waits_for_progress : bool
-        Whether epochs without progress count only once the network does clearly better
-        than constant outputs, if their error is known.
+    epochs_to_wait : float
+        Up to which epoch a lack of progress counts only once the network does clearly
+        better than constant outputs, if their error is known.
     verbose : bool
         Print the progress.
     callbacks : sequence
@@ -101,7 +101,7 @@ class TrainingSettings:
     first_alpha: float = 0.0
     alpha_follows_loss: bool = False
     evaluates_first: bool = False
-    waits_for_progress: bool = True
+    epochs_to_wait: float = math.inf
     max_fun: int = 15000
     reserved: int = 0
     warns_at_end: bool = True

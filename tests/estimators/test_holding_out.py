@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
+from sktarget.estimators import _noise_rules, _rules
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out, hold_out
-from sktarget.estimators._outliers import far_rows
+from sktarget.estimators._outliers import bulk_of_columns, far_rows
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import CRITERIA
 from tests.estimators.support import SeesData, fit_quietly
@@ -213,7 +214,10 @@ def test_rows_far_from_all_others_do_not_judge(far: float) -> None:
     X[5, 1] = X[6, 2] = far
     indicator = (np.arange(900) == 40)[:, None]
     X = np.hstack([X, indicator])
-    assert np.flatnonzero(far_rows(X, None)).tolist() == [5, 6]
+    assert np.flatnonzero(far_rows(X, None, bulk_of_columns(X, None))).tolist() == [
+        5,
+        6,
+    ]
     for seed in range(4):
         held_out = SeesData()
         model = TargetSpaceRegressor((50,), random_state=seed, callbacks=[held_out])
@@ -252,3 +256,31 @@ def test_rows_that_stay_leave_classes_in_proportion() -> None:
         assert np.bincount(held_out.y).tolist() == [20, 9, 1]
         assert np.bincount(left.y).tolist() == [60, 27, 3]
         assert set(X[stays, 0]) <= set(left.X[:, 0])
+
+
+@pytest.mark.parametrize("of_own", [{}, {"fixed_batch_size": 50}, {"batch_size": 100}])
+def test_rows_held_out_are_learnt_whatever_the_batches(
+    of_own: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    n = 300 if of_own else _rules.MOST_AT_ONCE + 1
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 40))
+    y = (X[:, 0] + 2 * rng.normal(size=n) > 0).astype(int)
+    model = TargetSpaceClassifier((4,), max_iter=10, verbose=True, random_state=0)
+    seen = SeesData()
+    fit_quietly(model.set_params(callbacks=[seen], **of_own), X, y)
+    printed = capsys.readouterr().out
+    assert "trying more alpha" in printed
+    assert f"with all {n} rows" in printed
+    assert len(seen.train) + len(seen.valid) == n
+    assert len(model.loss_curve_) > len(model.validation_scores_)
+
+
+def test_a_large_table_waits_for_progress_for_half_of_the_run() -> None:
+    most = _rules.MOST_AT_ONCE
+    assert _noise_rules.epochs_to_wait(160, most) == 160
+    assert _noise_rules.epochs_to_wait(160, most + 1) == 80
+    X = np.random.default_rng(0).normal(size=(most + 1, 2))
+    y = np.random.default_rng(1).normal(size=most + 1)  # of which nothing can be learnt
+    model = TargetSpaceRegressor((3,), max_iter=60, random_state=0)
+    assert len(fit_quietly(model, X, y).validation_scores_) == 30

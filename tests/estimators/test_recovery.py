@@ -182,7 +182,7 @@ def test_what_has_ended_is_only_read(kind: type, tmp_path: Path) -> None:
 
 def test_reason_to_stop_is_kept(tmp_path: Path) -> None:
     X, y = class_data()
-    settings = SMALL | {"tol": 0.5, "n_iter_no_change": 2}
+    settings = SMALL | {"tol": 0.5, "n_iter_no_change": 2, "early_stopping": False}
     plain = TargetSpaceClassifier(**settings).fit(X, y)
     assert plain.n_iter_ < 10
     kept = TargetSpaceClassifier(**settings, checkpoint=tmp_path / "run")
