@@ -214,10 +214,8 @@ def test_rows_far_from_all_others_do_not_judge(far: float) -> None:
     X[5, 1] = X[6, 2] = far
     indicator = (np.arange(900) == 40)[:, None]
     X = np.hstack([X, indicator])
-    assert np.flatnonzero(far_rows(X, None, bulk_of_columns(X, None))).tolist() == [
-        5,
-        6,
-    ]
+    far = far_rows(X, None, bulk_of_columns(X, None))
+    assert np.flatnonzero(far).tolist() == [5, 6]
     for seed in range(4):
         held_out = SeesData()
         model = TargetSpaceRegressor((50,), random_state=seed, callbacks=[held_out])
