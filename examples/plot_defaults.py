@@ -57,7 +57,7 @@ _ = axis.set(xlabel="test score of target space minus that of the MLP")
 # %%
 # By depth
 # --------
-# Hidden layers of 28. Weight space has five settings, each with the most epochs that
+# Hidden layers of 28. Weight space has seven settings, each with the most epochs that
 # target space may use, even if target space stops earlier.
 
 depth = study["depth"]

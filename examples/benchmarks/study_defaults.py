@@ -227,6 +227,17 @@ CONTROLS: dict[str, dict[str, Any]] = {
         "learning_rate_init": 0.001,
         "alpha": 0.3,
     },
+    "tanh, 0.003, annealed": {
+        "activation": "tanh",
+        "learning_rate_init": 0.003,
+        "learning_rate": "annealed",
+    },
+    "tanh, 0.003, annealed, alpha = 0.3": {
+        "activation": "tanh",
+        "learning_rate_init": 0.003,
+        "learning_rate": "annealed",
+        "alpha": 0.3,
+    },
     "relu, 0.001": {"activation": "relu", "learning_rate_init": 0.001},
     "batch norm": {
         "activation": "relu",

@@ -27,6 +27,7 @@ __all__ = [
     "few_epochs",
     "may_be_stuck",
     "may_fit_noise",
+    "may_run_again",
     "needed_share",
 ]
 
@@ -159,19 +160,22 @@ def epochs_to_wait(epochs: int, n_samples: int) -> int:
     return epochs if n_samples <= MOST_AT_ONCE else epochs // 2
 
 
-def may_fit_noise(
-    held_out_error: float, n_layers: int, n_columns: int, n_samples: int
-) -> bool:
+def may_run_again(n_samples: int, n_columns: int) -> bool:
+    """Return whether other runs may be worth their time.
+
+    More than 10,000 rows, and more than 500 for each column, leave little noise to fit.
+    """
+    return n_samples <= max(MOST_AT_ONCE, 500 * n_columns)
+
+
+def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:
     """Return whether to repeat a run with this error with a strong weight decay.
 
     The error of the rows held out is a share of that of constant outputs.  Where it is
-    small there is little noise, though deep networks fit more of it.  One or two
-    columns leave no room for noise, nor do more than 10,000 rows, 500 or more for each
-    column, where another run takes long.
+    small there is little noise, though deep networks fit more of it; and one or two
+    columns leave no room for noise.
     """
-    if n_columns <= 2 or n_samples > max(MOST_AT_ONCE, 500 * n_columns):
-        return False
-    return held_out_error > (0.12 if n_layers <= 4 else 0.08)
+    return held_out_error > (0.12 if n_layers <= 4 else 0.08) and n_columns > 2
 
 
 def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> bool:

@@ -160,9 +160,9 @@ default={default}
     these are predicted badly; for series it grows to up to 3
     as they are learnt, see :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
-    Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else 2,000, or
-    200 if you set a step size; for images 100, in weight space 200.  See
-    :ref:`defaults`.""",
+    Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else parts of
+    up to 2,000, or 200 if you set a step size; for images 100, in weight space 200.
+    See :ref:`defaults`.""",
     "learning_rate": """{"auto", "annealed", "constant", "invscaling", "adaptive"}, \
 default={default}
     Schedule of the step size: ``"annealed"`` lowers it to zero along half a cosine
@@ -202,10 +202,10 @@ default={default}
     the best epoch.  Equal rows go the same way, unless few kinds of rows come with many
     kinds of y, as in a survey.  ``"auto"`` does so for tables of at
     least 30 rows, judging by the loss, of classes by the Brier score, if
-    `learning_rate_init` is ``"auto"`` too; if all rows are learnt at once, those held
-    out are learnt too in a few final epochs, else there have to be 200.  With True they
-    stay unseen.  With `warm_start`, ``"auto"`` sets none aside: every call would draw
-    others.""",
+    `learning_rate_init` is ``"auto"`` too; those held out are learnt too in a few final
+    epochs, unless `callbacks` have a schedule or `max_iter` is below 5, and then there
+    have to be 200 rows.  With True they stay unseen.  With `warm_start`, ``"auto"``
+    sets none aside: every call would draw others.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`; with ``"auto"``, where they are
     learnt in the end, at least 40 rows, or a third of all if that is fewer.""",
