@@ -33,6 +33,8 @@ _HEAVY = 5.0
 # the mean fourth power of all is at least this, in deviations.
 _FAR = 4.0
 _LEAST_KURTOSIS = 15.0
+# So many rows of a table fit a cache.
+_ROWS_AT_ONCE = 1 << 10
 # Deviations beyond which what is no part of the bulk of a column is very far from it.
 _BEYOND = 100.0
 # Share of the rows from which on combinations of such values are to be expected.
@@ -133,9 +135,14 @@ def _heavy_columns(X: Array, weight: Array | None, whole: Bulk) -> list[int]:
     index = np.flatnonzero(farthest > _FAR * deviation)
     if len(index) == 0:
         return []
-    squares = np.square((X[:, index] - mean[index]) / deviation[index])
-    fourth = np.square(squares, out=squares)
-    heavy = ~(weighted_mean(fourth, weight) < _LEAST_KURTOSIS)
+    relative = np.ones(len(X)) if weight is None else relative_weights(weight)[0]
+    fourth = np.zeros(len(index))
+    for start in range(0, len(X), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        away = (X[rows, index] - mean[index]) / deviation[index]
+        np.square(away, out=away)
+        fourth += relative[rows] @ np.square(away, out=away)
+    heavy = ~(fourth / len(X) < _LEAST_KURTOSIS)
     found: list[int] = index[heavy].tolist()
     return found
 
