@@ -44,11 +44,8 @@ def test_blocks_on_deploying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert written == {*models, "run.npz"}
 
 
-def test_blocks_of_the_readme() -> None:
-    run_all("README.md")
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
-def test_blocks_of_the_user_guide() -> None:
-    run_all("docs/user_guide.md")
+@pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md"])
+def test_blocks_of_other_pages(page: str) -> None:
+    run_all(page)

@@ -68,7 +68,10 @@ def open_checkpoint(
     problem["state before fit"] = "none"
     if resumes:
         state = [np.array(estimator.t_), *estimator._module_state.values()]
-        problem["state before fit"] = digest(*state)
+        # A module of the user's may keep a state of any other kind as well.
+        words = [describe_value(a) for a in state if not isinstance(a, np.ndarray)]
+        arrays = [a for a in state if isinstance(a, np.ndarray)]
+        problem["state before fit"] = digest(*arrays, *map(np.array, words))
     return Checkpoint(
         estimator.checkpoint,
         problem,

@@ -316,7 +316,7 @@ class TrainingCourse(NetworkEstimator):
             first_alpha=first_alpha,
             alpha_follows_loss=self._decay_follows_loss,
             evaluates_first=self.module is None and not self.batch_norm,
-            epochs_to_wait=self._epochs_to_wait(epochs, rows),
+            overfit_share=self._overfit_share(rows),
             batch_size=self._batch_rows(rows),
             shuffle=bool(self.shuffle),
             max_iter=epochs,
@@ -333,13 +333,13 @@ class TrainingCourse(NetworkEstimator):
             callbacks=tuple(self.callbacks or ()),
         )
 
-    def _epochs_to_wait(self, epochs: int, rows: TrainingRows) -> int:
+    def _overfit_share(self, rows: TrainingRows) -> float:
         # Strong decay may lead to constant outputs, from which there is no return.
         if self.n_iter_no_change != "auto" or self._decays_strongly:
-            return 0
+            return math.inf
         if not self._follows_table_rules:
-            return epochs
-        return _noise_rules.epochs_to_wait(epochs, rows.n_with_held_out)
+            return 0.0
+        return _noise_rules.auto_overfit_share(self._steps_of_epoch(rows))
 
     def _ends_as_planned(self, rows: TrainingRows) -> bool:
         """Whether an annealed run is to take all epochs.

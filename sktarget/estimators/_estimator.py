@@ -20,6 +20,7 @@ from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._guards import as_value_errors
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
+from sktarget.estimators._network import refuse_shared_module
 from sktarget.estimators._random import combine_seeds, seeded_globally
 from sktarget.estimators._retries import FIRST_RUN
 from sktarget.estimators._rows import TrainingRows
@@ -87,6 +88,7 @@ class NetworkEstimator(FitHooks):
         """Build the network, and choose where its training starts."""
         dtype = torch_dtype(task.rows.dtype)
         module = self._build(self._architecture, dtype, task.generator)
+        refuse_shared_module(self._architecture, module)
         return self._trainable(module, task)
 
     def _open_task(
@@ -158,18 +160,18 @@ class NetworkEstimator(FitHooks):
             )
             for retry in self._retries(best.ending, task):
                 best = try_again(self, task, objective, best, retry)
-            network, log, ending, settings = best
+            ending, network = best.ending, best.network
             ending.warn()
             if task.learns_all and ending.is_natural:
                 network = learn_all(self, task, best)
             if not self._incremental:
                 self._average_weights(network)
-            n_iter = len(log.loss_curve) - already
-            self.__dict__.update(self._fitted_attributes(network, log, n_iter))
+            n_iter = len(best.log.loss_curve) - already
+            self.__dict__.update(self._fitted_attributes(network, best.log, n_iter))
             self._forget_how_to_resume()
             if resumable:
                 self._keep_for_resuming(
-                    network, ending.optimiser_state, task.generator, settings
+                    network, ending.optimiser_state, task.generator, best.settings
                 )
 
     def _to_tensors(

@@ -263,15 +263,12 @@ class FixedTargets(TrainingCourse):
             return []
         if held_out.n_distinct < _noise_rules.ENOUGH_TO_JUDGE:
             return []
-        rows, n_columns = task.rows, task.rows.n_varying
-        if not _noise_rules.may_run_again(rows.n_with_held_out, n_columns):
-            return []
-        retries = []
+        rows, retries = task.rows, []
         if self._lam_is_auto and not ending.has_learnt:
             share = _noise_rules.LAM_OF_SECOND_TRY
             retries.append(Retry("less lam", lam_share=share))
         if self.alpha == "auto" and _noise_rules.may_fit_noise(
-            error, self._n_layers, n_columns
+            error, self._n_layers, rows.n_varying, rows.n_with_held_out
         ):
             retries.append(Retry("more alpha", decays_strongly=True))
         if ending.has_learnt and self._may_be_stuck(error, rows, held_out):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -24,6 +23,7 @@ __all__ = [
     "average_weights",
     "build_module",
     "ordinary_module",
+    "refuse_shared_module",
     "weight_names",
 ]
 
@@ -77,15 +77,39 @@ def build_module(
             "module must return a torch.nn.Module when called with (n_features, "
             f"n_outputs), got {type(module).__name__}"
         )
-    return _copied(module).to(dtype)
+    return module.to(dtype)
 
 
-def _copied(module: nn.Module) -> nn.Module:
-    """Copy a network, which may be returned by every call and belong to somebody."""
-    try:
-        return copy.deepcopy(module)
-    except (RuntimeError, TypeError):  # Some have no copies, as with weight_norm.
-        return module
+def refuse_shared_module(architecture: dict[str, Any], network: nn.Module) -> None:
+    """Refuse a function that returns the same network, or part of it, at every call.
+
+    Estimators would overwrite each other, and each fit would begin where the last one
+    ended.
+
+    Parameters
+    ----------
+    architecture : dict
+        What the network was built from.
+    network : nn.Module
+        The network.
+
+    Raises
+    ------
+    ValueError
+        If another call returns what is to be trained here.
+    """
+    make = architecture.get("module")
+    if make is None:
+        return
+    with torch.random.fork_rng(devices=[]):
+        again = make(architecture["n_inputs"], architecture["n_outputs"])
+    trained = {id(p) for p in network.parameters() if p.requires_grad}
+    if any(id(p) in trained for p in again.parameters()):
+        raise ValueError(
+            "module must make a new network at every call, but parts of it are the "
+            "same at each: make them within the function, or return a copy, with "
+            "copy.deepcopy"
+        )
 
 
 def ordinary_module(network: nn.Module) -> nn.Module:

@@ -20,14 +20,13 @@ __all__ = [
     "auto_held_out",
     "auto_last_alpha_at",
     "auto_last_epochs",
+    "auto_overfit_share",
     "auto_patience",
     "auto_table_patience",
     "epochs_to_reserve",
-    "epochs_to_wait",
     "few_epochs",
     "may_be_stuck",
     "may_fit_noise",
-    "may_run_again",
     "needed_share",
 ]
 
@@ -75,7 +74,7 @@ def auto_epochs(
     """Epochs of an annealed run: few on a handful of rows, which are soon learnt.
 
     Where no rows are held out, little else would keep their noise from being learnt.
-    Where some are, and 100 or more are left, an `shallow` network of one hidden layer
+    Where some are, and 100 or more are left, a `shallow` network of one hidden layer
     learns classes, which only need to be told apart, nearly as well in a few.
     """
     soon = shallow and not of_numbers and n_samples >= 100
@@ -151,31 +150,31 @@ def auto_alpha_of_few(
     return max(LEAST_ALPHA, min(1.0, n_samples**2 / (350 * n_layers)))
 
 
-def epochs_to_wait(epochs: int, n_samples: int) -> int:
-    """Return for how many epochs to wait for progress of which there is no sign.
+def auto_overfit_share(n_steps: int) -> float:
+    """Return the ratio of losses, of training to held out, that tells noise by itself.
 
-    That is for all of them, but for half of them on more than 10,000 rows, where noise
-    would take long to tell from a slow start.
+    A network that does no better than a constant may have a slow start, for which to
+    wait.  It fits noise if it does better on the rows to train on; 0.9 is reached in
+    the first few of a noisy table's epochs, and never before the end of a slow start.
+    Where an epoch is one step, no such ratio ends a run: the weight decay is still to
+    fall.
     """
-    return epochs if n_samples <= MOST_AT_ONCE else epochs // 2
+    return 0.0 if n_steps == 1 else 0.9
 
 
-def may_run_again(n_samples: int, n_columns: int) -> bool:
-    """Return whether other runs may be worth their time.
-
-    More than 10,000 rows, and more than 500 for each column, leave little noise to fit.
-    """
-    return n_samples <= max(MOST_AT_ONCE, 500 * n_columns)
-
-
-def may_fit_noise(held_out_error: float, n_layers: int, n_columns: int) -> bool:
+def may_fit_noise(
+    held_out_error: float, n_layers: int, n_columns: int, n_samples: int
+) -> bool:
     """Return whether to repeat a run with this error with a strong weight decay.
 
     The error of the rows held out is a share of that of constant outputs.  Where it is
-    small there is little noise, though deep networks fit more of it; and one or two
-    columns leave no room for noise.
+    small there is little noise, though deep networks fit more of it.  One or two
+    columns leave no room for noise, and more than 10,000 rows, and more than 500 for
+    each column, little of it.
     """
-    return held_out_error > (0.12 if n_layers <= 4 else 0.08) and n_columns > 2
+    if n_columns <= 2 or n_samples > max(MOST_AT_ONCE, 500 * n_columns):
+        return False
+    return held_out_error > (0.12 if n_layers <= 4 else 0.08)
 
 
 def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> bool:

@@ -105,11 +105,11 @@ def auto_batch_size(n_samples: int) -> int:
 
 
 def auto_table_batch_size(n_samples: int, n_with_held_out: int) -> int:
-    """Rows of a mini-batch of a table: all of them, or 2,000 of more than 10,000.
+    """Rows of a mini-batch of a table: all, or parts of up to 2,000 of over 10,000.
 
     Those held out count, so that holding them out does not change how others are
-    learnt.  All batches are about as large: a step of Adam is no smaller if a few rows
-    that are left over decide where it leads.
+    learnt.  All batches are about equally large: Adam's step for a small last one would
+    be as long as any other.
     """
     if n_with_held_out <= MOST_AT_ONCE:
         return n_samples

@@ -35,13 +35,21 @@ class SequenceRows(TrainingRows):
         Outputs as the loss takes them, of sequences or of steps.
     step_weight : ndarray of shape (n, time) or None
         Weights of the steps; `weight` then holds their mean over each sequence.
+    of_steps : bool
+        Whether outputs belong to steps.
     """
 
     step_weight: Array | None = None
+    of_steps: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.X = self.X[:, : lengths_of(self.X).max()]
+        longest = lengths_of(self.X).max()
+        self.X = self.X[:, :longest]
+        if self.of_steps:
+            self.y = self.y[:, :longest]
+        if self.step_weight is not None:
+            self.step_weight = self.step_weight[:, :longest]
 
     def _take(self, index: Array) -> None:
         super()._take(index)
@@ -108,17 +116,10 @@ def rows_of_steps(
     TrainingRows
         Those sequences of which a step counts.
     """
+    values = sequences.values
     if step_weight is None:
         index = np.flatnonzero(counts.any(axis=1))
-        rows = SequenceRows(sequences.values[index], outputs[index])
-    else:
-        n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        row_weight = (step_weight / n_counted).sum(axis=1)
-        rows = SequenceRows(
-            sequences.values, outputs, row_weight, step_weight=step_weight
-        )
-    longest = rows.X.shape[1]
-    rows.y = rows.y[:, :longest]
-    if rows.step_weight is not None:
-        rows.step_weight = rows.step_weight[:, :longest]
-    return rows
+        return SequenceRows(values[index], outputs[index], of_steps=True)
+    n_counted = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    weight = (step_weight / n_counted).sum(axis=1)
+    return SequenceRows(values, outputs, weight, step_weight=step_weight, of_steps=True)

@@ -163,14 +163,15 @@ def _pad_series(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
     """Stack (channels, t_i) arrays as (n, channels, time), NaN after their ends."""
     items = []
     arrays = [np.asarray(item) for item in X]
-    if all(array.ndim == 1 for array in arrays):
-        arrays = [array[None] for array in arrays]
+    n_axes = max(array.ndim for array in arrays)
     for i, array in enumerate(arrays):
-        if array.ndim != 2 or 0 in array.shape:
+        if array.ndim != n_axes or n_axes > 2 or 0 in array.shape:
             raise ValueError(
                 f"item {i} of the list X has shape {array.shape}: every sequence must "
-                "be of shape (channels, t_i), with at least one channel and one step"
+                "be of shape (channels, t_i), or every one of shape (t_i,), with at "
+                "least one channel and one step"
             )
+        array = array[None] if n_axes == 1 else array
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ValueError(
                 f"Input X contains NaN, in item {i}: the sequences of a list need no "

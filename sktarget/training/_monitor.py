@@ -95,8 +95,12 @@ class Monitor(Callback):
     @property
     def _may_end(self) -> bool:
         """Whether a lack of progress is a reason to end."""
-        has_waited = len(self.log.loss_curve) >= self.settings.epochs_to_wait
-        return has_waited or may_have_learnt(self.held_out_error)
+        return self._overfits or may_have_learnt(self.held_out_error)
+
+    @property
+    def _overfits(self) -> bool:
+        held_out, share = self.log.validation_losses, self.settings.overfit_share
+        return bool(held_out) and self.log.loss_curve[-1] < share * held_out[-1]
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Allocate the two snapshots."""

@@ -58,9 +58,10 @@ class TrainingSettings:
     evaluates_first : bool
         Whether the pass of a step may evaluate validation rows as well, since the
         module is known to do the same in training as in evaluation, but for dropout.
-    epochs_to_wait : float
-        Up to which epoch a lack of progress counts only once the network does clearly
-        better than constant outputs, if their error is known.
+    overfit_share : float
+        A lack of progress counts once the network does clearly better than constant
+        outputs, if their error is known, or once the training loss is below this share
+        of that of the rows held out.
     verbose : bool
         Print the progress.
     callbacks : sequence
@@ -101,7 +102,7 @@ class TrainingSettings:
     first_alpha: float = 0.0
     alpha_follows_loss: bool = False
     evaluates_first: bool = False
-    epochs_to_wait: float = math.inf
+    overfit_share: float = 0.0
     max_fun: int = 15000
     reserved: int = 0
     warns_at_end: bool = True

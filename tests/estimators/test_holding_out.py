@@ -274,11 +274,15 @@ def test_rows_held_out_are_learnt_whatever_the_batches(
     assert len(model.loss_curve_) > len(model.validation_scores_)
 
 
-def test_a_large_table_waits_for_progress_for_half_of_the_run() -> None:
-    most = _rules.MOST_AT_ONCE
-    assert _noise_rules.epochs_to_wait(160, most) == 160
-    assert _noise_rules.epochs_to_wait(160, most + 1) == 80
-    X = np.random.default_rng(0).normal(size=(most + 1, 2))
-    y = np.random.default_rng(1).normal(size=most + 1)  # of which nothing can be learnt
-    model = TargetSpaceRegressor((3,), max_iter=60, random_state=0)
-    assert len(fit_quietly(model, X, y).validation_scores_) == 30
+def test_noise_in_mini_batches_is_told_from_a_slow_start() -> None:
+    assert _noise_rules.auto_overfit_share(1) == 0.0
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(1200, 20)), rng.normal(size=1200)
+    model = TargetSpaceRegressor((20,), batch_size=200, lam=10.0, random_state=0)
+    assert len(fit_quietly(model, X, y).validation_scores_) < 40
+    X = rng.uniform(-3.0, 3.0, size=(2000, 2))
+    y = np.sin(4 * X[:, 0]) * np.sin(4 * X[:, 1])
+    waves = TargetSpaceRegressor((28,) * 3, batch_size=500, random_state=0)
+    scores = fit_quietly(waves, X, y).validation_scores_
+    assert max(scores[:15]) < 0.1
+    assert max(scores) > 0.7

@@ -47,18 +47,18 @@ def test_more_rows_and_fewer_layers_bear_more_weight_decay() -> None:
 
 
 def test_strong_weight_decay_is_tried_where_noise_may_be_learnt() -> None:
-    assert not _noise_rules.may_fit_noise(0.1, 2, 9)
-    assert _noise_rules.may_fit_noise(0.3, 2, 9)
-    assert _noise_rules.may_fit_noise(0.3, 4, 3)
-    assert not _noise_rules.may_fit_noise(0.3, 4, 2)
-    assert _noise_rules.may_fit_noise(0.1, 5, 9)
-    assert not _noise_rules.may_fit_noise(0.07, 5, 9)
-    assert not _noise_rules.may_fit_noise(0.9, 5, 2)
+    assert not _noise_rules.may_fit_noise(0.1, 2, 9, 500)
+    assert _noise_rules.may_fit_noise(0.3, 2, 9, 500)
+    assert _noise_rules.may_fit_noise(0.3, 4, 3, 500)
+    assert not _noise_rules.may_fit_noise(0.3, 4, 2, 500)
+    assert _noise_rules.may_fit_noise(0.1, 5, 9, 500)
+    assert not _noise_rules.may_fit_noise(0.07, 5, 9, 500)
+    assert not _noise_rules.may_fit_noise(0.9, 5, 2, 500)
     # Many rows for each column leave little to fit.
-    assert _noise_rules.may_run_again(10_000, 9)
-    assert not _noise_rules.may_run_again(10_001, 9)
-    assert _noise_rules.may_run_again(45_000, 90)
-    assert not _noise_rules.may_run_again(45_001, 90)
+    assert _noise_rules.may_fit_noise(0.3, 2, 9, 10_000)
+    assert not _noise_rules.may_fit_noise(0.3, 2, 9, 10_001)
+    assert _noise_rules.may_fit_noise(0.3, 2, 90, 45_000)
+    assert not _noise_rules.may_fit_noise(0.3, 2, 90, 45_001)
     # Little gains where there is little noise are not to be trusted.
     assert [_noise_rules.needed_share(e) for e in (0.1, 0.13, 0.95)] == [0.85, 1, 1]
 
