@@ -203,9 +203,9 @@ default={default}
     kinds of y, as in a survey.  ``"auto"`` does so for tables of at
     least 30 rows, judging by the loss, of classes by the Brier score, if
     `learning_rate_init` is ``"auto"`` too; those held out are learnt too in a few final
-    epochs, unless `callbacks` have a schedule or `max_iter` is below 5, and then there
-    have to be 200 rows.  With True they stay unseen.  With `warm_start`, ``"auto"``
-    sets none aside: every call would draw others.""",
+    epochs, where the step size is annealed and `max_iter` at least 5; otherwise they
+    are not, and there have to be 200 rows.  With True they stay unseen.  With
+    `warm_start`, ``"auto"`` sets none aside: every call would draw others.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`; with ``"auto"``, where they are
     learnt in the end, at least 40 rows, or a third of all if that is fewer.""",
@@ -219,8 +219,8 @@ default={default}
     "n_iter_no_change": """int or "auto", default={default}
     Epochs without progress after which training stops; ``np.inf`` for never.
     ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
-    200 steps (for tables 30 steps, where epochs count only once the network does better
-    than constant outputs, and not at all for fewer than 200 rows, see
+    200 steps (for tables 30 steps, but no end before the network does better than
+    constant outputs or fits noise, and none for fewer than 200 rows, see
     :ref:`defaults`); never while a weight decay that is ``"auto"`` grows, unless
     ``early_stopping=True``.""",
     "max_fun": """int, default={default}
