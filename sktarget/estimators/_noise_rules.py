@@ -169,10 +169,10 @@ def may_fit_noise(
 
     The error of the rows held out is a share of that of constant outputs.  Where it is
     small there is little noise, though deep networks fit more of it.  One or two
-    columns leave no room for noise, and more than 10,000 rows, and more than 500 for
+    columns leave no room for noise, and more than 10,000 rows, and more than 250 for
     each column, little of it.
     """
-    if n_columns <= 2 or n_samples > max(MOST_AT_ONCE, 500 * n_columns):
+    if n_columns <= 2 or n_samples > max(MOST_AT_ONCE, 250 * n_columns):
         return False
     return held_out_error > (0.12 if n_layers <= 4 else 0.08)
 

@@ -262,7 +262,7 @@ def test_rows_held_out_are_learnt_whatever_the_batches(
 ) -> None:
     n = 300 if of_own else _rules.MOST_AT_ONCE + 1
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(n, 40))
+    X = rng.normal(size=(n, 50))
     y = (X[:, 0] + 2 * rng.normal(size=n) > 0).astype(int)
     model = TargetSpaceClassifier((4,), max_iter=10, verbose=True, random_state=0)
     seen = SeesData()

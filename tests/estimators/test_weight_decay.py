@@ -57,8 +57,8 @@ def test_strong_weight_decay_is_tried_where_noise_may_be_learnt() -> None:
     # Many rows for each column leave little to fit.
     assert _noise_rules.may_fit_noise(0.3, 2, 9, 10_000)
     assert not _noise_rules.may_fit_noise(0.3, 2, 9, 10_001)
-    assert _noise_rules.may_fit_noise(0.3, 2, 90, 45_000)
-    assert not _noise_rules.may_fit_noise(0.3, 2, 90, 45_001)
+    assert _noise_rules.may_fit_noise(0.3, 2, 90, 22_500)
+    assert not _noise_rules.may_fit_noise(0.3, 2, 90, 22_501)
     # Little gains where there is little noise are not to be trusted.
     assert [_noise_rules.needed_share(e) for e in (0.1, 0.13, 0.95)] == [0.85, 1, 1]
 
