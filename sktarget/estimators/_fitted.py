@@ -135,8 +135,8 @@ class FittedNetwork(BaseEstimator, ABC):
         if "_module_cache" in state:
             state = {**state, "_module_cache": {}}
         if state.get("callbacks"):
-            kept = [_without_network(callback) for callback in state["callbacks"]]
-            state = {**state, "callbacks": kept}
+            kept = map(_without_network, state["callbacks"])
+            state = {**state, "callbacks": type(state["callbacks"])(kept)}
         return {**state, _STAMP: __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

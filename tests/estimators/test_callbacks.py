@@ -467,7 +467,7 @@ def test_stored_callbacks_hold_no_targets(given_as: str) -> None:
         LRScheduler("StepLR", step_size=5),
         EarlyStopping(monitor="train_loss", load_best=True),
     ]
-    callbacks = own if given_as == "bare" else [*zip("ab", own, strict=True)]
+    callbacks = own if given_as == "bare" else (*zip("ab", own, strict=True),)
     settings = {"learning_rate_init": 0.01, "max_iter": 5, "random_state": 0}
     plain = fit_quietly(TargetSpaceClassifier((4,), **settings), X, y)
     with_callbacks = TargetSpaceClassifier((4,), callbacks=callbacks, **settings)
@@ -477,5 +477,6 @@ def test_stored_callbacks_hold_no_targets(given_as: str) -> None:
     # The user's own stay as they are.
     assert hasattr(own[0], "lr_scheduler_")
     again = pickle.loads(stored)
+    assert type(again.callbacks) is type(callbacks)
     np.testing.assert_array_equal(again.predict(X), with_callbacks.predict(X))
     fit_quietly(again, X, y)
