@@ -105,8 +105,14 @@ class FixedTargets(TrainingCourse):
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
         self._average_weights(network)
-        module = ordinary_module(network).cpu()
-        return self._to_targets(module, rows, seed, keep_weights=True).train()
+        assert isinstance(network, TargetSpace)
+        module, n_layers = ordinary_module(network).cpu(), len(network.target_layers())
+        self._set_input_units(module)
+        fixed = as_tensor(self._choose_fixed_batch(module, rows, seed)[0])
+        lam = self.lam
+        if self._lam_is_auto:
+            lam = self._auto_lam_of_table(len(fixed), n_layers, rows)
+        return self._with_weights_of(module, fixed, lam).train()
 
     def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Go on from the targets of the last fit, or else from its weights."""
@@ -132,8 +138,7 @@ class FixedTargets(TrainingCourse):
         self._refuse_other_anchor(network)
         # Targets mean other weights where they are solved for in another way.
         if (network.lam, how) != (self.lam_, self._last_untangling):
-            self.lam_ = network.lam
-            return TargetSpace(module, x, lam, how, keep_weights=True, anchor=anchor)
+            return self._with_weights_of(module, x, lam)
         self._put_targets_into(network)
         return network
 
@@ -203,11 +208,18 @@ class FixedTargets(TrainingCourse):
         network.lam = self._auto_lam(network, rows) if self._lam_is_auto else self.lam
         self.lam_ = network.lam
         if keep_weights:  # The targets for that depend on λ, so take them anew.
-            return TargetSpace(
-                module, fixed, self.lam_, how, keep_weights=True, anchor=anchor
-            )
+            return self._with_weights_of(module, fixed, self.lam_)
         if place is not None and self._starts_from_labels and self._reads_table:
             self._aim_at_labels(network, rows, place)
+        return network
+
+    def _with_weights_of(
+        self, module: nn.Module, fixed: torch.Tensor, lam: float | Sequence[float]
+    ) -> TargetSpace:
+        """Make a network whose targets lead to the weights of a module."""
+        how, anchor = self.untangling, self._anchor()
+        network = TargetSpace(module, fixed, lam, how, keep_weights=True, anchor=anchor)
+        self.lam_ = network.lam
         return network
 
     def _choose_fixed_batch(
@@ -253,6 +265,11 @@ class FixedTargets(TrainingCourse):
         if self._images is not None:
             return network.choose_lam(_rules.MOST_IMAGE_LAM).lam
         n_fixed, n_layers = len(network.fixed_batch), len(network.target_layers())
+        return self._auto_lam_of_table(n_fixed, n_layers, rows)
+
+    def _auto_lam_of_table(
+        self, n_fixed: int, n_layers: int, rows: TrainingRows
+    ) -> float:
         n_given = rows.n_given if self._fixed_batch_is_all else n_fixed
         lam = _rules.auto_lam(n_fixed, n_layers, n_given, rows.n_varying)
         return self._lam_share * lam
