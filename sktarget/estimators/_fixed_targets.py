@@ -107,8 +107,7 @@ class FixedTargets(TrainingCourse):
         self._average_weights(network)
         assert isinstance(network, TargetSpace)
         module, n_layers = ordinary_module(network).cpu(), len(network.target_layers())
-        self._set_input_units(module)
-        fixed = as_tensor(self._choose_fixed_batch(module, rows, seed)[0])
+        fixed, _ = self._read_fixed_batch(module, rows, seed)
         lam = self.lam
         if self._lam_is_auto:
             lam = self._auto_lam_of_table(len(fixed), n_layers, rows)
@@ -197,12 +196,7 @@ class FixedTargets(TrainingCourse):
         keep_weights: bool = False,
     ) -> TargetSpace:
         """Choose X̄ and λ; take targets from the given weights, and from the labels."""
-        self._set_input_units(module)
-        array, place = self._choose_fixed_batch(module, rows, seed)
-        fixed = as_tensor(array)
-        if fixed.is_floating_point():  # X may have another dtype than in the first fit.
-            of_weights = (p.dtype for p in module.parameters() if p.is_floating_point())
-            fixed = fixed.to(next(of_weights, fixed.dtype))
+        fixed, place = self._read_fixed_batch(module, rows, seed)
         how, anchor = self.untangling, self._anchor()
         network = TargetSpace(module, fixed, untangling=how, anchor=anchor)
         network.lam = self._auto_lam(network, rows) if self._lam_is_auto else self.lam
@@ -212,6 +206,18 @@ class FixedTargets(TrainingCourse):
         if place is not None and self._starts_from_labels and self._reads_table:
             self._aim_at_labels(network, rows, place)
         return network
+
+    def _read_fixed_batch(
+        self, module: nn.Module, rows: TrainingRows, seed: int
+    ) -> tuple[torch.Tensor, Array | None]:
+        """Choose X̄ as a module takes it, and let the module read it in its units."""
+        self._set_input_units(module)
+        array, place = self._choose_fixed_batch(module, rows, seed)
+        fixed = as_tensor(array)
+        if fixed.is_floating_point():  # X may have another dtype than in the first fit.
+            of_weights = (p.dtype for p in module.parameters() if p.is_floating_point())
+            fixed = fixed.to(next(of_weights, fixed.dtype))
+        return fixed, place
 
     def _with_weights_of(
         self, module: nn.Module, fixed: torch.Tensor, lam: float | Sequence[float]

@@ -29,8 +29,8 @@ _LEVELS = (_TAIL, 0.25, 0.75, 1 - _TAIL)
 _MOST_MISSING = 0.15
 # They are left out if that makes the deviation at least this many times smaller.
 _HEAVY = 5.0
-# For that, 5 % of the rows have to reach beyond this many deviations, and
-# the mean fourth power of all is at least this, in deviations.
+# For that, 5 % of the rows have to reach beyond this many deviations, and the mean
+# fourth power of all is at least this, in deviations.
 _FAR = 4.0
 _LEAST_KURTOSIS = 15.0
 # So many rows of a table fit a cache.

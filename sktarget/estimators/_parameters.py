@@ -146,7 +146,7 @@ default={default}
     How to read each row of a flattened X as an image for `conv_layers` or a `module`;
     not needed where X has the axes (n, channels, height, width).""",
     "module": """callable or None, default={default}
-    Your own architecture: called with (n_features, n_outputs), it returns a
+    Your own architecture: called with (n_features, n_outputs), it makes a new
     ``torch.nn.Module`` that gives the outputs before any softmax.  With images,
     n_features is the number of channels.  The other parameters of the architecture,
     `image_shape` apart, are then ignored.""",

@@ -20,10 +20,7 @@ from sktarget.estimators._outliers import Bulk, bulk_of_columns
 from sktarget.estimators._weights import relative_weights
 from sktarget.training import TensorData
 
-__all__ = [
-    "TrainingRows",
-    "as_dense",
-]
+__all__ = ["TrainingRows", "as_dense"]
 
 Array = NDArray[Any]
 

@@ -91,7 +91,7 @@ default={default}
     "validation_fraction": """float, default={default}
     Share of the sequences set aside by `early_stopping`.""",
     "module": """callable or None, default={default}
-    Your own architecture: called with (n_channels, n_outputs), it returns a
+    Your own architecture: called with (n_channels, n_outputs), it makes a new
     ``torch.nn.Module`` from (n, time, channels), with NaN after the ends of
     sequences, or from token ids (n, time), to the outputs before any softmax.  The
     parameters of the architecture above are then ignored.  With `vocabulary_size`,
