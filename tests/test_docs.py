@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = [f"docs/{name}.md" for name in ("user_guide", "images", "sequences", "torch")]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -29,7 +30,7 @@ def test_every_page_with_blocks_is_run() -> None:
     assert {page for page in pages if blocks(page)} == {
         "README.md",
         "docs/deploying.md",
-        "docs/user_guide.md",
+        *PAGES,
     }
 
 
@@ -46,6 +47,6 @@ def test_blocks_on_deploying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md"])
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
 def test_blocks_of_other_pages(page: str) -> None:
     run_all(page)

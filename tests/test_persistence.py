@@ -128,7 +128,7 @@ def test_file_holds_images_and_sequences(tmp_path: Path) -> None:
     )
     found = through_file(fit_quietly(tokens, X, y), tmp_path)
     np.testing.assert_array_equal(found.predict_proba(X), tokens.predict_proba(X))
-    trusted = ["sktarget.estimators._sequence.TargetSpaceSequenceClassifier"]
+    trusted = ["sktarget.estimators._sequence_classifier.TargetSpaceSequenceClassifier"]
     data = skops.io.dumps(tokens)
     assert skops.io.get_untrusted_types(data=data) == trusted
     found = skops.io.loads(data, trusted=trusted)
