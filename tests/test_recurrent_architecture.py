@@ -154,11 +154,14 @@ def test_states_fade_over_two_steps_to_the_memory(cell: str) -> None:
     assert 24 < found.max() <= 30
 
 
-def test_simple_cells_have_no_gates() -> None:
-    net = network("rnn", False, False)
-    before = [p.detach().clone() for p in net.parameters()]
-    chrono_(net, 30)
-    assert all(map(torch.equal, net.parameters(), before))
+def test_networks_without_gates_that_have_biases() -> None:
+    for net in (network("rnn", False, False), nn.GRU(1, 2, bias=False)):
+        before = [p.detach().clone() for p in net.parameters()]
+        with pytest.raises(ValueError, match="has no LSTM or GRU layer with biases"):
+            chrono_(net, 30)
+        assert all(map(torch.equal, net.parameters(), before))
+    with pytest.raises(ValueError, match="before a TargetSpace is made of it"):
+        chrono_(TargetSpace(nn.GRU(1, 2, batch_first=True), torch.randn(3, 4, 1)), 30)
 
 
 def test_memories_shorter_than_two_steps() -> None:
@@ -173,12 +176,6 @@ def test_gates_of_ordinary_layers(kind: type[nn.RNNBase]) -> None:
     assert layer.bias_ih_l0[3:6].exp().min() >= 1
     assert not layer.bias_hh_l0[3:6].any()
     assert layer.bias_hh_l0[-3:].any()  # no gate
-
-
-def test_gates_without_biases_stay() -> None:
-    layer = nn.GRU(1, 2, bias=False)
-    chrono_(layer, 30)
-    assert not [name for name, _ in layer.named_parameters() if "bias" in name]
 
 
 def test_the_shortest_memory_is_of_two_steps() -> None:

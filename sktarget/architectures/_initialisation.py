@@ -101,8 +101,9 @@ def chrono_(
     Parameters
     ----------
     network : nn.Module
-        Network whose LSTM and GRU layers to set, in all directions; other layers, and
-        those without biases, are left as they are.
+        Network whose LSTM and GRU layers to set, in all directions, before it is given
+        to :class:`~sktarget.nn.TargetSpace`; other layers, and those without biases,
+        are left as they are.
     memory : float
         Time in steps, at least 2, over which the longest memories fade.  Of torch's two
         biases of a gate the second becomes zero.
@@ -112,7 +113,7 @@ def chrono_(
     Raises
     ------
     ValueError
-        If `memory` is less than 2.
+        If `memory` is less than 2, or there is no such layer.
 
     References
     ----------
@@ -131,9 +132,13 @@ def chrono_(
     """
     if not memory >= 2:
         raise ValueError(f"memory must be at least 2 steps, got {memory!r}")
-    for layer in network.modules():
-        if not isinstance(layer, nn.LSTM | nn.GRU):
-            continue
+    layers = [m for m in network.modules() if isinstance(m, nn.LSTM | nn.GRU)]
+    if not any(layer.bias for layer in layers):
+        raise ValueError(
+            f"network, {type(network).__name__}, has no LSTM or GRU layer with biases: "
+            "set them before a TargetSpace is made of it, whose layers have none"
+        )
+    for layer in layers:
         for name, bias in layer.named_parameters():
             if not name.startswith("bias"):
                 continue

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sktarget._tensors import is_recorded
+from sktarget.nn._batch_norm import batch_norms, by_own_statistics
 from sktarget.nn._checks import check_given, read_lam
 from sktarget.nn._copying import copy_with, kept_tensors
 from sktarget.nn._evaluation import as_in_evaluation, is_another_network
@@ -48,6 +48,8 @@ class Cascade(nn.Module):
     fixed_batch: Tensor
     # Whether passes have shown what the module does with its inputs in training.
     _has_trained = False
+    # Batch normalisations that went by batches when the network was last in training.
+    _norms_by_batch: tuple[nn.Module, ...] = ()
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class Cascade(nn.Module):
         for layer in self._layers.values():
             self._target_maps.update(layer.target_maps())
         modules = list(self.module.modules())
+        self._norms = batch_norms(self.module)
         self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
         # Dropout that comes first and works in place would overwrite X̄ itself.  Other
         # modules that work in place are detected in first passes, which run on copies.
@@ -91,6 +94,12 @@ class Cascade(nn.Module):
         if anchor == "weights":
             for target_map in self._target_maps.values():
                 target_map.anchor_to_weights()
+            if self.anchor == "zero":
+                warnings.warn(
+                    "anchor='weights' is for recurrent layers, of which the module has "
+                    "none that are learnt by targets: λ pulls all weights to zero",
+                    stacklevel=3,
+                )
         self.lam = lam
 
     @property
@@ -202,9 +211,8 @@ class Cascade(nn.Module):
         fixed, n = self.fixed_batch, len(self.fixed_batch)
         if not all(layer.stacks for layer in self._layers.values()):
             return False
-        if any(
-            isinstance(m, _BatchNorm) or not getattr(m, "treats_rows_alone", True)
-            for m in self.module.modules()
+        if self._norms or not all(
+            getattr(m, "treats_rows_alone", True) for m in self.module.modules()
         ):
             return False
         if vars(type(self.module)).get("treats_rows_alone", False):
@@ -358,7 +366,9 @@ class Cascade(nn.Module):
         self, *, most_lam: float | None = None
     ) -> dict[str, Tensor]:
         fixed = self._unchanging(self.fixed_batch)
-        run, _ = self._run(Phase.SOLVE, fixed, is_alone=True, most_lam=most_lam)
+        by_batch = [m for m in self._norms if m.training or m in self._norms_by_batch]
+        with by_own_statistics(by_batch):
+            run, _ = self._run(Phase.SOLVE, fixed, is_alone=True, most_lam=most_lam)
         return run.weights
 
     def _renew_factors(self) -> None:
@@ -370,7 +380,7 @@ class Cascade(nn.Module):
             raise ValueError(
                 f"fixed_batch has been given the shape {tuple(fixed.shape)}, but the "
                 f"targets belong to one of shape {tuple(self._fixed_shape)}: make a "
-                "new TargetSpace from net.realise() and the other fixed batch"
+                "new TargetSpace from net.realise().train() and the other fixed batch"
             )
         factors.renew(fixed)
 

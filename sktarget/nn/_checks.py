@@ -39,7 +39,8 @@ def check_given(module: Any, fixed_batch: Any) -> None:
         got = (
             f"shape {tuple(fixed_batch.shape)}: x[:, None] has a row for each pattern"
             if isinstance(fixed_batch, Tensor)
-            else f"{type(fixed_batch).__name__}: torch.as_tensor converts an array"
+            else f"{type(fixed_batch).__name__}: torch.as_tensor converts an array, "
+            "and several inputs have to be one, which the module takes apart"
         )
         raise ValueError(
             f"fixed_batch must be a tensor of at least two axes, got {got}"

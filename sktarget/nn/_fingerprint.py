@@ -35,10 +35,18 @@ class Fingerprint:
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         self._parts = [(weakref.ref(t), *_state(t)) for t in tensors]
 
+    def __len__(self) -> int:
+        return len(self._parts)
+
     def matches(self, tensors: Iterable[Tensor]) -> bool:
         """Return whether these are the same tensors, unchanged."""
         known, now = self._parts, list(tensors)
         return len(now) == len(known) and all(map(_is_same, known, now))
+
+    def changed(self, tensors: Iterable[Tensor]) -> list[Tensor]:
+        """Return those of as many tensors that are others, or not as they were."""
+        pairs = zip(self._parts, tensors, strict=True)
+        return [t for known, t in pairs if not _is_same(known, t)]
 
 
 def _is_same(known: tuple[weakref.ref[Tensor], int, int], t: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -50,6 +51,7 @@ class RealisedCascade(Cascade):
             The network itself.
         """
         leaving = self.training and not mode
+        self._note_norms()
         super().train(mode)
         if leaving:
             # Torch does not see all changes of X̄, such as those through NumPy.
@@ -66,7 +68,8 @@ class RealisedCascade(Cascade):
             A copy of the given network, with ordinary layers and parameters: no
             targets, no trace of this package.  In evaluation mode.  Where a pass has
             left X̄ as an attribute of a module, the copy has None; other activations
-            left there, which may be those on X̄, are copied.
+            left there, which may be those on X̄, are copied.  To train the copy in
+        target space, wrap it and call ``train()``.
         """
         self._ensure_realised()
         with torch.inference_mode(False):  # The module may be trained further.
@@ -133,7 +136,27 @@ class RealisedCascade(Cascade):
         if self._may_be_old():
             with self._stage.lock:
                 if self._may_be_old():
+                    self._warn_of_idle_targets()
                     self._refresh()
+
+    def _warn_of_idle_targets(self) -> None:
+        """Warn if training goes on in evaluation mode, without the targets."""
+        if self.training or self._realised is None or not torch.is_grad_enabled():
+            return
+        sources = self._sources()
+        if len(sources) != len(self._realised[2]):
+            return
+        maps = self._target_maps.values()
+        targets = {id(m.targets) for m in maps}
+        changed = self._realised[2].changed(sources)
+        learn = all(t.requires_grad and id(t) not in targets for t in changed)
+        if changed and learn and any(m.targets.requires_grad for m in maps):
+            warnings.warn(
+                "only parameters in weight space have changed since the last pass: in "
+                "evaluation mode no gradient reaches the targets. Call net.train() "
+                "before training goes on",
+                stacklevel=4,
+            )
 
     def _refresh(self) -> None:
         """Solve once on X̄ and keep the weights."""
@@ -146,8 +169,18 @@ class RealisedCascade(Cascade):
     @contextmanager
     def _solving_alone(self) -> Iterator[None]:
         """Solve without a graph, for weights that must outlive the caller's modes."""
+        self._note_norms()
         with torch.inference_mode(False), torch.no_grad(), self._as_in_evaluation():
             yield
+
+    def _note_norms(self) -> None:
+        """Note what is normalised by the batch in training, for solves outside of it.
+
+        There X̄ is normalised by its own statistics.  Those of the batches that were
+        learnt would lead to other weights than training has found.
+        """
+        if self.training and self._norms:
+            self._norms_by_batch = tuple(m for m in self._norms if m.training)
 
     def _may_be_old(self) -> bool:
         """Return whether to solve anew.

@@ -109,14 +109,21 @@ class TargetSpace(RealisedCascade):
     A ``state_dict`` holds targets, X̄ and λ, without which targets mean nothing: a
     network that loads one takes over its λ.  It does not hold `untangling`.
 
-    In evaluation mode the weights of the last realisation are applied and nothing is
-    solved; any number of threads may evaluate.  The weights are refreshed on switching
-    from training to evaluation, and by the first evaluation after the targets have
-    changed.  Changes that torch does not see, through ``p.data`` and fused optimisers
-    in evaluation mode, go unnoticed until the next switch: ``net.train().eval()``.
+    The network begins in the mode of `module`.  In evaluation mode the weights of the
+    last realisation are applied and nothing is solved, so that no gradient reaches the
+    targets: call ``train()`` before training.  Any number of threads may evaluate.  The
+    weights are refreshed on switching from training to evaluation, and by the first
+    evaluation after the targets have changed.  Changes that torch does not see, through
+    ``p.data`` and fused optimisers in evaluation mode, go unnoticed until the next
+    switch: ``net.train().eval()``.
 
     A module may use ``weight`` and ``bias`` of a dense or convolutional layer
-    elsewhere: within a pass they are those solved for, and NaN until then.
+    elsewhere: within a pass they are those solved for, and NaN until then.  Between
+    passes they are those of the last realisation, however long training has gone on:
+    to watch weights, use :meth:`forward_with_weights`.
+
+    Batch normalisation takes the statistics of X̄ on X̄, in the solves for evaluation
+    too, and those of the batch on the batch.  Running statistics are of batches alone.
 
     Second derivatives are not supported: ``create_graph=True`` works, but
     differentiating the gradients raises an error.  Transforms of ``torch.func`` do not
@@ -141,8 +148,9 @@ class TargetSpace(RealisedCascade):
     activations overwrite the sums of target layers, which saves memory; outputs and
     gradients are the same.
 
-    The targets of convolutions are laid out channels last.  Optimisers that take views
-    of gradients, such as ``torch.optim.LBFGS``, need ``p.data = p.data.contiguous()``.
+    The targets of convolutions are laid out channels last.  What takes views of
+    parameters or gradients, such as ``torch.optim.LBFGS`` or ``parameters_to_vector``,
+    needs ``p.data = p.data.contiguous()``.
 
     ``torch.nn.utils.parametrize`` cannot express this: there a weight is a function
     of parameters alone, here it depends on the layers that ran before it.
@@ -399,9 +407,8 @@ class TargetSpace(RealisedCascade):
     ) -> tuple[Any, list[Tensor], Any]:
         """Run in training mode, and on other rows as evaluation would at this point.
 
-        The weights are solved for only once.  With dropout or batch statistics, which
-        take part in the solves of training, the outputs for the other rows are not
-        those of evaluation.
+        The weights are solved for only once.  With dropout, which takes part in the
+        solves of training, the outputs for the other rows are not those of evaluation.
 
         Parameters
         ----------

@@ -77,6 +77,8 @@ class FusedAdam(_LaidOut, torch.optim.Adam):
     ----------
     params : iterable
         Parameters, or groups of parameters.
+    lr : float, default=0.001
+        Step size.
     **options
         Those of ``torch.optim.Adam``, except `fused`.
 
@@ -91,8 +93,8 @@ class FusedAdam(_LaidOut, torch.optim.Adam):
     -0.1
     """
 
-    def __init__(self, params: Any, **options: Any) -> None:
-        super().__init__(params, fused=True, **options)
+    def __init__(self, params: Any, lr: float = 1e-3, **options: Any) -> None:
+        super().__init__(params, lr, fused=True, **options)
 
     def _init_group(
         self,

@@ -148,9 +148,12 @@ def test_a_changed_anchor_changes_the_weights() -> None:
 def test_other_layers_are_pulled_to_zero() -> None:
     module = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 1)).double()
     fixed = batch(9, 2)
-    nets = [TargetSpace(module, fixed, 1.0, anchor=a) for a in ("weights", "zero")]
-    assert torch.equal(nets[0](fixed), nets[1](fixed))
-    assert nets[0].state_dict().keys() == nets[1].state_dict().keys()
+    with pytest.warns(UserWarning, match="anchor='weights' is for recurrent layers"):
+        net = TargetSpace(module, fixed, 1.0, anchor="weights")
+    plain = TargetSpace(module, fixed, 1.0)
+    assert net.anchor == "zero"
+    assert torch.equal(net(fixed), plain(fixed))
+    assert net.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_repr_and_errors() -> None:

@@ -203,3 +203,38 @@ def test_kept_copies_of_the_fixed_batch_are_left_out() -> None:
     net(torch.randn(4, 3))
     assert net.realise()[1].x is None
     assert net.realise()[1].kept["h"].shape == (9, 4)
+
+
+def test_training_in_evaluation_mode_is_noticed() -> None:
+    layers = nn.Linear(3, 6), nn.LayerNorm(6), nn.Linear(6, 2)
+    net = TargetSpace(nn.Sequential(*layers).eval(), torch.randn(20, 3))
+    assert not net.training
+    optimizer, x = torch.optim.SGD(net.parameters(), 0.1), torch.randn(5, 3)
+    net(x).square().sum().backward()
+    optimizer.step()
+    with pytest.warns(UserWarning, match=r"evaluation mode .* Call net\.train\(\)"):
+        net(x)
+    net(x)  # Nothing has changed since.
+    net.train()(x).square().sum().backward()
+    optimizer.step()
+    net.eval()(x)  # Targets have changed as well.
+
+
+def test_deliberate_changes_in_evaluation_mode_are_none_of_training() -> None:
+    layers = nn.Linear(3, 6), nn.LayerNorm(6), nn.Linear(6, 2)
+    net = TargetSpace(nn.Sequential(*layers), torch.randn(20, 3)).eval()
+    x = torch.randn(5, 3)
+    net.load_state_dict(
+        TargetSpace(nn.Sequential(*layers), net.fixed_batch).state_dict()
+    )
+    net(x)
+    with torch.no_grad():
+        net.module[1].weight.mul_(2)
+        net(x)  # Nothing is learnt here.
+    for layer in net.target_layers().values():
+        layer.targets.requires_grad_(False)
+    net.module[1].weight.data.mul_(2)
+    optimizer = torch.optim.SGD([net.module[1].weight], 0.1)
+    net(x).square().sum().backward()
+    optimizer.step()
+    net(x)  # The targets are not to be learnt.

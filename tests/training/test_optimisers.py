@@ -117,7 +117,7 @@ def test_fused_adam_reads_maps_as_they_lie() -> None:
 
     given: list[Tensor] = []
     learnt = parameters()
-    optimiser = FusedAdam(learnt, **OPTIONS)
+    optimiser = FusedAdam(learnt, 0.1)
     give_gradients(learnt, 0, torch.channels_last)
     with AdamCalls():
         optimiser.step()

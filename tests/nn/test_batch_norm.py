@@ -1,0 +1,125 @@
+"""Batch normalisation beside targets: whose statistics count where."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktarget.nn import TargetSpace
+
+
+def batches(n: int) -> list[Tensor]:
+    """Return batches that are distributed otherwise than the fixed one."""
+    generator = torch.Generator().manual_seed(1)
+    options: Any = {"dtype": torch.float64, "generator": generator}
+    return [3 + 2 * torch.randn(12, 4, **options) for _ in range(n)]
+
+
+def network() -> TargetSpace:
+    """Return a network with two normalisations, the first of them of its inputs."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.BatchNorm1d(4),
+        nn.Linear(4, 6),
+        nn.BatchNorm1d(6),
+        nn.Tanh(),
+        nn.Linear(6, 2),
+    )
+    fixed = torch.randn(30, 4, dtype=torch.float64)
+    return TargetSpace(module.double(), fixed, lam=0.1)
+
+
+def train(net: TargetSpace, xs: list[Tensor]) -> None:
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for x in xs:
+        optimizer.zero_grad()
+        net(x).square().mean().backward()
+        optimizer.step()
+
+
+def weights_in_training(net: TargetSpace) -> list[Tensor]:
+    assert net.training
+    kept = copy.deepcopy(net)  # its statistics move on
+    return [w.detach() for w in kept.forward_with_weights(batches(1)[0])[1]]
+
+
+def weights_of(module: nn.Module) -> list[Tensor]:
+    layers = (m for m in module.modules() if isinstance(m, nn.Linear))
+    return [layer.weight.detach().T for layer in layers]
+
+
+def test_evaluation_has_the_weights_of_training() -> None:
+    net = network()
+    train(net, batches(5))
+    wanted = weights_in_training(net)
+    torch.testing.assert_close(weights_of(net.realise()), wanted)  # not yet switched
+    net.eval()
+    torch.testing.assert_close(weights_of(net.realise()), wanted)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        with torch.no_grad():
+            next(iter(other.target_layers().values())).targets.mul_(1)  # solve anew
+        torch.testing.assert_close(weights_of(other.realise()), wanted)
+
+
+def test_running_statistics_are_of_the_batches_alone() -> None:
+    net, plain = network(), nn.BatchNorm1d(4).double()
+    xs = batches(5)
+    train(net, xs)
+    for x in xs:
+        plain(x)
+    norm = net.module[0]
+    assert int(norm.num_batches_tracked) == 5
+    torch.testing.assert_close(norm.running_mean, plain.running_mean)
+    torch.testing.assert_close(norm.running_var, plain.running_var)
+    net.choose_lam().reset_targets().eval()
+    net.realise()
+    assert int(norm.num_batches_tracked) == 5
+    assert norm.track_running_stats
+    assert not norm.training
+
+
+def test_evaluation_normalises_batches_by_running_statistics() -> None:
+    net = network()
+    train(net, batches(40))
+    x = batches(1)[0]
+    realised = net.eval().realise()
+    torch.testing.assert_close(net(x), realised(x))
+    torch.testing.assert_close(net(x[:1]), realised(x)[:1])
+    # The statistics have had time to settle, so both kinds are about the same.
+    assert F.mse_loss(net(x), net.train()(x)) < 0.1 * net(x).var()
+
+
+def test_one_pass_for_both_is_tracked_once() -> None:
+    net = network()
+    net(net.fixed_batch)
+    assert int(net.module[0].num_batches_tracked) == 1
+
+
+def test_frozen_statistics_count_everywhere() -> None:
+    net = network()
+    train(net, batches(5))
+    for norm in (net.module[0], net.module[2]):
+        norm.eval()
+    x = batches(1)[0]
+    learnt = net(x)
+    assert net.training
+    torch.testing.assert_close(net.eval()(x), learnt)
+    assert int(net.module[0].num_batches_tracked) == 5
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.SyncBatchNorm])
+def test_images(norm: type[nn.Module]) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(1, 3, 3), norm(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)
+    )
+    net = TargetSpace(module.double(), torch.randn(60, 1, 6, 6).double(), lam=0.1)
+    x = torch.randn(8, 1, 6, 6).double()
+    wanted = copy.deepcopy(net).forward_with_weights(x)[1]
+    net(x)
+    found = net.eval().realise()
+    torch.testing.assert_close(found[4].weight.T, wanted[1].detach())
+    assert int(found[1].num_batches_tracked) == 1
