@@ -74,7 +74,7 @@ class TrainingCourse(NetworkEstimator):
     @property
     def _follows_table_rules(self) -> bool:
         """Whether step size, batches, schedule and stopping are chosen together."""
-        return self._reads_table and self._anneals
+        return self._reads_table and self._anneals_by_default
 
     @property
     def _has_image_targets(self) -> bool:
@@ -82,7 +82,7 @@ class TrainingCourse(NetworkEstimator):
         return self._images is not None and self.parameterization == "targets"
 
     @property
-    def _anneals(self) -> bool:
+    def _anneals_by_default(self) -> bool:
         """Whether the step size falls to zero unless the user says otherwise."""
         return (
             self.learning_rate_init == "auto"
@@ -91,6 +91,11 @@ class TrainingCourse(NetworkEstimator):
             and not self._incremental
             and (self.tol > 0 or not self._reads_table)
         )
+
+    @property
+    def _is_annealed(self) -> bool:
+        """Whether the step size falls to zero."""
+        return self._schedule() == "annealed"
 
     @property
     def _normalises(self) -> bool:
@@ -160,7 +165,7 @@ class TrainingCourse(NetworkEstimator):
     def _epochs(self, rows: TrainingRows) -> int:
         if self._incremental:
             return 1
-        if not self._follows_table_rules or self._schedule() != "annealed":
+        if not (self._follows_table_rules and self._is_annealed):
             return self.max_iter
         if self.n_iter_no_change == np.inf:  # which asks for all of them
             return self.max_iter
@@ -176,7 +181,7 @@ class TrainingCourse(NetworkEstimator):
         if self._follows_table_rules:
             return _rules.auto_table_rate(self._n_layers)
         images = self._has_image_targets
-        if images and self._schedule() == "annealed":
+        if images and self._is_annealed:
             steps = self._steps_of_epoch(rows) * self.max_iter
             return _rules.auto_annealed_image_rate(steps)
         return _rules.auto_rate(self.solver, self.parameterization, images)
@@ -191,7 +196,7 @@ class TrainingCourse(NetworkEstimator):
             return supported_schedule(self.solver, self.learning_rate)
         # A schedule of the user's own would be overridden.
         own = any(isinstance(bare(c), LRScheduler) for c in self.callbacks or ())
-        return "annealed" if self._anneals and not own else "constant"
+        return "annealed" if self._anneals_by_default and not own else "constant"
 
     def _alphas(self, rows: TrainingRows) -> tuple[float, float]:
         """Return the weight decay to begin with, and that to end with."""
@@ -211,52 +216,47 @@ class TrainingCourse(NetworkEstimator):
         return False
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
-        first = least = _noise_rules.LEAST_ALPHA
         if self._never_decays:
-            return first, least
+            return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
         # It was chosen for all rows; calls of partial_fit have a few each.
         if self._decays_strongly and not self._incremental:
             return _noise_rules.STRONG_ALPHA, _noise_rules.STRONG_ALPHA
-        if self._follows_table_rules and self._schedule() == "annealed":
-            shape = rows.n_given, self._n_layers, rows.n_varying
-            of_numbers, holds_out = self._learns_numbers, rows.n_held_out > 0
-            few = rows.n_given < _noise_rules.LEAST_TO_SPARE
-            # In deeper networks for classes it is next to none, unless rows judge it.
-            if few and (of_numbers or self._n_layers <= 2 or not holds_out):
-                first = _noise_rules.auto_alpha_of_few(*shape, of_numbers=of_numbers)
-                least = first
-            else:
-                first = _noise_rules.auto_alpha(*shape, holds_out)
-        return first, least
+        if not (self._follows_table_rules and self._is_annealed):
+            return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
+        return _noise_rules.auto_alphas(
+            rows.n_given,
+            self._n_layers,
+            rows.n_varying,
+            of_numbers=self._learns_numbers,
+            holds_out=rows.n_held_out > 0,
+        )
+
+    # -- rows held out ---------------------------------------------------------------
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
         if self.early_stopping != "auto":
             return super()._plan_holding_out(rows)
-        if not self._follows_table_rules or self.warm_start or rows.are_counts:
+        return None if self.warm_start else self._auto_holding_out(rows)
+
+    def _auto_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
+        """Return how many rows to hold out, if there are enough; None for none."""
+        if not self._follows_table_rules or rows.are_counts:
             return None
         # Users who ask for early stopping may want rows that the network never sees.
-        learns_all = (
-            self._schedule() == "annealed"
-            and self._epochs_to_reserve(self.max_iter) > 0
-        )
+        learns_all = self._is_annealed and self._epochs_to_reserve(self.max_iter) > 0
         n = self._share_to_hold_out(rows)
         if learns_all:
             more = max(n, _noise_rules.auto_held_out(rows.n_distinct))
             n = more if self._can_sample(rows.n_distinct - more) else n
-        spares_them = (
-            _noise_rules.auto_early_stopping(rows.n_distinct, learns_all)
-            and can_hold_out(rows, n)
-            and self._can_sample(rows.n_distinct - n)
-        )
-        if not spares_them:
+        wants_to = _noise_rules.auto_early_stopping(rows.n_distinct, learns_all)
+        if not (wants_to and self._can_spare(rows, n)):
             return None
         plan = HoldingOut(n, learns_all)
-        if learns_all:
-            # What a network makes of rows far from all others says little.
-            far = far_rows(rows.X, rows.weight, rows.bulk)
-            if 0 < np.count_nonzero(far) <= _MOST_FAR * len(rows):
-                plan = plan._replace(stays=far)
-        return plan
+        return _without_far_rows(plan, rows) if learns_all else plan
+
+    def _can_spare(self, rows: TrainingRows, n: int) -> bool:
+        """Whether so many rows can be held out, and X̄ chosen from the others."""
+        return can_hold_out(rows, n) and self._can_sample(rows.n_distinct - n)
 
     def _can_sample(self, n_left: int) -> bool:
         """Whether so many rows are enough for the X̄ that was asked for."""
@@ -270,9 +270,8 @@ class TrainingCourse(NetworkEstimator):
             return super()._patience(rows)
         if self._never_decays:
             return math.inf
-        annealed = self._schedule() == "annealed"
         n_steps = self._steps_of_epoch(rows)
-        return _noise_rules.auto_table_patience(len(rows), n_steps, annealed)
+        return _noise_rules.auto_table_patience(len(rows), n_steps, self._is_annealed)
 
     def _stopping_error(self, device: torch.device) -> Loss | None:
         if self.early_stopping != "auto":
@@ -283,14 +282,16 @@ class TrainingCourse(NetworkEstimator):
 
     def _constant_error(self, held_out: TrainingRows) -> float:
         data = held_out.to_tensors(torch.device("cpu"), torch_dtype(held_out.dtype))
-        return self._error_of_constant(data.y, data.weight)
+        return self._error_of_best_constant(data.y, data.weight)
 
-    def _error_of_constant(self, y: Tensor, weight: Tensor | None) -> float:
+    def _error_of_best_constant(self, y: Tensor, weight: Tensor | None) -> float:
         error = self._stopping_error(y.device)
         if error is None or not bool((y != y[0]).any()):
             return 0.0
         constant = self._criterion.best_constant(y, weight, self.n_outputs_)
         return float(error(constant, y, weight))
+
+    # -- the training loop -----------------------------------------------------------
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         rate = self.learning_rate_init
@@ -347,7 +348,7 @@ class TrainingCourse(NetworkEstimator):
         Reaching `max_iter` then deserves no warning.  It is so on images, sequences and
         few rows, unless there are very few epochs.
         """
-        if self._schedule() != "annealed" or self.parameterization == "weights":
+        if not self._is_annealed or self.parameterization == "weights":
             return False
         if not self._reads_table:
             return True
@@ -355,3 +356,10 @@ class TrainingCourse(NetworkEstimator):
             len(rows), shallow=self._is_shallow, of_numbers=self._learns_numbers
         )
         return math.isinf(self._patience(rows)) and self.max_iter > few
+
+
+def _without_far_rows(plan: HoldingOut, rows: TrainingRows) -> HoldingOut:
+    """Keep a few rows far from all others: what is made of them says little."""
+    far = far_rows(rows.X, rows.weight, rows.bulk)
+    are_few = 0 < np.count_nonzero(far) <= _MOST_FAR * len(rows)
+    return plan._replace(stays=far) if are_few else plan

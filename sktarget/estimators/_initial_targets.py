@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sktarget.estimators._arrays import Units
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._weights import relative_weights
+from sktarget.estimators._weights import weights_or_ones
 from sktarget.linalg import ridge_solve
 from sktarget.nn import TargetSpace
 
@@ -50,9 +50,8 @@ def mean_labels(rows: TrainingRows, place: Array, size: int, n_outputs: int) -> 
     """
     index = np.flatnonzero(place >= 0)
     place, y = place[index], rows.y[index]
-    weight = np.ones(len(index))
-    if rows.weight is not None:
-        weight, _ = relative_weights(rows.weight[index])
+    weight = None if rows.weight is None else rows.weight[index]
+    weight = weights_or_ones(weight, len(index))
     sums = np.zeros((size, n_outputs))
     if y.ndim == 1:
         np.add.at(sums, (place, y), weight)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._weights import relative_weights
+from sktarget.estimators._weights import weights_or_ones
 from sktarget.linalg import FactorisationError, ridge_solve
 from sktarget.training import Loss
 
@@ -51,9 +51,7 @@ def error_of_linear_model(
 
 
 def _error(rows: TrainingRows, held_out: TrainingRows, error: Loss) -> float:
-    weight = np.ones(len(rows))
-    if rows.weight is not None:
-        weight = relative_weights(rows.weight.astype(np.float64))[0]
+    weight = weights_or_ones(rows.weight, len(rows))
     X, y = rows.X.astype(np.float64), rows.y.astype(np.float64)
     of_columns, of_outputs = (np.average(a, axis=0, weights=weight) for a in (X, y))
     unit = np.sqrt(np.average((X - of_columns) ** 2, axis=0, weights=weight))

@@ -15,6 +15,7 @@ __all__ = [
     "STRONG_ALPHA",
     "auto_alpha",
     "auto_alpha_of_few",
+    "auto_alphas",
     "auto_early_stopping",
     "auto_epochs",
     "auto_held_out",
@@ -148,6 +149,22 @@ def auto_alpha_of_few(
     if narrow or not of_numbers:
         return LEAST_ALPHA
     return max(LEAST_ALPHA, min(1.0, n_samples**2 / (350 * n_layers)))
+
+
+def auto_alphas(
+    n_samples: int, n_layers: int, n_columns: int, *, of_numbers: bool, holds_out: bool
+) -> tuple[float, float]:
+    """Return the weight decay that an annealed run on a table begins and ends with.
+
+    Fewer than 30 rows keep what they begin with, other than in deeper networks for
+    classes if rows are held out to judge when it has fallen enough.
+    """
+    shape = n_samples, n_layers, n_columns
+    few = n_samples < LEAST_TO_SPARE
+    if few and (of_numbers or n_layers <= 2 or not holds_out):
+        alpha = auto_alpha_of_few(*shape, of_numbers=of_numbers)
+        return alpha, alpha
+    return auto_alpha(*shape, holds_out), LEAST_ALPHA
 
 
 def auto_overfit_share(n_steps: int) -> float:

@@ -23,7 +23,8 @@ from sktarget.estimators._output_checks import (
 )
 from sktarget.estimators._output_units import deviances_of_counts, measure_outputs
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._weights import relative_weights
+from sktarget.estimators._statistics import effective_number
+from sktarget.estimators._weights import weights_or_ones
 from sktarget.training import (
     NUMBER_CRITERIA,
     Loss,
@@ -133,12 +134,8 @@ class NumberOutputs(NetworkEstimator):
         if held_out is None or not self._criterion.is_log:
             return False
         y, weight = held_out.outputs()
-        events = y.astype(np.float64)
-        if weight is not None:
-            events *= relative_weights(weight)[0][:, None]
-        with np.errstate(invalid="ignore"):
-            n_events = events.sum(axis=0) ** 2 / (events**2).sum(axis=0)
-        return not bool((n_events >= _FEW_EVENTS).any())
+        events = y.astype(np.float64) * weights_or_ones(weight, len(y))[:, None]
+        return not bool((effective_number(events) >= _FEW_EVENTS).any())
 
     def _scales(self, unit: Array) -> torch.Tensor:
         """Return what the error of each output is measured in."""

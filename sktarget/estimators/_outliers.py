@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sktarget.estimators._drawing import column_moments
-from sktarget.estimators._weights import relative_weights, weighted_mean
+from sktarget.estimators._statistics import (
+    column_moments,
+    weighted_mean,
+    weighted_quantiles,
+)
+from sktarget.estimators._weights import weights_or_ones
 
 __all__ = [
     "Bulk",
     "bulk_of_columns",
     "far_rows",
     "n_far_columns",
-    "weighted_quantiles",
 ]
 
 Array = NDArray[Any]
@@ -135,7 +137,7 @@ def _heavy_columns(X: Array, weight: Array | None, whole: Bulk) -> list[int]:
     index = np.flatnonzero(farthest > _FAR * deviation)
     if len(index) == 0:
         return []
-    relative = np.ones(len(X)) if weight is None else relative_weights(weight)[0]
+    relative = weights_or_ones(weight, len(X))
     fourth = np.zeros(len(index))
     for start in range(0, len(X), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
@@ -276,38 +278,3 @@ def far_rows(X: Array, weight: Array | None, bulk: Bulk) -> Array:
             if np.isfinite(_tails(column, weight)).all():
                 far |= np.abs(column - mean[j]) > _VERY_FAR * deviation[j]
     return far
-
-
-def weighted_quantiles(
-    column: Array, weight: Array | None, levels: Sequence[float]
-) -> Array:
-    """Return the values below or at which shares of the rows are.
-
-    Parameters
-    ----------
-    column : ndarray of shape (n,)
-        Values.
-    weight : ndarray of shape (n,) or None
-        Non-negative weights; 2 counts as two rows.
-    levels : sequence of float
-        The shares.
-
-    Returns
-    -------
-    ndarray of shape (n_levels,)
-        One of the values for each level.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> weighted_quantiles(np.array([3.0, 1.0, 2.0]), np.array([3, 1, 1]), (0.1, 0.5))
-    array([1., 3.])
-    """
-    order = np.argsort(column, kind="stable")
-    weights = np.ones(len(column))
-    if weight is not None:
-        weights = relative_weights(weight)[0][order]
-    # Repeats and weights must lead to the same, however sums are rounded.
-    reached = np.cumsum(weights) / weights.sum() * (1 + 1e-9)
-    found: Array = column[order][np.searchsorted(reached, levels)]
-    return found

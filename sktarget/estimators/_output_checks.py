@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sktarget.estimators._output_units import usual_distance
-from sktarget.estimators._weights import relative_weights, weighted_mean
+from sktarget.estimators._statistics import effective_number, weighted_mean
+from sktarget.estimators._weights import weights_or_ones
 
 __all__ = [
     "check_counts",
@@ -76,8 +77,8 @@ def warn_of_other_units(
     loss: str, origin: Array, units: Array, y: Array, weight: Array | None
 ) -> None:
     """Warn if y is out of all proportion to the units of the first call."""
-    weight = np.ones(len(y)) if weight is None else relative_weights(weight)[0]
-    if weight.sum() ** 2 / (weight**2).sum() < _ENOUGH_TO_COMPARE:
+    weight = weights_or_ones(weight, len(y))
+    if effective_number(weight) < _ENOUGH_TO_COMPARE:
         return
     away = ((y - origin) / units).astype(np.float64)
     if loss == "absolute_error":

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from sktarget.estimators._arrays import Units
-from sktarget.estimators._outliers import weighted_quantiles
-from sktarget.estimators._weights import relative_weights, weighted_mean
+from sktarget.estimators._statistics import weighted_mean, weighted_quantiles
+from sktarget.estimators._weights import relative_weights
 
 __all__ = [
     "deviances_of_counts",

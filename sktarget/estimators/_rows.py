@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sktarget.estimators._arrays import as_tensor
-from sktarget.estimators._drawing import by_appearance, draw_rows, number_pairs
+from sktarget.estimators._drawing import draw_rows
+from sktarget.estimators._hashing import by_appearance, number_pairs
 from sktarget.estimators._noise_rules import LEAST_TO_SPARE
 from sktarget.estimators._outliers import Bulk, bulk_of_columns
 from sktarget.estimators._weights import relative_weights

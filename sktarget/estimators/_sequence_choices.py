@@ -22,7 +22,7 @@ from sktarget.estimators._channel_units import (
     units_of_channels,
 )
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
-from sktarget.estimators._holding_out import HoldingOut, can_hold_out
+from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import find_series, mean_length
@@ -90,24 +90,18 @@ class SequenceChoices(BaseTargetSpace):
     # -- what it is judged by --------------------------------------------------------
 
     def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
-        plan = self._plan_to_hold_out(rows)
+        plan = super()._plan_holding_out(rows)
         # A window that is held out can be filled in from those that overlap it.
         return plan and plan._replace(series=find_series(rows.X))
 
-    def _plan_to_hold_out(self, rows: TrainingRows) -> HoldingOut | None:
-        if self.early_stopping != "auto":
-            return super()._plan_holding_out(rows)
-        if not self._takes_large_steps or self.warm_start:
-            return None
-        if self._epochs_to_reserve(self.max_iter) == 0:
+    def _auto_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
+        if not self._anneals_targets or self._epochs_to_reserve(self.max_iter) == 0:
             return None
         n, per_step = max(2, self._share_to_hold_out(rows)), bool(self.return_sequences)
-        spares_them = (
-            _sequence_rules.spares_sequences(rows.n_distinct, per_step)
-            and can_hold_out(rows, n)
-            and self._can_sample(rows.n_distinct - n)
-        )
-        return HoldingOut(n, learns_all=True) if spares_them else None
+        wants_to = _sequence_rules.spares_sequences(rows.n_distinct, per_step)
+        if not (wants_to and self._can_spare(rows, n)):
+            return None
+        return HoldingOut(n, learns_all=True)
 
     def _epochs_to_reserve(self, max_iter: int) -> int:
         return _sequence_rules.sequence_epochs_to_reserve(max_iter)
@@ -118,8 +112,8 @@ class SequenceChoices(BaseTargetSpace):
     def _can_sample(self, n_left: int) -> bool:
         return self._embeds or super()._can_sample(n_left)  # X̄ of tokens is noise.
 
-    def _error_of_constant(self, y: Tensor, weight: Tensor | None) -> float:
-        of_rows = super()._error_of_constant
+    def _error_of_best_constant(self, y: Tensor, weight: Tensor | None) -> float:
+        of_rows = super()._error_of_best_constant
         if not self.return_sequences:
             return of_rows(y, weight)
         return over_steps(lambda _, y, weight: of_rows(y, weight))(y, y, weight)
@@ -203,14 +197,14 @@ class SequenceChoices(BaseTargetSpace):
         plain = of_states = _sequence_rules.auto_plain_recurrent_lam(n_steps)
         if network.anchor == "weights":
             of_states = _sequence_rules.auto_anchored_lam(n_steps)
-        elif self._takes_large_steps:
+        elif self._anneals_targets:
             of_states = _sequence_rules.auto_recurrent_lam(n_steps, mean_length(rows.X))
         lams, reads_states = [], False
         for layer in network.target_layers().values():
             if is_recurrent(layer):
                 lams.append(of_states)
                 reads_states = True
-            elif reads_states and self._takes_large_steps:
+            elif reads_states and self._anneals_targets:
                 n_rows = layer.targets[..., 0].numel()
                 lams.append(_sequence_rules.auto_exit_lam(n_rows, rows.n_given))
             else:
@@ -230,23 +224,23 @@ class SequenceChoices(BaseTargetSpace):
         return replace(settings, remedy=remedy)
 
     @property
-    def _takes_large_steps(self) -> bool:
-        """Whether the step size in target space is annealed."""
+    def _anneals_targets(self) -> bool:
+        """Whether targets are learnt, with a step size that falls to zero."""
         return (
             self.parameterization == "targets"
             and not self._incremental
-            and self._schedule() == "annealed"
+            and self._is_annealed
         )
 
     @property
     def _decay_follows_loss(self) -> bool:
-        return self.alpha == "auto" and not self._embeds and self._takes_large_steps
+        return self.alpha == "auto" and not self._embeds and self._anneals_targets
 
     def _auto_rate(self, rows: TrainingRows) -> float:
         annealed = _sequence_rules.auto_annealed_recurrent_rate(
             mean_length(rows.X), self._averages, self._embeds
         )
-        if self._anneals and self._schedule() == "annealed":
+        if self._anneals_by_default and self._is_annealed:
             return annealed
         return _sequence_rules.auto_recurrent_rate(
             self.solver, self.parameterization, annealed, self._embeds

@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight
 
-__all__ = ["multiply_weights", "read_weights", "relative_weights", "weighted_mean"]
+__all__ = [
+    "multiply_weights",
+    "read_weights",
+    "relative_weights",
+    "scaled_down",
+    "weights_or_ones",
+]
 
 Array = NDArray[Any]
 
@@ -56,38 +62,47 @@ def relative_weights(weight: Array) -> tuple[Array, float]:
     mean : float
         What they were divided by.
     """
-    # First by a power of two, which is exact: sums of huge weights would overflow.
-    exponent = np.frexp(weight.max())[1]
-    scaled = np.ldexp(weight, -exponent)
+    scaled, exponent = scaled_down(weight)
     mean = scaled.mean()
     return scaled / mean, float(np.ldexp(mean, exponent))
 
 
-def weighted_mean(values: Array, weight: Array | None) -> Array:
-    """Return the mean over rows, whatever the size of their weights.
+def scaled_down(weight: Array) -> tuple[Array, int]:
+    """Scale weights to at most 1, so that sums of huge ones do not overflow.
 
     Parameters
     ----------
-    values : ndarray of shape (n, ...)
-        Numbers, or truth values, of which it is the share.
-    weight : ndarray of shape (n,) or None
-        Non-negative weights.
+    weight : ndarray of shape (n, ...)
+        Weights of any size.
 
     Returns
     -------
-    ndarray of shape (...)
-        The mean.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> weighted_mean(np.array([1.0, 4.0]), np.array([1e308, 5e307])).item()
-    2.0
+    scaled : ndarray of shape (n, ...)
+        The weights, divided by a power of two, which is exact.
+    exponent : int
+        The power.
     """
-    if weight is not None:
-        weight, _ = relative_weights(weight)
-    mean: Array = np.average(values, axis=0, weights=weight)
-    return mean
+    exponent = np.frexp(weight.max())[1]
+    scaled: Array = np.ldexp(weight, -exponent)
+    return scaled, exponent
+
+
+def weights_or_ones(weight: Array | None, n: int) -> Array:
+    """Return weights of mean 1, which are ones if none are given.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n, ...) or None
+        Weights of any size.
+    n : int
+        Number of rows.
+
+    Returns
+    -------
+    ndarray of shape (n, ...)
+        Relative weights.
+    """
+    return np.ones(n) if weight is None else relative_weights(weight)[0]
 
 
 def multiply_weights(sample_weight: Array, class_weight: Array) -> Array:

@@ -69,7 +69,7 @@ class RealisedCascade(Cascade):
             targets, no trace of this package.  In evaluation mode.  Where a pass has
             left X̄ as an attribute of a module, the copy has None; other activations
             left there, which may be those on X̄, are copied.  To train the copy in
-        target space, wrap it and call ``train()``.
+            target space, wrap it and call ``train()``.
         """
         self._ensure_realised()
         with torch.inference_mode(False):  # The module may be trained further.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sktarget import TargetSpaceRegressor
-from sktarget.estimators import _drawing
+from sktarget.estimators import _hashing
 from sktarget.estimators._drawing import draw_rows, noise_batch
 from tests.estimators.support import fit_quietly
 
@@ -95,7 +95,7 @@ def test_rows_of_more_axes(draw: Callable[..., Any]) -> None:
 def test_slices_of_the_hash(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     X = table()
     expected = sample_batch(X, 10, 0)
-    monkeypatch.setattr(_drawing, "_SLICE", 3 * step)
+    monkeypatch.setattr(_hashing, "_SLICE", 3 * step)
     assert_array_equal(sample_batch(X, 10, 0), expected)
 
 
