@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from sktarget.estimators import _rules
-from sktarget.estimators._arrays import as_tensor, torch_dtype
 from sktarget.estimators._fixed_targets import FixedTargets
 from sktarget.estimators._images import (
     as_rows,
@@ -27,7 +25,6 @@ from sktarget.estimators._pixels import (
     warn_of_other_pixels,
 )
 from sktarget.estimators._sizes import parse_layer_sizes
-from sktarget.training import as_inputs
 
 __all__ = ["BaseTargetSpace"]
 
@@ -207,30 +204,6 @@ class BaseTargetSpace(FixedTargets):
             "conv_layers": tuple(map(tuple, parse_conv_layers(self.conv_layers))),
             "image_shape": X.shape[1:] if given is None else parse_image_shape(given),
         }
-
-    def _check_outputs(self, module: nn.Module, X: Array, dtype: Any) -> None:
-        """Try the user's own module before any training."""
-        if self.module is None:
-            return
-        mode = module.training
-        try:
-            with torch.no_grad():
-                # A copy, since the module may work in place.
-                x = as_inputs(as_tensor(X[:2].copy()), torch_dtype(dtype))
-                outputs = module.eval()(x)
-        except Exception as error:
-            raise ValueError(
-                f"module cannot take rows of X, of shape {X[:2].shape}: {error}"
-            ) from error
-        module.train(mode)
-        needed, found = self._output_shape(X[:2]), f"a {type(outputs).__name__}"
-        if isinstance(outputs, torch.Tensor):
-            found = f"outputs of shape {tuple(outputs.shape)}"
-        if getattr(outputs, "shape", None) != needed:
-            raise ValueError(
-                f"module gives {found} for {len(X[:2])} rows; a tensor of shape "
-                f"{needed} is needed"
-            )
 
     def _output_shape(self, X: Array) -> tuple[int, ...]:
         """Return the shape that the outputs for some rows must have."""

@@ -49,10 +49,6 @@ class TrainingCourse(NetworkEstimator):
     learning_rate: str
     learning_rate_init: float | str
     power_t: float
-    shuffle: bool
-    tol: float
-    verbose: bool | int
-    momentum: float
     nesterovs_momentum: bool
     beta_1: float
     beta_2: float
@@ -304,11 +300,10 @@ class TrainingCourse(NetworkEstimator):
         epochs = self._epochs(rows)
         first_alpha, alpha = self._alphas(rows)
         return TrainingSettings(
-            solver=self.solver,
+            **self._shared_settings(rows),
             learning_rate_init=float(rate),
             learning_rate=self._schedule(),
             power_t=self.power_t,
-            momentum=self.momentum,
             nesterovs_momentum=bool(self.nesterovs_momentum),
             beta_1=self.beta_1,
             beta_2=self.beta_2,
@@ -318,20 +313,14 @@ class TrainingCourse(NetworkEstimator):
             alpha_follows_loss=self._decay_follows_loss,
             evaluates_first=self.module is None and not self.batch_norm,
             overfit_share=self._overfit_share(rows),
-            batch_size=self._batch_rows(rows),
-            shuffle=bool(self.shuffle),
             max_iter=epochs,
             max_fun=self.max_fun,
-            tol=self.tol,
-            n_iter_no_change=self._patience(rows),
-            verbose=bool(self.verbose),
             describe=", ".join(described),
             remedy="Lower learning_rate_init, raise lam, or standardise X"
             + (" and y" if self._learns_numbers else ""),
             warns_at_end=epochs == self.max_iter
             and not self._incremental
             and not self._ends_as_planned(rows),
-            callbacks=tuple(self.callbacks or ()),
         )
 
     def _overfit_share(self, rows: TrainingRows) -> float:

@@ -75,8 +75,7 @@ class NetworkEstimator(FitHooks):
             else:
                 task.rows = self._arrange(task.rows, task.seed)
                 self._output_units = self._measure_outputs(task.rows)
-                self._inspect_columns(task.all_rows)
-                self._measure_channels(task)
+                self._measure_inputs(task)
                 self._architecture = self._describe_architecture(task.rows.X)
                 self._follow(FIRST_RUN)
                 network, log = self._new_network(task), TrainingLog()

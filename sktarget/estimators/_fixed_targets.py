@@ -14,7 +14,7 @@ from torch import nn
 
 from sktarget.architectures import DenseNetwork
 from sktarget.estimators import _noise_rules, _rules
-from sktarget.estimators._arrays import Units, as_tensor
+from sktarget.estimators._arrays import Units, as_tensor, torch_dtype
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._fixed_batch import choose_fixed_batch
 from sktarget.estimators._initial_targets import (
@@ -24,7 +24,12 @@ from sktarget.estimators._initial_targets import (
 )
 from sktarget.estimators._input_units import standardise_inputs_, units_of_inputs
 from sktarget.estimators._linear_baseline import error_of_linear_model
-from sktarget.estimators._network import WEIGHTED, ordinary_module, weight_names
+from sktarget.estimators._network import (
+    WEIGHTED,
+    check_outputs,
+    ordinary_module,
+    weight_names,
+)
 from sktarget.estimators._outliers import n_far_columns
 from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows
@@ -60,10 +65,11 @@ class FixedTargets(TrainingCourse):
         return isinstance(self.lam, str)
 
     @abstractmethod
-    def _check_outputs(self, module: nn.Module, X: Array, dtype: Any) -> None:
-        """Try a module of the user's before any training."""
+    def _output_shape(self, X: Array) -> tuple[int, ...]:
+        """Return the shape that the outputs for some rows must have."""
 
-    def _inspect_columns(self, rows: TrainingRows) -> None:
+    def _measure_inputs(self, task: Task) -> None:
+        rows = task.all_rows
         # One column with such values can be learnt.  Combinations of several cannot,
         # and an unbounded activation would give huge outputs for them.
         far = n_far_columns(rows.X, rows.weight, rows.bulk) if self._reads_table else 0
@@ -71,11 +77,16 @@ class FixedTargets(TrainingCourse):
 
     # -- where training starts -------------------------------------------------------
 
+    def _try_own_module(self, module: nn.Module, X: Array, dtype: Any) -> None:
+        """Try a module of the user's, which also initialises lazy layers."""
+        if self.module is not None:
+            check_outputs(module, X[:2], torch_dtype(dtype), self._output_shape(X[:2]))
+
     def _trainable(self, module: nn.Module, task: Task) -> nn.Module:
         """Choose X̄, and targets for it."""
         rows = task.rows
         self._space = self.parameterization
-        self._check_outputs(module, rows.X, rows.dtype)
+        self._try_own_module(module, rows.X, rows.dtype)
         self._n_own_layers = len(weight_names(module))
         self._fixed_batch_is_all = False
         self._input_units = None
@@ -116,28 +127,34 @@ class FixedTargets(TrainingCourse):
     def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         """Go on from the targets of the last fit, or else from its weights."""
         self._fixed_batch_is_all = False
+        self._refuse_other_space()
+        self._try_own_module(module, rows.X, self._dtype)
+        if self.parameterization == "weights":
+            return module
+        if not hasattr(self, "targets_"):
+            return self._to_targets(module, rows, seed, keep_weights=True)
+        return self._with_kept_targets(module, rows)
+
+    def _refuse_other_space(self) -> None:
         if self.parameterization != self._space:
             raise ValueError(
                 f"warm_start and partial_fit cannot go on from "
                 f"parameterization={self._space!r} to {self.parameterization!r}: set "
                 "warm_start=False or clone the estimator"
             )
-        # This also initialises lazy layers.
-        self._check_outputs(module, rows.X, self._dtype)
-        if self.parameterization == "weights":
-            return module
-        if not hasattr(self, "targets_"):
-            return self._to_targets(module, rows, seed, keep_weights=True)
+
+    def _with_kept_targets(self, module: nn.Module, rows: TrainingRows) -> TargetSpace:
+        """Make a network with the targets that the last fit ended with."""
         self._set_input_units(module)
         fixed = self._kept_fixed_batch()
         lam = self.lam_ if self._lam_is_auto else self.lam
-        x, how, anchor = as_tensor(fixed), self.untangling, self._anchor()
-        network = TargetSpace(module, x, lam, how, anchor=anchor)
+        network = self._target_space(module, as_tensor(fixed), lam)
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed, equal_nan=True)
         self._refuse_other_anchor(network)
         # Targets mean other weights where they are solved for in another way.
-        if (network.lam, how) != (self.lam_, self._last_untangling):
-            return self._with_weights_of(module, x, lam)
+        solved_for = network.lam, network.untangling
+        if solved_for != (self.lam_, self._last_untangling):
+            return self._with_weights_of(module, as_tensor(fixed), lam)
         self._put_targets_into(network)
         return network
 
@@ -197,8 +214,7 @@ class FixedTargets(TrainingCourse):
     ) -> TargetSpace:
         """Choose X̄ and λ; take targets from the given weights, and from the labels."""
         fixed, place = self._read_fixed_batch(module, rows, seed)
-        how, anchor = self.untangling, self._anchor()
-        network = TargetSpace(module, fixed, untangling=how, anchor=anchor)
+        network = self._target_space(module, fixed)
         network.lam = self._auto_lam(network, rows) if self._lam_is_auto else self.lam
         self.lam_ = network.lam
         if keep_weights:  # The targets for that depend on λ, so take them anew.
@@ -206,6 +222,24 @@ class FixedTargets(TrainingCourse):
         if place is not None and self._starts_from_labels and self._reads_table:
             self._aim_at_labels(network, rows, place)
         return network
+
+    def _target_space(
+        self,
+        module: nn.Module,
+        fixed: torch.Tensor,
+        lam: float | Sequence[float] = 1e-3,
+        *,
+        keep_weights: bool = False,
+    ) -> TargetSpace:
+        """Make a network of a module, by the parameters of the estimator."""
+        return TargetSpace(
+            module,
+            fixed,
+            lam,
+            self.untangling,
+            keep_weights=keep_weights,
+            anchor=self._anchor(),
+        )
 
     def _read_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
@@ -223,8 +257,7 @@ class FixedTargets(TrainingCourse):
         self, module: nn.Module, fixed: torch.Tensor, lam: float | Sequence[float]
     ) -> TargetSpace:
         """Make a network whose targets lead to the weights of a module."""
-        how, anchor = self.untangling, self._anchor()
-        network = TargetSpace(module, fixed, lam, how, keep_weights=True, anchor=anchor)
+        network = self._target_space(module, fixed, lam, keep_weights=True)
         self.lam_ = network.lam
         return network
 

@@ -58,6 +58,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     max_iter: int
     batch_size: Any
     n_iter_no_change: Any
+    momentum: float
+    shuffle: bool
+    tol: float
+    verbose: bool | int
     callbacks: Any
     checkpoint: str | os.PathLike[str] | None
     n_outputs_: int
@@ -116,6 +120,24 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         if not y:
             return as_dense(checked)
         return as_dense(checked[0]), *checked[1:]
+
+    def _shared_settings(self, rows: TrainingRows) -> dict[str, Any]:
+        """Return the settings of training that all kinds have parameters for."""
+        return {
+            "solver": self.solver,
+            "momentum": self.momentum,
+            "batch_size": self._batch_rows(rows),
+            "shuffle": bool(self.shuffle),
+            "tol": self.tol,
+            "n_iter_no_change": self._patience(rows),
+            "verbose": bool(self.verbose),
+            "callbacks": tuple(self.callbacks or ()),
+            **self._unit_settings(),
+        }
+
+    def _unit_settings(self) -> dict[str, Any]:
+        """Return the settings by which outputs are learnt in units of their own."""
+        return {}
 
     def _as_learnt(self, sums: Array) -> Array:
         """Turn the outputs of the network into y as the training rows hold it."""
@@ -262,11 +284,8 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the origin and the unit in which every output is learnt, if any."""
         return None
 
-    def _inspect_columns(self, rows: TrainingRows) -> None:
-        """Note of a fresh fit what the columns of X have to say about the network."""
-
-    def _measure_channels(self, task: Task) -> None:
-        """Bring the inputs of a fresh fit into units of their own, if they need any."""
+    def _measure_inputs(self, task: Task) -> None:
+        """Note what the inputs of a fresh fit need: units of their own, or bounds."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sktarget.architectures import (
@@ -15,13 +16,16 @@ from sktarget.architectures import (
     DenseNetwork,
     RecurrentNetwork,
 )
+from sktarget.estimators._arrays import as_tensor
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
+from sktarget.training import as_inputs
 
 __all__ = [
     "WEIGHTED",
     "average_weights",
     "build_module",
+    "check_outputs",
     "ordinary_module",
     "refuse_shared_module",
     "weight_names",
@@ -109,6 +113,47 @@ def refuse_shared_module(architecture: dict[str, Any], network: nn.Module) -> No
             "module must make a new network at every call, but parts of it are the "
             "same at each: make them within the function, or return a copy, with "
             "copy.deepcopy"
+        )
+
+
+def check_outputs(
+    module: nn.Module, X: NDArray[Any], dtype: torch.dtype, needed: tuple[int, ...]
+) -> None:
+    """Try a module on some rows, which also initialises lazy layers.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module.
+    X : ndarray of shape (n, ...)
+        The rows.
+    dtype : torch.dtype
+        That of the arithmetic.
+    needed : tuple of int
+        Shape that the outputs must have.
+
+    Raises
+    ------
+    ValueError
+        If the module fails, or gives anything else.
+    """
+    mode = module.training
+    try:
+        with torch.no_grad():
+            # A copy, since the module may work in place.
+            outputs = module.eval()(as_inputs(as_tensor(X.copy()), dtype))
+    except Exception as error:
+        raise ValueError(
+            f"module cannot take rows of X, of shape {X.shape}: {error}"
+        ) from error
+    module.train(mode)
+    found = f"a {type(outputs).__name__}"
+    if isinstance(outputs, torch.Tensor):
+        found = f"outputs of shape {tuple(outputs.shape)}"
+    if getattr(outputs, "shape", None) != needed:
+        raise ValueError(
+            f"module gives {found} for {len(X)} rows; a tensor of shape {needed} is "
+            "needed"
         )
 
 

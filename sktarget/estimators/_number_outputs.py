@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,7 @@ from sktarget.estimators._output_units import deviances_of_counts, measure_outpu
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._statistics import effective_number
 from sktarget.estimators._weights import weights_or_ones
-from sktarget.training import (
-    NUMBER_CRITERIA,
-    Loss,
-    NumberCriterion,
-    TrainingSettings,
-)
+from sktarget.training import NUMBER_CRITERIA, Loss, NumberCriterion
 
 __all__ = ["NumberOutputs"]
 
@@ -141,18 +135,15 @@ class NumberOutputs(NetworkEstimator):
         """Return what the error of each output is measured in."""
         return as_tensor(self._deviances if self._criterion.is_log else unit)
 
-    def _settings(self, rows: TrainingRows) -> TrainingSettings:
-        # Another base of the estimator defines it.
-        settings = super()._settings(rows)  # type: ignore[safe-super]
+    def _unit_settings(self) -> dict[str, Any]:
         if self._output_units is None:
-            return settings
+            return {}
         origin, unit = map(as_tensor, self._output_units)
         scales = self._scales(self._output_units[1])
-        return replace(
-            settings,
-            output_units=(origin, unit),
-            loss_unit=self._criterion.unit_of_loss(scales),
-        )
+        return {
+            "output_units": (origin, unit),
+            "loss_unit": self._criterion.unit_of_loss(scales),
+        }
 
     def _loss_function(self, device: torch.device) -> Loss:
         if self._output_units is None:

@@ -293,10 +293,3 @@ class BaseTargetSpaceSequence(SequenceChoices):
             assert isinstance(module, RecurrentNetwork)
             fold_units_(module, self._channel_units)
         return module
-
-    def _fitted_attributes(self, *args: Any) -> dict[str, Any]:
-        fitted = super()._fitted_attributes(*args)
-        if self.module is None:
-            sizes = ("recurrent_layer_sizes", "hidden_layer_sizes")
-            fitted["n_layers_"] = 2 + sum(len(self._architecture[k]) for k in sizes)
-        return fitted

@@ -132,7 +132,8 @@ class SequenceChoices(BaseTargetSpace):
 
     # -- what it learns from ---------------------------------------------------------
 
-    def _measure_channels(self, task: Task) -> None:
+    def _measure_inputs(self, task: Task) -> None:
+        super()._measure_inputs(task)
         self._channel_units = None
         in_weights = self.parameterization == "weights"
         if self.module is None and not (

@@ -26,7 +26,7 @@ from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._tokens import read_tokens
 from sktarget.estimators._weights import read_weights
 from sktarget.nn.base import cell_of
-from sktarget.training import Objective, over_steps
+from sktarget.training import Objective, TrainingLog, over_steps
 
 __all__ = ["SequenceNetwork"]
 
@@ -148,6 +148,15 @@ class SequenceNetwork(NetworkEstimator):
         return np.repeat(weights, counts.sum(axis=1))
 
     # -- fitted state ----------------------------------------------------------------
+
+    def _fitted_attributes(
+        self, network: nn.Module, log: TrainingLog, n_iter: int
+    ) -> dict[str, Any]:
+        fitted = super()._fitted_attributes(network, log, n_iter)
+        sizes = ("recurrent_layer_sizes", "hidden_layer_sizes")
+        if sizes[0] in self._architecture:  # not of a module of the user's
+            fitted["n_layers_"] = 2 + sum(len(self._architecture[k]) for k in sizes)
+        return fitted
 
     def _weights_and_biases(self) -> Iterator[tuple[Array, Array | None]]:
         """Yield weights and biases, layer by layer and direction by direction."""

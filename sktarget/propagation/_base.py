@@ -23,6 +23,7 @@ __all__ = [
     "SHARED_DOCS",
     "PropagationEstimator",
     "mean_weight",
+    "warn_of_one_layer",
 ]
 
 Array = NDArray[Any]
@@ -110,10 +111,8 @@ class PropagationEstimator(NetworkEstimator):
 
     target_lr: float
     learning_rate_init: float | str
-    shuffle: bool
-    tol: float
-    verbose: bool | int
-    momentum: float
+
+    _remedy = "Lower learning_rate_init or target_lr, or standardise X"
 
     def _propagation_settings(
         self,
@@ -122,45 +121,40 @@ class PropagationEstimator(NetworkEstimator):
         rates: dict[str, float] | None = None,
     ) -> TrainingSettings:
         """Make settings; `describe` names parameters to report if training diverges."""
-        rate, n_samples = self.learning_rate_init, len(rows)
+        rate = self.learning_rate_init
         if rate == "auto":
-            full_batch = n_samples <= self._batch_rows(rows) and not self._incremental
-            rate = _AUTO_RATES[self.solver]
-            if full_batch:
-                # There are fewer steps, which should not be smaller.  But large ones on
-                # a handful of rows are chaotic: rounding decides what is learnt.
-                few = n_samples < _A_HANDFUL
-                rate = _FULL_BATCH_RATE if few else max(rate, _FULL_BATCH_RATE)
+            rate = self._auto_rate(rows)
         named = {"learning_rate_init": rate}
         named |= {name: getattr(self, name) for name in describe}
         return TrainingSettings(
-            solver=self.solver,
+            **self._shared_settings(rows),
             learning_rate_init=float(rate),
-            momentum=self.momentum,
-            batch_size=self._batch_rows(rows),
-            shuffle=bool(self.shuffle),
             max_iter=1 if self._incremental else self.max_iter,
-            tol=self.tol,
-            n_iter_no_change=self._patience(rows),
-            verbose=bool(self.verbose),
             describe=", ".join(f"{k}={value:g}" for k, value in named.items()),
             remedy=self._remedy,
             warns_at_end=not self._incremental,
-            callbacks=tuple(self.callbacks or ()),
             rates=rates or {},
         )
 
-    _remedy = "Lower learning_rate_init or target_lr, or standardise X"
+    def _auto_rate(self, rows: TrainingRows) -> float:
+        rate, n_samples = _AUTO_RATES[self.solver], len(rows)
+        if n_samples > self._batch_rows(rows) or self._incremental:
+            return rate
+        # There are fewer steps in full batch, which should not be smaller.  But large
+        # ones on a handful of rows are chaotic: rounding decides what is learnt.
+        few = n_samples < _A_HANDFUL
+        return _FULL_BATCH_RATE if few else max(rate, _FULL_BATCH_RATE)
 
     def _keep_network(self, network: nn.Module) -> None:
         """Keep nothing more: weights and optimiser state are all there is."""
 
-    @staticmethod
-    def _warn_of_one_layer(n_hidden: int) -> None:
-        if n_hidden < 2:
-            warnings.warn(
-                f"With {n_hidden} hidden layer(s) no target is passed down: this is "
-                "backpropagation, with a different step size for the hidden layer. "
-                "Give two or more hidden_layer_sizes.",
-                stacklevel=2,
-            )
+
+def warn_of_one_layer(n_hidden: int) -> None:
+    """Warn that targets need two hidden layers to be passed from one to the other."""
+    if n_hidden < 2:
+        warnings.warn(
+            f"With {n_hidden} hidden layer(s) no target is passed down: this is "
+            "backpropagation, with a different step size for the hidden layer. Give "
+            "two or more hidden_layer_sizes.",
+            stacklevel=2,
+        )

@@ -18,7 +18,7 @@ from sktarget.estimators.base import (
     as_tensor,
     parse_layer_sizes,
 )
-from sktarget.propagation._base import PropagationEstimator
+from sktarget.propagation._base import PropagationEstimator, warn_of_one_layer
 from sktarget.propagation._difference import DifferenceTargetNetwork
 from sktarget.propagation._difference_parameters import DIFFERENCE_CONSTRAINTS
 from sktarget.propagation._feedback import FeedbackMap
@@ -122,7 +122,7 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         super()._check_parameters()
         n_hidden = len(parse_layer_sizes(self.hidden_layer_sizes))
         if self.top_target == "penultimate":
-            self._warn_of_one_layer(n_hidden)
+            warn_of_one_layer(n_hidden)
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
         samples = self.transmission == "bernoulli"

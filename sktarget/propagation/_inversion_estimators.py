@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from sktarget.estimators.base import (
-    CLASS_WEIGHT,
     CONSTRAINTS,
     NetworkClassifier,
     Task,
@@ -21,91 +19,18 @@ from sktarget.estimators.base import (
     document_parameters,
     parse_layer_sizes,
 )
-from sktarget.propagation._base import (
-    SHARED_CONSTRAINTS,
-    SHARED_DOCS,
-    PropagationEstimator,
-    mean_weight,
-)
+from sktarget.propagation._base import mean_weight, warn_of_one_layer
 from sktarget.propagation._dense_inversion import DenseInversionNetwork
-from sktarget.propagation._inversion import Inversion
+from sktarget.propagation._inversion_base import (
+    INVERSION_CONSTRAINTS,
+    INVERSION_DOCS,
+    InversionEstimator,
+)
 from sktarget.propagation._network import TransmittingNetwork
-from sktarget.propagation._training import LocalNet
-from sktarget.training import TrainingLog, TrainingSettings, state_to_numpy
 
-__all__ = [
-    "INVERSION_CONSTRAINTS",
-    "INVERSION_DOCS",
-    "InversionEstimator",
-    "RegularizedInversionClassifier",
-]
+__all__ = ["RegularizedInversionClassifier"]
 
 Array = NDArray[Any]
-
-INVERSION_CONSTRAINTS: dict[str, list[Any]] = {
-    **SHARED_CONSTRAINTS,
-    "ridge": [Interval(Real, 0, None, closed="neither")],
-    "clip": [Interval(Real, 0, 1, closed="neither")],
-    "linearize": ["boolean"],
-    "class_weight": CLASS_WEIGHT,
-}
-"""Constraints on the parameters that all inversion estimators have."""
-
-INVERSION_DOCS = SHARED_DOCS | {
-    "target_lr": """float, default={default}
-    γ ≥ 0: the first target is this step down the gradient of the mini-batch's *mean*
-    loss.  With ``solver="adam"`` it matters little unless it is tiny, with `linearize`
-    even less.  A row of weight 2 counts as two rows: weights that sum to one make the
-    step as many times larger as there are rows, and want a smaller γ.""",
-    "ridge": """float, default={default}
-    r > 0, the ridge penalty on the states that an inverse finds.  Every layer that
-    displacements are passed down multiplies them by up to 1 / 2√r, and where units are
-    saturated by up to 1 / (1 − (1 − ε)²) beside: with a small ridge they may explode,
-    with a large one they fade.""",
-    "clip": """float, default={default}
-    ε: values are clipped to ±(1 − ε) before the activation is inverted.""",
-    "linearize": """bool, default={default}
-    Pass displacements on by the derivative of the inverse at the state, instead of by
-    the difference of two inverses.  Displacements of units beyond the clipped range
-    then count up to 1 / (1 − (1 − ε)²) times, instead of as zero.""",
-    "solver": """{"adam", "sgd", "rmsprop_centered"}, default={default}
-    Optimiser.  ``"rmsprop_centered"`` is RMSprop with centred second moments, 0.001
-    under the root, and momentum 0.9.""",
-}
-"""Texts for the section "Parameters" of their docstrings."""
-
-
-class InversionEstimator(PropagationEstimator):
-    """Base of the estimators that invert layers."""
-
-    activation: str
-    ridge: float
-    clip: float
-    linearize: bool
-
-    _remedy = (
-        "Raise ridge or clip, lower learning_rate_init or target_lr, or standardise X"
-    )
-    _training_net = LocalNet
-
-    def _inversion(self) -> Inversion:
-        return Inversion(
-            ridge=float(self.ridge),
-            clip=float(self.clip),
-            linearize=bool(self.linearize),
-            activation=self.activation,
-        )
-
-    def _settings(self, rows: TrainingRows) -> TrainingSettings:
-        return self._propagation_settings(rows, describe=["target_lr", "ridge", "clip"])
-
-    def _fitted_attributes(
-        self, network: Any, log: TrainingLog, n_iter: int
-    ) -> dict[str, Any]:
-        return super()._fitted_attributes(network, log, n_iter) | {
-            "displacement_norms_": state_to_numpy(network.displacement_norms),
-            "saturation_fraction_": float(network.saturation_fraction),
-        }
 
 
 @document_parameters(
@@ -242,7 +167,7 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._warn_of_one_layer(len(parse_layer_sizes(self.hidden_layer_sizes)))
+        warn_of_one_layer(len(parse_layer_sizes(self.hidden_layer_sizes)))
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
         return {

@@ -20,14 +20,13 @@ from sktarget.estimators.base import (
     parse_layer_sizes,
 )
 from sktarget.propagation._base import mean_weight
-from sktarget.propagation._inversion_estimators import (
+from sktarget.propagation._inversion_base import (
     INVERSION_CONSTRAINTS,
     INVERSION_DOCS,
     InversionEstimator,
 )
 from sktarget.propagation._network import INITIALISATIONS
 from sktarget.propagation._recurrent_inversion import RecurrentInversionNetwork
-from sktarget.training import TrainingLog
 
 __all__ = ["RegularizedInversionSequenceClassifier"]
 
@@ -222,9 +221,3 @@ class RegularizedInversionSequenceClassifier(
         return RecurrentInversionNetwork(
             module, self._inversion(), self.target_lr, self.update, mean_weight(rows)
         )
-
-    def _fitted_attributes(
-        self, network: Any, log: TrainingLog, n_iter: int
-    ) -> dict[str, Any]:
-        fitted = super()._fitted_attributes(network, log, n_iter)
-        return fitted | {"n_layers_": 3}
