@@ -24,7 +24,7 @@ from sktarget.estimators._network import refuse_shared_module
 from sktarget.estimators._random import combine_seeds, seeded_globally
 from sktarget.estimators._retries import FIRST_RUN
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._runs import learn_all, run, try_again
+from sktarget.estimators._runs import Run, learn_all, run, try_again
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.training import (
@@ -132,7 +132,6 @@ class NetworkEstimator(FitHooks):
         what ``fit`` was called with.
         """
         already = len(log.loss_curve)
-        resumable = self._incremental or self.warm_start
         if not self._incremental:
             log.no_improvement = 0
         settings = self._settings(task.rows)
@@ -155,7 +154,7 @@ class NetworkEstimator(FitHooks):
                 optimiser_state=self._kept_optimiser_state(already > 0, settings),
                 bridge=bridge,
                 checkpoint=task.checkpoint,
-                resumable=resumable,
+                resumable=self._is_resumable,
             )
             for retry in self._retries(best.ending, task):
                 best = try_again(self, task, objective, best, retry)
@@ -165,13 +164,23 @@ class NetworkEstimator(FitHooks):
                 network = learn_all(self, task, best)
             if not self._incremental:
                 self._average_weights(network)
-            n_iter = len(best.log.loss_curve) - already
-            self.__dict__.update(self._fitted_attributes(network, best.log, n_iter))
-            self._forget_how_to_resume()
-            if resumable:
-                self._keep_for_resuming(
-                    network, ending.optimiser_state, task.generator, best.settings
-                )
+            self._keep_results(network, best, task, already)
+
+    def _keep_results(
+        self, network: nn.Module, of: Run, task: Task, epochs_before: int
+    ) -> None:
+        """Set the fitted attributes, and what further training needs."""
+        n_iter = len(of.log.loss_curve) - epochs_before
+        self.__dict__.update(self._fitted_attributes(network, of.log, n_iter))
+        self._forget_how_to_resume()
+        if self._is_resumable:
+            state = of.ending.optimiser_state
+            self._keep_for_resuming(network, state, task.generator, of.settings)
+
+    @property
+    def _is_resumable(self) -> bool:
+        """Whether training may go on after this fit."""
+        return self._incremental or self.warm_start
 
     def _to_tensors(
         self, rows: TrainingRows, network: nn.Module, task: Task

@@ -36,8 +36,8 @@ class FittedNetwork(BaseEstimator, ABC):
     _module_state: dict[str, Array]
     _module_cache: dict[str, nn.Module]
     _weight_names: list[str]
-    # In regression, of every output: the mean of y, from which the network learns the
-    # differences, and the unit in which it learns them.
+    # In regression, of every output: the number from which the network learns the
+    # differences, such as the mean of y, and the unit in which it learns them.
     _output_units: Units | None = None
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,6 +53,14 @@ class FixedTargets(TrainingCourse):
     target_scale: float
     project_targets: bool
 
+    _resumable: ClassVar = (
+        *TrainingCourse._resumable,
+        "targets_",
+        "fixed_batch_",
+        "_last_targets",
+        "_last_untangling",
+        "_anchors",
+    )
     # Seed of the order of rows in the fit that chose X̄.
     _arranged_by: int | None = None
     # Origin and unit of every column of X for the solves, if they need any.

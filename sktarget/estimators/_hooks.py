@@ -121,20 +121,6 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             return as_dense(checked)
         return as_dense(checked[0]), *checked[1:]
 
-    def _shared_settings(self, rows: TrainingRows) -> dict[str, Any]:
-        """Return the settings of training that all kinds have parameters for."""
-        return {
-            "solver": self.solver,
-            "momentum": self.momentum,
-            "batch_size": self._batch_rows(rows),
-            "shuffle": bool(self.shuffle),
-            "tol": self.tol,
-            "n_iter_no_change": self._patience(rows),
-            "verbose": bool(self.verbose),
-            "callbacks": tuple(self.callbacks or ()),
-            **self._unit_settings(),
-        }
-
     def _unit_settings(self) -> dict[str, Any]:
         """Return the settings by which outputs are learnt in units of their own."""
         return {}
@@ -179,9 +165,6 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             return None
         return HoldingOut(self._share_to_hold_out(rows))
 
-    def _share_to_hold_out(self, rows: TrainingRows) -> int:
-        return math.ceil(self.validation_fraction * rows.n_distinct)
-
     def _continued_on(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
@@ -208,9 +191,6 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             return _rules.auto_batch_size(len(rows))
         return min(int(self.batch_size), len(rows))
 
-    def _steps_of_epoch(self, rows: TrainingRows) -> int:
-        return n_batches(len(rows), self._batch_rows(rows))
-
     def _patience(self, rows: TrainingRows) -> float:
         """Return the number of epochs without progress after which to stop."""
         if self.n_iter_no_change == "auto":
@@ -232,22 +212,6 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return by what other rules to run after a run that ended so."""
         return []
 
-    def _follow(self, retry: Retry) -> None:
-        """Let the rules of another run apply."""
-        if retry.lam_share is not None:
-            self._lam_share = retry.lam_share
-        if retry.decays_strongly is not None:
-            self._decays_strongly = retry.decays_strongly
-        if retry.never_decays is not None:
-            self._never_decays = retry.never_decays
-
-    def _average_weights(self, network: nn.Module) -> None:
-        """End a fit with the mean of the weights over draws of dropout, if any."""
-        # The mean shrinks sums, which shifts predicted numbers but hardly changes the
-        # order of classes.
-        if not isinstance(self._criterion, NumberCriterion):
-            average_weights(network)
-
     @property
     def _criterion(self) -> Criterion:
         """What is minimised, and how outputs are judged."""
@@ -260,6 +224,17 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _constant_error(self, held_out: TrainingRows) -> float:
         """Return the error of constant outputs; 0 if it is not known."""
         return 0.0
+
+    def _tells_little(self, held_out: TrainingRows | None) -> bool:
+        """Return whether few of these rows decide about most of the error."""
+        return False
+
+    def _measure_outputs(self, rows: TrainingRows) -> Units | None:
+        """Return the origin and the unit in which every output is learnt, if any."""
+        return None
+
+    def _measure_inputs(self, task: Task) -> None:
+        """Note what the inputs of a fresh fit need: units of their own, or bounds."""
 
     def _objective(self, held_out: TrainingRows | None = None) -> Objective:
         """Return what to learn, and how outputs are judged.
@@ -276,16 +251,43 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
         )
 
-    def _tells_little(self, held_out: TrainingRows | None) -> bool:
-        """Return whether few of these rows decide about most of the error."""
-        return False
+    # -- what all kinds share -------------------------------------------------------
 
-    def _measure_outputs(self, rows: TrainingRows) -> Units | None:
-        """Return the origin and the unit in which every output is learnt, if any."""
-        return None
+    def _shared_settings(self, rows: TrainingRows) -> dict[str, Any]:
+        """Return the settings of training that all kinds have parameters for."""
+        return {
+            "solver": self.solver,
+            "momentum": self.momentum,
+            "batch_size": self._batch_rows(rows),
+            "shuffle": bool(self.shuffle),
+            "tol": self.tol,
+            "n_iter_no_change": self._patience(rows),
+            "verbose": bool(self.verbose),
+            "callbacks": tuple(self.callbacks or ()),
+            **self._unit_settings(),
+        }
 
-    def _measure_inputs(self, task: Task) -> None:
-        """Note what the inputs of a fresh fit need: units of their own, or bounds."""
+    def _share_to_hold_out(self, rows: TrainingRows) -> int:
+        return math.ceil(self.validation_fraction * rows.n_distinct)
+
+    def _steps_of_epoch(self, rows: TrainingRows) -> int:
+        return n_batches(len(rows), self._batch_rows(rows))
+
+    def _follow(self, retry: Retry) -> None:
+        """Let the rules of another run apply."""
+        if retry.lam_share is not None:
+            self._lam_share = retry.lam_share
+        if retry.decays_strongly is not None:
+            self._decays_strongly = retry.decays_strongly
+        if retry.never_decays is not None:
+            self._never_decays = retry.never_decays
+
+    def _average_weights(self, network: nn.Module) -> None:
+        """End a fit with the mean of the weights over draws of dropout, if any."""
+        # The mean shrinks sums, which shifts predicted numbers but hardly changes the
+        # order of classes.
+        if not isinstance(self._criterion, NumberCriterion):
+            average_weights(network)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

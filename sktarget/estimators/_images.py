@@ -100,7 +100,7 @@ def _is_positive(value: Any) -> bool:
     )
 
 
-def n_axes(X: Any) -> int:
+def _n_axes(X: Any) -> int:
     """Count the axes of what may be an array, a table or nested lists."""
     return len(_shape(X))
 
@@ -129,9 +129,8 @@ def shape_of_images(
     ValueError
         If X, the two parameters and the network they describe do not fit together.
     """
-    has_four_axes = n_axes(X) == 4
     if conv_layers is None and not has_module:
-        if has_four_axes:
+        if _n_axes(X) == 4:
             raise ValueError(
                 f"X has 4 axes, as images have, {_shape(X)}, but conv_layers=None "
                 "makes a dense network: set conv_layers or module, or flatten the "
@@ -140,36 +139,47 @@ def shape_of_images(
         return None
     layers = None if has_module else parse_conv_layers(conv_layers)
     given = None if image_shape is None else parse_image_shape(image_shape)
-    if has_four_axes:
-        shape = _last_three(X)
-        if given not in (None, shape):
-            raise ValueError(
-                f"image_shape={given} (channels, height, width) does not match the "
-                f"images in X, {shape}: correct it or leave it out"
-            )
-    elif given is None:
-        if layers is None:
-            return None
+    if _n_axes(X) == 4:
+        shape = _shape_of_maps(X, given)
+    elif given is not None:
+        shape = _shape_of_rows(X, given)
+    elif layers is None:
+        return None
+    else:
         raise ValueError(
             "conv_layers needs images, but X has the shape "
             f"{_shape(X)}: set image_shape=(channels, height, width) to say how to "
             "read a row, or give X with the axes (n, channels, height, width)"
         )
-    else:
-        shape = given
-        columns = _shape(X)[1:]
-        if len(columns) == 1 and columns[0] != math.prod(shape):
-            raise ValueError(
-                f"image_shape={shape} (channels, height, width) makes "
-                f"{math.prod(shape)} columns, but X has {columns[0]}: correct "
-                "image_shape, or give X with the axes (n, channels, height, width)"
-            )
     if layers is not None:
         try:
             map_sizes(layers, shape[1:])
         except ValueError as error:
             raise ValueError(f"{error} (images of the shape {shape})") from None
     return shape
+
+
+def _shape_of_maps(X: Any, given: ImageShape | None) -> ImageShape:
+    """Return the shape of images with four axes, which must be that given, if any."""
+    shape = _last_three(X)
+    if given not in (None, shape):
+        raise ValueError(
+            f"image_shape={given} (channels, height, width) does not match the images "
+            f"in X, {shape}: correct it or leave it out"
+        )
+    return shape
+
+
+def _shape_of_rows(X: Any, given: ImageShape) -> ImageShape:
+    """Return the shape given, which must make as many columns as X has."""
+    columns, needed = _shape(X)[1:], math.prod(given)
+    if len(columns) == 1 and columns[0] != needed:
+        raise ValueError(
+            f"image_shape={given} (channels, height, width) makes {needed} columns, "
+            f"but X has {columns[0]}: correct image_shape, or give X with the axes (n, "
+            "channels, height, width)"
+        )
+    return given
 
 
 def as_rows(X: Any, shape: ImageShape | None) -> Any:
@@ -192,7 +202,7 @@ def as_rows(X: Any, shape: ImageShape | None) -> Any:
     ValueError
         If images have a shape other than `shape`.
     """
-    if n_axes(X) != 4:
+    if _n_axes(X) != 4:
         return X
     found = _last_three(X)
     if shape is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,27 +24,21 @@ __all__ = ["ResumableNetwork"]
 
 Array = NDArray[Any]
 
-# Attributes that exist only while training can go on.
-_RESUMABLE = (
-    "targets_",
-    "fixed_batch_",
-    "_fixed_in_units",
-    "_last_targets",
-    "_last_untangling",
-    "_anchors",
-    "_optimiser_state",
-    "_optimiser_name",
-    "_optimiser_rates",
-    "_optimiser_schedule",
-    "_generator_state",
-)
-
 
 class ResumableNetwork(FittedNetwork):
     """A fitted network that `warm_start` and ``partial_fit`` may train further."""
 
     solver: str
     early_stopping: bool | str
+
+    # Attributes that exist only while training can go on; each class adds its own.
+    _resumable: ClassVar[tuple[str, ...]] = (
+        "_optimiser_state",
+        "_optimiser_name",
+        "_optimiser_rates",
+        "_optimiser_schedule",
+        "_generator_state",
+    )
 
     @property
     def _asks_to_stop_early(self) -> bool:
@@ -149,7 +143,7 @@ class ResumableNetwork(FittedNetwork):
         X̄ holds rows of the training set, which a model that only predicts must not
         carry along.
         """
-        for name in _RESUMABLE:
+        for name in self._resumable:
             self.__dict__.pop(name, None)
 
     def _keep_for_resuming(

@@ -224,11 +224,7 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
         Another network, trained further.
     """
     network, log, _, settings = before
-    left = settings.max_iter - len(log.loss_curve)
-    falls = settings.first_alpha > settings.alpha
-    epochs = estimator._last_epochs(log.best_epoch, left, falls)
-    when = _noise_rules.auto_last_alpha_at(log.best_epoch / settings.epochs)
-    alpha = settings.alpha_at(when, log.learnt_by(log.best_epoch))
+    epochs, alpha = _last_course(estimator, before)
     if epochs == 0:
         return network
     if settings.verbose:
@@ -269,3 +265,13 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
     log.loss_curve += last.log.loss_curve
     log.n_samples_seen += last.log.n_samples_seen
     return last.network
+
+
+def _last_course(estimator: NetworkEstimator, before: Run) -> tuple[int, float]:
+    """Return the epochs to spend on all rows, and the weight decay in them."""
+    log, settings = before.log, before.settings
+    left = settings.max_iter - len(log.loss_curve)
+    falls = settings.first_alpha > settings.alpha
+    when = _noise_rules.auto_last_alpha_at(log.best_epoch / settings.epochs)
+    alpha = settings.alpha_at(when, log.learnt_by(log.best_epoch))
+    return estimator._last_epochs(log.best_epoch, left, falls), alpha

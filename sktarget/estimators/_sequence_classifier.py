@@ -14,8 +14,9 @@ from sktarget.estimators._parameters import (
     CLASS_WEIGHT,
     document_parameters,
 )
-from sktarget.estimators._sequence_base import SEQUENCE_DOCS, BaseTargetSpaceSequence
+from sktarget.estimators._sequence_base import BaseTargetSpaceSequence
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
+from sktarget.estimators._sequence_parameters import SEQUENCE_CONSTRAINTS, SEQUENCE_DOCS
 
 __all__ = ["TargetSpaceSequenceClassifier"]
 
@@ -115,7 +116,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseTargetSpaceSequence._parameter_constraints,
+        **SEQUENCE_CONSTRAINTS,
         "class_weight": CLASS_WEIGHT,
     }
 

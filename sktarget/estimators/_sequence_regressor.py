@@ -14,7 +14,8 @@ from sktarget.estimators._parameters import (
     LOSS_OF_NUMBERS,
     document_parameters,
 )
-from sktarget.estimators._sequence_base import SEQUENCE_DOCS, BaseTargetSpaceSequence
+from sktarget.estimators._sequence_base import BaseTargetSpaceSequence
+from sktarget.estimators._sequence_parameters import SEQUENCE_CONSTRAINTS, SEQUENCE_DOCS
 from sktarget.estimators._sequence_regression import NetworkSequenceRegressor
 
 __all__ = ["TargetSpaceSequenceRegressor"]
@@ -105,7 +106,7 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseTargetSpaceSequence._parameter_constraints,
+        **SEQUENCE_CONSTRAINTS,
         "loss": LOSS_OF_NUMBERS,
     }
 
