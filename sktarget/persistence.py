@@ -69,7 +69,7 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
             f"save takes a fitted estimator of sktarget, got {kind.__name__}: for "
             "pipelines and classes of your own use skops or joblib"
         )
-    check_is_fitted(estimator, "n_iter_")
+    check_is_fitted(estimator)
     state = estimator.__getstate__()
     state = {k: v for k, v in state.items() if k not in _ONLY_FOR_FIT}
     parameters = {name: state.pop(name) for name in estimator.get_params(deep=False)}

@@ -20,6 +20,9 @@ __all__ = ["fold_units_", "in_units", "rows_in_units", "units_of_channels"]
 
 Array = NDArray[Any]
 
+# Weights in units of the channels are smaller.
+_LARGE_WEIGHT = 1e3
+
 
 def units_of_channels(rows: TrainingRows) -> Units | None:
     """Choose the units in which to learn from the channels of sequences.
@@ -45,7 +48,7 @@ def units_of_channels(rows: TrainingRows) -> Units | None:
     origin, unit = found
     unit = np.where(unit == 1, 1, bulk.deviation).astype(rows.dtype)
     with np.errstate(all="ignore"):  # Weights for the channels as given must exist.
-        largest = 1e3 * np.maximum(1, np.abs(origin)) / unit
+        largest = _LARGE_WEIGHT * np.maximum(1, np.abs(origin)) / unit
     return (origin, unit) if np.isfinite(largest).all() else None
 
 

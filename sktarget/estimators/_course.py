@@ -17,6 +17,7 @@ from sktarget.estimators._holding_out import HoldingOut, can_hold_out
 from sktarget.estimators._outliers import far_rows
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
+from sktarget.estimators._weights import MOST_WEIGHT
 from sktarget.training import (
     Loss,
     NumberCriterion,
@@ -201,7 +202,7 @@ class TrainingCourse(NetworkEstimator):
         # The penalty is divided by the total weight.  Where that is less than the rows,
         # it would grow to many times what was studied, and lead to a constant; where
         # rows stand for thousands, as those of surveys, nothing would be left of it.
-        total = min(rows.total_weight, 1e15)
+        total = min(rows.total_weight, MOST_WEIGHT)
         share = total / min(rows.n_given, _MOST_REPEATS * len(rows))
         first, last = self._auto_alphas(rows)
         return first * share, last * share

@@ -55,6 +55,10 @@ class FittedNetwork(BaseEstimator, ABC):
 
     # -- fitted state ----------------------------------------------------------------
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether there is a network; a fit that failed may leave the rest."""
+        return hasattr(self, "n_iter_")
+
     def _rebuild(self) -> nn.Module:
         """Build the ordinary module with the weights as learnt, on the CPU."""
         custom = "module" in self._architecture
@@ -86,7 +90,7 @@ class FittedNetwork(BaseEstimator, ABC):
     @property
     def module_(self) -> nn.Module:
         """The fitted network as an ordinary torch module, on the CPU."""
-        check_is_fitted(self, "n_iter_")
+        check_is_fitted(self)
         return self._module()
 
     def _module(self) -> nn.Module:
@@ -109,7 +113,7 @@ class FittedNetwork(BaseEstimator, ABC):
         ``coef.T.reshape(n_out, channels, height, width)`` is torch's kernel.  The
         recurrent layers of a `module` are left out.
         """
-        check_is_fitted(self, "n_iter_")
+        check_is_fitted(self)
         keys = [_key(name, "weight") for name in self._weight_names]
         kernels = (self._module_state[key] for key in keys if key in self._module_state)
         coefs = [kernel.reshape(len(kernel), -1).T for kernel in kernels]
@@ -121,7 +125,7 @@ class FittedNetwork(BaseEstimator, ABC):
     @property
     def intercepts_(self) -> list[Array]:
         """Biases of each layer that has them, of shape (n_out,)."""
-        check_is_fitted(self, "n_iter_")
+        check_is_fitted(self)
         keys = [_key(name, "bias") for name in self._weight_names]
         biases = [self._module_state[key] for key in keys if key in self._module_state]
         if self._output_units is not None:
@@ -162,7 +166,7 @@ class FittedNetwork(BaseEstimator, ABC):
 
     def _sums(self, X: Any) -> Array:
         """Return the outputs of the network, (n, n_outputs), before any softmax."""
-        check_is_fitted(self, "n_iter_")
+        check_is_fitted(self)
         return self._run(self._validate(X, reset=False))
 
     def _run(self, X: Array, counts: Array | None = None) -> Array:

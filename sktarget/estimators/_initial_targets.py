@@ -21,7 +21,7 @@ Array = NDArray[Any]
 # How far the initial outputs lean towards their labels, in units of the sums.
 _CONFIDENCE = 4.0
 # Units from which on a label counts as no further off, where outliers may be.
-_FAR = 4.0
+_FARTHEST = 4.0
 # Share of the mean weight below which a row has next to none.
 _NEXT_TO_NONE = 1e-3
 
@@ -101,7 +101,7 @@ def aim_at_labels(loss: str, means: Array, units: Units | None = None) -> Array:
         aims = np.log((means * np.exp(-origin) + 1) / 2) / unit
         return aims
     aims = (means - origin) / unit
-    return aims.clip(-_FAR, _FAR) if loss == "absolute_error" else aims
+    return aims.clip(-_FARTHEST, _FARTHEST) if loss == "absolute_error" else aims
 
 
 def targets_of_origin(network: TargetSpace, origin: Array) -> Array:

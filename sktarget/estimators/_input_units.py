@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sktarget.architectures import DenseNetwork
 from sktarget.estimators._arrays import Units, as_tensor
 from sktarget.estimators._outliers import Bulk
+from sktarget.estimators._statistics import ROUNDING
 
 __all__ = ["standardise_inputs_", "units_of_inputs"]
 
@@ -83,7 +84,7 @@ def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> Units | None:
 def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
     """Return which columns vary by far more than the rounding of their mean."""
     kind = np.finfo(dtype)
-    floor = np.maximum(256 * kind.eps * np.abs(mean), kind.tiny)
+    floor = np.maximum(ROUNDING * kind.eps * np.abs(mean), kind.tiny)
     varies: Array = (deviation > floor) & np.isfinite(deviation)
     return varies
 

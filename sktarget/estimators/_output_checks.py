@@ -31,7 +31,7 @@ _ENOUGH_TO_COMPARE = 10
 _CONSTANT = 1e-6
 # A module of the user's is slow to reach means or deviations larger than this, or
 # deviations smaller than its inverse; any network is slow to reach this many units.
-_FAR = 10.0
+_OTHER_SCALE = 10.0
 
 
 def check_counts(y: Array, weight: Array | None, loss: str, *, first: bool) -> None:
@@ -85,8 +85,8 @@ def warn_of_other_units(
         spread = np.array([usual_distance(column, weight) for column in away.T])
     else:
         spread = np.sqrt(np.average(away**2, axis=0, weights=weight))
-    small = (spread > _CONSTANT) & (spread < 1 / _FAR)
-    far = np.flatnonzero((spread > _FAR) | small)
+    small = (spread > _CONSTANT) & (spread < 1 / _OTHER_SCALE)
+    far = np.flatnonzero((spread > _OTHER_SCALE) | small)
     if len(far):
         k = far[0]
         warnings.warn(
@@ -103,7 +103,7 @@ def warn_of_other_counts(origin: Array, y: Array, weight: Array | None) -> None:
     mean, first = weighted_mean(y, weight), np.exp(origin)
     with np.errstate(divide="ignore"):
         factor = np.maximum(mean / first, np.where(mean > 0, first / mean, 0))
-    far = np.flatnonzero(factor > _FAR)
+    far = np.flatnonzero(factor > _OTHER_SCALE)
     if len(far):
         k = far[0]
         warnings.warn(
@@ -116,7 +116,7 @@ def warn_of_other_counts(origin: Array, y: Array, weight: Array | None) -> None:
 
 def warn_of_logarithms(origin: Array) -> None:
     """Warn if the logarithm of y is far from what a module gives at first."""
-    if np.abs(origin).max() > _FAR:
+    if np.abs(origin).max() > _OTHER_SCALE:
         warnings.warn(
             f"y has logarithms of up to {np.abs(origin).max():.3g}, which a module of "
             "your own takes long to reach: divide y by its mean",
@@ -129,7 +129,7 @@ def warn_of_scale(mean: Array, deviation: Array) -> None:
     # Whether the outputs of a module may be multiplied and shifted is not known: they
     # may be positive by design.
     largest = max(np.abs(mean).max(), deviation.max())
-    if largest > _FAR or deviation.min() < 1 / _FAR:
+    if largest > _OTHER_SCALE or deviation.min() < 1 / _OTHER_SCALE:
         warnings.warn(
             f"y has means of up to {np.abs(mean).max():.3g} and deviations from "
             f"{deviation.min():.3g} to {deviation.max():.3g}, and a module of your own "

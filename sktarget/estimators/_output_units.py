@@ -22,6 +22,8 @@ __all__ = [
 
 Array = NDArray[Any]
 
+# Deviations of less, as a share of the mean, come of rounding: y is a constant.
+_ROUNDING = 8 * np.finfo(np.float64).eps
 # The deviation of a normal distribution over the median of what it deviates by.
 _OF_NORMAL = 1.4826
 
@@ -89,7 +91,7 @@ def deviances_of_counts(y: Array, weight: Array | None) -> tuple[Array, Array]:
     mean = np.where(mean > 0, mean, 0.5 / len(y))
     deviances = 2 * (xlogy(counts, counts / mean) - counts + mean)
     deviance = weighted_mean(deviances, weight)
-    varies = deviance > 8 * np.finfo(np.float64).eps * mean
+    varies = deviance > _ROUNDING * mean
     return mean, np.where(varies, deviance, mean)
 
 
@@ -156,7 +158,7 @@ def moments_of_outputs(y: Array, weight: Array | None) -> Units:
         deviation = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
         limits = np.finfo(dtype)
         # What differs in rows of next to no weight hardly counts.
-        varies = deviation > 8 * np.finfo(np.float64).eps * np.abs(mean)
+        varies = deviation > _ROUNDING * np.abs(mean)
         common = np.sqrt(np.mean(deviation[varies] ** 2)) if varies.any() else 1.0
         size = np.where(mean == 0, common, np.abs(mean))
         units = np.where(varies, deviation, size)

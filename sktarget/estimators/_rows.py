@@ -18,7 +18,8 @@ from sktarget.estimators._drawing import draw_rows
 from sktarget.estimators._hashing import by_appearance, number_pairs
 from sktarget.estimators._noise_rules import LEAST_TO_SPARE
 from sktarget.estimators._outliers import Bulk, bulk_of_columns
-from sktarget.estimators._weights import relative_weights
+from sktarget.estimators._statistics import ROUNDING
+from sktarget.estimators._weights import MOST_WEIGHT, relative_weights
 from sktarget.training import TensorData
 
 __all__ = ["TrainingRows", "as_dense"]
@@ -132,7 +133,7 @@ class TrainingRows:
         """
         n = len(self) if self.n_before_merging is None else self.n_before_merging
         spares = n + self.n_held_out >= LEAST_TO_SPARE
-        most = 1e15 if spares else LEAST_TO_SPARE - 1
+        most = MOST_WEIGHT if spares else LEAST_TO_SPARE - 1
         return max(n, round(min(self.total_weight, most)))
 
     @property
@@ -146,7 +147,7 @@ class TrainingRows:
         least, most = self.X.min(axis=0), self.X.max(axis=0)
         kind = np.finfo(self.X.dtype)
         with np.errstate(over="ignore"):
-            floor = 256 * kind.eps * np.maximum(-least, most) + kind.tiny
+            floor = ROUNDING * kind.eps * np.maximum(-least, most) + kind.tiny
             return max(1, int((most - least > floor).sum()))
 
     @property

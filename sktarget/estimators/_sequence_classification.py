@@ -154,7 +154,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
             A label for each sequence or, with `return_sequences`, for each step, in
             the form of X; -1 or "" where there is padding.
         """
-        check_is_fitted(self, "n_iter_")
+        check_is_fitted(self)
         return self._answer(X, self._labels, self._padding_label)
 
     @property
@@ -236,8 +236,8 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         float
             Fraction of the labels that are predicted correctly.
         """
-        check_is_fitted(self, "n_iter_")
-        if not self._architecture["return_sequences"]:
+        check_is_fitted(self)
+        if not self._predicts_steps:
             return float(super().score(X, y, sample_weight))
         sequences = self._read_to_predict(X)
         labels, counts = read_step_labels(y, sequences, self.n_ignored_steps)

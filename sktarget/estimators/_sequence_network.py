@@ -149,6 +149,11 @@ class SequenceNetwork(NetworkEstimator):
 
     # -- fitted state ----------------------------------------------------------------
 
+    @property
+    def _predicts_steps(self) -> bool:
+        """Whether the fitted network gives outputs for every step."""
+        return bool(self._architecture["return_sequences"])
+
     def _fitted_attributes(
         self, network: nn.Module, log: TrainingLog, n_iter: int
     ) -> dict[str, Any]:
@@ -189,9 +194,9 @@ class SequenceNetwork(NetworkEstimator):
 
     def _answer(self, X: Any, kind: Callable[[Array], Array], filler: Any) -> Any:
         """Turn outputs into predictions by `kind`, in the form of X."""
-        check_is_fitted(self, "n_iter_")
+        check_is_fitted(self)
         sequences = self._read_to_predict(X)
-        if not self._architecture["return_sequences"]:
+        if not self._predicts_steps:
             return kind(self._run(sequences.values))
         answers = kind(self._run(sequences.values, sequences.real))
         return sequences.give_back(answers, filler)

@@ -140,7 +140,7 @@ list of ndarray of shape (t_i,) or (n_outputs, t_i)
             padding.
         """
         answers = self._answer(X, self._decode, np.nan)
-        if self._y_is_1d or not self._architecture["return_sequences"]:
+        if self._y_is_1d or not self._predicts_steps:
             return answers
         if isinstance(answers, list):
             return [answer.T for answer in answers]
@@ -165,8 +165,8 @@ list of ndarray of shape (t_i,) or (n_outputs, t_i)
         float
             The mean of the R² of all outputs.
         """
-        check_is_fitted(self, "n_iter_")
-        if not self._architecture["return_sequences"]:
+        check_is_fitted(self)
+        if not self._predicts_steps:
             return float(super().score(X, y, sample_weight))
         sequences = self._read_to_predict(X)
         numbers, _ = read_step_numbers(y, sequences, self.n_ignored_steps)

@@ -10,9 +10,19 @@ from numpy.typing import NDArray
 
 from sktarget.estimators._weights import scaled_down, weights_or_ones
 
-__all__ = ["column_moments", "effective_number", "weighted_mean", "weighted_quantiles"]
+__all__ = [
+    "ROUNDING",
+    "column_moments",
+    "effective_number",
+    "weighted_mean",
+    "weighted_quantiles",
+]
 
 Array = NDArray[Any]
+
+ROUNDING = 256
+"""What differs by fewer units in the last place may be the same number, rounded."""
+
 # Rows are converted in slices of about this many numbers, to bound the memory.
 _SLICE = 1 << 22
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight
 
 __all__ = [
+    "MOST_WEIGHT",
     "multiply_weights",
     "read_weights",
     "relative_weights",
@@ -17,6 +18,9 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+
+MOST_WEIGHT = 1e15
+"""So many rows at most are counted, whatever their weights; integers are exact."""
 
 
 def read_weights(sample_weight: Any, X: Array) -> Array | None:

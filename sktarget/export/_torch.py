@@ -40,7 +40,7 @@ def check(estimator: Any) -> None:
             f"{type(estimator).__name__}: of a pipeline, pass the last step, "
             "pipeline[-1]"
         )
-    check_is_fitted(estimator, "n_iter_")
+    check_is_fitted(estimator)
 
 
 def to_torch(estimator: NetworkEstimator) -> nn.Module:
