@@ -23,6 +23,11 @@ from sktarget.estimators._initial_targets import (
     targets_of_origin,
 )
 from sktarget.estimators._input_units import standardise_inputs_, units_of_inputs
+from sktarget.estimators._kept_targets import (
+    put_targets_into,
+    refuse_other_anchor,
+    targets_and_anchors,
+)
 from sktarget.estimators._linear_baseline import error_of_linear_model
 from sktarget.estimators._network import (
     WEIGHTED,
@@ -158,33 +163,15 @@ class FixedTargets(TrainingCourse):
         lam = self.lam_ if self._lam_is_auto else self.lam
         network = self._target_space(module, as_tensor(fixed), lam)
         self._fixed_batch_is_all = np.array_equal(rows.X, fixed, equal_nan=True)
-        self._refuse_other_anchor(network)
+        refuse_other_anchor(network, self._anchors)
         # Targets mean other weights where they are solved for in another way.
         solved_for = network.lam, network.untangling
         if solved_for != (self.lam_, self._last_untangling):
             return self._with_weights_of(module, as_tensor(fixed), lam)
-        self._put_targets_into(network)
+        put_targets_into(
+            network, [*self.targets_[:-1], self._last_targets], self._anchors
+        )
         return network
-
-    def _refuse_other_anchor(self, network: TargetSpace) -> None:
-        layers = network.target_layers().values()
-        anchored = [layer.anchor is not None for layer in layers]
-        if anchored != [start is not None for start in self._anchors]:
-            raise ValueError(
-                "warm_start and partial_fit cannot go on with "
-                f"anchor={network.anchor!r}, as the targets belong to another: set "
-                "warm_start=False or clone the estimator"
-            )
-
-    @torch.no_grad()
-    def _put_targets_into(self, network: TargetSpace) -> None:
-        """Give a network the targets with which the last fit ended."""
-        layers = network.target_layers().values()
-        targets = [*self.targets_[:-1], self._last_targets]
-        for layer, kept, start in zip(layers, targets, self._anchors, strict=True):
-            layer.targets.copy_(as_tensor(kept))
-            if layer.anchor is not None and start is not None:
-                layer.anchor.copy_(as_tensor(start))
 
     def _arrange_again(self, task: Task) -> None:
         fixed, seed = getattr(self, "fixed_batch_", None), self._arranged_by
@@ -196,14 +183,9 @@ class FixedTargets(TrainingCourse):
 
     def _keep_network(self, network: nn.Module) -> None:
         if isinstance(network, TargetSpace):
-            layers = network.target_layers().values()
-            self.targets_ = [state_to_numpy(layer.targets) for layer in layers]
+            self.targets_, self._anchors = targets_and_anchors(network)
             self._last_targets = self.targets_[-1]
             self._last_untangling = network.untangling
-            self._anchors = [
-                None if layer.anchor is None else state_to_numpy(layer.anchor)
-                for layer in layers
-            ]
             if self._output_units is not None:
                 origin, unit = self._output_units
                 more = targets_of_origin(network, origin)
