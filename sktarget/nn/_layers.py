@@ -165,16 +165,15 @@ class TargetLayer(TargetMap, StandIn):
 
         With `shortcuts`, each is fed the inputs and all earlier outputs, side by side.
         """
-        current, links = layers[0][0].stage.current, []
+        current, links, targets = layers[0][0].stage.current, [], []
         assert current is not None
         layers[0][0].refuse_other_rows(inputs.shape[0], current)
         for layer, activation in layers:
             current.enter(layer.name)
-            links.append(
-                Link(layer.targets, layer.operator, layer._solution, activation)
-            )
+            links.append(Link(layer.operator, layer._solution, activation))
+            targets.append(layer.targets)
         outputs, matrices = solve_and_apply(
-            inputs, links, optimistic=current.optimistic, shortcuts=shortcuts
+            inputs, links, targets, optimistic=current.optimistic, shortcuts=shortcuts
         )
         for (layer, _), matrix in zip(layers, matrices, strict=True):
             current.weights[layer.name] = matrix
