@@ -127,7 +127,7 @@ class TargetLayer(TargetMap, StandIn):
         if current is None:
             self.refuse_to_learn_nothing()
             return self.apply_weights(inputs, self.kept_weight, self.kept_bias)
-        if current.phase in (Phase.SOLVE, Phase.PROJECT):
+        if current.solves:
             outputs = self.run_together([(self, activation)], inputs)
             if current.phase is Phase.PROJECT:
                 self.take_targets(outputs, current.phase)
