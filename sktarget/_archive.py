@@ -222,12 +222,12 @@ def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
 def _stated_size(opened: IO[bytes]) -> int:
     """Return the bytes that a member of a file is to have by its own header."""
     major, _ = np.lib.format.read_magic(opened)
-    read = (
+    read_header = (
         np.lib.format.read_array_header_1_0
         if major == 1
         else np.lib.format.read_array_header_2_0
     )
-    shape, _, dtype = read(opened)
+    shape, _, dtype = read_header(opened)
     return opened.tell() + math.prod(shape) * dtype.itemsize
 
 

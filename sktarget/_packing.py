@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import (
@@ -13,6 +15,19 @@ from torch.nn.utils.rnn import (
 __all__ = ["Packing"]
 
 
+class _Layout(NamedTuple):
+    """Which row of packed sequences goes where.
+
+    `packed` are sequences of these `lengths`, packed; `shape` is (n, time), and
+    `places` says where in as many padded rows each row belongs.
+    """
+
+    packed: PackedSequence
+    lengths: Tensor
+    shape: torch.Size
+    places: Tensor
+
+
 class Packing:
     """How a batch of sequences was packed, if it was.
 
@@ -21,8 +36,9 @@ class Packing:
 
     Parameters
     ----------
-    inputs : Tensor of shape (n, time, features) or PackedSequence
-        The batch, as given to a recurrent layer.
+    layout : _Layout or None
+        Where rows go, if the batch was packed.  :meth:`of` and :meth:`before_padding`
+        find it out.
 
     Attributes
     ----------
@@ -41,47 +57,45 @@ class Packing:
     tensor([1., 2., 3., 0.])
     """
 
-    def __init__(self, inputs: Tensor | PackedSequence) -> None:
-        self.lengths: Tensor | None = None
-        if isinstance(inputs, PackedSequence):
-            device, n_rows = inputs.data.device, len(inputs.data)
-            numbers = torch.arange(1, n_rows + 1, device=device)[:, None]
-            where, lengths = pad_packed_sequence(
-                inputs._replace(data=numbers), batch_first=True
-            )
-            self.lengths = lengths.to(device)
-            self._packed, self._shape = inputs, where.shape[:2]
-            self._places = where.flatten().argsort()[-n_rows:]
+    def __init__(self, layout: _Layout | None) -> None:
+        self._layout = layout
+        self.lengths = None if layout is None else layout.lengths
+
+    @classmethod
+    def of(cls, inputs: Tensor | PackedSequence) -> Packing:
+        """Return how a batch was packed: (n, time, features) if it was not."""
+        if not isinstance(inputs, PackedSequence):
+            return cls(None)
+        device, n_rows = inputs.data.device, len(inputs.data)
+        numbers = torch.arange(1, n_rows + 1, device=device)[:, None]
+        where, lengths = pad_packed_sequence(
+            inputs._replace(data=numbers), batch_first=True
+        )
+        places = where.flatten().argsort()[-n_rows:]
+        return cls(_Layout(inputs, lengths.to(device), where.shape[:2], places))
 
     @classmethod
     def before_padding(cls, padded: Tensor, lengths: Tensor) -> Packing:
         """Return how to pack sequences (n, time, features) of these lengths."""
-        packing = cls(padded)
-        packing.lengths, packing._shape = lengths, padded.shape[:2]
-        numbers = torch.arange(packing._shape.numel(), device=padded.device)
-        packing._packed = pack_padded_sequence(
-            numbers.view(packing._shape),
-            lengths.cpu(),
-            batch_first=True,
-            enforce_sorted=False,
+        shape = padded.shape[:2]
+        numbers = torch.arange(shape.numel(), device=padded.device)
+        packed = pack_padded_sequence(
+            numbers.view(shape), lengths.cpu(), batch_first=True, enforce_sorted=False
         )
-        packing._places = packing._packed.data
-        return packing
-
-    def stacks_on(self, targets: Tensor) -> bool:
-        """Return whether other sequences were packed together with those of X̄."""
-        return self.lengths is not None and len(self.lengths) != len(targets)
+        return cls(_Layout(packed, lengths, shape, packed.data))
 
     def pad(self, inputs: Tensor | PackedSequence) -> Tensor:
         """Turn a batch packed in this way into one of shape (n, time, features)."""
         if not isinstance(inputs, PackedSequence):
             return inputs
-        rows = inputs.data
-        padded = rows.new_zeros(self._shape.numel(), rows.shape[1])
-        return padded.index_copy(0, self._places, rows).view(*self._shape, -1)
+        assert self._layout is not None  # Only packed batches lead to packed ones.
+        rows, shape = inputs.data, self._layout.shape
+        padded = rows.new_zeros(shape.numel(), rows.shape[1])
+        return padded.index_copy(0, self._layout.places, rows).view(*shape, -1)
 
     def pack(self, padded: Tensor) -> Tensor | PackedSequence:
         """Turn (n, time, features) into a batch packed in this way."""
-        if self.lengths is None:
+        if self._layout is None:
             return padded
-        return self._packed._replace(data=padded.flatten(0, 1)[self._places])
+        rows = padded.flatten(0, 1)[self._layout.places]
+        return self._layout.packed._replace(data=rows)

@@ -26,7 +26,7 @@ def before_padding(time: int) -> Tensor:
 def test_there_and_back() -> None:
     x = padded(7).requires_grad_()
     inputs = packed(x)
-    packing = Packing(inputs)
+    packing = Packing.of(inputs)
     assert packing.lengths is not None
     assert packing.lengths.tolist() == LENGTHS.tolist()
     rows = packing.pad(inputs)
@@ -52,7 +52,7 @@ def test_padded_batches_are_packed_as_torch_packs_them(time: int) -> None:
 
 def test_tensors_pass_as_they_are() -> None:
     x = padded(7)
-    packing = Packing(x)
+    packing = Packing.of(x)
     assert packing.lengths is None
     assert packing.pack(x) is x
     assert packing.pad(x) is x

@@ -12,7 +12,7 @@ from sktarget.estimators.base import NetworkEstimator
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["SUMS", "Head", "tensor_type"]
+__all__ = ["SUMS", "Head", "has_text_labels", "tensor_type"]
 
 Array = NDArray[Any]
 
@@ -83,7 +83,7 @@ class Head:
     def _labels(self, dims: list[Any]) -> None:
         """Look up the labels by their indices."""
         classes = self.estimator.classes_
-        if classes.dtype.kind in "USO":
+        if has_text_labels(classes):
             if not all(isinstance(label, str) for label in classes.tolist()):
                 raise _unknown_labels(classes)
             classes = classes.astype(object)
@@ -113,6 +113,27 @@ class Head:
 
         info = helper.make_tensor_value_info(name, tensor_type(dtype), dims)
         self.graph.output.insert(0 if first else len(self.graph.output), info)
+
+
+def has_text_labels(classes: Array) -> bool:
+    """Return whether labels are text; those of dtype object count as text.
+
+    Parameters
+    ----------
+    classes : ndarray
+        The labels.
+
+    Returns
+    -------
+    bool
+        Whether ONNX is to hold them as strings.
+
+    Examples
+    --------
+    >>> has_text_labels(np.array(["a", "b"], dtype=object))
+    True
+    """
+    return classes.dtype.kind in "USO"
 
 
 def _unknown_labels(classes: Array) -> ValueError:

@@ -15,12 +15,12 @@ from torch import nn
 from sktarget._version import __version__
 from sktarget.estimators.base import NetworkEstimator, SequenceNetwork
 from sktarget.export._head import SUMS, Head
-from sktarget.export._torch import check
+from sktarget.export._torch import check_exportable
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["INPUT", "OPSET", "network_model"]
+__all__ = ["INPUT", "OPSET", "image_row_shape", "network_model"]
 
 # onnxruntime has long supported it; torch and skl2onnx can write it.
 OPSET = 17
@@ -54,6 +54,27 @@ def _image_shape(estimator: NetworkEstimator) -> tuple[int, ...] | None:
     return getattr(estimator, "_images", None)
 
 
+def image_row_shape(estimator: Any) -> tuple[int, ...] | None:
+    """Return the shape of a row of X if that is an image with its axes, else None.
+
+    If `image_shape` was given, images are rows of numbers.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted one, not necessarily of this package.
+
+    Returns
+    -------
+    tuple of int or None
+        Channels, height and width.
+    """
+    if getattr(estimator, "image_shape", None) is not None:
+        return None
+    shape: tuple[int, ...] | None = getattr(estimator, "_images", None)
+    return shape
+
+
 def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
     """Make inputs that pass through the network as any others do.
 
@@ -68,10 +89,8 @@ def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
         x = torch.zeros(axes, dtype=dtype, device="cpu")
         x[1, ..., -1] = torch.nan
         return x
-    shape = _image_shape(estimator)
-    if shape is not None and getattr(estimator, "image_shape", None) is None:
-        return torch.zeros(2, *shape, dtype=dtype, device="cpu")
-    return torch.zeros(2, n_features, dtype=dtype, device="cpu")
+    shape = image_row_shape(estimator) or (n_features,)
+    return torch.zeros(2, *shape, dtype=dtype, device="cpu")
 
 
 def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
@@ -91,10 +110,10 @@ def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
     """
     import onnx
 
-    check(estimator)
+    check_exportable(estimator)
     kind = torch.float32 if dtype == "float32" else torch.float64
     module = copy.deepcopy(estimator.module_).to(kind)
-    example = _example(estimator, kind).cpu()
+    example = _example(estimator, kind)
     served = _AsGiven(module, estimator).eval()
     axes = {INPUT: {0: "n"}, SUMS: {0: "n"}}
     if _reads_series(estimator):

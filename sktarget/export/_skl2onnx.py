@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktarget.estimators import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators.base import NetworkEstimator, SequenceNetwork
-from sktarget.export._head import SUMS, tensor_type
-from sktarget.export._network import INPUT, OPSET, network_model
+from sktarget.export._head import SUMS, has_text_labels, tensor_type
+from sktarget.export._network import INPUT, OPSET, image_row_shape, network_model
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
@@ -75,7 +75,7 @@ def _declare_outputs(operator: Any) -> None:
         # Of two axes in any case, which is what meta-estimators put together.
         operator.outputs[0].type = real([n, estimator.n_outputs_])
         return
-    is_text = estimator.classes_.dtype.kind in "USO"
+    is_text = has_text_labels(estimator.classes_)
     multilabel = getattr(estimator, "_multilabel", False)
     shape = [n, estimator.n_outputs_] if multilabel else [n]
     operator.outputs[0].type = (StringTensorType if is_text else Int64TensorType)(shape)
@@ -116,7 +116,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     elif _asks_for_scores(container, estimator):
         outputs[1] = _add_scores(container, estimator, prefix, np.dtype(dtype))
     for name, variable in zip(outputs, operator.outputs, strict=True):
-        label = name == "label" and estimator.classes_.dtype.kind not in "USO"
+        label = name == "label" and not has_text_labels(estimator.classes_)
         to = {"to": tensor_type(np.int64)} if label else {}
         container.add_node(
             "Cast" if label else "Identity", [prefix + name], [variable.full_name], **to
@@ -220,7 +220,4 @@ def _shape_of_row(estimator: Any) -> tuple[int, ...]:
             "skl2onnx converts estimators of tables and images only: give to_onnx the "
             "estimator of sequences alone, and do before it what the pipeline does"
         )
-    shape = getattr(last, "_images", None)
-    if shape is not None and last.image_shape is None:
-        return tuple(shape)
-    return (estimator.n_features_in_,)
+    return image_row_shape(last) or (estimator.n_features_in_,)

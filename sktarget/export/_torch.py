@@ -16,10 +16,10 @@ from sktarget.architectures import DenseNetwork, SeededDropout
 from sktarget.estimators.base import NetworkEstimator
 from sktarget.nn.base import replace_layer
 
-__all__ = ["check", "to_torch"]
+__all__ = ["check_exportable", "to_torch"]
 
 
-def check(estimator: Any) -> None:
+def check_exportable(estimator: Any) -> None:
     """Raise unless given a fitted estimator of this package.
 
     Parameters
@@ -83,7 +83,7 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
       (2): Linear(in_features=5, out_features=1, bias=True)
     )
     """
-    check(estimator)
+    check_exportable(estimator)
     module = copy.deepcopy(estimator.module_)
     for name, part in list(module.named_modules()):
         if isinstance(part, SeededDropout):

@@ -4,7 +4,7 @@ Everything here is plain tensor arithmetic that knows nothing about networks.
 """
 
 from sktarget.linalg._factor import FactorisationError, RidgeFactor, factorise
-from sktarget.linalg._plan import SolvePlan, at_least_float32, plan_solve
+from sktarget.linalg._plan import SolvePlan, at_least_float32, plan_solve, read_trace
 from sktarget.linalg._products import (
     FEW_COLUMNS,
     add_product,
@@ -27,5 +27,6 @@ __all__ = [
     "plan_solve",
     "prefers_dual",
     "product",
+    "read_trace",
     "ridge_solve",
 ]

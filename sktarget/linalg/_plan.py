@@ -7,6 +7,7 @@ arithmetic that keeps the solution accurate, from λ and the trace of the Gramia
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from sktarget.linalg._factor import FactorisationError
 
-__all__ = ["SolvePlan", "at_least_float32", "plan_solve"]
+__all__ = ["SolvePlan", "at_least_float32", "plan_solve", "read_trace"]
 
 # The relative floor below which λ drowns in the rounding of the Gramian.
 _FLOOR = 16 * torch.finfo(torch.float64).eps
@@ -93,17 +94,46 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     """
     if not trace.is_cpu:
         return _plan_unread(trace, lam, dtype)
-    tau = trace.item()
     narrow = at_least_float32(dtype)
     largest, eps, least = _arithmetic(narrow)
-    if not tau < largest:
-        raise FactorisationError(f"the trace of the Gramian is {tau}")
+    tau = read_trace(trace, largest)
     return SolvePlan(
         ridge=max(lam, _FLOOR * tau, least),
         gram_dtype=narrow if lam >= 16 * eps * tau else torch.float64,
         work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else narrow,
         below_trace=lam <= tau,
     )
+
+
+def read_trace(trace: Tensor, largest: float = math.inf) -> float:
+    """Return the trace of a Gramian as a number; on a GPU, this waits for it.
+
+    Parameters
+    ----------
+    trace : Tensor of shape ()
+        The trace.
+    largest : float, default=inf
+        What it has to be below.
+
+    Returns
+    -------
+    float
+        Its value.
+
+    Raises
+    ------
+    FactorisationError
+        If it is not below `largest`, or not a number.
+
+    Examples
+    --------
+    >>> read_trace(torch.tensor(2.0))
+    2.0
+    """
+    value = trace.item()
+    if not value < largest:
+        raise FactorisationError(f"the trace of the Gramian is {value}")
+    return value
 
 
 def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:

@@ -106,8 +106,8 @@ def dilated_gramian(
     dilation: tuple[int, ...],
     dtype: torch.dtype,
     *,
-    ones: bool = False,
-    ridge: float = 0.0,
+    ones: bool,
+    ridge: float,
 ) -> Tensor:
     """Form the Gramian of patches centred on the pixels of maps, of a dilated kernel.
 
@@ -132,7 +132,7 @@ def dilated_gramian(
     --------
     >>> import torch
     >>> maps = torch.tensor([[[1.0], [2.0], [3.0]]])
-    >>> dilated_gramian(maps, (3,), (2,), torch.float64)
+    >>> dilated_gramian(maps, (3,), (2,), torch.float64, ones=False, ridge=0.0)
     tensor([[ 1.,  3.,  0.],
             [ 3., 14.,  3.],
             [ 0.,  3.,  9.]], dtype=torch.float64)

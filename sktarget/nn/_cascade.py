@@ -1,55 +1,37 @@
-"""The wrapped module with its target layers, and how it runs on X̄ and X."""
+"""The wrapped module with its target layers, and where its targets start."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
-from sktarget._tensors import is_recorded
-from sktarget.nn._batch_norm import batch_norms, by_own_statistics
 from sktarget.nn._checks import check_given, read_lam
 from sktarget.nn._copying import copy_with, kept_tensors
-from sktarget.nn._evaluation import as_in_evaluation, is_another_network
+from sktarget.nn._evaluation import is_another_network
 from sktarget.nn._inheritance import as_ordinary
 from sktarget.nn._memory import keep_freed_memory
-from sktarget.nn._pass import NotOneBatch, NotThisBatch, Pass, Phase, Stage
+from sktarget.nn._pass import NotOneBatch, Pass, Phase
+from sktarget.nn._pass_runner import PassRunner
 from sktarget.nn._replacement import replace_layer, replace_layers
 from sktarget.nn._sequential import take_over_sequentials
-from sktarget.nn._stacking import (
-    has_rows,
-    is_finite,
-    same_memory,
-    starts_as,
-    without_first,
-)
-from sktarget.nn._target_map import TargetMap
+from sktarget.nn._stacking import has_rows, is_finite, starts_as, without_first
 
 __all__ = ["Cascade"]
 
 # What X̄ is multiplied by to see what a module does with other numbers.
 _AWAY = -8.0
-# Modules that may drop something out in training.
-_DROPOUTS = (_DropoutNd, nn.MultiheadAttention, nn.RNNBase)
 
 
-class Cascade(nn.Module):
+class Cascade(PassRunner):
     """A copy of a module whose layers solve for their weights as it runs on X̄.
 
     This is what lies behind the interface of :class:`~sktarget.nn.TargetSpace`, which
     describes the parameters.
     """
-
-    fixed_batch: Tensor
-    # Whether passes have shown what the module does with its inputs in training.
-    _has_trained = False
-    # Batch normalisations that went by batches when the network was last in training.
-    _norms_by_batch: tuple[nn.Module, ...] = ()
 
     def __init__(
         self,
@@ -60,7 +42,6 @@ class Cascade(nn.Module):
         anchor: str,
         in_weight_space: Collection[str],
     ) -> None:
-        super().__init__()
         check_given(module, fixed_batch)
         if any(isinstance(part, Cascade) for part in module.modules()):
             raise ValueError(
@@ -70,26 +51,12 @@ class Cascade(nn.Module):
         read_lam(lam, fixed_batch.dtype)
         if anchor not in ("zero", "weights"):
             raise ValueError(f"anchor must be 'zero' or 'weights', got {anchor!r}")
-        self._fixed_shape = fixed_batch.shape
-        self.untangling = untangling
         keep_freed_memory()
-        self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = replace_layers(module, in_weight_space)
-        take_over_sequentials(self.module)
+        copied, layers = replace_layers(module, in_weight_space)
+        take_over_sequentials(copied)
+        super().__init__(copied, layers, fixed_batch, untangling)
         # What parts hold before any pass belongs to them.
         self._given_tensors = kept_tensors(self.module)
-        self._target_maps: dict[str, TargetMap] = {}
-        for layer in self._layers.values():
-            self._target_maps.update(layer.target_maps())
-        modules = list(self.module.modules())
-        self._norms = batch_norms(self.module)
-        self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
-        # Dropout that comes first and works in place would overwrite X̄ itself.  Other
-        # modules that work in place are detected in first passes, which run on copies.
-        self._works_in_place = any(getattr(m, "inplace", False) for m in self._dropouts)
-        self._stage = Stage()
-        for target_map in self._target_maps.values():
-            target_map.stage = self._stage
         self._adopt_weights(module)
         if anchor == "weights":
             for target_map in self._target_maps.values():
@@ -120,17 +87,6 @@ class Cascade(nn.Module):
         own = lams.expand(len(self._target_maps)).tolist()
         for target_map, value in zip(self._target_maps.values(), own, strict=True):
             target_map.lam = value
-
-    @property
-    def untangling(self) -> str:
-        """``"scu"`` or ``"ocu"``; it may be changed."""
-        return self._untangling
-
-    @untangling.setter
-    def untangling(self, untangling: str) -> None:
-        if untangling not in ("scu", "ocu"):
-            raise ValueError(f"untangling must be 'scu' or 'ocu', got {untangling!r}")
-        self._untangling = untangling
 
     @property
     def anchor(self) -> str:
@@ -217,12 +173,7 @@ class Cascade(nn.Module):
             return False
         if vars(type(self.module)).get("treats_rows_alone", False):
             return True
-        # Without rows of the largest or smallest number: results of modules that scale
-        # by these then differ.
-        numbers = fixed.flatten(1)
-        extreme = (numbers == numbers.max()) | (numbers == numbers.min())
-        others = fixed[~extreme.any(1)] if n > 2 else fixed
-        others = (others if len(others) else fixed)[: (n + 1) // 2]
+        others = _without_extremes(fixed)[: (n + 1) // 2]
         if not (has_rows(outputs, n) and self._go_together(others, outputs)):
             return False
         # Far from X̄ and on the other side of 0, modules may clip, or branch otherwise;
@@ -260,136 +211,15 @@ class Cascade(nn.Module):
         with torch.no_grad(), self._as_in_evaluation():
             return self._run(Phase.RECORD, self.fixed_batch.clone(), exact=exact)
 
-    def _unchanging(self, rows: Any) -> Any:
-        """Return rows for a pass to run on: a copy if the pass could change them."""
-        untried = self.module.training and not self._has_trained
-        may_change = self._works_in_place or untried
-        return rows.clone() if may_change and isinstance(rows, Tensor) else rows
 
-    def _note_changes(self, run: Pass) -> None:
-        """Note whether a pass has changed its inputs in place."""
-        if run.has_changed_inputs():
-            self._works_in_place = True
-            if same_memory(run.inputs, self.fixed_batch):
-                raise RuntimeError(
-                    "the module has written over the fixed batch, although it left "
-                    "its inputs alone in earlier passes: let it copy what it changes "
-                    "(x = x + noise, not x += noise), and make a new TargetSpace"
-                )
-        if self.module.training:
-            self._has_trained = True
+def _without_extremes(rows: Tensor) -> Tensor:
+    """Leave out rows of the largest or smallest number, unless nothing would be left.
 
-    # -- passes ----------------------------------------------------------------------
-
-    def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Solve on X̄, run on X; return the outputs for X and the matrices by name."""
-        fixed = self.fixed_batch
-        if not isinstance(x, Tensor):
-            return self._solve_then_run(x)
-        if same_memory(x, fixed) and not self._rows_differ(x):
-            run, outputs = self._run(Phase.SOLVE, self._unchanging(x), is_alone=True)
-            return outputs, run.weights
-        if self._stacks and x.shape[1:] == fixed.shape[1:] and x.dtype == fixed.dtype:
-            try:
-                return self._run_stacked(x)
-            except NotThisBatch:
-                pass
-            except NotOneBatch:  # The trial at construction was misleading.
-                self._stacks = False
-        return self._solve_then_run(x)
-
-    def _run_stacked(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
-        """Run X̄ and X as one batch, X̄ on top."""
-        run, outputs = self._run(Phase.SOLVE, torch.cat([self.fixed_batch, x]))
-        if not has_rows(outputs, len(run.inputs)):
-            raise NotOneBatch
-        return without_first(outputs, len(self.fixed_batch)), run.weights
-
-    def _solve_then_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Run X̄ and then, with the weights found, `x`, which may have another shape."""
-        weights = self._solve_on_fixed_batch()
-        _, outputs = self._run(Phase.APPLY, self._unchanging(x), weights=weights)
-        return outputs, weights
-
-    def _rows_differ(self, x: Tensor) -> bool:
-        """Return whether the network may treat equal rows of X̄ and X differently.
-
-        It does with optimistic untangling, with dropout, which is drawn for each of the
-        two independently, and if X needs gradients, since X̄ is constant.
-        """
-        return self.untangling == "ocu" or is_recorded(x) or self.is_random
-
-    @property
-    def is_random(self) -> bool:
-        """Whether anything is dropped out in the present mode."""
-        return any(layer.is_random for layer in self._layers.values()) or any(
-            m.training and _rate_of_dropout(m) > 0 for m in self._dropouts
-        )
-
-    def _run(
-        self,
-        phase: Phase,
-        inputs: Any,
-        *,
-        weights: dict[str, Tensor] | None = None,
-        is_alone: bool = False,
-        exact: bool = False,
-        most_lam: float | None = None,
-    ) -> tuple[Pass, Any]:
-        """Run the module once, with a pass on the stage; return it and the outputs."""
-        self._renew_factors()
-        optimistic = self.untangling == "ocu" and (exact or phase is Phase.SOLVE)
-        run = Pass(
-            phase,
-            inputs,
-            optimistic=optimistic,
-            is_alone=is_alone,
-            exact=exact,
-            most_lam=most_lam,
-            weights={} if weights is None else weights,
-        )
-        self._stage.current = run
-        try:
-            outputs = self.module(inputs)
-        finally:
-            self._stage.current = None
-        self._note_changes(run)
-        return run, outputs
-
-    @contextmanager
-    def _as_in_evaluation(self) -> Iterator[None]:
-        """Switch dropout and batch statistics off for a pass."""
-        with as_in_evaluation(self.module, self._layers.values()):
-            yield
-
-    def _solve_on_fixed_batch(
-        self, *, most_lam: float | None = None
-    ) -> dict[str, Tensor]:
-        fixed = self._unchanging(self.fixed_batch)
-        by_batch = [m for m in self._norms if m.training or m in self._norms_by_batch]
-        with by_own_statistics(by_batch):
-            run, _ = self._run(Phase.SOLVE, fixed, is_alone=True, most_lam=most_lam)
-        return run.weights
-
-    def _renew_factors(self) -> None:
-        """Drop the factors of another X̄, which must have the shape of the first."""
-        fixed, factors = self.fixed_batch, self._stage.factors
-        if factors.belong_to(fixed):
-            return
-        if fixed.shape != self._fixed_shape:
-            raise ValueError(
-                f"fixed_batch has been given the shape {tuple(fixed.shape)}, but the "
-                f"targets belong to one of shape {tuple(self._fixed_shape)}: make a "
-                "new TargetSpace from net.realise().train() and the other fixed batch"
-            )
-        factors.renew(fixed)
-
-
-def _rate_of_dropout(module: nn.Module) -> float:
-    """Return the probability with which a module drops something out in training."""
-    if isinstance(module, _DropoutNd):
-        return module.p
-    if isinstance(module, nn.RNNBase) and module.num_layers == 1:
-        return 0.0  # It drops something out between its layers only.
-    rate: float = module.dropout  # type: ignore[assignment]
-    return rate
+    Results of modules that scale by these then differ.
+    """
+    if len(rows) < 3:
+        return rows
+    numbers = rows.flatten(1)
+    extreme = (numbers == numbers.max()) | (numbers == numbers.min())
+    others = rows[~extreme.any(1)]
+    return others if len(others) else rows

@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,24 @@ __all__ = ["Cell", "ElmanCell", "GRUCell", "States", "cell_of"]
 _WORKSPACE = 1 << 20
 Solve = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 States = tuple[Tensor, ...]
+
+
+class MatrixRows(NamedTuple):
+    """The rows of a matrix W, or of some of its columns, by what they are applied to.
+
+    Attributes
+    ----------
+    bias : Tensor of shape (columns,) or None
+        The row of biases, if there are any.
+    inward : Tensor of shape (inputs, columns)
+        The rows for x.
+    context : Tensor of shape (hidden, columns)
+        The rows for h(t − 1).
+    """
+
+    bias: Tensor | None
+    inward: Tensor
+    context: Tensor
 
 
 @dataclass(frozen=True)
@@ -94,8 +112,14 @@ class Cell(ABC):
     def sums(self, x: Tensor, context: Tensor, matrix: Tensor) -> Tensor:
         """Form the sums [1, x, h(t − 1)] W."""
         rows = torch.cat([x, context], dim=-1)
+        return affine(rows, matrix[int(self.bias) :].T, self.rows_of(matrix).bias)
+
+    def rows_of(self, matrix: Tensor) -> MatrixRows:
+        """Return views of the rows of W, or of some of its columns."""
         start = int(self.bias)
-        return affine(rows, matrix[start:].T, matrix[0] if self.bias else None)
+        split = start + self.n_inputs
+        bias = matrix[0] if self.bias else None
+        return MatrixRows(bias, matrix[start:split], matrix[split:])
 
     def to_matrix(self, flat: Sequence[Tensor]) -> Tensor:
         """Build W from torch's weights: w_ih, w_hh and, with biases, b_ih, b_hh."""
@@ -106,11 +130,10 @@ class Cell(ABC):
 
     def from_matrix(self, matrix: Tensor) -> list[Tensor]:
         """Turn W into torch's weights; the second of torch's two biases is zero."""
-        start = int(self.bias)
-        split = start + self.n_inputs
-        flat = [matrix[start:split].T, matrix[split:].T]
-        if self.bias:
-            flat += [matrix[0], torch.zeros_like(matrix[0])]
+        bias, inward, context = self.rows_of(matrix)
+        flat = [inward.T, context.T]
+        if bias is not None:
+            flat += [bias, torch.zeros_like(bias)]
         return [part.contiguous() for part in flat]
 
 
@@ -199,7 +222,7 @@ class GRUCell(Cell):
         solve_rows: Solve,
     ) -> Tensor:
         inputs = [self._design(x, context), self._design(x), self._design(context)]
-        outputs = self._blocks_of(targets)
+        outputs = self.blocks_of(targets)
         anchors = (None,) * 3 if anchor is None else self._take_apart(anchor)
         return self._assemble(*map(solve_rows, inputs, outputs, anchors))
 
@@ -226,28 +249,21 @@ class GRUCell(Cell):
 
     def _take_apart(self, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the three maps, without the rows where they have no inputs."""
-        b = int(self.bias)
-        split = b + self.n_inputs
-        gates, u, v = self._blocks_of(matrix)
-        return gates, u[:split], torch.cat([v[:b], v[split:]])
+        b, h = int(self.bias), self.n_hidden
+        gates, u, v = self.blocks_of(matrix)
+        return gates, u[:-h], torch.cat([v[:b], v[-h:]])
 
-    def _blocks_of(self, sums: Tensor) -> tuple[Tensor, ...]:
-        """Split columns into those of the gates, of u and of v."""
-        return sums.tensor_split((2 * self.n_hidden, 3 * self.n_hidden), -1)
+    def blocks_of(self, columns: Tensor) -> tuple[Tensor, ...]:
+        """Split columns, the last axis, into those of the gates, of u and of v."""
+        return columns.tensor_split((2 * self.n_hidden, 3 * self.n_hidden), -1)
 
     def from_matrix(self, matrix: Tensor) -> list[Tensor]:
-        b = int(self.bias)
-        split = b + self.n_inputs
-        gates, u, v = self._blocks_of(matrix)
-        flat = [
-            torch.cat([gates[b:split], u[b:split]], dim=1).T,
-            torch.cat([gates[split:], v[split:]], dim=1).T,
-        ]
-        if self.bias:
-            flat += [
-                torch.cat([gates[0], u[0]]),
-                torch.cat([torch.zeros_like(gates[0]), v[0]]),
-            ]
+        bias, inward, context = self.rows_of(matrix)
+        gates, _, v = self.blocks_of(context)
+        flat = [inward[:, : 3 * self.n_hidden].T, torch.cat([gates, v], dim=1).T]
+        if bias is not None:
+            gates, u, v = self.blocks_of(bias)
+            flat += [torch.cat([gates, u]), torch.cat([torch.zeros_like(gates), v])]
         return [part.contiguous() for part in flat]
 
 

@@ -41,9 +41,8 @@ def run_elman(
     Tensor of shape (rows, hidden)
         The states h.
     """
-    start = int(cell.bias)
-    inward, context = matrix[start:].tensor_split((cell.n_inputs,))
-    sums = affine(rows, inward.T, matrix[0] if cell.bias else None)
+    bias, inward, context = cell.rows_of(matrix)
+    sums = affine(rows, inward.T, bias)
     outputs: Tensor = _Steps.apply(sums, context, cell, sizes, reverse)  # type: ignore[no-untyped-call]
     return outputs
 

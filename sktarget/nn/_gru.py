@@ -26,14 +26,10 @@ def run_gru(
 
     Works like :func:`~sktarget.nn._elman.run_elman`, with the same arguments.
     """
-    b, h = int(cell.bias), cell.n_hidden
-    split = b + cell.n_inputs
-    gates, u, v = matrix.tensor_split((2 * h, 3 * h), 1)
-    sums, candidate = (
-        affine(rows, part[b:split].T, part[0] if b else None) for part in (gates, u)
-    )
-    context = torch.cat([gates[split:], v[split:]], 1)
-    bias = v[0] if b else v.new_zeros(h)
+    gates, u, v = map(cell.rows_of, cell.blocks_of(matrix))
+    sums, candidate = (affine(rows, part.inward.T, part.bias) for part in (gates, u))
+    context = torch.cat([gates.context, v.context], 1)
+    bias = matrix.new_zeros(cell.n_hidden) if v.bias is None else v.bias
     states: Tensor = _Steps.apply(  # type: ignore[no-untyped-call]
         sums, candidate, context, bias, sizes, reverse
     )[0]

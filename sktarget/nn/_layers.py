@@ -127,7 +127,7 @@ class TargetLayer(TargetMap, StandIn):
         if current is None:
             self.refuse_to_learn_nothing()
             return self.apply_weights(inputs, self.kept_weight, self.kept_bias)
-        if current.phase in (Phase.SOLVE, Phase.PROJECT):
+        if current.solves:
             outputs = self.run_together([(self, activation)], inputs)
             if current.phase is Phase.PROJECT:
                 self.take_targets(outputs, current.phase)
@@ -165,16 +165,15 @@ class TargetLayer(TargetMap, StandIn):
 
         With `shortcuts`, each is fed the inputs and all earlier outputs, side by side.
         """
-        current, links = layers[0][0].stage.current, []
+        current, links, targets = layers[0][0].stage.current, [], []
         assert current is not None
         layers[0][0].refuse_other_rows(inputs.shape[0], current)
         for layer, activation in layers:
             current.enter(layer.name)
-            links.append(
-                Link(layer.targets, layer.operator, layer._solution, activation)
-            )
+            links.append(Link(layer.operator, layer._solution, activation))
+            targets.append(layer.targets)
         outputs, matrices = solve_and_apply(
-            inputs, links, optimistic=current.optimistic, shortcuts=shortcuts
+            inputs, links, targets, optimistic=current.optimistic, shortcuts=shortcuts
         )
         for (layer, _), matrix in zip(layers, matrices, strict=True):
             current.weights[layer.name] = matrix

@@ -40,8 +40,6 @@ class Link(NamedTuple):
 
     Attributes
     ----------
-    targets : Tensor of shape (n̄_b, ...)
-        Targets T of the layer's sums.
     operator : DesignOperator
         The products with the design matrix.
     solution_of : callable
@@ -52,7 +50,6 @@ class Link(NamedTuple):
         What to apply to the sums, overwriting them.
     """
 
-    targets: Tensor
     operator: DesignOperator
     solution_of: Callable[[Tensor, DesignOperator, Tensor], Solution]
     activation: Activation | None = None
@@ -102,7 +99,62 @@ def run_link(
 
     `shape` is that of the layer's inputs; `x` may hold them in another.
     """
-    inputs, operator, activation = in_shape(x, shape), link.operator, link.activation
+    inputs, activation = in_shape(x, shape), link.activation
+    solved = _solve(inputs, targets, link)
+    sums, t = _sums(solved), solved.t
+    left = residual = None
+    if needs_inputs:
+        # Only where all of f(S) is kept, in full, does it tell what S was.
+        is_kept = not optimistic and sums.dtype == inputs.dtype
+        left, residual = _what_gives_residual(
+            solved, sums, activation if is_kept else None
+        )
+    if optimistic:
+        sums[: t.shape[0]] = t
+    outputs = in_dtype(sums, inputs.dtype)
+    if activation is not None:
+        outputs = activation.apply_(outputs)
+    kept = SavedState(
+        operator=solved.operator,
+        design=solved.design,
+        solution=solved.solution,
+        optimistic=optimistic,
+        activation=activation,
+        residual=residual,
+        in_shape=x.shape,
+        target_shape=targets.shape,
+        dtype=inputs.dtype,
+    )
+    tensors = SavedTensors(
+        rows=solved.rows,
+        fixed=solved.fixed,
+        weights=solved.weights,
+        left=left,
+        outputs=outputs if activation is not None else None,
+    )
+    return outputs, in_dtype(solved.weights, inputs.dtype), kept, tensors
+
+
+class _Solved(NamedTuple):
+    """What a layer was solved with, in its work dtype, and what came out.
+
+    `operator` and `rows` stand for A on all rows, `design` and `fixed` on X̄; `t` is T;
+    `left` is the L of :func:`find_weights`.
+    """
+
+    operator: DesignOperator
+    design: DesignOperator
+    solution: Solution
+    rows: Tensor
+    fixed: Tensor
+    t: Tensor
+    weights: Tensor
+    left: Tensor
+
+
+def _solve(inputs: Tensor, targets: Tensor, link: Link) -> _Solved:
+    """Solve a layer for its weights on the first rows, those of X̄."""
+    operator = link.operator
     rows = operator.rows(inputs)
     n = targets.shape[0] * (rows.shape[0] // inputs.shape[0])
     design, fixed = operator.design(rows, n)
@@ -115,43 +167,32 @@ def run_link(
         operator, rows = design, fixed
     t = operator.sums(in_dtype(targets, work_dtype))
     weights, left = find_weights(design, solution, fixed, t)
-    residual = None
-    if solution.gives_residual:
-        sums = t - left * solution.plan.ridge
-        if rows.shape[0] > n:
-            sums = torch.cat([sums, operator.apply(rows[n:], weights)])
-    else:
-        sums = operator.apply(rows, weights)
-    if not solution.dual:
-        if activation is not None and not optimistic and sums.dtype == inputs.dtype:
-            # T − S can be computed from T and f(S), which are kept in any case.
-            residual = activation.residual
-        if needs_inputs and residual is None:
-            left = t - head(sums, n)
-    if optimistic:
-        sums[:n] = t
-    outputs = in_dtype(sums, inputs.dtype)
-    if activation is not None:
-        outputs = activation.apply_(outputs)
-    kept = SavedState(
-        operator=operator,
-        design=design,
-        solution=solution,
-        optimistic=optimistic,
-        activation=activation,
-        residual=residual,
-        in_shape=x.shape,
-        target_shape=targets.shape,
-        dtype=inputs.dtype,
-    )
-    tensors = SavedTensors(
-        rows=rows,
-        fixed=fixed,
-        weights=weights,
-        left=left if needs_inputs else None,
-        outputs=outputs if activation is not None else None,
-    )
-    return outputs, in_dtype(weights, inputs.dtype), kept, tensors
+    return _Solved(operator, design, solution, rows, fixed, t, weights, left)
+
+
+def _sums(solved: _Solved) -> Tensor:
+    """Return S = AW on all rows; on X̄ it may follow from the factor."""
+    operator, rows, n = solved.operator, solved.rows, solved.fixed.shape[0]
+    if not solved.solution.gives_residual:
+        return operator.apply(rows, solved.weights)
+    sums = solved.t - solved.left * solved.solution.plan.ridge
+    if rows.shape[0] == n:
+        return sums
+    return torch.cat([sums, operator.apply(rows[n:], solved.weights)])
+
+
+def _what_gives_residual(
+    solved: _Solved, sums: Tensor, activation: Activation | None
+) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor] | None]:
+    """Return the tensor to keep for T − S, and how to compute that if it is another.
+
+    `activation` is the f of the f(S) that are kept in any case, if they are.
+    """
+    if solved.solution.dual:
+        return solved.left, None
+    if activation is not None and activation.residual is not None:
+        return solved.t, activation.residual
+    return solved.t - head(sums, solved.t.shape[0]), None
 
 
 # --- Backward pass --------------------------------------------------------------------

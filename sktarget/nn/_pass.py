@@ -75,6 +75,11 @@ class Pass:
         self._version = self.inputs._version if counts else None
 
     @property
+    def solves(self) -> bool:
+        """Whether layers solve for their weights."""
+        return self.phase in (Phase.SOLVE, Phase.PROJECT)
+
+    @property
     def applies_own_weights(self) -> bool:
         """Whether layers apply the weights that they have, and solve for none."""
         return self.phase in (Phase.RECORD, Phase.COMPARE)

@@ -128,13 +128,13 @@ class TargetRecurrent(StandIn):
 
     def _cascade(self, inputs: Sequences, current: Pass) -> tuple[Sequences, States]:
         """Solve for and run one layer after another."""
-        packing, directions = Packing(inputs), self._directions()
+        packing, directions = Packing.of(inputs), self._directions()
         if current.phase in (Phase.SOLVE, Phase.COMPARE):
             lengths = packing.lengths
             n_sequences = len(inputs.data) if lengths is None else len(lengths)
             directions[0].refuse_other_rows(n_sequences, current)
-            if packing.stacks_on(directions[0].targets):
-                raise NotThisBatch
+            if lengths is not None and n_sequences != len(directions[0].targets):
+                raise NotThisBatch  # Others were packed together with those of X̄.
         x, last = packing.pad(inputs), []
         width = 1 + self.bidirectional
         for start in range(0, len(directions), width):
@@ -150,29 +150,23 @@ class TargetRecurrent(StandIn):
     ) -> tuple[Tensor, States]:
         """Solve for the directions of a layer on the rows of X̄; run it on all rows."""
         lengths = packing.lengths
-        solves = current.phase in (Phase.SOLVE, Phase.PROJECT)
-        if not solves:
+        if not current.solves:
             matrices, estimates = [d.kept_weight for d in layer], []
         else:
             solved = [d.solve(x[: len(d.targets)], lengths) for d in layer]
             matrices, estimates = map(list, zip(*solved, strict=True))
         for d, matrix in zip(layer, matrices, strict=True):
             current.enter(d.name)
-            if solves:
+            if current.solves:
                 current.weights[d.name] = matrix
         if current.optimistic and current.phase is Phase.SOLVE:
             return self._optimistic(layer, x, lengths, matrices, estimates)
         outputs, last = self._run(packing.pack(x), layer, matrices)
         h = packing.pad(outputs)
         if current.phase is not Phase.SOLVE:
-            for d, own, matrix in zip(
-                layer, h.chunk(len(layer), -1), matrices, strict=True
-            ):
-                sums = d.sums(x, own, matrix, lengths)
-                if current.phase is Phase.COMPARE:
-                    d.compare(sums)
-                else:
-                    d.take_targets(sums, current.phase)
+            own = h.chunk(len(layer), -1)
+            for d, part, matrix in zip(layer, own, matrices, strict=True):
+                d.note_sums(d.sums(x, part, matrix, lengths), current.phase)
         return h, last
 
     def _optimistic(

@@ -18,7 +18,7 @@ __all__ = ["replace_layer", "replace_layers"]
 
 
 def replace_layers(
-    module: nn.Module, in_weight_space: Collection[str] = ()
+    module: nn.Module, in_weight_space: Collection[str]
 ) -> tuple[nn.Module, dict[str, StandIn]]:
     """Copy a module, with target layers in place of registered ones.
 

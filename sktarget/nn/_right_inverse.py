@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sktarget.linalg import FactorisationError, factorise
+from sktarget.linalg import factorise, read_trace
 from sktarget.nn._operators import DesignOperator
 
 __all__ = ["right_inverse"]
@@ -55,8 +55,7 @@ def right_inverse(
     rows, s = operator.rows(inputs.double()), operator.sums(sums.double())
     gram = operator.gramian(rows, torch.float64, ridge=0.0)
     trace = gram.diagonal(dim1=-2, dim2=-1).sum()
-    if not trace.isfinite():
-        raise FactorisationError(f"the trace of the Gramian is {trace.item()}")
+    read_trace(trace)  # It must be finite.
     tiny = torch.finfo(torch.float64).tiny
     factor = factorise(gram, (_NEGLIGIBLE * trace).clamp(min=tiny))
     factor.check()

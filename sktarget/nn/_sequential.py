@@ -20,9 +20,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from sktarget._layered import Layered
 from sktarget.nn._activations import AS_IT_IS, Activation, activation_of
+from sktarget.nn._hooks import has_hooks
 from sktarget.nn._layers import TargetLayer
 from sktarget.nn._stand_in import StandIn
-from sktarget.nn._watching import is_watched
 
 __all__ = ["restore_sequentials", "take_over_sequentials"]
 
@@ -71,7 +71,7 @@ def run_sequential(
                 x = TargetLayer.run_together(layers, x)
             else:
                 x, n = _run_layer(part, parts[done + 1 :], after, x)
-        elif type(part) is _Sequential and not is_watched(part):
+        elif type(part) is _Sequential and not has_hooks(part):
             x, n = run_sequential([*part], x, [*parts[done + 1 :], *after]), 1
         else:
             x, n = part(x), 1
@@ -127,11 +127,7 @@ def _find_chain(
     at, end = start, len(parts)
     while at < end:
         layer = parts[at]
-        if (
-            not isinstance(layer, TargetLayer)
-            or not layer.is_plain
-            or is_watched(layer)
-        ):
+        if not isinstance(layer, TargetLayer) or not layer.is_plain or has_hooks(layer):
             break
         at += 1
         activation = None
@@ -149,7 +145,7 @@ def _run_layer(
 
     Returns the output, and how many modules have been run.
     """
-    pool, module = _pooling_and_activation([] if is_watched(layer) else following)
+    pool, module = _pooling_and_activation([] if has_hooks(layer) else following)
     n = 1 + (pool is not None) + (module is not None)
     overwriting = None
     if module is not None:
@@ -170,7 +166,7 @@ def _overwriting(
 ) -> Activation | None:
     """Return what an activation does, if it may overwrite the sums given to it."""
     activation = activation_of(module)
-    if activation is None or is_watched(module):
+    if activation is None or has_hooks(module):
         return None
     # Torch allows the output of LeakyReLU to be overwritten, but here it is kept.
     if type(module) is nn.LeakyReLU and not _only_read([*parts[next_:], *after]):
@@ -184,7 +180,7 @@ def _pooling_and_activation(
     """Find the pooling and the activation that come next, in either order."""
     pool = activation = None
     for module in following[:2]:
-        if is_watched(module):
+        if has_hooks(module):
             break
         if pool is None and type(module) in _MAX_POOLING and not module.return_indices:
             pool = module
@@ -198,7 +194,7 @@ def _pooling_and_activation(
 def _only_read(readers: list[nn.Module]) -> bool:
     """Return whether the first module that does not pass its input on only reads it."""
     for i, module in enumerate(readers):
-        if type(module) is _Sequential and not is_watched(module):
+        if type(module) is _Sequential and not has_hooks(module):
             return _only_read([*module, *readers[i + 1 :]])
         if isinstance(module, _HANDS_ON) and not getattr(module, "inplace", False):
             continue

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from sktarget.linalg import (
-    FactorisationError,
     RidgeFactor,
     SolvePlan,
     at_least_float32,
     factorise,
     plan_solve,
+    read_trace,
 )
 from sktarget.nn._operators import DesignOperator
 
@@ -135,10 +135,7 @@ def _plan(
     """Choose the arithmetic for a Gramian, and λ if there is none."""
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
     if isinstance(lam, MeanEigenvalue):
-        size = trace.item()
-        if not math.isfinite(size):  # A plan checks it on the CPU only.
-            raise FactorisationError(f"the trace of the Gramian is {size}")
-        lam = lam.of(gram, size, is_dual)
+        lam = lam.of(gram, read_trace(trace), is_dual)
     return plan_solve(trace, lam, dtype), lam
 
 

@@ -127,6 +127,7 @@ class _Solve(torch.autograd.Function):
 def solve_and_apply(
     inputs: Tensor,
     links: Sequence[Link],
+    targets: Sequence[Tensor],
     *,
     optimistic: bool = False,
     shortcuts: bool = False,
@@ -139,6 +140,8 @@ def solve_and_apply(
         Inputs of the first layer; the first n̄_b patterns are those of X̄.
     links : sequence of Link
         The layers, each fed with the output of the one before.
+    targets : sequence of Tensor of shape (n̄_b, ...)
+        Targets T of the sums of each.
     optimistic : bool, default=False
         Pass on T instead of the sums on the rows of X̄ (OCU, Eq. 8).
     shortcuts : bool, default=False
@@ -164,11 +167,11 @@ def solve_and_apply(
         optimistic,
         shortcuts,
         torch.is_grad_enabled(),
-        *[link.targets for link in links],
+        *targets,
     )
     # A view made within the node could not be changed in place, as
     # nn.ReLU(inplace=True) does.
-    shape = (inputs.shape[0], *links[-1].targets.shape[1:])
+    shape = (inputs.shape[0], *targets[-1].shape[1:])
     return in_shape(outputs, shape), tuple(weights)
 
 

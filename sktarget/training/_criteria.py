@@ -134,7 +134,7 @@ def _brier_alone(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _log_shares(y: Tensor, weight: Tensor | None, k: int) -> Tensor:
-    return _mean_of_columns(F.one_hot(y, k), weight).log().expand(len(y), k)
+    return _weighted_mean(F.one_hot(y, k), weight).log().expand(len(y), k)
 
 
 def _logistic(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
@@ -147,11 +147,11 @@ def _brier_of_labels(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _brier_of_each(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-    return _means_of_columns((sums.sigmoid() - y).square(), weight)
+    return _mean_errors((sums.sigmoid() - y).square(), weight)
 
 
 def _logits_of_shares(y: Tensor, weight: Tensor | None, k: int) -> Tensor:
-    return _mean_of_columns(y, weight).clamp(0, 1).logit().expand(len(y), k)
+    return _weighted_mean(y, weight).clamp(0, 1).logit().expand(len(y), k)
 
 
 # --- Numbers --------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def _of_numbers(
     is_log: bool = False,
 ) -> NumberCriterion:
     def errors_of_outputs(sums: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        return _means_of_columns(measure(sums, y, None), weight)
+        return _mean_errors(measure(sums, y, None), weight)
 
     def best_constant(y: Tensor, weight: Tensor | None, k: int) -> Tensor:
         best = constant(y, weight)
@@ -217,18 +217,20 @@ def _shares(y: Tensor, weight: Tensor | None) -> Tensor:
     return (shares.double() / shares.double().sum())[:, None]
 
 
-def _mean_of_columns(y: Tensor, weight: Tensor | None) -> Tensor:
+def _weighted_mean(y: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean row of y, in double precision, as a best constant should be."""
     return (y * _shares(y, weight)).sum(0)
 
 
-def _means_of_columns(errors: Tensor, weight: Tensor | None) -> Tensor:
+def _mean_errors(errors: Tensor, weight: Tensor | None) -> Tensor:
+    """Average the errors of every output; weights have mean 1 over the training set."""
     return (errors if weight is None else errors * weight[:, None]).mean(0)
 
 
 NUMBER_CRITERIA: dict[str, NumberCriterion] = {
-    "squared_error": _of_numbers(_half_squares, _mean_of_columns, degree=2),
+    "squared_error": _of_numbers(_half_squares, _weighted_mean, degree=2),
     "absolute_error": _of_numbers(_absolutes, _medians),
-    "poisson": _of_numbers(_half_deviances, _mean_of_columns, is_log=True),
+    "poisson": _of_numbers(_half_deviances, _weighted_mean, is_log=True),
 }
 """Criteria of regressions by name.
 

@@ -116,7 +116,7 @@ class TrainingSettings:
         """List the step sizes of the optimiser's groups of parameters."""
         return [*self.rates.values(), self.optimiser()[1]["lr"]]
 
-    def alpha_at(self, done: float, learnt: float = 1.0) -> float:
+    def alpha_at(self, done: float, learnt: float) -> float:
         """Return the weight decay of an epoch.
 
         Parameters

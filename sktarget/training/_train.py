@@ -86,35 +86,13 @@ def train(
     """
     schedule = Schedule(log, settings)
     module.train()
-    all_at_once = settings.batch_size >= len(data)
-    monitor = Monitor(
-        log,
-        settings,
-        schedule,
-        has_validation=validation is not None,
-        stops_by_error=objective.error is not None,
-        constant_error=objective.constant_error,
-        # Losses that hold more and more weight decay cannot be compared.
-        keeps_best=all_at_once and not resumable and not settings.alpha_follows_loss,
-        validates_first=validation is not None
-        and all_at_once
-        and _may_validate_first(module, settings, objective),
-    )
+    monitor = _make_monitor(module, data, validation, objective, schedule, resumable)
     if bridge is not None:
         bridge.monitor = monitor
-    if settings.solver == "lbfgs":
-        _make_contiguous(module)
-    net = net_class(
-        module,
-        objective=objective,
-        generator=generator if settings.shuffle else None,
-        train_split=None if validation is None else predefined_split(validation),
-        callbacks=_in_order(monitor, schedule, bridge, settings.callbacks, checkpoint),
-        **settings.of_net(),
-    ).initialize()
-    # skorch puts what prints after all else, but it too should see every epoch, and
-    # its state belongs to the checkpoint.
-    net.callbacks_.sort(key=lambda named: isinstance(named[1], Checkpoint | Stopper))
+    callbacks = _in_order(monitor, schedule, bridge, settings.callbacks, checkpoint)
+    net = _make_net(
+        net_class, module, validation, settings, objective, generator, callbacks
+    )
     schedule.start_from(net)
     if validation is not None and monitor.validates_first:
         net.evaluated_first = validation.inputs(validation.x)
@@ -127,15 +105,32 @@ def train(
     to_go = settings.epochs - (len(log.loss_curve) - already)
     reason = _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
-    has_diverged = monitor.reason is Reason.DIVERGED
-    if has_diverged:  # It may be the very last step that did.
-        reason = Reason.DIVERGED
     epochs = log.epochs_before + len(log.loss_curve) - already
-    return Ending(
-        None if has_diverged else net.optimizer_.state_dict(),
-        reason,
-        monitor.held_out_error,
-        monitor.warning or _warning_of_the_end(reason, settings, epochs),
+    return _ending_of(net, monitor, reason, epochs)
+
+
+def _make_monitor(
+    module: nn.Module,
+    data: TensorData,
+    validation: TensorData | None,
+    objective: Objective,
+    schedule: Schedule,
+    resumable: bool,
+) -> Monitor:
+    settings = schedule.settings
+    all_at_once = settings.batch_size >= len(data)
+    return Monitor(
+        schedule.log,
+        settings,
+        schedule,
+        has_validation=validation is not None,
+        stops_by_error=objective.error is not None,
+        constant_error=objective.constant_error,
+        # Losses that hold more and more weight decay cannot be compared.
+        keeps_best=all_at_once and not resumable and not settings.alpha_follows_loss,
+        validates_first=validation is not None
+        and all_at_once
+        and _may_validate_first(module, settings, objective),
     )
 
 
@@ -156,6 +151,31 @@ def _may_validate_first(
         and isinstance(module, TargetSpace)
         and not module.is_random
     )
+
+
+def _make_net(
+    net_class: Callable[..., TrainingNet],
+    module: nn.Module,
+    validation: TensorData | None,
+    settings: TrainingSettings,
+    objective: Objective,
+    generator: torch.Generator | None,
+    callbacks: list[Any],
+) -> TrainingNet:
+    if settings.solver == "lbfgs":
+        _make_contiguous(module)
+    net: TrainingNet = net_class(
+        module,
+        objective=objective,
+        generator=generator if settings.shuffle else None,
+        train_split=None if validation is None else predefined_split(validation),
+        callbacks=callbacks,
+        **settings.of_net(),
+    ).initialize()
+    # skorch puts what prints after all else, but it too should see every epoch, and
+    # its state belongs to the checkpoint.
+    net.callbacks_.sort(key=lambda named: isinstance(named[1], Checkpoint | Stopper))
+    return net
 
 
 def _run_epochs(
@@ -200,6 +220,19 @@ def _in_order(
     if checkpoint is not None:
         last.insert(0, ("sktarget.checkpoint", checkpoint))
     return [*first, *callbacks, *last]
+
+
+def _ending_of(
+    net: TrainingNet, monitor: Monitor, reason: Reason, epochs: int
+) -> Ending:
+    if monitor.reason is Reason.DIVERGED:  # It may be the very last step that did.
+        reason = Reason.DIVERGED
+    return Ending(
+        None if reason is Reason.DIVERGED else net.optimizer_.state_dict(),
+        reason,
+        monitor.held_out_error,
+        monitor.warning or _warning_of_the_end(reason, monitor.settings, epochs),
+    )
 
 
 def _warning_of_the_end(

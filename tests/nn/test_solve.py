@@ -131,12 +131,11 @@ def node(
     inputs: Tensor, targets: Tensor, bias: bool, lam: float, untangling: str
 ) -> tuple[Tensor, Tensor]:
     link = Link(
-        targets,
         DenseOperator(bias),
         lambda inputs, operator, rows: factorise_design(operator, rows, lam),
     )
     outputs, (weights,) = solve_and_apply(
-        inputs, [link], optimistic=untangling == "ocu"
+        inputs, [link], [targets], optimistic=untangling == "ocu"
     )
     return outputs, weights
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-__all__ = ["is_watched"]
+__all__ = ["has_hooks"]
 
 
-def is_watched(module: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
     """Return whether hooks see what goes into a module or comes out of it.
 
     A ``forward`` set on the instance, in place of its class's, counts as one.
@@ -25,7 +25,7 @@ def is_watched(module: nn.Module) -> bool:
 
     Examples
     --------
-    >>> is_watched(nn.Tanh())
+    >>> has_hooks(nn.Tanh())
     False
     """
     return bool(
