@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sktarget.nn._checks import check_given, read_lam
 from sktarget.nn._copying import copy_with, kept_tensors
-from sktarget.nn._evaluation import is_another_network
+from sktarget.nn._evaluation import is_another_network, mixes_rows
 from sktarget.nn._inheritance import as_ordinary
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase
@@ -121,7 +121,7 @@ class Cascade(PassRunner):
                 "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) whose weights "
                 "require gradients runs on the fixed batch"
             )
-        self._stacks = self._may_stack(outputs)
+        self._stacks = self._may_stack(outputs, given)
 
     def _first_record(self) -> tuple[Pass, Any]:
         """Run the given weights on X̄, if need be with maps in their plain layout."""
@@ -156,7 +156,7 @@ class Cascade(PassRunner):
                 "question (requires_grad=False): they then stay as they are"
             )
 
-    def _may_stack(self, outputs: Any) -> bool:
+    def _may_stack(self, outputs: Any, given: nn.Module) -> bool:
         """Return whether X̄ gives the same results with other rows below it.
 
         It does not if the module mixes rows, or puts them along another axis.  A module
@@ -175,6 +175,8 @@ class Cascade(PassRunner):
             return True
         others = _without_extremes(fixed)[: (n + 1) // 2]
         if not (has_rows(outputs, n) and self._go_together(others, outputs)):
+            return False
+        if mixes_rows(copy_with(given, {}), fixed, others):
             return False
         # Far from X̄ and on the other side of 0, modules may clip, or branch otherwise;
         # or fail, which says nothing, but on a GPU would not be forgotten.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from sktarget.nn._stacking import starts_as
+from sktarget.nn._stacking import has_rows, is_finite, starts_as, without_first
 
-__all__ = ["as_in_evaluation", "is_another_network"]
+__all__ = ["as_in_evaluation", "is_another_network", "mixes_rows"]
 
 
 @contextmanager
@@ -90,6 +90,54 @@ def is_another_network(
             return _agree(given(fixed + eps * fixed.abs()), expected)
     except Exception:  # A second run may fail in any way.
         return False
+
+
+def mixes_rows(module: nn.Module, fixed: Tensor, others: Tensor) -> bool:
+    """Return whether a module, once it has learnt, mixes the rows of a batch.
+
+    It may do so by a factor that starts from zero, or next to it, as gates of residual
+    branches and last layers do, so that nothing shows with the weights as given.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module, whose weights are changed: a copy of what is to stay.
+    fixed, others : Tensor
+        X̄, and rows to put below.
+
+    Returns
+    -------
+    bool
+        Whether the results for these rows depend on each other.  No if the module
+        fails, which says nothing.
+    """
+    _disturb(module)
+    try:
+        with torch.no_grad(), as_in_evaluation(module, ()):
+            above, below = module(fixed.clone()), module(others.clone())
+            both = module(torch.cat([fixed, others]))
+    except Exception:  # The module may fail in any way with other weights.
+        return False
+    if not (is_finite(above) and is_finite(below)):
+        return False
+    return not (
+        has_rows(both, len(fixed) + len(others))
+        and starts_as(both, above)
+        and starts_as(without_first(both, len(fixed)), below)
+    )
+
+
+@torch.no_grad()
+def _disturb(module: nn.Module) -> None:
+    """Change all parameters by half of their size, or of what is usual for a layer."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        if not parameter.is_floating_point():
+            continue
+        n_inputs = parameter[0].numel() if parameter.ndim > 1 and len(parameter) else 1
+        noise = torch.randn(parameter.shape, generator=generator, device="cpu")
+        size = float(parameter.square().mean().sqrt()) if parameter.numel() else 0.0
+        parameter.add_((0.5 * max(size, n_inputs**-0.5) * noise).to(parameter))
 
 
 def _agree(outputs: Any, expected: Any) -> bool:

@@ -331,3 +331,51 @@ def test_a_padded_batch_does_not_keep_others_from_being_stacked() -> None:
     # X̄ and X together; one after the other, as only X has padding; together again.
     assert seen == [13, 9, 4, 13]
     torch.testing.assert_close(outputs[0], outputs[2])
+
+
+class Gated(nn.Module):
+    """Mixes rows by as much as it has learnt to."""
+
+    def __init__(self, gate: float) -> None:
+        super().__init__()
+        self.layer, self.out = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.gate = nn.Parameter(torch.tensor(gate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x).tanh()
+        out: Tensor = self.out(h + self.gate * h.mean(0))
+        return out
+
+
+@pytest.mark.parametrize("gate", [0.0, 1e-6])
+def test_modules_that_learn_to_mix_rows(gate: float) -> None:
+    net = TargetSpace(Gated(gate).double(), normal(20, 4), lam=0.1)
+    assert not net._stacks
+    with torch.no_grad():
+        net.module.gate.fill_(1.0)
+    x = normal(6, 4, seed=1) + 2
+    torch.testing.assert_close(net(x), net.eval()(x))
+
+
+def test_a_last_layer_that_starts_from_zero() -> None:
+    module = Around(same, lambda out: out - out.mean(0)).double()
+    nn.init.zeros_(module.layer.weight)
+    nn.init.zeros_(module.layer.bias)
+    assert not TargetSpace(module, normal(20, 4), lam=0.1)._stacks
+
+
+def test_gates_that_start_from_zero_and_mix_nothing() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.gate = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.out(x + self.gate * self.layer(x).tanh())
+            return out
+
+    module = Residual()
+    before = [p.detach().clone() for p in module.parameters()]
+    assert TargetSpace(module, torch.randn(20, 4))._stacks
+    assert all(map(torch.equal, module.parameters(), before))
