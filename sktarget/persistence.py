@@ -67,7 +67,8 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
     if not isinstance(estimator, NetworkEstimator) or not _is_ours(kind.__module__):
         raise TypeError(
             f"save takes a fitted estimator of sktarget, got {kind.__name__}: for "
-            "pipelines and classes of your own use skops or joblib"
+            "pipelines and classes of your own use skops or joblib, for modules "
+            "torch.save"
         )
     check_is_fitted(estimator)
     state = estimator.__getstate__()

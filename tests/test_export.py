@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +422,12 @@ def test_torch_module_of_own_module_is_a_copy() -> None:
             to_torch(other)  # type: ignore[arg-type]
     with pytest.raises(NotFittedError):
         to_torch(TargetSpaceClassifier())
+
+
+@pytest.mark.parametrize("export", [to_torch, to_onnx])
+def test_modules_are_exported_by_torch(export: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"got the module Linear: .* torch\.onnx"):
+        export(nn.Linear(2, 3))
 
 
 # --- images and sequences -------------------------------------------------------------

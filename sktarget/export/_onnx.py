@@ -9,6 +9,7 @@ from sktarget._files import replace_file
 from sktarget.estimators.base import NetworkEstimator
 from sktarget.export._network import network_model
 from sktarget.export._skl2onnx import pipeline_model
+from sktarget.export._torch import refuse_modules
 
 if TYPE_CHECKING:
     import onnx
@@ -55,6 +56,8 @@ def to_onnx(
         If the extra ``onnx`` is not installed.
     NotFittedError
         If it is not fitted.
+    TypeError
+        If it is a module of torch.
     ValueError
         If `dtype` is anything else, or ONNX cannot hold the labels.
 
@@ -70,6 +73,7 @@ def to_onnx(
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    refuse_modules(estimator)
     if isinstance(estimator, NetworkEstimator):
         model = network_model(estimator, dtype)
     else:

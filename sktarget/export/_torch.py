@@ -16,7 +16,7 @@ from sktarget.architectures import DenseNetwork, SeededDropout
 from sktarget.estimators.base import NetworkEstimator
 from sktarget.nn.base import replace_layer
 
-__all__ = ["check_exportable", "to_torch"]
+__all__ = ["check_exportable", "refuse_modules", "to_torch"]
 
 
 def check_exportable(estimator: Any) -> None:
@@ -34,6 +34,7 @@ def check_exportable(estimator: Any) -> None:
     NotFittedError
         If it is not fitted.
     """
+    refuse_modules(estimator)
     if not isinstance(estimator, NetworkEstimator):
         raise TypeError(
             "an estimator of sktarget is needed, got "
@@ -41,6 +42,27 @@ def check_exportable(estimator: Any) -> None:
             "pipeline[-1]"
         )
     check_is_fitted(estimator)
+
+
+def refuse_modules(estimator: Any) -> None:
+    """Raise if given a module, which torch itself can export.
+
+    Parameters
+    ----------
+    estimator : object
+        What was given.
+
+    Raises
+    ------
+    TypeError
+        If it is a module.
+    """
+    if isinstance(estimator, nn.Module):
+        raise TypeError(
+            f"an estimator is needed, got the module {type(estimator).__name__}: "
+            "export what its realise() returns, or the module if it has no such "
+            "method, by torch.onnx.export or torch.save"
+        )
 
 
 def to_torch(estimator: NetworkEstimator) -> nn.Module:

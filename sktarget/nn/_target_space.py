@@ -133,9 +133,9 @@ class TargetSpace(RealisedCascade):
     dropout is active or gradients of the batch are needed.  Dropout is recognised as
     ``nn.Dropout`` and its kin, and in attention and recurrent modules; ``F.dropout``
     is not.  Other batches run stacked below X̄ if the module treats rows independently:
-    a trial at construction finds out, or the class says so with
+    trials at construction find out, or the class says so with
     ``treats_rows_alone = True``.  Otherwise, and with batch normalisation, X̄ and the
-    batch run one after the other.  The trial runs in evaluation mode: what mixes rows
+    batch run one after the other.  The trials run in evaluation mode: what mixes rows
     in training alone, such as mixup or ``F.batch_norm``, must have an attribute
     ``treats_rows_alone = False``, be it the module or a part of it.  Where the two run
     as one, hooks see X̄ on top of the batch, and so does what modules keep in passing,
