@@ -171,12 +171,18 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         -------
         TokenSequencer
             The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a single string, or a table, is given.
         """
         if isinstance(self.vocabulary, str):
             raise TypeError(
                 f"vocabulary must hold tokens, got one text, {self.vocabulary!r}: "
                 "give a list of them"
             )
+        _refuse_what_holds_no_texts(raw_documents)
         counter = self._counter().fit(raw_documents)
         known = sorted(counter.vocabulary_, key=counter.vocabulary_.__getitem__)
         self.vocabulary_ = {token: k for k, token in enumerate(known, _FIRST)}
@@ -203,8 +209,8 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         ndarray of shape (n_texts, length)
             As :meth:`transform`.
         """
-        if not isinstance(raw_documents, str):
-            raw_documents = list(raw_documents)  # An iterator can be read only once.
+        _refuse_what_holds_no_texts(raw_documents)
+        raw_documents = list(raw_documents)  # An iterator can be read only once.
         fitted: Self = self.fit(raw_documents, y)
         return fitted.transform(raw_documents)
 
@@ -224,11 +230,10 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a single string is given.
+            If a single string, or a table, is given.
         """
         check_is_fitted(self)
-        if isinstance(raw_documents, str):
-            raise ValueError("an iterable of texts is expected, got one string")
+        _refuse_what_holds_no_texts(raw_documents)
         analyze = self._counter().build_analyzer()
         known = self.vocabulary_
         rows = [
@@ -272,3 +277,14 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         return tags
+
+
+def _refuse_what_holds_no_texts(raw_documents: Any) -> None:
+    if isinstance(raw_documents, str):
+        raise ValueError("an iterable of texts is expected, got one string")
+    if hasattr(raw_documents, "columns"):
+        names = list(raw_documents.columns)
+        raise ValueError(
+            f"an iterable of texts is expected, got a table with the columns {names}: "
+            "give one of these, such as table['text'], not a table of one"
+        )

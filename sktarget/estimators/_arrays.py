@@ -17,8 +17,18 @@ Units = tuple[Array, Array]
 
 
 def as_array(X: Any) -> Any:
-    """Return a tensor as an array, since validation ignores the dtype of tensors."""
-    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+    """Return a tensor as an array, since validation ignores the dtype of tensors.
+
+    Dates and durations, which validation would take for numbers, are refused.
+    """
+    if isinstance(X, torch.Tensor):
+        return X.numpy(force=True)
+    kind = getattr(getattr(X, "dtype", None), "kind", None)
+    if kind is not None and kind in "mM":
+        raise ValueError(
+            f"X has dtype {X.dtype}: give numbers, such as days since the first date"
+        )
+    return X
 
 
 def as_tensor(array: Array) -> torch.Tensor:

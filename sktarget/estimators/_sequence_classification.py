@@ -44,7 +44,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         Parameters
         ----------
         X : array-like of shape (n, channels, time) or (n, time), or list
-            Training sequences, see the notes; standardise them.
+            Training sequences, see the notes.
         y : array-like of shape (n,) or (n, time), or list
             A class label for each sequence or, with `return_sequences`, for each step.
         sample_weight : array-like of shape (n,), optional

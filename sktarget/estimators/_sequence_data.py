@@ -74,9 +74,11 @@ class Sequences:
         # The sequences of a list are not padded.
         padded = self.values.shape[1] if self.sizes is None else size
         if given.shape[-1] not in (size, padded):
+            turned = self.values.ndim == 3 and given.shape[-1] == self.values.shape[2]
             raise ValueError(
                 f"y has {given.shape[-1]} steps for sequence {i}, but X has {size} "
                 f"there{'' if size == padded else f' ({padded} with padding)'}"
+                + (", and as many channels: transpose X" if turned else "")
             )
         return given[..., : self.lengths[i]]
 

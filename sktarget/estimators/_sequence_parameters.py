@@ -82,7 +82,8 @@ default={default}
     Activation of the exit layers, and for ``cell="rnn"`` of the recurrent layers, where
     it is "tanh" or "relu".  ``"auto"`` is "tanh".""",
     "shortcuts": """bool, default={default}
-    Feed every exit layer the recurrent layers' output and all earlier exit layers.""",
+    Feed every exit layer the recurrent layers' output and all earlier exit layers.
+    Without `hidden_layer_sizes` there is nothing to skip.""",
     "dropout": """float, default={default}
     Probability of dropping an output of a recurrent or exit layer in training; drawn
     independently for X̄ and for the mini-batch.  Classifiers end a `fit` with the mean

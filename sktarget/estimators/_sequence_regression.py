@@ -44,7 +44,7 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         Parameters
         ----------
         X : array-like of shape (n, channels, time) or (n, time), or list
-            Training sequences, see the notes; standardise them.
+            Training sequences, see the notes.
         y : array-like of shape (n,), (n, n_outputs), (n, time) or \
 (n, n_outputs, time), or list
             Outputs for each sequence or, with `return_sequences`, for each step.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,18 +55,28 @@ def read_series(
     """
     sizes = None
     known = None if reset else univariate
+    refuse_tables_of_steps(X)
     if _is_list_of_series(X, known):
         X, sizes = _pad_series(X)
     # Before the columns are counted, which are something else in another form.
     _refuse_other_form(known, getattr(X, "ndim", None))
-    X = validate_data(
-        estimator,
-        as_array(X),
-        reset=reset,
-        dtype=(np.float64, np.float32),
-        allow_nd=True,
-        ensure_all_finite="allow-nan",
-    )
+    try:
+        X = validate_data(
+            estimator,
+            as_array(X),
+            reset=reset,
+            dtype=(np.float64, np.float32),
+            allow_nd=True,
+            ensure_all_finite="allow-nan",
+        )
+    except ValueError as error:
+        if known and "is expecting" in str(error):
+            raise ValueError(
+                f"{error}. These are time steps, whose number is fixed by X of shape "
+                "(n, time): for series of any length fit with X[:, None], of shape "
+                "(n, 1, time)"
+            ) from None
+        raise
     if X.ndim > 3:
         raise ValueError(
             f"Found array with dim {X.ndim}, but X must be of shape (n, time) or "
@@ -134,22 +145,68 @@ def as_steps(X: Array, name: str = "X") -> tuple[Array, Array]:
 def _is_list_of_series(X: Any, univariate: bool | None) -> bool:
     """Return whether X is a list of series, not another array-like.
 
-    Univariate ones of equal lengths may also be the rows of a table (n, time).  They
-    are unless `univariate` says that there was none in ``fit``.
+    Univariate ones of equal lengths in a list may also be the rows of a table (n,
+    time).  They are unless `univariate` says that there was none in ``fit``.
     """
     if not is_list(X):
         return False
+    is_array = not isinstance(X, list | tuple)
     items = [_array(item) for item in X]
     if any(item is not None and item.ndim == 2 for item in items):
         return True
     lengths = {len(item) for item in items if item is not None and item.ndim == 1}
-    if len(lengths) > 1 and univariate:
-        raise ValueError(
-            "X is a list of series of unequal lengths, but the estimator was fitted "
-            "with X of shape (n, time): pad them with NaN to that shape, or fit with "
-            "such a list"
+    if univariate and (len(lengths) > 1 or (is_array and lengths)):
+        form = (
+            "an array of series" if is_array else "a list of series of unequal lengths"
         )
-    return len(lengths) > 1 or (len(lengths) == 1 and univariate is False)
+        raise ValueError(
+            f"X is {form}, but the estimator was fitted with X of "
+            "shape (n, time): pad them with NaN to that shape, or fit with such a list"
+        )
+    never_rows = is_array or univariate is False
+    return len(lengths) > 1 or (len(lengths) == 1 and never_rows)
+
+
+def refuse_tables_of_steps(X: Any) -> None:
+    """Refuse tables with a row for each step, or with sequences in their cells.
+
+    Parameters
+    ----------
+    X : object
+        Sequences as the user gave them.
+
+    Raises
+    ------
+    ValueError
+        If X is a table whose index has several levels, or an array or a table of two
+        axes that holds sequences.
+    """
+    if getattr(getattr(X, "index", None), "nlevels", 1) > 1:
+        raise ValueError(
+            "X has an index of several levels, and so a row for each step: give a list "
+            "with an array of shape (channels, t_i) for each sequence, such as "
+            "[x.to_numpy().T for _, x in X.groupby(level=0)]"
+        )
+    cells = X.head(1).to_numpy() if hasattr(X, "head") else X
+    kind = getattr(getattr(cells, "dtype", None), "kind", None)
+    if kind == "O" and cells.ndim == 2 and any(np.ndim(c) == 1 for c in cells[:1].flat):
+        raise ValueError(
+            "the cells of X hold sequences: give a list with an array of shape "
+            "(channels, t_i) for each row, such as [np.stack(row) for row in X]"
+        )
+
+
+def _warn_of_tables(X: Sequence[Any]) -> None:
+    """Warn of tables whose rows look like steps, not like channels."""
+    first = next(iter(X))
+    if hasattr(first, "columns") and len(first) > len(first.columns):
+        warnings.warn(
+            f"the first sequence of X is a table of {len(first)} rows and "
+            f"{len(first.columns)} columns, and is taken for {len(first)} channels: if "
+            "its rows are steps, give x.to_numpy().T in its place, or .to_numpy() to "
+            "keep this from being asked",
+            stacklevel=2,
+        )
 
 
 def _array(item: Any) -> Array | None:
@@ -162,6 +219,7 @@ def _array(item: Any) -> Array | None:
 def _pad_series(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
     """Stack (channels, t_i) arrays as (n, channels, time), NaN after their ends."""
     items = []
+    _warn_of_tables(X)
     arrays = [np.asarray(item) for item in X]
     n_axes = max(array.ndim for array in arrays)
     for i, array in enumerate(arrays):
@@ -180,8 +238,10 @@ def _pad_series(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
         items.append(array)
     counts = sorted({len(array) for array in items})
     if len(counts) > 1:
+        turned = len({array.shape[1] for array in items}) == 1
         raise ValueError(
             f"the sequences of X have different numbers of channels: {counts}"
+            + (". Their axes are (channels, t_i): transpose them" if turned else "")
         )
     sizes = np.array([array.shape[1] for array in items])
     dtype = np.result_type(*items)

@@ -103,7 +103,7 @@ class RegularizedInversionSequenceClassifier(
     -----
     Sequences and the labels of steps are passed as to
     :class:`~sktarget.TargetSpaceSequenceClassifier`, but sequences must be real
-    numbers.
+    numbers, and nothing measures their channels: standardise them.
 
     The update of the recurrent layer is proportional to `target_lr` times
     `learning_rate_init` (exactly so with `linearize` and ``solver="sgd"``), that of the
