@@ -160,6 +160,8 @@ class NetworkEstimator(FitHooks):
                 best = try_again(self, task, objective, best, retry)
             ending, network = best.ending, best.network
             ending.warn()
+            if ending.is_natural:
+                self._advise(ending, task)
             if task.learns_all and ending.is_natural:
                 network = learn_all(self, task, best)
             if not self._incremental:

@@ -208,6 +208,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """
         return _noise_rules.auto_last_epochs(best_epoch, left, falls)
 
+    def _advise(self, ending: Ending, task: Task) -> None:
+        """Warn of what the best run shows that the user could do better."""
+
     def _retries(self, ending: Ending, task: Task) -> list[Retry]:
         """Return by what other rules to run after a run that ended so."""
         return []

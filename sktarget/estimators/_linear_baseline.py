@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sktarget.estimators._weights import weights_or_ones
 from sktarget.linalg import FactorisationError, ridge_solve
 from sktarget.training import Loss
 
-__all__ = ["error_of_linear_model"]
+__all__ = ["error_of_linear_model", "flattened"]
 
 Array = NDArray[Any]
 
@@ -48,6 +49,22 @@ def error_of_linear_model(
     except FactorisationError:
         return math.inf
     return found if math.isfinite(found) else math.inf
+
+
+def flattened(rows: TrainingRows) -> TrainingRows:
+    """Return sequences as rows of a table, with a column for each step and channel.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Sequences of one length.
+
+    Returns
+    -------
+    TrainingRows
+        The rows.
+    """
+    return replace(rows, X=rows.X.reshape(len(rows), -1))
 
 
 def _error(rows: TrainingRows, held_out: TrainingRows, error: Loss) -> float:

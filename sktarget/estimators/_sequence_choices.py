@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,17 +25,21 @@ from sktarget.estimators._channel_units import (
 )
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._holding_out import HoldingOut
+from sktarget.estimators._linear_baseline import error_of_linear_model, flattened
 from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import find_series, mean_length
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import is_recurrent
-from sktarget.training import Ending, TrainingSettings, over_steps
+from sktarget.training import Ending, NumberCriterion, TrainingSettings, over_steps
 
 __all__ = ["SequenceChoices"]
 
 Array = NDArray[Any]
+
+# Share of the error of a network below which what predicts otherwise does much better.
+_MUCH_BETTER = 0.8
 
 
 class SequenceChoices(BaseTargetSpace):
@@ -126,9 +132,39 @@ class SequenceChoices(BaseTargetSpace):
         return copy.deepcopy(network).train()
 
     def _retries(self, ending: Ending, task: Task) -> list[Retry]:
-        # Whether a long memory is found within a run is partly luck.
-        has_failed = ending.is_natural and not ending.has_learnt
-        return [Retry("other weights")] if has_failed else []
+        if not ending.is_natural:
+            return []
+        if not ending.has_learnt:
+            # Whether a long memory is found within a run is partly luck.
+            return [Retry("other weights")]
+        error = ending.held_out_error
+        if error is None or not (self._learns_numbers and self._decay_follows_loss):
+            return []
+        tries = _sequence_rules.may_decay_more(error)
+        return [Retry("more alpha", decays_strongly=True)] if tries else []
+
+    def _advise(self, ending: Ending, task: Task) -> None:
+        error, held_out = ending.held_out_error, task.held_out
+        measure = self._stopping_error(torch.device("cpu"))
+        if error is None or held_out is None or measure is None:
+            return
+        criterion, X = self._criterion, held_out.X
+        if self.return_sequences or not isinstance(criterion, NumberCriterion):
+            return
+        if criterion.is_log or self._embeds or find_series(X) is None:
+            return
+        of_linear = error_of_linear_model(
+            flattened(task.rows), flattened(held_out), measure
+        )
+        of_linear /= self._constant_error(held_out)
+        if of_linear < _MUCH_BETTER * error:
+            warnings.warn(
+                "the last windows of the series are predicted worse than by linear "
+                f"regression on their steps: the errors are {error:.2g} and "
+                f"{of_linear:.2g} of that of a constant. If the series has a trend, "
+                "learn changes: subtract the last value of each window from X and y",
+                stacklevel=2,
+            )
 
     # -- what it learns from ---------------------------------------------------------
 
@@ -253,6 +289,8 @@ class SequenceChoices(BaseTargetSpace):
         alpha = _sequence_rules.auto_recurrent_alpha(
             rows.n_given, gated=not self._is_simple
         )
+        if self._learns_numbers and not self._decays_strongly:
+            alpha *= _sequence_rules.ALPHA_OF_NUMBERS
         return alpha, alpha
 
     def _patience(self, rows: TrainingRows) -> float:

@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
 from sktarget.estimators._arrays import Units
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
+from sktarget.estimators._noise_rules import ENOUGH_TO_JUDGE
 from sktarget.estimators._number_outputs import NumberOutputs
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences
@@ -111,6 +112,10 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         rows = rows_of_steps(sequences, numbers, counts, step_weight)
         self._learn_numbers(rows, first)
         return rows
+
+    def _tells_little(self, held_out: TrainingRows | None) -> bool:
+        few = held_out is not None and len(held_out) < ENOUGH_TO_JUDGE
+        return (few and not self.return_sequences) or super()._tells_little(held_out)
 
     def _measure_outputs(self, rows: TrainingRows) -> Units | None:
         measured = super()._measure_outputs(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sktarget.estimators import _rules
 
 __all__ = [
+    "ALPHA_OF_NUMBERS",
     "auto_anchor",
     "auto_anchored_lam",
     "auto_annealed_recurrent_rate",
@@ -17,9 +18,17 @@ __all__ = [
     "auto_recurrent_alpha",
     "auto_recurrent_lam",
     "auto_recurrent_rate",
+    "may_decay_more",
     "sequence_epochs_to_reserve",
     "spares_sequences",
 ]
+
+
+ALPHA_OF_NUMBERS = 0.1
+"""Share of the weight decay of classes that is enough for numbers.
+
+It would keep them from being as exact as they could be, which classes need not be.
+"""
 
 
 def auto_fixed_length(n_steps: int) -> int:
@@ -145,6 +154,15 @@ def auto_annealed_recurrent_rate(n_steps: float, averages: bool, embeds: bool) -
     if embeds:
         return 0.03 * min(1.0, 30 / n_steps)
     return 0.1 if averages else 0.1 * min(1.0, 50 / n_steps)
+
+
+def may_decay_more(held_out_error: float) -> bool:
+    """Return whether to repeat a run for numbers with all of the weight decay.
+
+    The error of the sequences held out is a share of that of constant outputs.  Where
+    much is left, it may be noise that has been memorised.
+    """
+    return held_out_error > 0.12
 
 
 def auto_recurrent_alpha(n_samples: int, gated: bool) -> float:

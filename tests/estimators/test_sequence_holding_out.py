@@ -11,6 +11,7 @@ from sktarget.estimators import _noise_rules, _runs, _sequence_rules
 from sktarget.estimators._retries import Retry
 from sktarget.estimators._sequence_choices import SequenceChoices
 from sktarget.estimators._sequence_data import find_series
+from sktarget.estimators._sequence_rows import SequenceRows
 from sktarget.training import TrainingNet
 from tests.estimators.sequence_support import (
     as_list,
@@ -325,3 +326,65 @@ def test_windows_in_class_order_are_judged_by_all_classes(
     np.testing.assert_array_equal(np.bincount(held_out.classes), [12, 12])
     ends = X[[59, 119, 179, 239]]
     assert all((held_out.X[..., 0] == end[0]).all(1).any() for end in ends)
+
+
+# --- Numbers --------------------------------------------------------------------------
+
+
+def regressor(**settings: Any) -> TargetSpaceSequenceRegressor:
+    given = {"recurrent_layer_sizes": (6,), "max_iter": 30, "random_state": 0}
+    return TargetSpaceSequenceRegressor(**(given | settings))
+
+
+def trend(slope: float) -> tuple[Array, Array]:
+    """Make windows of a noisy season beside a trend, and the number that follows."""
+    time = np.arange(240)
+    noise = 0.3 * np.random.default_rng(0).normal(size=240)
+    steps = 50 + slope * time + 3 * np.sin(time / 4) + noise
+    view = np.lib.stride_tricks.sliding_window_view(steps, 13)
+    return view[:, None, :-1], view[:, -1]
+
+
+@pytest.mark.parametrize(
+    ("noisy", "settings", "retried"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"alpha": 0.01}, False),
+        (True, {"early_stopping": False}, False),
+        (True, {"parameterization": "weights"}, False),
+    ],
+)
+def test_numbers_that_may_be_noise_are_learnt_with_more_decay(
+    noisy: bool,
+    settings: dict[str, Any],
+    retried: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 1, 8))
+    y = X[:, 0, -1] + (0.8 if noisy else 0.1) * rng.normal(size=400)
+    fit_quietly(regressor(verbose=True, **settings), X, y)
+    assert ("trying more alpha" in capsys.readouterr().out) == retried
+
+
+def test_numbers_take_a_tenth_of_the_weight_decay() -> None:
+    X, y = windows(200)
+    rows = SequenceRows(X.transpose(0, 2, 1).copy(), y[:, None])
+    model = fit_quietly(regressor(max_iter=1), X, y)
+    model._decays_strongly = False
+    assert model._auto_alphas(rows) == pytest.approx((0.06, 0.06))  # 3 · 0.2 / 10
+    model._decays_strongly = True
+    assert model._auto_alphas(rows) == pytest.approx((0.6, 0.6))
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
+def test_a_trend_is_warned_of(loss: str) -> None:
+    X, y = trend(0.1)
+    wanted = "worse than by linear regression .* If the series has a trend"
+    with pytest.warns(UserWarning, match=wanted):
+        regressor(loss=loss).fit(X, y)
+    changes = X - X[:, :, -1:], y - X[:, 0, -1]
+    regressor(loss=loss, max_iter=60).fit(*changes)
+    order = np.random.default_rng(0).permutation(len(X))
+    regressor(loss=loss).fit(X[order], y[order])  # no windows to be seen
