@@ -283,8 +283,8 @@ def _refuse_what_holds_no_texts(raw_documents: Any) -> None:
     if isinstance(raw_documents, str):
         raise ValueError("an iterable of texts is expected, got one string")
     if hasattr(raw_documents, "columns"):
-        names = list(raw_documents.columns)
+        names = [str(name) for name in raw_documents.columns]
         raise ValueError(
             f"an iterable of texts is expected, got a table with the columns {names}: "
-            "give one of these, such as table['text'], not a table of one"
+            f"give one column, such as table[{names[0]!r}], not table[[{names[0]!r}]]"
         )

@@ -160,7 +160,7 @@ def test_networks_without_gates_that_have_biases() -> None:
         with pytest.raises(ValueError, match="has no LSTM or GRU layer with biases"):
             chrono_(net, 30)
         assert all(map(torch.equal, net.parameters(), before))
-    with pytest.raises(ValueError, match="before a TargetSpace is made of it"):
+    with pytest.raises(ValueError, match="on the module before wrapping it"):
         chrono_(TargetSpace(nn.GRU(1, 2, batch_first=True), torch.randn(3, 4, 1)), 30)
 
 

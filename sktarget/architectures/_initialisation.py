@@ -135,8 +135,8 @@ def chrono_(
     layers = [m for m in network.modules() if isinstance(m, nn.LSTM | nn.GRU)]
     if not any(layer.bias for layer in layers):
         raise ValueError(
-            f"network, {type(network).__name__}, has no LSTM or GRU layer with biases: "
-            "set them before a TargetSpace is made of it, whose layers have none"
+            f"{type(network).__name__} has no LSTM or GRU layer with biases. Layers of "
+            "a TargetSpace have none: call chrono_ on the module before wrapping it"
         )
     for layer in layers:
         for name, bias in layer.named_parameters():

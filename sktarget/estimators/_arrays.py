@@ -23,11 +23,12 @@ def as_array(X: Any) -> Any:
     """
     if isinstance(X, torch.Tensor):
         return X.numpy(force=True)
-    kind = getattr(getattr(X, "dtype", None), "kind", None)
-    if kind is not None and kind in "mM":
-        raise ValueError(
-            f"X has dtype {X.dtype}: give numbers, such as days since the first date"
-        )
+    dtypes = list(X.dtypes) if hasattr(X, "columns") else [getattr(X, "dtype", None)]
+    for dtype in dtypes:
+        if getattr(dtype, "kind", "") in ("m", "M"):
+            raise ValueError(
+                f"X has dtype {dtype}: give numbers, such as days since the first date"
+            )
     return X
 
 

@@ -216,7 +216,7 @@ class TrainingCourse(NetworkEstimator):
         if self._never_decays:
             return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
         # It was chosen for all rows; calls of partial_fit have a few each.
-        if self._decays_strongly and not self._incremental:
+        if self._decays_strongly and not self._incremental and self._takes_tables:
             return _noise_rules.STRONG_ALPHA, _noise_rules.STRONG_ALPHA
         if not (self._follows_table_rules and self._is_annealed):
             return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA

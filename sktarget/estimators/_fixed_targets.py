@@ -222,13 +222,14 @@ class FixedTargets(TrainingCourse):
         keep_weights: bool = False,
     ) -> TargetSpace:
         """Make a network of a module, by the parameters of the estimator."""
+        is_recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
         return TargetSpace(
             module,
             fixed,
             lam,
             self.untangling,
             keep_weights=keep_weights,
-            anchor=self._anchor(),
+            anchor=self._anchor() if is_recurrent else "zero",
         )
 
     def _read_fixed_batch(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["by_appearance", "hash_rows", "mix", "number_pairs"]
+__all__ = ["by_appearance", "hash_rows", "number_pairs"]
 
 Array = NDArray[Any]
 # Rows are hashed in slices of about this many words, to bound the memory.
@@ -36,7 +36,7 @@ def number_pairs(X: Array, y: Array) -> tuple[NDArray[np.intp], int]:
     (array([0, 1, 0, 2]), 2)
     """
     keys = hash_rows(X, seed=0)
-    of_pairs = mix(keys) + hash_rows(y.reshape(len(y), -1), seed=1)
+    of_pairs = _mix(keys) + hash_rows(y.reshape(len(y), -1), seed=1)
     return by_appearance(of_pairs), len(np.unique(keys))
 
 
@@ -92,24 +92,13 @@ def hash_rows(X: Array, seed: int) -> NDArray[np.uint64]:
         part = np.ascontiguousarray(flat[start : start + step])
         if part.dtype.kind == "f":
             part = part + part.dtype.type(0)
-        mixed = mix((part.view(words).astype(np.uint64) + offset) * odd)
-        keys[start : start + step] = mix(mixed.sum(axis=1, dtype=np.uint64))
+        mixed = _mix((part.view(words).astype(np.uint64) + offset) * odd)
+        keys[start : start + step] = _mix(mixed.sum(axis=1, dtype=np.uint64))
     return keys
 
 
-def mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Finish a hash so that all bits depend on all bits (splitmix64).
-
-    Parameters
-    ----------
-    words : ndarray of uint64
-        Hashes of which some bits may depend on few others.
-
-    Returns
-    -------
-    ndarray of uint64
-        As many hashes.
-    """
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Finish a hash so that all bits depend on all bits (splitmix64)."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))

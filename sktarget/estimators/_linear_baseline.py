@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ def flattened(rows: TrainingRows) -> TrainingRows:
     TrainingRows
         The rows.
     """
-    return replace(rows, X=rows.X.reshape(len(rows), -1))
+    return TrainingRows(rows.X.reshape(len(rows), -1), rows.y, rows.weight)
 
 
 def _error(rows: TrainingRows, held_out: TrainingRows, error: Loss) -> float:

@@ -158,8 +158,8 @@ default={default}
     embeddings and norms left out), divided by the rows of the batch, is added to the
     loss.  ``"auto"`` is 0.0001; for tables it starts with up to 3 and comes down to
     that, so that the rows held out show how much is good, and 10 is tried, too, where
-    these are predicted badly; for series it grows to up to 3
-    as they are learnt, see :ref:`defaults`.""",
+    these are predicted badly; for series it grows to up to 3 as they are learnt, for
+    numbers to a tenth of that, see :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else parts of
     up to 2,000, or 200 if you set a step size; for images 100, in weight space 200.

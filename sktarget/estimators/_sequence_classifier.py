@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from sktarget.estimators._parameters import (
-    CLASS_WEIGHT,
-    document_parameters,
-)
+from sktarget.estimators._parameters import CLASS_WEIGHT, document_parameters
 from sktarget.estimators._sequence_base import BaseTargetSpaceSequence
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
 from sktarget.estimators._sequence_parameters import SEQUENCE_CONSTRAINTS, SEQUENCE_DOCS
@@ -80,7 +77,8 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
     Sequences come as
 
     - an array (n, channels, time), with NaN after the ends of shorter sequences,
-    - a list of arrays (channels, t_i), or (t_i,) with one channel,
+    - a list, or an array of objects, of arrays (channels, t_i), or (t_i,) with one
+      channel, which in a list must not all be of one length,
     - an array (n, time) of univariate sequences, or
     - with `vocabulary_size`, integers (n, time), 0 after the ends, or a list of arrays
       of integers (t_i,).  A 0 before the end is a step like any other.

@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from sktarget.estimators._parameters import (
-    LOSS_OF_NUMBERS,
-    document_parameters,
-)
+from sktarget.estimators._parameters import LOSS_OF_NUMBERS, document_parameters
 from sktarget.estimators._sequence_base import BaseTargetSpaceSequence
 from sktarget.estimators._sequence_parameters import SEQUENCE_CONSTRAINTS, SEQUENCE_DOCS
 from sktarget.estimators._sequence_regression import NetworkSequenceRegressor

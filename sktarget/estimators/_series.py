@@ -55,7 +55,9 @@ def read_series(
     """
     sizes = None
     known = None if reset else univariate
-    refuse_tables_of_steps(X)
+    refuse_cells_of_series(X)
+    if reset:
+        _warn_of_several_levels(X)
     if _is_list_of_series(X, known):
         X, sizes = _pad_series(X)
     # Before the columns are counted, which are something else in another form.
@@ -161,14 +163,14 @@ def _is_list_of_series(X: Any, univariate: bool | None) -> bool:
         )
         raise ValueError(
             f"X is {form}, but the estimator was fitted with X of "
-            "shape (n, time): pad them with NaN to that shape, or fit with such a list"
+            "shape (n, time): pad them with NaN to that shape, or fit with such series"
         )
     never_rows = is_array or univariate is False
     return len(lengths) > 1 or (len(lengths) == 1 and never_rows)
 
 
-def refuse_tables_of_steps(X: Any) -> None:
-    """Refuse tables with a row for each step, or with sequences in their cells.
+def refuse_cells_of_series(X: Any) -> None:
+    """Refuse arrays and tables of two axes whose cells hold sequences.
 
     Parameters
     ----------
@@ -178,21 +180,30 @@ def refuse_tables_of_steps(X: Any) -> None:
     Raises
     ------
     ValueError
-        If X is a table whose index has several levels, or an array or a table of two
-        axes that holds sequences.
+        If X is one.
     """
-    if getattr(getattr(X, "index", None), "nlevels", 1) > 1:
-        raise ValueError(
-            "X has an index of several levels, and so a row for each step: give a list "
-            "with an array of shape (channels, t_i) for each sequence, such as "
-            "[x.to_numpy().T for _, x in X.groupby(level=0)]"
-        )
     cells = X.head(1).to_numpy() if hasattr(X, "head") else X
     kind = getattr(getattr(cells, "dtype", None), "kind", None)
-    if kind == "O" and cells.ndim == 2 and any(np.ndim(c) == 1 for c in cells[:1].flat):
+    if kind != "O" or cells.ndim != 2:
+        return
+    if any(hasattr(c, "__len__") and not isinstance(c, str) for c in cells[:1].flat):
+        rows = "X.to_numpy()" if hasattr(X, "to_numpy") else "X"
         raise ValueError(
             "the cells of X hold sequences: give a list with an array of shape "
-            "(channels, t_i) for each row, such as [np.stack(row) for row in X]"
+            f"(channels, t_i) for each row, such as [np.stack(row) for row in {rows}]"
+        )
+
+
+def _warn_of_several_levels(X: Any) -> None:
+    """Warn of tables whose rows may be steps."""
+    levels = getattr(getattr(X, "index", None), "nlevels", 1)
+    if levels > 1 and hasattr(X, "columns"):
+        warnings.warn(
+            f"X has an index of {levels} levels, and each of its rows is taken for a "
+            f"sequence of {len(X.columns)} steps. If rows are steps, give a list with "
+            "an array of shape (channels, t_i) for each sequence, such as "
+            "[x.to_numpy().T for _, x in X.groupby(level=0)]",
+            stacklevel=2,
         )
 
 

@@ -71,8 +71,7 @@ def image_row_shape(estimator: Any) -> tuple[int, ...] | None:
     """
     if getattr(estimator, "image_shape", None) is not None:
         return None
-    shape: tuple[int, ...] | None = getattr(estimator, "_images", None)
-    return shape
+    return _image_shape(estimator)
 
 
 def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:

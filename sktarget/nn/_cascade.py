@@ -121,6 +121,8 @@ class Cascade(PassRunner):
                 "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) whose weights "
                 "require gradients runs on the fixed batch"
             )
+        if any(norm.training for norm in self._norms):
+            self._record()
         self._stacks = self._may_stack(outputs, given)
 
     def _first_record(self) -> tuple[Pass, Any]:
@@ -128,13 +130,13 @@ class Cascade(PassRunner):
         fixed = self.fixed_batch
         try:
             try:
-                return self._record()
+                return self._record(as_given=True)
             except RuntimeError:
                 # The module may take views of maps, which depend on their layout.
                 changed = [layer.use_plain_layout() for layer in self._layers.values()]
                 if not any(changed):
                     raise
-                return self._record()
+                return self._record(as_given=True)
         except Exception as error:
             error.add_note(
                 "This came up as the module ran on fixed_batch, of shape "
@@ -176,12 +178,13 @@ class Cascade(PassRunner):
         others = _without_extremes(fixed)[: (n + 1) // 2]
         if not (has_rows(outputs, n) and self._go_together(others, outputs)):
             return False
+        # The others may fail, which says nothing, but on a GPU would not be forgotten.
+        if not fixed.is_cpu:
+            return True
         if mixes_rows(copy_with(given, {}), fixed, others):
             return False
-        # Far from X̄ and on the other side of 0, modules may clip, or branch otherwise;
-        # or fail, which says nothing, but on a GPU would not be forgotten.
-        away = _AWAY * others
-        return not fixed.is_cpu or self._go_together(away, outputs, may_fail=True)
+        # Far from X̄ and on the other side of 0, modules may clip, or branch otherwise.
+        return self._go_together(_AWAY * others, outputs, may_fail=True)
 
     def _go_together(
         self, others: Tensor, outputs: Any, *, may_fail: bool = False
@@ -205,12 +208,16 @@ class Cascade(PassRunner):
             and starts_as(without_first(both, len(self.fixed_batch)), alone)
         )
 
-    def _record(self, *, exact: bool = False) -> tuple[Pass, Any]:
+    def _record(
+        self, *, exact: bool = False, as_given: bool = False
+    ) -> tuple[Pass, Any]:
         """Run the layers' own weights on X̄, and take the sums as targets.
 
-        If `exact`, take targets that lead back to these weights instead.
+        If `exact`, take targets that lead back to these weights instead.  If
+        `as_given`, batches are normalised as the given module does it in evaluation.
         """
-        with torch.no_grad(), self._as_in_evaluation():
+        context = self._as_in_evaluation() if as_given else self._as_in_solves()
+        with torch.no_grad(), context:
             return self._run(Phase.RECORD, self.fixed_batch.clone(), exact=exact)
 
 

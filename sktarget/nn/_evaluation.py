@@ -111,8 +111,10 @@ def mixes_rows(module: nn.Module, fixed: Tensor, others: Tensor) -> bool:
         Whether the results for these rows depend on each other.  No if the module
         fails, which says nothing.
     """
-    _disturb(module)
+    if torch.is_autocast_enabled(fixed.device.type):
+        return False  # Rounding would look like mixing.
     try:
+        _disturb(module)
         with torch.no_grad(), as_in_evaluation(module, ()):
             above, below = module(fixed.clone()), module(others.clone())
             both = module(torch.cat([fixed, others]))
@@ -132,11 +134,11 @@ def _disturb(module: nn.Module) -> None:
     """Change all parameters by half of their size, or of what is usual for a layer."""
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
-        if not parameter.is_floating_point():
+        if not parameter.is_floating_point() or parameter.numel() == 0:
             continue
-        n_inputs = parameter[0].numel() if parameter.ndim > 1 and len(parameter) else 1
+        n_inputs = parameter[0].numel() if parameter.ndim > 1 else 1
         noise = torch.randn(parameter.shape, generator=generator, device="cpu")
-        size = float(parameter.square().mean().sqrt()) if parameter.numel() else 0.0
+        size = float(parameter.double().square().mean().sqrt())
         parameter.add_((0.5 * max(size, n_inputs**-0.5) * noise).to(parameter))
 
 

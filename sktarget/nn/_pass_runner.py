@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -161,13 +162,36 @@ class PassRunner(nn.Module):
         """Switch dropout and batch statistics off for a pass."""
         return as_in_evaluation(self.module, self._layers.values())
 
+    @contextmanager
+    def _as_in_solves(self) -> Iterator[None]:
+        """Switch dropout off, and let X̄ be normalised as in training."""
+        self._note_norms()
+        with self._as_in_evaluation(), self._by_own_statistics():
+            yield
+
+    def _by_own_statistics(self) -> AbstractContextManager[None]:
+        """Normalise X̄ by its own statistics where batches have theirs in training."""
+        norms = batch_norms(self.module) if self._norms else []  # Some may be new.
+        # In training they show it themselves; some may have been frozen since.
+        noted = () if self.module.training else self._norms_by_batch
+        return by_own_statistics([m for m in norms if m.training or m in noted])
+
+    def _note_norms(self) -> None:
+        """Note what is normalised by the batch in training, for solves outside of it.
+
+        There X̄ is normalised by its own statistics.  Those of the batches that were
+        learnt would lead to other weights than training has found.
+        """
+        if self.training and self._norms:
+            norms = batch_norms(self.module)
+            self._norms_by_batch = tuple(m for m in norms if m.training)
+
     def _solve_on_fixed_batch(
         self, *, most_lam: float | None = None
     ) -> dict[str, Tensor]:
         """Run X̄ alone; return the matrices that its layers have solved for."""
         fixed = self._unchanging(self.fixed_batch)
-        by_batch = [m for m in self._norms if m.training or m in self._norms_by_batch]
-        with by_own_statistics(by_batch):
+        with self._by_own_statistics():
             run, _ = self._run(Phase.SOLVE, fixed, is_alone=True, most_lam=most_lam)
         return run.weights
 

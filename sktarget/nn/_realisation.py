@@ -128,18 +128,19 @@ class RealisedCascade(Cascade):
             for name, total in sums.items():
                 self._target_maps[name].keep(total / n_draws)
 
-    def _ensure_realised(self) -> None:
+    def _ensure_realised(self, stacklevel: int = 4) -> None:
         """Solve anew unless the weights kept are those of the present targets.
 
-        One thread does so while the others wait, and then find it done.
+        One thread does so while the others wait, and then find it done.  `stacklevel`
+        is that of the user's code, for warnings.
         """
         if self._may_be_old():
             with self._stage.lock:
                 if self._may_be_old():
-                    self._warn_of_idle_targets()
+                    self._warn_of_idle_targets(stacklevel)
                     self._refresh()
 
-    def _warn_of_idle_targets(self) -> None:
+    def _warn_of_idle_targets(self, stacklevel: int) -> None:
         """Warn if training goes on in evaluation mode, without the targets."""
         if self.training or self._realised is None or not torch.is_grad_enabled():
             return
@@ -155,7 +156,7 @@ class RealisedCascade(Cascade):
                 "only parameters in weight space have changed since the last pass: in "
                 "evaluation mode no gradient reaches the targets. Call net.train() "
                 "before training goes on",
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
 
     def _refresh(self) -> None:
@@ -172,15 +173,6 @@ class RealisedCascade(Cascade):
         self._note_norms()
         with torch.inference_mode(False), torch.no_grad(), self._as_in_evaluation():
             yield
-
-    def _note_norms(self) -> None:
-        """Note what is normalised by the batch in training, for solves outside of it.
-
-        There X̄ is normalised by its own statistics.  Those of the batches that were
-        learnt would lead to other weights than training has found.
-        """
-        if self.training and self._norms:
-            self._norms_by_batch = tuple(m for m in self._norms if m.training)
 
     def _may_be_old(self) -> bool:
         """Return whether to solve anew.

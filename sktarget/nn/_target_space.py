@@ -124,6 +124,8 @@ class TargetSpace(RealisedCascade):
 
     Batch normalisation takes the statistics of X̄ on X̄, in the solves for evaluation
     too, and those of the batch on the batch.  Running statistics are of batches alone.
+    One that is in evaluation mode while the network is trained, or that has never been
+    in training mode, takes running statistics everywhere.
 
     Second derivatives are not supported: ``create_graph=True`` works, but
     differentiating the gradients raises an error.  Transforms of ``torch.func`` do not
@@ -346,7 +348,7 @@ class TargetSpace(RealisedCascade):
 
     def _project(self) -> None:
         """Replace the targets, layer by layer, by the sums that they lead to."""
-        with torch.no_grad(), self._as_in_evaluation():
+        with torch.no_grad(), self._as_in_solves():
             self._run(Phase.PROJECT, self._unchanging(self.fixed_batch))
 
     def target_layers(self) -> dict[str, TargetMap]:
@@ -378,7 +380,7 @@ class TargetSpace(RealisedCascade):
         """
         if self.training:
             return self._solve_and_run(x)[0]
-        self._ensure_realised()
+        self._ensure_realised(stacklevel=6)  # Two calls of torch are in between.
         return self.module(self._unchanging(x))
 
     def forward_with_weights(self, x: Tensor) -> tuple[Any, list[Tensor]]:

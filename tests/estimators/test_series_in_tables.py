@@ -47,11 +47,14 @@ def test_arrays_of_series_of_one_length_are_like_others(kind: Any) -> None:
         table.predict(X)
 
 
-def test_a_row_for_each_step_is_refused() -> None:
+def test_a_row_for_each_step_is_warned_of() -> None:
     index = pd.MultiIndex.from_product([range(12), range(5)])
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), index=index)
-    with pytest.raises(ValueError, match="index of several levels"):
+    with pytest.warns(UserWarning, match="2 levels, .* a sequence of 3 steps"):
         classifier().fit(X, np.repeat(LABELS, 5))
+    of_arrays = pd.Series([x.to_numpy().T for _, x in X.groupby(level=0)])
+    of_arrays.index = pd.MultiIndex.from_product([range(3), range(4)])
+    assert classifier().fit(of_arrays, LABELS).n_features_in_ == 3
     recipe = [x.to_numpy().T for _, x in X.groupby(level=0)]
     assert classifier().fit(recipe, LABELS).n_features_in_ == 3
 
@@ -65,6 +68,9 @@ def test_cells_that_hold_series_are_refused() -> None:
             classifier().fit(given, LABELS)
     recipe = [np.stack(row) for row in X]
     assert classifier().fit(recipe, LABELS).n_features_in_ == 2
+    ragged = pd.DataFrame({"a": [[[1.0], [2.0, 3.0]]] * 12})
+    with pytest.raises(ValueError, match="the cells of X hold sequences"):
+        classifier().fit(ragged, LABELS)
     names = pd.DataFrame({"a": ["x", "y"] * 6})
     with pytest.raises(ValueError, match="could not convert string"):
         classifier().fit(names, LABELS)
@@ -98,7 +104,7 @@ def test_another_number_of_steps_in_a_table() -> None:
 
 def test_dates_are_no_numbers() -> None:
     X = np.datetime64("2020-01-01") + np.arange(84).reshape(12, 7)
-    for given in (X, X - X[0, 0]):
+    for given in (X, X - X[0, 0], pd.DataFrame(X)):
         with pytest.raises(ValueError, match="such as days since the first date"):
             classifier().fit(given, LABELS)
 
@@ -107,7 +113,7 @@ def test_texts_in_a_table() -> None:
     table = pd.DataFrame({"text": ["a b c", "b c d"]})
     sequencer = TokenSequencer(token_pattern=r"\w")
     for method in (sequencer.fit, sequencer.fit_transform):
-        with pytest.raises(ValueError, match=r"columns \['text'\]: give one of these"):
+        with pytest.raises(ValueError, match=r"columns \['text'\]: give one column"):
             method(table)
     ids = sequencer.fit_transform(table["text"])
     assert ids.shape == (2, 3)

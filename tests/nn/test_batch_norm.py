@@ -123,3 +123,51 @@ def test_images(norm: type[nn.Module]) -> None:
     found = net.eval().realise()
     torch.testing.assert_close(found[4].weight.T, wanted[1].detach())
     assert int(found[1].num_batches_tracked) == 1
+
+
+def shifted(module: nn.Module) -> nn.Module:
+    """Give normalisations running statistics that are not those of X̄."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d):
+            part.running_mean.fill_(0.7)
+            part.running_var.fill_(2.5)
+    return module
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_given_weights_are_kept(training: bool) -> None:
+    given = shifted(network().realise()).train(training)
+    fixed = network().fixed_batch
+    net = TargetSpace(given, fixed, lam=0.3, keep_weights=True).eval()
+    torch.testing.assert_close(weights_of(net.realise()), weights_of(given))
+    torch.testing.assert_close(net(fixed), given.eval()(fixed))
+
+
+def test_projected_targets_can_be_met() -> None:
+    net = network()
+    shifted(net.module)
+    net.lam = 0.0
+    net.reset_targets(generator=torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+    last = list(net.target_layers().values())[-1]
+    last.register_forward_hook(lambda _, args, sums: seen.append(sums.detach()))
+    net(batches(1)[0])
+    torch.testing.assert_close(seen[0], last.targets.detach())
+
+
+def test_norms_are_as_they_were_after_an_error() -> None:
+    net = network()
+    with torch.no_grad():
+        next(iter(net.target_layers().values())).targets.fill_(torch.nan)
+    with pytest.raises(RuntimeError):
+        net(batches(1)[0])
+    for norm in (net.module[0], net.module[2]):
+        assert norm.training
+        assert norm.track_running_stats
+
+
+def test_norms_that_were_exchanged_leave_no_trace_either() -> None:
+    net = network()
+    nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    net(batches(1)[0])
+    assert int(net.module[0].num_batches_tracked) == 1

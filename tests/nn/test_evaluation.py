@@ -233,7 +233,6 @@ def test_deliberate_changes_in_evaluation_mode_are_none_of_training() -> None:
         net(x)  # Nothing is learnt here.
     for layer in net.target_layers().values():
         layer.targets.requires_grad_(False)
-    net.module[1].weight.data.mul_(2)
     optimizer = torch.optim.SGD([net.module[1].weight], 0.1)
     net(x).square().sum().backward()
     optimizer.step()
