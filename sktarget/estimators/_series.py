@@ -186,7 +186,7 @@ def refuse_cells_of_series(X: Any) -> None:
     kind = getattr(getattr(cells, "dtype", None), "kind", None)
     if kind != "O" or cells.ndim != 2:
         return
-    if any(hasattr(c, "__len__") and not isinstance(c, str) for c in cells[:1].flat):
+    if any(isinstance(c, list) or getattr(c, "ndim", 0) > 0 for c in cells[:1].flat):
         rows = "X.to_numpy()" if hasattr(X, "to_numpy") else "X"
         raise ValueError(
             "the cells of X hold sequences: give a list with an array of shape "
