@@ -15,9 +15,9 @@ from sktarget.estimators._regression import NetworkRegressor
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_classification import NetworkSequenceClassifier
 from sktarget.estimators._sequence_network import SequenceNetwork
+from sktarget.estimators._sequence_regression import NetworkSequenceRegressor
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._task import Task
-from sktarget.estimators._weights import relative_weights
 
 __all__ = [
     "CLASS_WEIGHT",
@@ -26,12 +26,12 @@ __all__ = [
     "NetworkEstimator",
     "NetworkRegressor",
     "NetworkSequenceClassifier",
+    "NetworkSequenceRegressor",
     "SequenceNetwork",
     "Task",
     "TrainingRows",
     "as_tensor",
     "document_parameters",
     "parse_layer_sizes",
-    "relative_weights",
     "torch_dtype",
 ]

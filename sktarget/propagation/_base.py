@@ -14,7 +14,6 @@ from sktarget.estimators.base import (
     CONSTRAINTS,
     NetworkEstimator,
     TrainingRows,
-    relative_weights,
 )
 from sktarget.training import TrainingSettings
 
@@ -22,7 +21,6 @@ __all__ = [
     "SHARED_CONSTRAINTS",
     "SHARED_DOCS",
     "PropagationEstimator",
-    "mean_weight",
     "warn_of_one_layer",
 ]
 
@@ -96,14 +94,6 @@ SHARED_DOCS = {
     afresh.  See :ref:`recovery`.""",
 }
 """Texts for the section "Parameters" of their docstrings."""
-
-
-def mean_weight(rows: TrainingRows) -> float:
-    """Return how many rows one of mean weight stands for, clipped to a safe range."""
-    if rows.weight is None:
-        return 1.0
-    _, mean = relative_weights(rows.weight)
-    return min(max(mean, 1e-9), 1e9)
 
 
 class PropagationEstimator(NetworkEstimator):

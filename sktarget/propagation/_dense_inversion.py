@@ -11,7 +11,7 @@ from sktarget.propagation._inversion import (
     inverse_matrix,
     set_gradient,
 )
-from sktarget.propagation._losses import BatchLoss, loss_and_slope
+from sktarget.propagation._losses import BatchLoss
 from sktarget.propagation._network import TransmittingNetwork
 
 __all__ = ["DenseInversionNetwork"]
@@ -35,8 +35,8 @@ class DenseInversionNetwork(InversionNetwork):
         How displacements are passed down.
     target_lr : float
         γ: step of the last hidden layer down the gradient of the mean loss.
-    mean_weight : float, default=1.0
-        How many rows a row of weight 1 stands for.
+    n_rows : float, optional
+        How many rows a mini-batch stands for; by default as many as it has.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class DenseInversionNetwork(InversionNetwork):
         network: TransmittingNetwork,
         inversion: Inversion,
         target_lr: float,
-        mean_weight: float = 1.0,
+        n_rows: float | None = None,
     ) -> None:
-        super().__init__(network, inversion, target_lr, mean_weight)
+        super().__init__(network, inversion, target_lr, n_rows)
         self.displacement_norms = torch.zeros(len(network.layers) - 1, device="cpu")
 
     def set_gradients(
@@ -105,26 +105,21 @@ class DenseInversionNetwork(InversionNetwork):
                 states.append(self.network.apply_layer(states[-1], i))
         top = states[-1].detach().requires_grad_()
         outputs = self.network.apply_layer(top, n_layers)
-        top_loss, slope = loss_and_slope(loss, outputs, top, weight)
-        top_loss.backward()  # type: ignore[no-untyped-call]
+        value, d = self.displace_top(loss, outputs, top, weight)
         if n_layers > 1:
-            share = len(x) * self.mean_weight
-            self._set_hidden_gradients(
-                states, slope * (-self.target_lr / share), weight
-            )
-        return top_loss.detach(), outputs.detach()
+            self._set_hidden_gradients(states, d, self.shares(len(x), weight))
+        return value, outputs.detach()
 
     @torch.no_grad()
     def _set_hidden_gradients(
-        self, states: list[Tensor], d: Tensor, weight: Tensor | None
+        self, states: list[Tensor], d: Tensor, shares: Tensor | float
     ) -> None:
         norms = []
         for i in range(len(states) - 1, 0, -1):
             layer = self.network.layers[i - 1]
             assert isinstance(layer, nn.Linear)
             error = -self.inversion.slope(states[i]) * d
-            if weight is not None:
-                error *= (weight * self.mean_weight)[:, None]
+            error *= shares
             set_gradient(layer.weight, error.T @ states[i - 1])
             set_gradient(layer.bias, error.sum(0))
             norms.append(d.norm())

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sktarget.linalg import ridge_solve
+from sktarget.propagation._losses import BatchLoss, loss_and_slope
 
 __all__ = ["Inversion", "InversionNetwork", "inverse_matrix", "set_gradient"]
 
@@ -183,13 +184,16 @@ class InversionNetwork(nn.Module):
         How displacements are passed on.
     target_lr : float
         γ: step of the first target down the gradient of the mean loss.
-    mean_weight : float, default=1.0
-        How many rows a row of weight 1 stands for.
+    n_rows : float, optional
+        How many rows a mini-batch stands for: the gradient of a row is divided by this
+        in a mean loss.  By default as many as it has.  An incomplete mini-batch then
+        displaces its rows by more, and weights that make one row stand for several do
+        not displace it by less.
 
     Attributes
     ----------
     displacement_norms : Tensor
-        Norms of the displacements in the last mini-batch.
+        Norms of the displacements in the last mini-batch, whose weights do not count.
     saturation_fraction : Tensor of shape ()
         Share of hidden values that were clipped in that mini-batch.
     """
@@ -199,13 +203,13 @@ class InversionNetwork(nn.Module):
         network: nn.Module,
         inversion: Inversion,
         target_lr: float,
-        mean_weight: float = 1.0,
+        n_rows: float | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.inversion = inversion
         self.target_lr = target_lr
-        self.mean_weight = mean_weight
+        self.n_rows = n_rows
         self.displacement_norms = torch.zeros(0, device="cpu")
         self.saturation_fraction = torch.zeros((), device="cpu")
 
@@ -217,6 +221,55 @@ class InversionNetwork(nn.Module):
     def realise(self) -> nn.Module:
         """Return the network itself."""
         return self.network
+
+    def displace_top(
+        self,
+        loss: BatchLoss,
+        outputs: Tensor,
+        at: Tensor,
+        weight: Tensor | None,
+        within: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Set the gradients of the output layer, and find the first displacements.
+
+        Parameters
+        ----------
+        loss, outputs, at, weight, within
+            As for :func:`~sktarget.propagation._losses.loss_and_slope`; `at` is what
+            the output layer reads.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            The loss.
+        displacements : Tensor of the shape of `at`
+            A step of each row down its own loss.
+        """
+        top_loss, slope = loss_and_slope(loss, outputs, at, weight, within)
+        top_loss.backward()  # type: ignore[no-untyped-call]
+        n_rows = self.n_rows or len(outputs)
+        return top_loss.detach(), slope * (-self.target_lr / n_rows)
+
+    def shares(self, n: int, weight: Tensor | None) -> Tensor | float:
+        """Return by how much each row of a mini-batch counts in what layers learn.
+
+        Displacements are divided by `n_rows`, and what layers learn is a sum over rows,
+        which makes this a mean again.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        weight : Tensor of shape (n,) or None
+            Their weights.
+
+        Returns
+        -------
+        Tensor of shape (n, 1), or float
+            The factors.
+        """
+        stand_for = 1.0 if self.n_rows is None else self.n_rows / n
+        return stand_for if weight is None else weight[:, None] * stand_for
 
     def get_extra_state(self) -> tuple[Tensor, Tensor]:
         """Return the statistics of the last mini-batch, as a part of the state."""

@@ -1,4 +1,4 @@
-"""What the estimators that invert layers share."""
+"""What the estimators that invert layers or steps share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval
 
-from sktarget.estimators.base import CLASS_WEIGHT, TrainingRows
+from sktarget.estimators.base import TrainingRows
 from sktarget.propagation._base import (
     SHARED_CONSTRAINTS,
     SHARED_DOCS,
@@ -24,16 +24,14 @@ INVERSION_CONSTRAINTS: dict[str, list[Any]] = {
     "ridge": [Interval(Real, 0, None, closed="neither")],
     "clip": [Interval(Real, 0, 1, closed="neither")],
     "linearize": ["boolean"],
-    "class_weight": CLASS_WEIGHT,
 }
 """Constraints on the parameters that all inversion estimators have."""
 
 INVERSION_DOCS = SHARED_DOCS | {
     "target_lr": """float, default={default}
-    γ ≥ 0: the first target is this step down the gradient of the mini-batch's *mean*
-    loss.  With ``solver="adam"`` it matters little unless it is tiny, with `linearize`
-    even less.  A row of weight 2 counts as two rows: weights that sum to one make the
-    step as many times larger as there are rows, and want a smaller γ.""",
+    γ ≥ 0: the first target is this step down the gradient of the mean loss of a whole
+    mini-batch.  With ``solver="adam"`` it matters little unless it is tiny, with
+    `linearize` even less.""",
     "ridge": """float, default={default}
     r > 0, the ridge penalty on the states that an inverse finds.  Every layer that
     displacements are passed down multiplies them by up to 1 / 2√r, and where units are
@@ -56,6 +54,7 @@ class InversionEstimator(PropagationEstimator):
     """Base of the estimators that invert layers."""
 
     activation: str
+    batch_size: int
     ridge: float
     clip: float
     linearize: bool
@@ -72,6 +71,14 @@ class InversionEstimator(PropagationEstimator):
             linearize=bool(self.linearize),
             activation=self.activation,
         )
+
+    def _n_rows(self, rows: TrainingRows) -> float:
+        """Return how many rows a mini-batch stands for.
+
+        A row of weight 2 counts as two, but weights that add up to less than the number
+        of rows, such as those that sum to one, only compare them.
+        """
+        return min(float(self.batch_size), max(float(len(rows)), rows.total_weight))
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         return self._propagation_settings(rows, describe=["target_lr", "ridge", "clip"])

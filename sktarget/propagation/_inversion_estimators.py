@@ -1,4 +1,4 @@
-"""Regularised inversion as scikit-learn estimators."""
+"""Regularised inversion of dense layers as scikit-learn estimators."""
 
 from __future__ import annotations
 
@@ -6,41 +6,25 @@ import os
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import StrOptions
-from torch import nn
+from numpy.typing import ArrayLike
 
 from sktarget.estimators.base import (
-    CONSTRAINTS,
+    CLASS_WEIGHT,
     NetworkClassifier,
-    Task,
-    TrainingRows,
+    NetworkRegressor,
     document_parameters,
-    parse_layer_sizes,
 )
-from sktarget.propagation._base import mean_weight, warn_of_one_layer
-from sktarget.propagation._dense_inversion import DenseInversionNetwork
-from sktarget.propagation._inversion_base import (
-    INVERSION_CONSTRAINTS,
-    INVERSION_DOCS,
-    InversionEstimator,
+from sktarget.propagation._dense_inversion_base import (
+    DENSE_CONSTRAINTS,
+    DENSE_DOCS,
+    BaseRegularizedInversion,
 )
-from sktarget.propagation._network import TransmittingNetwork
 
-__all__ = ["RegularizedInversionClassifier"]
-
-Array = NDArray[Any]
+__all__ = ["RegularizedInversionClassifier", "RegularizedInversionRegressor"]
 
 
-@document_parameters(
-    **INVERSION_DOCS
-    | {
-        "activation": """{"tanh", "identity"}, default={default}
-    Activation of the hidden layers; it must be invertible."""
-    }
-)
-class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
+@document_parameters(**DENSE_DOCS)
+class RegularizedInversionClassifier(NetworkClassifier, BaseRegularizedInversion):
     """A neural network classifier trained by regularised inversion of its layers.
 
     No gradient travels down the network.  Each layer is given a target for its values
@@ -87,6 +71,7 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
 
     See Also
     --------
+    RegularizedInversionRegressor : The same for real outputs.
     DifferenceTargetPropagationClassifier : Targets from learned feedback maps.
     sktarget.TargetSpaceClassifier : Training in target space.
 
@@ -107,9 +92,8 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **INVERSION_CONSTRAINTS,
-        "hidden_layer_sizes": CONSTRAINTS["hidden_layer_sizes"],
-        "activation": [StrOptions({"tanh", "identity"})],
+        **DENSE_CONSTRAINTS,
+        "class_weight": CLASS_WEIGHT,
     }
 
     def __init__(
@@ -140,57 +124,91 @@ class RegularizedInversionClassifier(NetworkClassifier, InversionEstimator):
         callbacks: list[Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.target_lr = target_lr
-        self.ridge = ridge
-        self.clip = clip
-        self.linearize = linearize
-        self.weight_init = weight_init
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.momentum = momentum
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.class_weight = class_weight
-        self.device = device
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        warn_of_one_layer(len(parse_layer_sizes(self.hidden_layer_sizes)))
-
-    def _describe_architecture(self, X: Array) -> dict[str, Any]:
-        return {
-            "n_inputs": X.shape[1],
-            "hidden_layer_sizes": parse_layer_sizes(self.hidden_layer_sizes),
-            "n_outputs": self.n_outputs_,
-            "activation": self.activation,
-            "weight_init": self.weight_init,
-        }
-
-    def _build(
-        self,
-        architecture: dict[str, Any],
-        dtype: torch.dtype,
-        generator: torch.Generator | None = None,
-    ) -> TransmittingNetwork:
-        return TransmittingNetwork(**architecture, generator=generator, dtype=dtype)
-
-    def _trainable(self, module: nn.Module, task: Task) -> nn.Module:
-        return self._restored(module, task.rows, task.seed)
-
-    def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
-        assert isinstance(module, TransmittingNetwork)
-        return DenseInversionNetwork(
-            module, self._inversion(), self.target_lr, mean_weight(rows)
+        super().__init__(
+            hidden_layer_sizes,
+            activation=activation,
+            target_lr=target_lr,
+            ridge=ridge,
+            clip=clip,
+            linearize=linearize,
+            weight_init=weight_init,
+            solver=solver,
+            learning_rate_init=learning_rate_init,
+            momentum=momentum,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
         )
+        self.class_weight = class_weight
+
+
+@document_parameters(**DENSE_DOCS)
+class RegularizedInversionRegressor(NetworkRegressor, BaseRegularizedInversion):
+    """A neural network regressor trained by regularised inversion of its layers.
+
+    It minimises the squared error, every output in units of its own deviation.  See
+    :class:`RegularizedInversionClassifier` for the method.
+
+    {parameters}
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        Weights (n_in, n_out) and biases (n_out,) of each layer.
+    displacement_norms_ : ndarray of shape (n_hidden,)
+        How far the last mini-batch displaced the values of each hidden layer, as the
+        norm over rows and units.
+    saturation_fraction_ : float
+        Share of hidden values beyond ±(1 − ε) in the last mini-batch.
+    loss_, best_loss_ : float
+        Training loss of the last and of the best epoch.
+    loss_curve_, validation_loss_curve_, validation_scores_ : list of float
+        Record of all epochs; the latter two are None without `early_stopping`.
+    best_validation_score_ : float or None
+        The best validation score.
+    module_ : torch.nn.Module
+        The fitted network, an ordinary module.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns, where X had names.
+    n_iter_ : int
+        Epochs of the last call of ``fit``.
+    n_layers_, n_outputs_ : int
+        Number of layers, input and output included, and of outputs.
+    out_activation_ : str
+        ``"identity"``.
+    t_ : int
+        Training rows seen so far.
+
+    See Also
+    --------
+    RegularizedInversionClassifier : The same for classes.
+    DifferenceTargetPropagationRegressor : Targets from learned feedback maps.
+    sktarget.TargetSpaceRegressor : Training in target space.
+
+    References
+    ----------
+    V. Roulet, Z. Harchaoui, "Target Propagation via Regularized Inversion", arXiv
+    2112.01453; TMLR 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktarget.propagation import RegularizedInversionRegressor
+    >>> X = np.linspace(-1, 1, 100)[:, None]
+    >>> y = np.sin(4 * X[:, 0])
+    >>> reg = RegularizedInversionRegressor((20, 20), max_iter=500, random_state=0)
+    >>> reg.fit(X, y).score(X, y) > 0.95
+    True
+    """

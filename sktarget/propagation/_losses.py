@@ -14,7 +14,11 @@ BatchLoss = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def loss_and_slope(
-    loss: BatchLoss, outputs: Tensor, at: Tensor, weight: Tensor | None
+    loss: BatchLoss,
+    outputs: Tensor,
+    at: Tensor,
+    weight: Tensor | None,
+    within: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss, and the gradient of each row's own loss.
 
@@ -26,15 +30,17 @@ def loss_and_slope(
         Outputs of the network, a function of `at`.
     at : Tensor of shape (n_b, ...)
         Where the gradient is taken.
-    weight : Tensor of shape (n_b,) or None
-        Weights of the rows.
+    weight : Tensor of shape (n_b,) or (n_b, time), or None
+        Weights of the rows, or of their steps.
+    within : Tensor of shape (n_b, time), optional
+        Weights of steps relative to others of the same row.
 
     Returns
     -------
     loss : Tensor of shape ()
         The weighted loss, with its graph.
     slope : Tensor of the shape of `at`
-        Gradient of each row's unweighted loss.
+        Gradient of each row's own loss, in which the row has no weight.
 
     Examples
     --------
@@ -43,7 +49,7 @@ def loss_and_slope(
     >>> loss_and_slope(lambda out, _: out.square().mean(), 3 * at, at, None)[1].T
     tensor([[18., 18., 18., 18.]])
     """
-    mean = loss(outputs, None)
+    mean = loss(outputs, within)
     (gradient,) = torch.autograd.grad(mean, at, retain_graph=True)
     weighted = mean if weight is None else loss(outputs, weight)
     return weighted, gradient * len(outputs)

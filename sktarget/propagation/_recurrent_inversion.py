@@ -33,11 +33,13 @@ from sktarget.propagation._inversion import (
     inverse_matrix,
     set_gradient,
 )
-from sktarget.propagation._losses import BatchLoss, loss_and_slope
+from sktarget.propagation._losses import BatchLoss
 
 __all__ = ["RecurrentInversionNetwork", "displace", "step_errors"]
 
 PullBack = Callable[[int, Tensor], Tensor]
+# The loss, outputs, displacements of states by the output layer, and weights of rows.
+_Top = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
 def displace(direct: Tensor, pull_back: PullBack) -> Tensor:
@@ -123,8 +125,8 @@ class RecurrentInversionNetwork(InversionNetwork):
         from.
     update : {"local", "through_time"}
         How the weights learn from the displacements.
-    mean_weight : float, default=1.0
-        How many sequences a sequence of weight 1 stands for.
+    n_rows : float, optional
+        How many sequences a mini-batch stands for; by default as many as it has.
 
     Attributes
     ----------
@@ -153,9 +155,9 @@ class RecurrentInversionNetwork(InversionNetwork):
         inversion: Inversion,
         target_lr: float,
         update: str,
-        mean_weight: float = 1.0,
+        n_rows: float | None = None,
     ) -> None:
-        super().__init__(network, inversion, target_lr, mean_weight)
+        super().__init__(network, inversion, target_lr, n_rows)
         self.update = update
 
     def set_gradients(
@@ -171,8 +173,9 @@ class RecurrentInversionNetwork(InversionNetwork):
             Maps (outputs, weights or None) to the loss, averaged over sequences or
             steps.
         weight : Tensor of shape (n_b,) or (n_b, time), optional
-            Weights of sequences, with mean 1, or of steps.  Those of sequences scale
-            what is learnt from each, those of steps the displacements of states.
+            Weights of sequences, with mean 1, or of steps.  The mean weight of a
+            sequence scales what is learnt from it; how the weights of its steps differ
+            from that scales the displacements of its states.
 
         Returns
         -------
@@ -186,37 +189,58 @@ class RecurrentInversionNetwork(InversionNetwork):
         FactorisationError
             If weights are no longer finite.
         """
-        padding = x[..., 0].isnan()
-        x = x.nan_to_num(0.0)
-        lengths = (~padding).sum(1)
+        n_steps, real = x.shape[1], ~x[..., 0].isnan()
+        lengths = real.sum(1)
+        # Steps that are padding in all these sequences take time for nothing.
+        longest = int(lengths.max())
+        x, real = x[:, :longest].nan_to_num(0.0), real[:, :longest]
         with torch.no_grad():
             states = self.network.recurrent[0](x)[0]
         if self.network.return_sequences:
-            read = states.requires_grad_()
-            outputs = self.network.exit(read.flatten(0, 1))
-            outputs = outputs.unflatten(0, states.shape[:2])
-            top_loss = loss(outputs, weight)
-            top_loss.backward()  # type: ignore[no-untyped-call]
-            assert read.grad is not None
-            states, direct = states.detach(), read.grad * -self.target_lr
-            row_weight = None
+            top = self._read_steps(states, n_steps, loss, weight)
         else:
-            rows = torch.arange(len(x), device=x.device)
-            end = states[rows, lengths - 1].requires_grad_()
-            outputs = self.network.exit(end)
-            top_loss, slope = loss_and_slope(loss, outputs, end, weight)
-            top_loss.backward()  # type: ignore[no-untyped-call]
-            share = len(x) * self.mean_weight
-            direct = torch.zeros_like(states)
-            direct[rows, lengths - 1] = slope * (-self.target_lr / share)
-            row_weight = None if weight is None else weight * self.mean_weight
-        self._set_cell_gradients(x, states, direct, row_weight)
-        self.saturation_fraction = self.inversion.saturated(states[~padding])
-        return top_loss.detach(), outputs.detach()
+            top = self._read_ends(states, lengths - 1, loss, weight)
+        value, outputs, direct, row_weight = top
+        states, shares = states.detach(), self.shares(len(x), row_weight)
+        self._set_cell_gradients(x, states, direct, shares, n_steps)
+        self.saturation_fraction = self.inversion.saturated(states[real])
+        return value, outputs
+
+    def _read_ends(
+        self, states: Tensor, ends: Tensor, loss: BatchLoss, weight: Tensor | None
+    ) -> _Top:
+        """Learn outputs read from the last state of each sequence."""
+        rows = torch.arange(len(states), device=states.device)
+        end = states[rows, ends].requires_grad_()
+        outputs = self.network.exit(end)
+        value, displaced = self.displace_top(loss, outputs, end, weight)
+        direct = torch.zeros_like(states)
+        direct[rows, ends] = displaced
+        return value, outputs.detach(), direct, weight
+
+    def _read_steps(
+        self, states: Tensor, n_steps: int, loss: BatchLoss, weight: Tensor | None
+    ) -> _Top:
+        """Learn outputs read from the states of all steps."""
+        read = states.requires_grad_()
+        outputs = self.network.exit(read.flatten(0, 1)).unflatten(0, states.shape[:2])
+        outputs = F.pad(outputs, (0, 0, 0, n_steps - outputs.shape[1]))
+        of_rows = within = None
+        if weight is not None:
+            of_rows = weight.sum(1) / (weight > 0).sum(1).clamp(min=1)
+            # Those of weight zero have no steps to compare.
+            within = weight / torch.where(of_rows > 0, of_rows, 1.0)[:, None]
+        value, direct = self.displace_top(loss, outputs, read, weight, within)
+        return value, outputs.detach(), direct, of_rows
 
     @torch.no_grad()
     def _set_cell_gradients(
-        self, x: Tensor, states: Tensor, direct: Tensor, weight: Tensor | None
+        self,
+        x: Tensor,
+        states: Tensor,
+        direct: Tensor,
+        shares: Tensor | float,
+        n_steps: int,
     ) -> None:
         cell = self.network.recurrent[0]
         assert isinstance(cell, nn.RNN)
@@ -232,12 +256,12 @@ class RecurrentInversionNetwork(InversionNetwork):
         d = displace(direct.transpose(0, 1), pull_back)
         through = recurrent if self.update == "through_time" else None
         errors = step_errors(d, self.inversion.slope(h), through)
-        if weight is not None:
-            errors = errors * weight[:, None]
+        errors = errors * shares
         flat = errors.flatten(0, 1)
         set_gradient(cell.weight_ih_l0, flat.T @ x.transpose(0, 1).flatten(0, 1))
         # The state before the first step is zero.
         of_states = errors[1:].flatten(0, 1).T @ h[:-1].flatten(0, 1)
         set_gradient(cell.weight_hh_l0, of_states)
         set_gradient(cell.bias_ih_l0, flat.sum(0))
-        self.displacement_norms = torch.linalg.vector_norm(d, dim=(1, 2))
+        norms = torch.linalg.vector_norm(d, dim=(1, 2))
+        self.displacement_norms = F.pad(norms, (0, n_steps - len(norms)))

@@ -16,7 +16,9 @@ from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
+    RegularizedInversionRegressor,
     RegularizedInversionSequenceClassifier,
+    RegularizedInversionSequenceRegressor,
 )
 from tests.estimators.support import ESTIMATORS, for_both
 
@@ -29,7 +31,9 @@ EXPECTED_FAILED_CHECKS: dict[type, dict[str, str]] = {
     DifferenceTargetPropagationClassifier: {},
     DifferenceTargetPropagationRegressor: {},
     RegularizedInversionClassifier: {},
+    RegularizedInversionRegressor: {},
     RegularizedInversionSequenceClassifier: {},
+    RegularizedInversionSequenceRegressor: {},
 }
 
 

@@ -22,7 +22,9 @@ from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
+    RegularizedInversionRegressor,
     RegularizedInversionSequenceClassifier,
+    RegularizedInversionSequenceRegressor,
 )
 from tests.estimators.hostile import CASES, Case
 from tests.estimators.support import fit_quietly
@@ -40,7 +42,9 @@ MORE_KINDS: dict[str, Any] = {
     "difference": DifferenceTargetPropagationClassifier,
     "difference regressor": DifferenceTargetPropagationRegressor,
     "inverted layers": RegularizedInversionClassifier,
+    "inverted layers regressor": RegularizedInversionRegressor,
     "inverted steps": RegularizedInversionSequenceClassifier,
+    "inverted steps regressor": RegularizedInversionSequenceRegressor,
 }
 # Seconds of the default run for new cases, and how many to try however long they take;
 # what is left of them then passes unseen.

@@ -412,18 +412,18 @@ def displacements_of_last(
 @pytest.mark.parametrize("linearize", [True, False])
 def test_weights_are_as_good_as_repeats(kind: str, linearize: bool) -> None:
     repeats = torch.tensor([1, 3, 2, 1, 2])
-    mean = float(repeats.double().mean())
-    relative = repeats.double() / mean
+    relative = repeats / repeats.double().mean()
     inversion = Inversion(0.3, 0.3, linearize)
 
-    def gradients(x: Tensor, labels: Tensor, weight: Tensor | None, m: float) -> Any:
+    def gradients(x: Tensor, labels: Tensor, weight: Tensor | None) -> Any:
+        n = int(repeats.sum())
         if kind == "dense":
             network = TransmittingNetwork(D, (P, P), K, "tanh", dtype=torch.float64)
-            net: Any = DenseInversionNetwork(seeded(network), inversion, 5.0, m)
+            net: Any = DenseInversionNetwork(seeded(network), inversion, 5.0, n)
             x = x[:, 0]
         else:
             inner = make(update="local").network
-            net = RecurrentInversionNetwork(inner, inversion, 5.0, "local", m)
+            net = RecurrentInversionNetwork(inner, inversion, 5.0, "local", n)
 
         def loss(outputs: Tensor, weight: Tensor | None) -> Tensor:
             losses = F.cross_entropy(outputs, labels, reduction="none")
@@ -433,9 +433,9 @@ def test_weights_are_as_good_as_repeats(kind: str, linearize: bool) -> None:
         return [p.grad for p in net.parameters() if p.grad is not None]
 
     x = normal(B, T, D)
-    weighted = gradients(x, LABELS, relative, mean)
+    weighted = gradients(x, LABELS, relative)
     again, labels = (v.repeat_interleave(repeats, 0) for v in (x, LABELS))
-    assert_all_close(weighted, gradients(again, labels, None, 1.0), 1e-10)
+    assert_all_close(weighted, gradients(again, labels, None), 1e-10)
 
 
 def test_dense_layers_are_inverted_one_by_one() -> None:

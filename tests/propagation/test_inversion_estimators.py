@@ -7,31 +7,40 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.base import is_regressor
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
-from sktarget.datasets import make_delayed_recall, make_temporal_order
+from sktarget.datasets import make_adding, make_delayed_recall, make_temporal_order
 from sktarget.propagation import (
     RegularizedInversionClassifier,
+    RegularizedInversionRegressor,
     RegularizedInversionSequenceClassifier,
+    RegularizedInversionSequenceRegressor,
 )
 from tests.estimators.support import (
     ALL_EPOCHS,
     SetsRate,
     assert_same_weights,
     class_data,
+    curve_data,
     fit_quietly,
     label_data,
     weights,
 )
 
-KINDS = [RegularizedInversionClassifier, RegularizedInversionSequenceClassifier]
-for_both = pytest.mark.parametrize("kind", KINDS)
+DENSE = [RegularizedInversionClassifier, RegularizedInversionRegressor]
+RECURRENT = [
+    RegularizedInversionSequenceClassifier,
+    RegularizedInversionSequenceRegressor,
+]
+KINDS = [*DENSE, *RECURRENT]
+for_all = pytest.mark.parametrize("kind", KINDS)
 
 
 def small(kind: type, **more: Any) -> Any:
     settings: dict[str, Any] = {"max_iter": 4, "batch_size": 30, "random_state": 0}
-    if kind is RegularizedInversionClassifier:
+    if kind in DENSE:
         settings["hidden_layer_sizes"] = (7, 6, 5)
     else:
         settings["recurrent_layer_sizes"] = 6
@@ -39,9 +48,17 @@ def small(kind: type, **more: Any) -> Any:
 
 
 def problem(kind: type) -> tuple[NDArray[Any], NDArray[Any]]:
-    if kind is RegularizedInversionClassifier:
-        return class_data()
-    return make_temporal_order(90, 10, random_state=0)
+    made: tuple[NDArray[Any], NDArray[Any]] = {
+        RegularizedInversionClassifier: class_data,
+        RegularizedInversionRegressor: curve_data,
+        RegularizedInversionSequenceClassifier: lambda: make_temporal_order(
+            90, 10, random_state=0
+        ),
+        RegularizedInversionSequenceRegressor: lambda: make_adding(
+            90, 10, random_state=0
+        ),
+    }[kind]()
+    return made
 
 
 def test_fitted_attributes_of_dense_networks() -> None:
@@ -59,7 +76,7 @@ def test_fitted_attributes_of_recurrent_networks(return_sequences: bool) -> None
     X, y = make_temporal_order(90, 10, random_state=0)
     if return_sequences:
         y = X.argmax(axis=1)
-    estimator = small(KINDS[1], return_sequences=return_sequences)
+    estimator = small(RECURRENT[0], return_sequences=return_sequences)
     fit_quietly(estimator, X, y)
     n_classes = 6 if return_sequences else 4
     assert [c.shape for c in estimator.coefs_] == [(12, 6), (6, n_classes)]
@@ -71,19 +88,22 @@ def test_fitted_attributes_of_recurrent_networks(return_sequences: bool) -> None
     assert estimator.predict_proba(X).shape == shape
 
 
-@for_both
+@for_all
 def test_initial_weights_are_orthogonal(kind: type) -> None:
     X, y = problem(kind)
     estimator = small(kind, max_iter=1, learning_rate_init=1e-12)
     fit_quietly(estimator, X, y)
     maps = estimator.coefs_
-    if kind is RegularizedInversionSequenceClassifier:
-        maps = [maps[0][:6], maps[0][6:], maps[1]]
+    if kind in RECURRENT:
+        n = X.shape[1]
+        maps = [maps[0][:n], maps[0][n:], maps[1]]
+    if is_regressor(estimator):
+        maps[-1] = maps[-1] / y.std()
     for weight in maps:
         np.testing.assert_allclose(np.linalg.svd(weight)[1], 1, atol=1e-6)
 
 
-@for_both
+@for_all
 @pytest.mark.parametrize("linearize", [True, False])
 @pytest.mark.parametrize("solver", ["adam", "sgd", "rmsprop_centered"])
 @pytest.mark.parametrize("method", ["partial_fit", "warm_start"])
@@ -103,7 +123,7 @@ def test_going_on_keeps_the_optimiser(
     np.testing.assert_allclose(once.loss_curve_, parts.loss_curve_)
 
 
-@for_both
+@for_all
 def test_target_lr_of_zero_trains_the_output_layer_alone(kind: type) -> None:
     X, y = problem(kind)
     one = fit_quietly(small(kind, target_lr=0, max_iter=1), X, y)
@@ -114,16 +134,16 @@ def test_target_lr_of_zero_trains_the_output_layer_alone(kind: type) -> None:
     assert (more.displacement_norms_ == 0).all()
 
 
-@for_both
+@for_all
 def test_random_state_alone_decides(kind: type) -> None:
     X, y = problem(kind)
     a, b = (fit_quietly(small(kind), X, y) for _ in range(2))
     assert_same_weights(a, b)
     restored = pickle.loads(pickle.dumps(a))
-    np.testing.assert_array_equal(a.predict_proba(X), restored.predict_proba(X))
+    np.testing.assert_array_equal(a.predict(X), restored.predict(X))
 
 
-@for_both
+@for_all
 def test_divergence_at_once_names_what_may_be_at_fault(kind: type) -> None:
     X, y = problem(kind)
     estimator = small(kind, solver="sgd", learning_rate_init=1e30, target_lr=1e10)
@@ -136,7 +156,7 @@ def test_divergence_at_once_names_what_may_be_at_fault(kind: type) -> None:
     assert not hasattr(estimator, "n_iter_")
 
 
-@for_both
+@for_all
 def test_later_divergence_keeps_the_best_state(kind: type) -> None:
     X, y = problem(kind)
     estimator = small(
@@ -200,11 +220,100 @@ def test_unequal_lengths_in_either_form() -> None:
     for row, length in zip(padded, lengths, strict=True):
         row[:, length:] = np.nan
     series = [row[:, :length] for row, length in zip(X, lengths, strict=True)]
-    one = fit_quietly(small(KINDS[1]), padded, y)
-    other = fit_quietly(small(KINDS[1]), series, y)
+    one = fit_quietly(small(RECURRENT[0]), padded, y)
+    other = fit_quietly(small(RECURRENT[0]), series, y)
     assert_same_weights(one, other)
     np.testing.assert_array_equal(one.predict(padded), other.predict(series))
     assert one.displacement_norms_.shape == (12,)
+
+
+def test_several_numbers_in_their_own_units() -> None:
+    X, y = curve_data()
+    y = np.column_stack([y, 1e4 * y - 5e5])
+    settings = {"max_iter": 150, "learning_rate_init": 0.01}
+    estimator = fit_quietly(small(DENSE[1], **settings), X, y)
+    scores = 1 - ((estimator.predict(X) - y) ** 2).mean(0) / y.var(0)
+    assert (scores > 0.8).all()
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.02)
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_numbers_of_sequences_are_learnt_through_time(return_sequences: bool) -> None:
+    X, y = make_adding(400, 10, random_state=0)
+    if return_sequences:
+        y = X[:, 1].cumsum(axis=1)
+    through_time = {"update": "through_time", "ridge": 10.0, "clip": 1e-3}
+    estimator = small(
+        RECURRENT[1],
+        **through_time,
+        linearize=True,
+        solver="adam",
+        learning_rate_init=0.01,
+        recurrent_layer_sizes=20,
+        return_sequences=return_sequences,
+        max_iter=100,
+    )
+    missed = 1 - fit_quietly(estimator, X, y).score(X, y)
+    assert missed < 0.1
+    assert estimator.predict(X).shape == y.shape
+    if not return_sequences:  # Random states suffice for running sums.
+        alone = fit_quietly(estimator.set_params(target_lr=0.0), X, y)
+        assert missed < 0.5 * (1 - alone.score(X, y))
+
+
+# Of 90 rows, the last mini-batch of 40 has 10.
+@pytest.mark.parametrize("kind", [DENSE[0], RECURRENT[0]])
+def test_scale_of_weights_does_not_matter_to_mini_batches(kind: type) -> None:
+    X, y = problem(kind)
+    weight = 1.0 + np.arange(len(X)) % 2
+    batches = {"batch_size": 40, "solver": "sgd"}
+    fits = [
+        fit_quietly(small(kind, **batches), X, y, sample_weight=weight * factor)
+        for factor in (1, 1e-3, 1 / weight.sum(), 7)
+    ]
+    for other in fits[1:]:
+        assert_same_weights(other, fits[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_weights_of_sequences_are_repeats(return_sequences: bool) -> None:
+    X, y = make_temporal_order(40, 10, random_state=0)
+    if return_sequences:
+        y = X.argmax(axis=1)
+        y[::3, 5:] = -1  # Fewer steps count in these.
+    settings: dict[str, Any] = {
+        "return_sequences": return_sequences,
+        "batch_size": 200,
+        "solver": "sgd",
+        "learning_rate_init": 0.01,
+        "target_lr": 20.0,  # far from linear
+    }
+    weight = 1 + np.arange(40) % 3
+    weighted = small(RECURRENT[0], **settings)
+    fit_quietly(weighted, X, y, sample_weight=weight)
+    rows = np.repeat(np.arange(40), weight)
+    repeated = fit_quietly(small(RECURRENT[0], **settings), X[rows], y[rows])
+    if return_sequences:  # A mean over steps is not one over sequences.
+        found, truth = (
+            np.concatenate([w.ravel() for w in weights(e)])
+            for e in (weighted, repeated)
+        )
+        assert np.corrcoef(found, truth)[0, 1] > 0.99
+    else:
+        assert_same_weights(weighted, repeated, atol=1e-9)
+
+
+def test_padding_of_all_in_a_mini_batch_is_left_out() -> None:
+    X, y = make_temporal_order(60, 10, random_state=0)
+    longer = np.full((60, 6, 40), np.nan)
+    longer[..., :10] = X
+    longer[0, :, 10:] = X[0, :, [0] * 30].T  # the only long one
+    settings = {"batch_size": 30, "shuffle": False, "max_iter": 1}
+    estimator = small(RECURRENT[0], **settings)
+    fit_quietly(estimator, longer, y)
+    assert estimator.displacement_norms_.shape == (40,)
+    assert (estimator.displacement_norms_[10:] == 0).all()
+    assert (estimator.displacement_norms_[:10] > 0).all()
 
 
 def test_steps_are_learnt() -> None:
@@ -239,12 +348,12 @@ def test_steps_are_learnt() -> None:
 def test_bad_parameters_are_named(name: str, value: Any) -> None:
     X, y = make_temporal_order(30, 10, random_state=0)
     with pytest.raises(ValueError, match=name):
-        small(KINDS[1], **{name: value}).fit(X, y)
+        small(RECURRENT[0], **{name: value}).fit(X, y)
 
 
 def test_predictions_follow_from_an_ordinary_module() -> None:
     X, y = make_temporal_order(90, 10, random_state=0)
-    estimator = fit_quietly(small(KINDS[1]), X, y)
+    estimator = fit_quietly(small(RECURRENT[0]), X, y)
     with torch.no_grad():
         sums = estimator.module_(torch.from_numpy(X).transpose(1, 2))
     np.testing.assert_allclose(estimator.decision_function(X), sums)

@@ -11,7 +11,9 @@ from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
+    RegularizedInversionRegressor,
     RegularizedInversionSequenceClassifier,
+    RegularizedInversionSequenceRegressor,
 )
 from tests.estimators.support import (
     ALL_EPOCHS,
@@ -26,7 +28,9 @@ KINDS: dict[type, dict[str, Any]] = {
     DifferenceTargetPropagationClassifier: DENSE,
     DifferenceTargetPropagationRegressor: DENSE,
     RegularizedInversionClassifier: DENSE,
+    RegularizedInversionRegressor: DENSE,
     RegularizedInversionSequenceClassifier: {"recurrent_layer_sizes": (5,)},
+    RegularizedInversionSequenceRegressor: {"recurrent_layer_sizes": (5,)},
 }
 COMMON: dict[str, Any] = {
     "batch_size": 30,

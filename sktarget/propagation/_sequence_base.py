@@ -1,4 +1,4 @@
-"""Regularised inversion of recurrent networks as a scikit-learn estimator."""
+"""The base of the estimators that invert the steps of recurrent networks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from torch import nn
 from sktarget.architectures import RecurrentNetwork
 from sktarget.estimators.base import (
     CONSTRAINTS,
-    NetworkSequenceClassifier,
     Task,
     TrainingRows,
-    document_parameters,
     parse_layer_sizes,
 )
-from sktarget.propagation._base import mean_weight
 from sktarget.propagation._inversion_base import (
     INVERSION_CONSTRAINTS,
     INVERSION_DOCS,
@@ -28,15 +25,28 @@ from sktarget.propagation._inversion_base import (
 from sktarget.propagation._network import INITIALISATIONS
 from sktarget.propagation._recurrent_inversion import RecurrentInversionNetwork
 
-__all__ = ["RegularizedInversionSequenceClassifier"]
+__all__ = [
+    "SEQUENCE_CONSTRAINTS",
+    "SEQUENCE_DOCS",
+    "BaseRegularizedInversionSequence",
+]
 
 Array = NDArray[Any]
 
-_DOCS = INVERSION_DOCS | {
+SEQUENCE_CONSTRAINTS: dict[str, list[Any]] = {
+    **INVERSION_CONSTRAINTS,
+    "recurrent_layer_sizes": CONSTRAINTS["hidden_layer_sizes"],
+    "return_sequences": ["boolean"],
+    "update": [StrOptions({"local", "through_time"})],
+}
+"""Constraints on the parameters that both estimators have."""
+
+SEQUENCE_DOCS = INVERSION_DOCS | {
     "recurrent_layer_sizes": """int or array-like of one int, default={default}
     Width of the only recurrent layer.""",
     "return_sequences": """bool, default={default}
-    Classify every step; otherwise the whole sequence, from its last state.""",
+    Give outputs for every step; otherwise for the whole sequence, from its last
+    state.""",
     "update": """{"local", "through_time"}, default={default}
     ``"local"``: every step moves towards its own target, all else being constant.
     ``"through_time"``: as in the implementation that the authors of the method
@@ -46,92 +56,13 @@ _DOCS = INVERSION_DOCS | {
     "batch_size": """int, default={default}
     Sequences of a mini-batch; all sequences, if there are fewer.""",
 }
+"""Texts for the section "Parameters" of their docstrings."""
 
 
-@document_parameters(**_DOCS)
-class RegularizedInversionSequenceClassifier(
-    NetworkSequenceClassifier, InversionEstimator
-):
-    """A recurrent network classifier trained by regularised inversion of its steps.
+class BaseRegularizedInversionSequence(InversionEstimator):
+    """Base of the estimators that invert the steps of a recurrent layer."""
 
-    A network of tanh units reads a sequence.  The last state is given a target, a
-    small step down the loss.  Every earlier state is given a target by
-    inverting, in closed form, the step that follows it.  The same inverse serves all
-    steps, so that a mini-batch costs one factorisation.
-
-    {parameters}
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    coefs_, intercepts_ : list of ndarray
-        Weights (n_in, n_out) and biases (n_out,) of the recurrent layer, whose inputs
-        are the inputs proper and the states of the step before, and of the output.
-    displacement_norms_ : ndarray of shape (time,)
-        How far the last mini-batch displaced the states of each step, as the norm over
-        sequences and units.
-    saturation_fraction_ : float
-        Share of state values beyond ±(1 − ε) in the last mini-batch.
-    loss_, best_loss_ : float
-        Training loss of the last and of the best epoch.
-    loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
-    best_validation_score_ : float or None
-        The best validation score.
-    module_ : torch.nn.Module
-        The fitted network, an ordinary module; takes (n, time, channels).
-    n_features_in_ : int
-        Number of columns of X of shape (n, time), otherwise of channels.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns, where X had names.
-    n_iter_ : int
-        Epochs of the last call of ``fit``.
-    n_layers_, n_outputs_ : int
-        Number of layers, input and output included, and of outputs.
-    out_activation_ : str
-        ``"softmax"``.
-    t_ : int
-        Training sequences seen so far.
-
-    See Also
-    --------
-    RegularizedInversionClassifier : The same for tables.
-    sktarget.TargetSpaceSequenceClassifier : Training in target space.
-
-    Notes
-    -----
-    Sequences and the labels of steps are passed as to
-    :class:`~sktarget.TargetSpaceSequenceClassifier`, but sequences must be real
-    numbers, and nothing measures their channels: standardise them.
-
-    The update of the recurrent layer is proportional to `target_lr` times
-    `learning_rate_init` (exactly so with `linearize` and ``solver="sgd"``), that of the
-    output layer to `learning_rate_init` alone.
-
-    References
-    ----------
-    V. Roulet, Z. Harchaoui, "Target Propagation via Regularized Inversion", arXiv
-    2112.01453; TMLR 2023.
-
-    Examples
-    --------
-    >>> from sktarget.datasets import make_temporal_order
-    >>> from sktarget.propagation import RegularizedInversionSequenceClassifier
-    >>> X, y = make_temporal_order(1000, 10, random_state=0)
-    >>> clf = RegularizedInversionSequenceClassifier(
-    ...     (30,), solver="adam", tol=0.01, random_state=0
-    ... )
-    >>> clf.fit(X, y).score(X, y) > 0.95
-    True
-    """
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **INVERSION_CONSTRAINTS,
-        "recurrent_layer_sizes": CONSTRAINTS["hidden_layer_sizes"],
-        "return_sequences": ["boolean"],
-        "update": [StrOptions({"local", "through_time"})],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = SEQUENCE_CONSTRAINTS
     # tanh can be inverted; other activations have no use here.
     activation = "tanh"
 
@@ -159,7 +90,6 @@ class RegularizedInversionSequenceClassifier(
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int | str = "auto",
-        class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         callbacks: list[Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -185,7 +115,6 @@ class RegularizedInversionSequenceClassifier(
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.class_weight = class_weight
         self.device = device
         self.callbacks = callbacks
         self.checkpoint = checkpoint
@@ -219,5 +148,5 @@ class RegularizedInversionSequenceClassifier(
     def _restored(self, module: nn.Module, rows: TrainingRows, seed: int) -> nn.Module:
         assert isinstance(module, RecurrentNetwork)
         return RecurrentInversionNetwork(
-            module, self._inversion(), self.target_lr, self.update, mean_weight(rows)
+            module, self._inversion(), self.target_lr, self.update, self._n_rows(rows)
         )
