@@ -13,13 +13,15 @@ import onnxruntime
 import pytest
 import skl2onnx
 import torch
+from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from torch import nn
 
 from sktarget import (
@@ -35,7 +37,9 @@ from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
+    RegularizedInversionRegressor,
     RegularizedInversionSequenceClassifier,
+    RegularizedInversionSequenceRegressor,
 )
 from tests.estimators.image_support import digits
 from tests.estimators.support import (
@@ -235,6 +239,7 @@ def test_skl2onnx_knows_the_estimators() -> None:
         DifferenceTargetPropagationClassifier,
         DifferenceTargetPropagationRegressor,
         RegularizedInversionClassifier,
+        RegularizedInversionRegressor,
     ],
 )
 def test_sister_estimators_convert(kind: Any, tmp_path: Path) -> None:
@@ -250,10 +255,14 @@ def test_sister_estimators_convert(kind: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, pipeline[-1].predict(X))
 
 
-def test_inverted_sequences_convert(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [RegularizedInversionSequenceClassifier, RegularizedInversionSequenceRegressor],
+)
+def test_inverted_sequences_convert(kind: Any, tmp_path: Path) -> None:
     X = np.random.default_rng(0).normal(size=(40, 2, 7)).astype("f4")
     y = X[:, 0].sum(axis=1) > 0
-    estimator = RegularizedInversionSequenceClassifier((5,), random_state=0, max_iter=3)
+    estimator = kind((5,), random_state=0, max_iter=3)
     assert_predicts(to_onnx(fit_quietly(estimator, X, y)), estimator, X)
     save(estimator, tmp_path / "model")
     found = load(tmp_path / "model").predict(X)
@@ -282,6 +291,61 @@ def test_regressors_are_stacked(kind: Any) -> None:
     stack = fit_quietly(StackingRegressor(members, cv=2), X, X[:, 0])
     (found,) = run(to_onnx(stack), X).values()
     np.testing.assert_allclose(found[:, 0], stack.predict(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+@pytest.mark.parametrize("transmission", ["identity", "sign", "bernoulli"])
+@pytest.mark.parametrize("target_opset", [17, 18, None])
+def test_discrete_units_convert_to_several_opsets(
+    kind: str, transmission: str, target_opset: int | None
+) -> None:
+    X, y = class_data(3)
+    X = X.astype("f4")
+    kinds: dict[str, Any] = {
+        "classifier": DifferenceTargetPropagationClassifier,
+        "regressor": DifferenceTargetPropagationRegressor,
+    }
+    estimator = kinds[kind](
+        (5, 5), transmission=transmission, max_iter=3, random_state=0
+    )
+    fit_quietly(estimator, X, y)
+    options = {"zipmap": False} if kind == "classifier" else None
+    model = skl2onnx.to_onnx(
+        make_pipeline(estimator), X[:1], options=options, target_opset=target_opset
+    )
+    assert_predicts(model, make_pipeline(estimator), X)
+
+
+@pytest.mark.parametrize("kind", [TargetSpaceClassifier, TargetSpaceRegressor])
+@pytest.mark.parametrize("dtype", [np.int64, np.float64, bool])
+def test_integers_are_turned_into_numbers(kind: Any, dtype: Any) -> None:
+    X = np.random.default_rng(0).integers(0, 2, size=(60, 3)).astype(dtype)
+    y = X.sum(axis=1) > 1
+    estimator = fit_quietly(kind(**SMALL), X, y)
+    options = {"zipmap": False} if is_classifier(estimator) else None
+    model = skl2onnx.to_onnx(make_pipeline(estimator), X[:1], options=options)
+    label, *probabilities = run(model, X).values()
+    if probabilities:
+        np.testing.assert_array_equal(label, estimator.predict(X))
+        wanted = estimator.predict_proba(X)
+        np.testing.assert_allclose(*probabilities, wanted, rtol=0, atol=1e-5)
+    else:
+        np.testing.assert_allclose(label[:, 0], estimator.predict(X), atol=1e-5)
+
+
+def test_codes_of_categories_may_be_integers() -> None:
+    X = np.random.default_rng(0).integers(0, 5, size=(60, 3)).astype("f4")
+    pipeline = make_pipeline(OrdinalEncoder(dtype=int), TargetSpaceRegressor(**SMALL))
+    fit_quietly(pipeline, X, X[:, 0] + X[:, 1])
+    assert_predicts(to_onnx(pipeline), pipeline, X)
+
+
+def test_pipelines_that_begin_with_texts_are_for_skl2onnx() -> None:
+    texts = ["to be", "or not", "to be", "or"] * 10
+    pipeline = make_pipeline(TfidfVectorizer(), TargetSpaceClassifier(**SMALL))
+    fit_quietly(pipeline, texts, [0, 1, 0, 1] * 10)
+    with pytest.raises(ValueError, match=r"table of numbers.*initial_types"):
+        to_onnx(pipeline)
 
 
 @pytest.mark.parametrize("target_opset", [14, 15, 17, 19])

@@ -92,7 +92,9 @@ def _example(estimator: NetworkEstimator, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(2, *shape, dtype=dtype, device="cpu")
 
 
-def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
+def network_model(
+    estimator: NetworkEstimator, dtype: str, opset: int = OPSET
+) -> onnx.ModelProto:
     """Trace the network, and append what turns its sums into predictions.
 
     Parameters
@@ -101,11 +103,13 @@ def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
         A fitted one.
     dtype : {"float32", "float64"}
         Arithmetic of the model.
+    opset : int, default=17
+        Version of the operators.
 
     Returns
     -------
     onnx.ModelProto
-        The model, with the opset ``OPSET`` and the input ``INPUT``.
+        The model, with the input ``INPUT``.
     """
     import onnx
 
@@ -133,7 +137,7 @@ def network_model(estimator: NetworkEstimator, dtype: str) -> onnx.ModelProto:
             input_names=[INPUT],
             output_names=[SUMS],
             dynamic_axes=axes,
-            opset_version=OPSET,
+            opset_version=opset,
             **options,
         )
     model = onnx.load_from_string(buffer.getvalue())

@@ -18,6 +18,7 @@ from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
+    RegularizedInversionRegressor,
 )
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["pipeline_model", "register_converters"]
 
 
-# The oldest in which all that networks consist of is written as in ``OPSET``.
-_OLDEST_OPSET = 14
+# The oldest in which all that networks consist of is written as in ``OPSET``, and the
+# one from which on axes of reductions are inputs.
+_OLDEST_OPSET, _OPSET_OF_AXES = 14, 18
 # The estimators that take tables, as the steps of a pipeline do.
 _KINDS: list[type[NetworkEstimator]] = [
     TargetSpaceClassifier,
@@ -35,6 +37,7 @@ _KINDS: list[type[NetworkEstimator]] = [
     DifferenceTargetPropagationClassifier,
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
+    RegularizedInversionRegressor,
 ]
 
 
@@ -66,11 +69,16 @@ def register_converters() -> None:
 
 def _declare_outputs(operator: Any) -> None:
     """Declare to skl2onnx the types and shapes of the outputs of :func:`_convert`."""
-    from skl2onnx.common.data_types import Int64TensorType, StringTensorType
+    from skl2onnx.common.data_types import (
+        DoubleTensorType,
+        FloatTensorType,
+        Int64TensorType,
+        StringTensorType,
+    )
 
     estimator, given = operator.raw_operator, operator.inputs[0].type
     n = given.shape[0]
-    real = type(given)
+    real = DoubleTensorType if isinstance(given, DoubleTensorType) else FloatTensorType
     if not is_classifier(estimator):
         # Of two axes in any case, which is what meta-estimators put together.
         operator.outputs[0].type = real([n, estimator.n_outputs_])
@@ -87,26 +95,30 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     from onnx import compose, helper
     from skl2onnx.common.data_types import DoubleTensorType
 
-    if container.target_opset < _OLDEST_OPSET:
+    target = container.target_opset
+    if target < _OLDEST_OPSET:
         raise ValueError(
             f"target_opset must be at least {_OLDEST_OPSET} for estimators of "
-            f"sktarget, got {container.target_opset}"
+            f"sktarget, got {target}"
         )
     given = operator.inputs[0]
     dtype = "float64" if isinstance(given.type, DoubleTensorType) else "float32"
     prefix = scope.get_unique_operator_name("sktarget") + "_"
-    model = network_model(operator.raw_operator, dtype)
+    opset = OPSET if target < _OPSET_OF_AXES else _OPSET_OF_AXES
+    model = network_model(operator.raw_operator, dtype, opset)
     outputs = [output.name for output in model.graph.output]
     graph = compose.add_prefix(model, prefix).graph
     container.initializers.extend(graph.initializer)
-    container.add_node("Identity", [given.full_name], [prefix + INPUT])
+    # Steps before may give integers, or truth values.
+    cast = {"to": tensor_type(dtype)}
+    container.add_node("Cast", [given.full_name], [prefix + INPUT], **cast)
     for node in graph.node:
         container.add_node(
             node.op_type,
             list(node.input),
             list(node.output),
             op_domain=node.domain,
-            op_version=min(OPSET, container.target_opset),
+            op_version=min(opset, target),
             name=node.name or scope.get_unique_operator_name(prefix + node.op_type),
             **{a.name: helper.get_attribute_value(a) for a in node.attribute},
         )
@@ -220,4 +232,10 @@ def _shape_of_row(estimator: Any) -> tuple[int, ...]:
             "skl2onnx converts estimators of tables and images only: give to_onnx the "
             "estimator of sequences alone, and do before it what the pipeline does"
         )
-    return image_row_shape(last) or (estimator.n_features_in_,)
+    n_columns = getattr(estimator, "n_features_in_", None)
+    if n_columns is None:
+        raise ValueError(
+            f"{type(estimator).__name__} does not begin with a table of numbers: "
+            "convert it by skl2onnx.to_onnx, which takes initial_types"
+        )
+    return image_row_shape(last) or (n_columns,)
