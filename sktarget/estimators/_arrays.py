@@ -23,13 +23,22 @@ def as_array(X: Any) -> Any:
     """
     if isinstance(X, torch.Tensor):
         return X.numpy(force=True)
-    dtypes = list(X.dtypes) if hasattr(X, "columns") else [getattr(X, "dtype", None)]
-    for dtype in dtypes:
-        if getattr(dtype, "kind", "") in ("m", "M"):
+    of_columns = getattr(X, "dtypes", None) if hasattr(X, "columns") else None
+    of_columns = [getattr(X, "dtype", None)] if of_columns is None else of_columns
+    for dtype in of_columns:
+        if _is_of_dates(dtype):
             raise ValueError(
                 f"X has dtype {dtype}: give numbers, such as days since the first date"
             )
     return X
+
+
+def _is_of_dates(dtype: Any) -> bool:
+    """Return whether a dtype of NumPy, pandas or Polars is of dates or durations."""
+    if getattr(dtype, "kind", "") in ("m", "M"):
+        return True
+    is_temporal = getattr(dtype, "is_temporal", None)
+    return callable(is_temporal) and bool(is_temporal())
 
 
 def as_tensor(array: Array) -> torch.Tensor:

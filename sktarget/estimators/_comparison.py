@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sktarget.training import Criterion, TensorData, over_steps
+from sktarget.training import Criterion, TensorData, over_steps, rows_at_a_time
 
 __all__ = ["Errors", "measure_errors", "share_of_errors"]
 
@@ -48,8 +48,11 @@ def measure_errors(
     Errors
         Tensors of shape (n_outputs,).
     """
+    network.eval()
+    parts = torch.split(held_out.x, rows_at_a_time(held_out.x))
     with torch.no_grad():
-        sums = network.eval()(held_out.inputs(held_out.x)).double()
+        found = [network(held_out.inputs(part)).double() for part in parts]
+    sums = torch.cat(found)
     network.train()
     if output_units is not None:
         origin, unit = (t.to(sums) for t in output_units)

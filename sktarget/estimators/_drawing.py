@@ -16,6 +16,9 @@ __all__ = ["draw_rows", "noise_batch"]
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
 
+# So many rows are searched at a time.
+_ROWS_AT_ONCE = 1 << 10
+
 
 def draw_rows(
     X: Array,
@@ -99,11 +102,16 @@ def _bring_forward(
     least, most = drawn.min(axis=0), drawn.max(axis=0)
     varies = X.min(axis=0) != X.max(axis=0)
     others = first[order[size:]]
-    wanted = [
-        size + int((X[others, j] != least[j]).argmax())
-        for j in np.flatnonzero((least == most) & varies)
-    ]
-    more = np.unique(np.array(wanted, dtype=np.intp))
+    wanted, found = np.flatnonzero((least == most) & varies), [np.empty(0, np.intp)]
+    for start in range(0, len(others), _ROWS_AT_ONCE):
+        if not len(wanted):
+            break
+        block = X[others[start : start + _ROWS_AT_ONCE]][:, wanted]
+        differs = block != least[wanted]
+        has_any = differs.any(axis=0)
+        found.append(size + start + differs[:, has_any].argmax(axis=0))
+        wanted = wanted[~has_any]
+    more = np.unique(np.concatenate(found))
     rest = np.delete(np.arange(size, len(order)), more - size)
     forward = np.concatenate([np.arange(min(size, len(order))), more, rest])
     return order[forward], size + len(more)

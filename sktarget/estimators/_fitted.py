@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -25,6 +26,8 @@ __all__ = ["FittedNetwork", "read_only"]
 
 Array = NDArray[Any]
 
+# So many numbers of a sparse matrix are written out at a time.
+_MOST_DENSE = 1 << 24
 # Added to the state of copies and files: the version that wrote them.
 _STAMP = "_sktarget_version"
 
@@ -167,6 +170,12 @@ class FittedNetwork(BaseEstimator, ABC):
     def _sums(self, X: Any) -> Array:
         """Return the outputs of the network, (n, n_outputs), before any softmax."""
         check_is_fitted(self)
+        if sparse.issparse(X) and X.ndim == 2:
+            n_rows = max(1, _MOST_DENSE // max(1, X.shape[1]))
+            if X.shape[0] > n_rows:
+                X = X.tocsr()
+                starts = range(0, X.shape[0], n_rows)
+                return np.concatenate([self._sums(X[i : i + n_rows]) for i in starts])
         return self._run(self._validate(X, reset=False))
 
     def _run(self, X: Array, counts: Array | None = None) -> Array:

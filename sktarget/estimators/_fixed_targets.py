@@ -40,7 +40,12 @@ from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
-from sktarget.training import Ending, NumberCriterion, state_to_numpy
+from sktarget.training import (
+    Ending,
+    NumberCriterion,
+    describe_value,
+    state_to_numpy,
+)
 
 __all__ = ["FixedTargets"]
 
@@ -65,7 +70,10 @@ class FixedTargets(TrainingCourse):
         "_last_targets",
         "_last_untangling",
         "_anchors",
+        "_chosen_by",
     )
+    # Parameters by which X̄ is chosen.
+    _choosing: ClassVar[tuple[str, ...]] = ("fixed_batch", "fixed_batch_size")
     # Seed of the order of rows in the fit that chose X̄.
     _arranged_by: int | None = None
     # Origin and unit of every column of X for the solves, if they need any.
@@ -144,9 +152,13 @@ class FixedTargets(TrainingCourse):
         self._try_own_module(module, rows.X, self._dtype)
         if self.parameterization == "weights":
             return module
-        if not hasattr(self, "targets_"):
+        if not hasattr(self, "targets_") or self._chosen_by != self._choice():
             return self._to_targets(module, rows, seed, keep_weights=True)
         return self._with_kept_targets(module, rows)
+
+    def _choice(self) -> dict[str, str]:
+        """Describe by what parameters X̄ is chosen."""
+        return {name: describe_value(getattr(self, name)) for name in self._choosing}
 
     def _refuse_other_space(self) -> None:
         if self.parameterization != self._space:
@@ -174,18 +186,23 @@ class FixedTargets(TrainingCourse):
         return network
 
     def _arrange_again(self, task: Task) -> None:
-        fixed, seed = getattr(self, "fixed_batch_", None), self._arranged_by
-        if fixed is None or seed is None or not self._takes_all(task.rows):
+        if not self._takes_all(task.rows):
             return
-        arranged = task.rows.distinct(seed)
-        if np.array_equal(arranged.X, fixed):
-            task.rows = arranged
+        fixed, seed = getattr(self, "fixed_batch_", None), self._arranged_by
+        if fixed is None:  # X̄ is chosen anew.
+            self._arranged_by = task.seed
+            task.rows = task.rows.distinct(task.seed)
+        elif seed is not None:
+            arranged = task.rows.distinct(seed)
+            if np.array_equal(arranged.X, fixed):
+                task.rows = arranged
 
     def _keep_network(self, network: nn.Module) -> None:
         if isinstance(network, TargetSpace):
             self.targets_, self._anchors = targets_and_anchors(network)
             self._last_targets = self.targets_[-1]
             self._last_untangling = network.untangling
+            self._chosen_by = self._choice()
             if self._output_units is not None:
                 origin, unit = self._output_units
                 more = targets_of_origin(network, origin)
@@ -261,7 +278,8 @@ class FixedTargets(TrainingCourse):
         widest, n_pixels = 1 + max(_n_inputs(module), default=0), rows.X[0, :1].size
         is_sample = self._fixed_batch_kind == "sample"
         if self._incremental and is_sample:
-            _warn_of_few_rows(len(rows) * n_pixels, widest)
+            goes_on = hasattr(self, "_module_state")
+            _warn_of_few_rows(len(rows) * n_pixels, widest, goes_on=goes_on)
         if self._takes_all(rows):
             size = None
         elif size == "auto" and self._follows_table_rules:
@@ -374,14 +392,19 @@ class FixedTargets(TrainingCourse):
         return fixed
 
 
-def _warn_of_few_rows(n_rows: int, widest: int) -> None:
-    if n_rows < min(widest, _FEW_ROWS):
-        warnings.warn(
-            f"the first call of partial_fit chooses the fixed batch, and has only "
-            f"{n_rows} row(s) for layers of up to {widest} inputs: later calls will "
-            "learn little. Give it a few hundred rows, or a fixed_batch",
-            stacklevel=2,
-        )
+def _warn_of_few_rows(n_rows: int, widest: int, *, goes_on: bool) -> None:
+    """Warn of a call of partial_fit that has too few rows to choose X̄ from."""
+    if n_rows >= (widest if goes_on else min(widest, _FEW_ROWS)):
+        return
+    which = "partial_fit after a fit without warm_start" if goes_on else "partial_fit"
+    loses = "most of what was learnt is lost" if goes_on else "later calls learn little"
+    remedy = "set warm_start=True before that fit" if goes_on else "or a fixed_batch"
+    warnings.warn(
+        f"the first call of {which} chooses the fixed batch, and has only {n_rows} "
+        f"row(s) for layers of up to {widest} inputs: {loses}. Give it a few hundred "
+        f"rows, {'or ' if goes_on else ''}{remedy}",
+        stacklevel=2,
+    )
 
 
 def _n_inputs(module: nn.Module) -> list[int]:

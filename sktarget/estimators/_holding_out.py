@@ -149,13 +149,13 @@ def _exchange(
 ) -> tuple[Array, Array]:
     """Exchange rows for validation that are to stay for others, of the same classes."""
     training, validation = training.copy(), validation.copy()
-    for i in np.flatnonzero(stays[validation]):
-        may_go = ~stays[training]
-        if classes is not None:
-            may_go &= classes[training] == classes[validation[i]]
-        if may_go.any():
-            j = int(np.argmax(may_go))
-            training[j], validation[i] = validation[i], training[j]
+    kinds = np.zeros(len(stays), dtype=int) if classes is None else classes
+    comes, goes = np.flatnonzero(stays[validation]), np.flatnonzero(~stays[training])
+    for kind in np.unique(kinds[validation[comes]]):
+        come = comes[kinds[validation[comes]] == kind]
+        go = goes[kinds[training[goes]] == kind][: len(come)]
+        come = come[: len(go)]
+        training[go], validation[come] = validation[come], training[go]
     return training, validation
 
 

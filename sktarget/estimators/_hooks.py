@@ -104,6 +104,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _decode(self, sums: Array) -> Array:
         """Turn the outputs of the network into predictions."""
 
+    @abstractmethod
+    def _as_learnt(self, sums: Array) -> Array:
+        """Turn the outputs of the network into y as the training rows hold it."""
+
     # -- what a kind of estimator may override ---------------------------------------
 
     def _validate(
@@ -124,10 +128,6 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _unit_settings(self) -> dict[str, Any]:
         """Return the settings by which outputs are learnt in units of their own."""
         return {}
-
-    def _as_learnt(self, sums: Array) -> Array:
-        """Turn the outputs of the network into y as the training rows hold it."""
-        return self._decode(sums)
 
     def _probabilities(self, sums: Array) -> Array:
         """Turn the outputs of the network into probabilities, where there are any."""

@@ -67,6 +67,8 @@ class NumberOutputs(NetworkEstimator):
             raise ValueError(
                 "Input y contains NaN, None or infinity: leave these rows out"
             )
+        rows.y = rows.y.astype(np.float64, copy=False)
+        given, _ = rows.outputs()
         with np.errstate(over="ignore"):  # reported below, as an error
             rows.y = rows.y.astype(rows.dtype)
         if not float(np.nanmax(np.abs(rows.y))) <= _LARGEST:
@@ -86,6 +88,11 @@ class NumberOutputs(NetworkEstimator):
         self._check_n_outputs(rows.y.shape[-1])
         if self._criterion.is_log:
             check_counts(*rows.outputs(), self.loss, first=first)
+        if first:
+            # Rows of next to no weight may make a unit small, but lose no digits by it.
+            unweighted = measure_outputs(self._loss, given, None)
+            is_log = self._criterion.is_log
+            warn_of_lost_digits(*unweighted, rows.dtype, is_log=is_log)
         if first or self._output_units is None or not self._learns_in_units:
             return
         if self._criterion.is_log:
@@ -113,9 +120,6 @@ class NumberOutputs(NetworkEstimator):
         origin, units = measure_outputs(self._loss, y, weight)
         if self._criterion.is_log:
             self._deviances = deviances_of_counts(y, weight)[1].astype(y.dtype)
-        # Rows of next to no weight may make a unit small, but lose no digits by it.
-        unweighted = measure_outputs(self._loss, y, None)
-        warn_of_lost_digits(*unweighted, rows.dtype, is_log=self._criterion.is_log)
         if self.module is not None and self._criterion.is_log:
             warn_of_logarithms(origin)
             return None
@@ -158,6 +162,9 @@ class NumberOutputs(NetworkEstimator):
         with np.errstate(over="ignore"):
             found: Array = np.minimum(np.exp(sums), np.finfo(sums.dtype).max)
         return found
+
+    def _as_learnt(self, sums: Array) -> Array:
+        return self._predictions(sums)
 
     def _decode(self, sums: Array) -> Array:
         predictions = self._predictions(sums)

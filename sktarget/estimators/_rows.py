@@ -70,7 +70,8 @@ class TrainingRows:
                 )
 
     def _take(self, index: Array) -> None:
-        self.__dict__.pop("bulk", None)
+        for of_all in ("bulk", "n_varying"):
+            self.__dict__.pop(of_all, None)
         self.X, self.y = self.X[index], self.y[index]
         self.weight = None if self.weight is None else self.weight[index]
         self.classes = None if self.classes is None else self.classes[index]
@@ -141,7 +142,7 @@ class TrainingRows:
         """Rows, and those held out: a table is as large with them as without."""
         return len(self) + self.n_held_out
 
-    @property
+    @cached_property
     def n_varying(self) -> int:
         """Columns that vary by more than rounding, at least one."""
         least, most = self.X.min(axis=0), self.X.max(axis=0)

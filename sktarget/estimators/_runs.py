@@ -158,7 +158,9 @@ def _better_of(
     estimator._follow(retry)
     try:
         other = _run_anew(estimator, task, objective, before.settings.reserved)
-        if other.ending.has_learnt and _does_better(estimator, task, other, before):
+        # After one that diverged, rows held out would not be learnt.
+        ended = other.ending.reason is not Reason.DIVERGED and other.ending.has_learnt
+        if ended and _does_better(estimator, task, other, before):
             return other
         if other.ending.reason is Reason.INTERRUPTED:
             warning = other.ending.warning

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class SequenceChoices(BaseTargetSpace):
     anchor: str
     initial_memory: float | str | None
 
+    _choosing: ClassVar = (*BaseTargetSpace._choosing, "fixed_sequence_length")
     # Units in which the network learns from the channels, if they need any.
     _channel_units: Units | None = None
 
@@ -184,11 +185,17 @@ class SequenceChoices(BaseTargetSpace):
 
     def _read_in_units(self, task: Task) -> None:
         units = self._channel_units
-        if units is not None:
-            task.rows = rows_in_units(task.rows, units)
+        if units is None:
+            return
+        are_all = task.all_rows is task.rows
+        task.rows = rows_in_units(task.rows, units)
+        if task.held_out is not None:
+            task.held_out = rows_in_units(task.held_out, units)
+        # Those are long, and are read again only to be learnt in the end.
+        if are_all:
+            task.all_rows = task.rows
+        elif task.learns_all:
             task.all_rows = rows_in_units(task.all_rows, units)
-            if task.held_out is not None:
-                task.held_out = rows_in_units(task.held_out, units)
 
     # -- X̄ ---------------------------------------------------------------------------
 

@@ -176,6 +176,9 @@ def find_series(values: Array) -> Array | None:
     some = np.unique(some)
     begins = values[some, 1 : time // 2 + 1] == values[some + 1, :1]
     for step in 1 + np.flatnonzero(begins.all(axis=2).mean(axis=0) > _MOST_FOLLOW):
+        agree = values[some + 1, :-step] == values[some, step:]
+        if not agree.all(axis=(1, 2)).mean() > _MOST_FOLLOW:
+            continue
         follows = (values[1:, :-step] == values[:-1, step:]).all(axis=(1, 2))
         if follows[telling].mean() > _MOST_FOLLOW:
             return np.concatenate([[0], np.cumsum(~follows)])

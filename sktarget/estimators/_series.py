@@ -55,7 +55,7 @@ def read_series(
     """
     sizes = None
     known = None if reset else univariate
-    refuse_cells_of_series(X)
+    _refuse_cells_of_series(X)
     if reset:
         _warn_of_several_levels(X)
     if _is_list_of_series(X, known):
@@ -169,19 +169,8 @@ def _is_list_of_series(X: Any, univariate: bool | None) -> bool:
     return len(lengths) > 1 or (len(lengths) == 1 and never_rows)
 
 
-def refuse_cells_of_series(X: Any) -> None:
-    """Refuse arrays and tables of two axes whose cells hold sequences.
-
-    Parameters
-    ----------
-    X : object
-        Sequences as the user gave them.
-
-    Raises
-    ------
-    ValueError
-        If X is one.
-    """
+def _refuse_cells_of_series(X: Any) -> None:
+    """Refuse arrays and tables of two axes whose cells hold sequences."""
     cells = X.head(1).to_numpy() if hasattr(X, "head") else X
     kind = getattr(getattr(cells, "dtype", None), "kind", None)
     if kind != "O" or cells.ndim != 2:

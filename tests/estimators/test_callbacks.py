@@ -21,12 +21,17 @@ from skorch.callbacks import (
     PrintLog,
 )
 
-from sktarget import TargetSpaceClassifier
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceRegressor,
+)
 from tests.estimators.support import (
     ALL_EPOCHS,
     Dies,
     assert_same_weights,
     class_data,
+    curve_data,
     fit_quietly,
     for_both,
     problem,
@@ -480,3 +485,29 @@ def test_stored_callbacks_hold_no_targets(given_as: str) -> None:
     assert type(again.callbacks) is type(callbacks)
     np.testing.assert_array_equal(again.predict(X), with_callbacks.predict(X))
     fit_quietly(again, X, y)
+
+
+@pytest.mark.parametrize("of", ["one output", "two outputs", "steps"])
+def test_scorers_of_numpy_get_predictions_like_y(of: str) -> None:
+    shapes = []
+
+    def error(net: Any, X: Any, y: Any) -> float:
+        found, truth = net.predict(X), np.asarray(y)
+        shapes.append((found.shape, truth.shape))
+        return float(np.nanmean(np.abs(found - truth)))
+
+    X, y = curve_data()
+    settings = SMALL | {"callbacks": [EpochScoring(error, name="error")]}
+    kind: Any = TargetSpaceRegressor
+    if of == "two outputs":
+        y = np.column_stack([y, -y])
+    elif of == "steps":
+        X = np.random.default_rng(0).normal(size=(90, 1, 5))
+        y, kind = X[:, 0], TargetSpaceSequenceRegressor
+        settings = {"return_sequences": True, "max_iter": 3} | {
+            "callbacks": settings["callbacks"],
+            "early_stopping": True,
+        }
+    fit_quietly(kind(**(settings | {"early_stopping": True})), X, y)
+    assert shapes
+    assert all(found == truth for found, truth in shapes)

@@ -201,3 +201,15 @@ def test_rare_categories_of_large_tables_are_learnt() -> None:
         TargetSpaceRegressor((3,), **settings, fixed_batch_size=500), X, X[:, 0]
     )
     assert (np.abs(few.coefs_[0]).max(axis=1) > 0).sum() < 450
+
+
+def test_every_column_that_varies_is_drawn_from_many_rows() -> None:
+    X = np.zeros((5000, 40))
+    X[:, 0] = np.arange(5000)
+    rare = np.random.default_rng(0).integers(5000, size=39)
+    X[rare, np.arange(1, 40)] = 1
+    drawn, _ = draw_rows(X, 20, 0, of_all_columns=True)
+    assert (np.ptp(X[drawn], axis=0) > 0).all()
+    assert len(drawn) <= 20 + 39
+    plain, _ = draw_rows(X, 20, 0)
+    assert_array_equal(drawn[:20], plain)

@@ -8,10 +8,16 @@ import torch
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators import _noise_rules, _rules
-from sktarget.estimators._holding_out import HoldingOut, can_hold_out, hold_out
+from sktarget.estimators._comparison import measure_errors
+from sktarget.estimators._holding_out import (
+    HoldingOut,
+    _exchange,
+    can_hold_out,
+    hold_out,
+)
 from sktarget.estimators._outliers import bulk_of_columns, far_rows
 from sktarget.estimators._rows import TrainingRows
-from sktarget.training import CRITERIA
+from sktarget.training import CRITERIA, TensorData
 from tests.estimators.support import SeesData, fit_quietly
 
 
@@ -286,3 +292,46 @@ def test_noise_in_mini_batches_is_told_from_a_slow_start() -> None:
     scores = fit_quietly(waves, X, y).validation_scores_
     assert max(scores[:15]) < 0.1
     assert max(scores) > 0.7
+
+
+@pytest.mark.parametrize("of_classes", [False, True])
+def test_rows_that_stay_are_exchanged_for_the_first_that_may_go(
+    of_classes: bool,
+) -> None:
+    rng = np.random.default_rng(0)
+    for n in (3, 30, 200):
+        order, stays = rng.permutation(n), rng.random(n) < 0.3
+        classes = rng.integers(3, size=n) if of_classes else None
+        training, validation = order[n // 3 :], order[: n // 3]
+        found = _exchange(training, validation, stays, classes)
+        left, held_out = training.copy(), validation.copy()
+        for i in np.flatnonzero(stays[validation]):  # one by one, as it is meant
+            may_go = ~stays[left]
+            if classes is not None:
+                may_go &= classes[left] == classes[held_out[i]]
+            if may_go.any():
+                j = may_go.argmax()
+                left[j], held_out[i] = held_out[i], left[j]
+        np.testing.assert_array_equal(found[0], left)
+        np.testing.assert_array_equal(found[1], held_out)
+
+
+def test_rows_held_out_are_judged_some_at_a_time() -> None:
+    sizes = []
+
+    def watch(_module: Any, given: tuple[torch.Tensor]) -> None:
+        sizes.append(len(given[0]))
+
+    network = torch.nn.Linear(2, 1)
+    network.register_forward_pre_hook(watch)
+    x = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0))
+    held_out = TensorData(x, x[:, :1])
+    errors = measure_errors(network, held_out, CRITERIA["squared_error"], None)
+    assert max(sizes) < 3000
+    assert sum(sizes) == 3000
+    with torch.no_grad():
+        truth = (network(x) - x[:, :1]).double().square().mean()
+    torch.testing.assert_close(
+        errors.of_network / errors.of_constant,
+        truth[None] / x[:, 0].double().var() * 3000 / 2999,
+    )

@@ -437,3 +437,41 @@ def test_later_calls_may_bring_the_other_classes(order: str) -> None:
         scores.append(estimator.score(X[300:], y[300:]))
     # From the labels of one class, it would be 0.47 and 0.4.
     assert np.mean(scores) > 0.52
+
+
+@for_both
+@pytest.mark.parametrize("name", ["fixed_batch", "fixed_batch_size"])
+def test_warm_start_takes_another_fixed_batch(kind: type, name: str) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
+    before, sums = estimator.fixed_batch_, estimator.predict(X)
+    value = X[5:60] + 0.1 if name == "fixed_batch" else 50
+    estimator.set_params(**{name: value}, learning_rate_init=1e-9, max_iter=1)
+    fit_quietly(estimator, X, y)
+    assert estimator.fixed_batch_.shape != before.shape
+    if name == "fixed_batch":
+        np.testing.assert_array_equal(estimator.fixed_batch_, value)
+    np.testing.assert_allclose(estimator.predict(X), sums, atol=1e-3)
+    again = estimator.fixed_batch_
+    np.testing.assert_array_equal(fit_quietly(estimator, X, y).fixed_batch_, again)
+
+
+@for_both
+def test_going_on_after_a_plain_fit_counts_repeats_as_weights(kind: type) -> None:
+    X, y = problem(kind)
+    weight = 1 + np.arange(len(X)) % 2
+    rows = np.repeat(np.arange(len(X)), weight)
+    fits = []
+    for given in ((X, y, weight), (X[rows], y[rows], None)):
+        estimator = fit_quietly(kind(random_state=0, max_iter=20), X, y)
+        estimator.set_params(warm_start=True)
+        fits.append(fit_quietly(estimator, *given[:2], sample_weight=given[2]))
+    assert_same_weights(*fits, atol=1e-8)
+
+
+@for_both
+def test_a_few_rows_after_a_plain_fit_lose_what_was_learnt(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**(SMALL | {"hidden_layer_sizes": (70,)})), X, y)
+    with pytest.warns(UserWarning, match=r"60 row\(s\).*is lost.*warm_start=True"):
+        estimator.partial_fit(X[:60], y[:60])

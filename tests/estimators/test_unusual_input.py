@@ -12,7 +12,10 @@ from sktarget import (
     TargetSpaceClassifier,
     TargetSpaceRegressor,
     TargetSpaceSequenceClassifier,
+    TargetSpaceSequenceRegressor,
 )
+from sktarget.estimators import _fitted, _rows
+from sktarget.estimators._arrays import as_array
 from sktarget.estimators._output_units import moments_of_outputs
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
@@ -184,3 +187,62 @@ def test_words_for_arrays_of_any_kind() -> None:
     assert describe_value(np.ndarray) == "ndarray"
     names = np.array(["a", "b"], dtype=object)
     assert describe_value(names) == describe_value(names.copy())
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo array"])
+def test_sparse_rows_are_written_out_some_at_a_time(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = class_data()
+    X[np.abs(X) < 1] = 0
+    make = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}
+    given = make.get(form, sparse.coo_array)(X)
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), given, y)
+    expected = estimator.predict_proba(X)
+    monkeypatch.setattr(_fitted, "_MOST_DENSE", 28)  # seven rows
+    monkeypatch.setattr(_rows, "_MOST_NUMBERS", 28)
+    np.testing.assert_allclose(estimator.predict_proba(given), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="features"):
+        estimator.predict(given.tocsr()[:, :2])
+
+
+class Frame:
+    """A table of another kind: its columns have names, and perhaps dtypes."""
+
+    def __init__(self, X: Any, dtypes: Any = None) -> None:
+        self.X, self.columns = X, list("abcd")
+        if dtypes is not None:
+            self.dtypes = dtypes
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.asarray(self.X, dtype)
+
+
+class Date:
+    @classmethod
+    def is_temporal(cls) -> bool:
+        return True
+
+
+def test_tables_of_other_kinds() -> None:
+    X, _ = class_data()
+    frame = Frame(X)
+    assert as_array(frame) is frame
+    assert as_array(Frame(X, [np.dtype(float)] * 4)).columns == list("abcd")
+    with pytest.raises(ValueError, match="such as days since the first date"):
+        as_array(Frame(X, [np.dtype(float), Date]))
+
+
+@pytest.mark.parametrize("deviation", [50.0, 5.0, 1e-3])
+@pytest.mark.parametrize("of_steps", [False, True])
+def test_digits_that_float32_lacks_are_missed(deviation: float, of_steps: bool) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 1, 4) if of_steps else (60, 4)).astype(np.float32)
+    y = 1e9 + deviation * rng.normal(size=(60, 4) if of_steps else 60)
+    kind: Any = TargetSpaceRegressor
+    settings: dict[str, Any] = SMALL
+    if of_steps:
+        kind, settings = TargetSpaceSequenceRegressor, {"return_sequences": True}
+    estimator = kind(**(settings | {"max_iter": 2}))
+    with pytest.warns(UserWarning, match="hardly resolves.*subtract a constant"):
+        fit_quietly(estimator, X, y)
