@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainingCurveDisplay"]
 
 # Where estimators that wrap others keep the one that was trained.
-_WITHIN = ("best_estimator_", "regressor_", "_final_estimator")
+_WITHIN = ("best_estimator_", "estimator_", "regressor_", "_final_estimator")
 _LABELS = {"loss": "Loss", "score": "Score of the rows held out"}
 _CURVES = {
     "loss": ("loss_curve_", "validation_loss_curve_"),
@@ -146,8 +146,8 @@ class TrainingCurveDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted one, or a pipeline, a search or a ``TransformedTargetRegressor``
-            around one.
+            A fitted one, or a pipeline, a search, a ``TransformedTargetRegressor`` or
+            another of scikit-learn's estimators around one.
         response : {"loss", "score"}, default="loss"
             Whether to draw ``loss_curve_`` and ``validation_loss_curve_``, or
             ``validation_scores_``, which ``early_stopping`` leaves.

@@ -176,6 +176,8 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If a single string, or a table, is given.
+        TypeError
+            If `vocabulary` is a single string.
         """
         if isinstance(self.vocabulary, str):
             raise TypeError(
@@ -282,6 +284,12 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
 def _refuse_what_holds_no_texts(raw_documents: Any) -> None:
     if isinstance(raw_documents, str):
         raise ValueError("an iterable of texts is expected, got one string")
+    n_axes = getattr(raw_documents, "ndim", 1)
+    if n_axes != 1 and not hasattr(raw_documents, "columns"):
+        raise ValueError(
+            f"an iterable of texts is expected, got an array of {n_axes} axes: give "
+            "one column, such as X[:, 0]"
+        )
     if hasattr(raw_documents, "columns"):
         names = [str(name) for name in raw_documents.columns]
         raise ValueError(

@@ -12,13 +12,14 @@ from numpy.testing import assert_array_equal
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.plotting import TrainingCurveDisplay
+from tests.estimators.support import class_data, fit_quietly
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -122,3 +123,10 @@ def test_without_matplotlib(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match="extra 'plot'"):
         TrainingCurveDisplay.from_estimator(fitted)
+
+
+def test_what_chooses_thresholds_is_looked_into() -> None:
+    X, y = class_data()
+    model = FixedThresholdClassifier(TargetSpaceClassifier((3,), max_iter=3))
+    display = TrainingCurveDisplay.from_estimator(fit_quietly(model, X, y))
+    assert display.estimator_name == "TargetSpaceClassifier"

@@ -133,3 +133,11 @@ def test_bad_input() -> None:
         TokenSequencer(max_length=0).fit(TEXTS)
     with pytest.raises(ValueError, match="empty vocabulary"):
         TokenSequencer().fit(["", "!"])
+
+
+@pytest.mark.parametrize("axes", [0, 2])
+def test_arrays_of_texts_have_one_axis(axes: int) -> None:
+    texts = np.array("to be") if axes == 0 else np.array([["to be"], ["or not"]])
+    with pytest.raises(ValueError, match=r"one column, such as X\[:, 0\]"):
+        TokenSequencer().fit(texts)
+    assert TokenSequencer().fit_transform(np.array(["to be", "or"])).shape == (2, 2)

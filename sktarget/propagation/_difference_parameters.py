@@ -53,7 +53,9 @@ default={default}
     η_s ≥ 0: the first target is this step down the gradient of each row's *own* loss,
     so that it does not depend on the size of a mini-batch.  Where a publication
     multiplies the gradient of the mean loss, divide its η by the rows of its batch.
-    For squared errors, the loss is half the mean over outputs.""",
+    For squared errors, the loss is half the mean over outputs, in units of their
+    deviations: of k outputs, a target at `top_target` ``"output"`` is y itself with
+    η_s = k.""",
     "noise": """float, default={default}
     σ, standard deviation of the noise on the values that feedback maps learn from.""",
     "noise_decay": """float or None, default={default}
@@ -81,6 +83,7 @@ default={default}
     "n_samples_predict": """int, default={default}
     Number of passes with samples that predictions average over with
     ``transmission="bernoulli"``; it is part of the fitted network, which later changes
-    leave as it is.""",
+    leave as it is.  With `early_stopping`, every epoch makes as many over the rows held
+    out.""",
 }
 """Texts for the section "Parameters" of their docstrings."""

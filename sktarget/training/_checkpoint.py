@@ -47,6 +47,8 @@ _NAMES = (
     "frozen",
 )
 _FILE = "checkpoint.npz"  # within a folder
+# What is neither a parameter nor a buffer may change its form.
+_EXTRA_STATE = "_extra_state"
 # Known only by digests: a message cannot show what changed in them.
 _DIGESTS = {"training set", "state before fit"}
 
@@ -136,19 +138,36 @@ class Checkpoint(Callback):
         for name in _DIGESTS & changed.keys():
             changed[name] = f"another {name}"
         if changed:
-            raise ValueError(
-                f"checkpoint={os.fspath(self.path)!r} belongs to another fit: "
-                f"{'; '.join(changed.values())}. Remove the file to begin anew, or "
-                "give another path"
-            )
+            raise self._of_another(f"fit: {'; '.join(changed.values())}")
+
+    def _compare_network(self, kept: dict[str, Any], module: nn.Module) -> None:
+        shapes, others = (
+            {k: tuple(np.shape(v)) for k, v in state.items() if _EXTRA_STATE not in k}
+            for state in (kept, module.state_dict())
+        )
+        changed = [
+            f"{name} had the shape {shapes.get(name)} and has {others.get(name)}"
+            for name in dict.fromkeys([*shapes, *others])
+            if shapes.get(name) != others.get(name)
+        ]
+        if changed:
+            raise self._of_another(f"network: {changed[0]}")
+
+    def _of_another(self, what: str) -> ValueError:
+        return ValueError(
+            f"checkpoint={os.fspath(self.path)!r} belongs to another {what}. Remove "
+            "the file to begin anew, or give another path"
+        )
 
     def attach(
-        self, monitor: Monitor, generator: torch.Generator | None
+        self, module: nn.Module, monitor: Monitor, generator: torch.Generator | None
     ) -> dict[str, Any] | None:
         """Attach to a run: restore its log, and return its optimiser's state.
 
         Parameters
         ----------
+        module : nn.Module
+            The network.
         monitor : Monitor
             Judges the epochs; its log is continued in place.
         generator : torch.Generator or None
@@ -158,11 +177,17 @@ class Checkpoint(Callback):
         -------
         dict or None
             State of the optimiser, or None if there is no run to resume.
+
+        Raises
+        ------
+        ValueError
+            If the file holds another network, which modules of the same name may be.
         """
         self.monitor, self.generator = monitor, generator
         self._already = len(monitor.log.loss_curve)
         if self._kept is None:
             return None
+        self._compare_network(self._kept["module"], module)
         for name, value in self._kept["log"].items():
             is_list = isinstance(value, np.ndarray)
             setattr(monitor.log, name, value.tolist() if is_list else value)

@@ -23,7 +23,8 @@ class _LaidOut(torch.optim.Optimizer):
         # Fused optimisers walk through parameters and state in order of memory.
         for parameter, entries in self.state.items():
             for name, value in entries.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                laid_out = name != "step" and isinstance(value, Tensor)
+                if laid_out and value.shape == parameter.shape:
                     entries[name] = torch.empty_like(parameter).copy_(value)
 
     def _init_group(

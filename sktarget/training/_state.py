@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,9 @@ def describe_value(value: Any) -> str:
         return str({describe_value(k): describe_value(v) for k, v in value.items()})
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
+    if isinstance(value, partial):
+        parts = [value.func, *value.args, value.keywords]
+        return f"partial({', '.join(map(describe_value, parts))})"
     return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 

@@ -98,7 +98,8 @@ def train(
         net.evaluated_first = validation.inputs(validation.x)
     already = len(log.loss_curve)
     if checkpoint is not None:
-        optimiser_state = checkpoint.attach(monitor, generator) or optimiser_state
+        kept = checkpoint.attach(module, monitor, generator)
+        optimiser_state = kept or optimiser_state
     if optimiser_state is not None:
         net.optimizer_.load_state_dict(optimiser_state)
     net.notify("on_train_begin", X=data, y=None)

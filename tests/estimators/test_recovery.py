@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
+from torch import nn
 
 from sktarget import (
     TargetSpaceClassifier,
@@ -485,3 +487,31 @@ def test_ctrl_c_keeps_the_state_so_far(
     undisturbed = fit_quietly(kind(**more), X, y)
     gone_on = fit_quietly(kind(**more, checkpoint=path), X, y)
     assert_same_weights(undisturbed, gone_on)
+
+
+def wide_module(n_inputs: int, n_outputs: int, *, width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(n_inputs, width), nn.Tanh(), nn.Linear(width, n_outputs)
+    )
+
+
+@pytest.mark.parametrize("form", ["partial", "lambda"])
+def test_another_module_of_the_same_name_is_refused(form: str, tmp_path: Path) -> None:
+    def module(width: int) -> Any:
+        if form == "partial":
+            return partial(wide_module, width=width)
+        return lambda n, k: wide_module(n, k, width=width)
+
+    X, y = class_data()
+    settings = {"checkpoint": tmp_path / "run", "random_state": 0, "max_iter": 6}
+    dies = TargetSpaceClassifier(module=module(5), callbacks=[Dies(3)], **settings)
+    with pytest.raises(MemoryError):
+        dies.fit(X, y)
+    other = TargetSpaceClassifier(module=module(7), **settings)
+    match = {
+        "partial": r"another fit: module was partial\(wide_module, .*5.*7",
+        "lambda": r"another network: .* had the shape \(.*Remove the file",
+    }[form]
+    with pytest.raises(ValueError, match=match):
+        other.fit(X, y)
+    fit_quietly(TargetSpaceClassifier(module=module(5), **settings), X, y)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from skorch.callbacks import Callback, Freezer
+from skorch.callbacks import Callback, Freezer, GradientNormClipping
 
 from sktarget.propagation import (
     DifferenceTargetPropagationClassifier,
@@ -229,7 +229,7 @@ def test_one_layer_is_told_to_be_backpropagation(sizes: Any) -> None:
     estimator = DifferenceTargetPropagationClassifier(
         **(SMALL | {"hidden_layer_sizes": sizes})
     )
-    with pytest.warns(UserWarning, match=r"hidden layer\(s\).*backpropagation"):
+    with pytest.warns(UserWarning, match=r"layer\(s\).*backpropagation"):
         fit_quietly(estimator, X, y)
     assert estimator.feedback_coefs_ == estimator.feedback_intercepts_ == []
     assert estimator.reconstruction_curve_.shape == (4, 0)
@@ -389,3 +389,20 @@ def test_full_batches_take_no_smaller_steps() -> None:
 class RecordRate(Callback):
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.rate = net.optimizer_.param_groups[0]["lr"]
+
+
+def test_gradients_of_feedback_maps_can_be_clipped() -> None:
+    X, y = class_data()
+    settings = {"solver": "sgd", "feedback_learning_rate_init": 10.0, "max_iter": 2}
+    clip = GradientNormClipping(gradient_clip_value=1e-9)
+    estimator = DifferenceTargetPropagationClassifier(
+        (5, 5), **settings, callbacks=[clip], random_state=0
+    )
+    fit_quietly(estimator, X, y)
+    unmoved = DifferenceTargetPropagationClassifier(
+        (5, 5), **settings, learn_feedback=False, random_state=0
+    )
+    fit_quietly(unmoved, X, y)
+    np.testing.assert_allclose(
+        estimator.feedback_coefs_[0], unmoved.feedback_coefs_[0], atol=1e-6
+    )

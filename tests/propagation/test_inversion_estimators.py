@@ -192,7 +192,7 @@ def test_failed_factorisation_is_reported_and_undone() -> None:
 def test_one_layer_is_told_to_be_backpropagation(sizes: Any) -> None:
     X, y = class_data()
     estimator = small(RegularizedInversionClassifier, hidden_layer_sizes=sizes)
-    with pytest.warns(UserWarning, match=r"hidden layer\(s\).*backpropagation"):
+    with pytest.warns(UserWarning, match=r"layer\(s\).*backpropagation"):
         fit_quietly(estimator, X, y)
 
 
