@@ -287,6 +287,12 @@ def absolute_error(sums: Array, y: NDArray[Any]) -> tuple[float, Array]:
     return float(np.mean(np.abs(sums - y))), np.sign(sums - y) / sums.size
 
 
+def pinball_loss(sums: Array, y: NDArray[Any]) -> tuple[float, Array]:
+    """Mean over rows and outputs for the quantile 0.8; y has shape (n, n_out)."""
+    share = np.where(y > sums, 0.8, -0.2)
+    return float(np.mean(share * (y - sums))), -share / sums.size
+
+
 def poisson_deviance(sums: Array, y: NDArray[Any]) -> tuple[float, Array]:
     """Half the mean over rows and outputs; y has shape (n, n_out), sums are logs."""
     mean, some = np.exp(sums), np.where(y > 0, y, 1.0)
@@ -300,6 +306,7 @@ LOSSES: dict[str, Loss] = {
     "logistic": logistic_loss,
     "squared": squared_error,
     "absolute": absolute_error,
+    "pinball": pinball_loss,
     "poisson": poisson_deviance,
 }
 

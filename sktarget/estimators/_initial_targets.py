@@ -82,8 +82,8 @@ def aim_at_labels(loss: str, means: Array, units: Units | None = None) -> Array:
     ndarray of shape (n̄_b, n_outputs)
         Targets of the last layer.  For classes, 4 times the difference between labels
         and a blind guess.  In regression the labels themselves; for the absolute error
-        those within 4 units; for counts the logarithm of what lies halfway between
-        label and mean, as that of 0 is not finite.
+        and quantiles those within 4 units; for counts the logarithm of what lies
+        halfway between label and mean, as that of 0 is not finite.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def aim_at_labels(loss: str, means: Array, units: Units | None = None) -> Array:
         aims = np.log((means * np.exp(-origin) + 1) / 2) / unit
         return aims
     aims = (means - origin) / unit
-    return aims.clip(-_FARTHEST, _FARTHEST) if loss == "absolute_error" else aims
+    return aims if loss == "squared_error" else aims.clip(-_FARTHEST, _FARTHEST)
 
 
 def targets_of_origin(network: TargetSpace, origin: Array) -> Array:

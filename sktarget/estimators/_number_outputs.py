@@ -24,7 +24,7 @@ from sktarget.estimators._output_units import deviances_of_counts, measure_outpu
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._statistics import effective_number
 from sktarget.estimators._weights import weights_or_ones
-from sktarget.training import NUMBER_CRITERIA, Loss, NumberCriterion
+from sktarget.training import NUMBER_CRITERIA, Loss, NumberCriterion, quantile_criterion
 
 __all__ = ["NumberOutputs"]
 
@@ -46,15 +46,26 @@ class NumberOutputs(NetworkEstimator):
     _deviances: Array
     # Only some estimators leave the choice to the user.
     loss: str = "squared_error"
+    quantile: float = 0.5
 
     @property
     def _criterion(self) -> NumberCriterion:
+        if self._loss == "quantile":
+            return quantile_criterion(float(self.quantile))
         return NUMBER_CRITERIA[self._loss]
 
     @property
     def _learns_in_units(self) -> bool:
         """Whether every output is learnt in a unit of its own."""
         return True
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.quantile != 0.5 and self.loss != "quantile":
+            raise ValueError(
+                f"quantile={self.quantile!r} has no meaning for loss={self.loss!r}: "
+                "set loss='quantile'"
+            )
 
     def _learn_numbers(self, rows: TrainingRows, first: bool) -> None:
         """Take the outputs into the arithmetic of X; at the first fit, count them."""

@@ -81,7 +81,7 @@ def warn_of_other_units(
     if effective_number(weight) < _ENOUGH_TO_COMPARE:
         return
     away = ((y - origin) / units).astype(np.float64)
-    if loss == "absolute_error":
+    if loss in ("absolute_error", "quantile"):
         spread = np.array([usual_distance(column, weight) for column in away.T])
     else:
         spread = np.sqrt(np.average(away**2, axis=0, weights=weight))

@@ -33,7 +33,7 @@ def measure_outputs(loss: str, y: Array, weight: Array | None) -> Units:
 
     Parameters
     ----------
-    loss : {"squared_error", "absolute_error", "poisson"}
+    loss : {"squared_error", "absolute_error", "quantile", "poisson"}
         What is minimised.
     y : ndarray of shape (n, n_outputs)
         Outputs of a regression.
@@ -44,10 +44,10 @@ def measure_outputs(loss: str, y: Array, weight: Array | None) -> Units:
     -------
     origin, unit : ndarray of shape (n_outputs,)
         In the dtype of y.  Mean and deviation, see :func:`moments_of_outputs`; for the
-        absolute error the median, and the usual distance from it, unless the deviation
-        is less; for counts the logarithm of the mean, and the root of their deviance
-        from it divided by it, at most 1: if they vary by little, the deviation of their
-        logarithms.
+        absolute error and quantiles the median, and the usual distance from it, unless
+        the deviation is less; for counts the logarithm of the mean, and the root of
+        their deviance from it divided by it, at most 1: if they vary by little, the
+        deviation of their logarithms.
 
     Examples
     --------
@@ -170,5 +170,6 @@ def moments_of_outputs(y: Array, weight: Array | None) -> Units:
 _MEASURES: dict[str, Callable[[Array, Array | None], Units]] = {
     "squared_error": moments_of_outputs,
     "absolute_error": _medians,
+    "quantile": _medians,
     "poisson": _logarithms,
 }

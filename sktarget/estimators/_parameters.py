@@ -80,8 +80,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 """Constraints on the parameters that all estimators share."""
 
-LOSS_OF_NUMBERS: list[Any] = [StrOptions(set(NUMBER_CRITERIA))]
-"""Constraint on the parameter that regressors in target space share."""
+LOSS_OF_NUMBERS: dict[str, list[Any]] = {
+    "loss": [StrOptions({*NUMBER_CRITERIA, "quantile"})],
+    "quantile": [Interval(Real, 0, 1, closed="neither")],
+}
+"""Constraints on the parameters that regressors in target space share."""
 
 CLASS_WEIGHT: list[Any] = [dict, StrOptions({"balanced"}), None]
 """Constraint on the parameter that all classifiers share."""
@@ -89,11 +92,16 @@ CLASS_WEIGHT: list[Any] = [dict, StrOptions({"balanced"}), None]
 _DOCS = {
     "hidden_layer_sizes": """int or array-like of int, default={default}
     Widths of the hidden layers; an int stands for one layer.""",
-    "loss": """{"squared_error", "absolute_error", "poisson"}, default={default}
+    "loss": """{"squared_error", "absolute_error", "quantile", "poisson"}, \
+default={default}
     What is minimised: half the squared error, which leads to the mean of y; the
     absolute error, which leads to its median, and which a few outliers of y hardly
-    change; or half the deviance of Poisson's distribution, for counts and other
-    numbers ≥ 0 that vary by factors, of which the network learns the logarithm.""",
+    change; the pinball loss, which leads to a `quantile` of y; or half the deviance of
+    Poisson's distribution, for counts and other numbers ≥ 0 that vary by factors, of
+    which the network learns the logarithm.""",
+    "quantile": """float, default={default}
+    Which quantile is predicted with ``loss="quantile"``: the share of y that is to lie
+    below the predictions.""",
     "activation": """{"auto", "identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.  ``"auto"``

@@ -94,7 +94,7 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS,
-        "loss": LOSS_OF_NUMBERS,
+        **LOSS_OF_NUMBERS,
     }
 
     def __init__(
@@ -102,6 +102,7 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
         hidden_layer_sizes: int | ArrayLike = (100,),
         *,
         loss: str = "squared_error",
+        quantile: float = 0.5,
         activation: str = "auto",
         lam: float | str | Sequence[float] = "auto",
         fixed_batch_size: int | str | None = "auto",
@@ -185,6 +186,7 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
             checkpoint=checkpoint,
         )
         self.loss = loss
+        self.quantile = quantile
 
     @property
     def _learns_in_units(self) -> bool:

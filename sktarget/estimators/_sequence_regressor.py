@@ -104,7 +104,7 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **SEQUENCE_CONSTRAINTS,
-        "loss": LOSS_OF_NUMBERS,
+        **LOSS_OF_NUMBERS,
     }
 
     def __init__(
@@ -112,6 +112,7 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
         hidden_layer_sizes: int | ArrayLike = (),
         *,
         loss: str = "squared_error",
+        quantile: float = 0.5,
         cell: str = "rnn",
         recurrent_layer_sizes: int | ArrayLike = (50,),
         bidirectional: bool = False,
@@ -211,3 +212,4 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
             checkpoint=checkpoint,
         )
         self.loss = loss
+        self.quantile = quantile

@@ -7,6 +7,7 @@ from sktarget.training._criteria import (
     NUMBER_CRITERIA,
     Criterion,
     NumberCriterion,
+    quantile_criterion,
 )
 from sktarget.training._data import (
     Batch,
@@ -55,6 +56,7 @@ __all__ = [
     "digest",
     "n_batches",
     "over_steps",
+    "quantile_criterion",
     "rows_at_a_time",
     "state_to_numpy",
     "state_to_torch",

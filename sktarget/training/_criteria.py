@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,13 @@ from torch.nn import functional as F
 
 from sktarget.training._losses import Loss, common_unit, mean_over_rows
 
-__all__ = ["CRITERIA", "NUMBER_CRITERIA", "Criterion", "NumberCriterion"]
+__all__ = [
+    "CRITERIA",
+    "NUMBER_CRITERIA",
+    "Criterion",
+    "NumberCriterion",
+    "quantile_criterion",
+]
 
 Measure = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -173,13 +180,20 @@ def _half_deviances(sums: Tensor, y: Tensor, scales: Tensor | None) -> Tensor:
     return deviances if scales is None else deviances / scales
 
 
-def _medians(y: Tensor, weight: Tensor | None) -> Tensor:
+def _pinball_losses(
+    sums: Tensor, y: Tensor, scales: Tensor | None, quantile: float
+) -> Tensor:
+    missed = y - sums if scales is None else (y - sums) / scales
+    return torch.maximum(quantile * missed, (quantile - 1) * missed)
+
+
+def _quantiles(y: Tensor, weight: Tensor | None, quantile: float = 0.5) -> Tensor:
     ordered, order = y.double().sort(dim=0)
     # Repeats and weights must lead to the same, however sums are rounded.
     shares = _shares(y, weight).expand_as(y).gather(0, order)
-    reached = shares.cumsum(0) >= 0.5 - 1e-9
-    medians: Tensor = ordered.gather(0, reached.int().argmax(0, keepdim=True))[0]
-    return medians
+    reached = shares.cumsum(0) >= quantile - 1e-9
+    found: Tensor = ordered.gather(0, reached.int().argmax(0, keepdim=True))[0]
+    return found
 
 
 def _averaged(measure: Measure, scales: Tensor | None = None) -> Loss:
@@ -229,7 +243,7 @@ def _mean_errors(errors: Tensor, weight: Tensor | None) -> Tensor:
 
 NUMBER_CRITERIA: dict[str, NumberCriterion] = {
     "squared_error": _of_numbers(_half_squares, _weighted_mean, degree=2),
-    "absolute_error": _of_numbers(_absolutes, _medians),
+    "absolute_error": _of_numbers(_absolutes, _quantiles),
     "poisson": _of_numbers(_half_deviances, _weighted_mean, is_log=True),
 }
 """Criteria of regressions by name.
@@ -237,6 +251,38 @@ NUMBER_CRITERIA: dict[str, NumberCriterion] = {
 Half the squared error leads to the mean; the absolute error to the median; half the
 deviance of Poisson's distribution to the mean, of which outputs are the logarithm.
 """
+
+
+@lru_cache(maxsize=64)
+def quantile_criterion(quantile: float) -> NumberCriterion:
+    """Make the criterion that leads to a quantile: the pinball loss.
+
+    Parameters
+    ----------
+    quantile : float
+        Between 0 and 1: the share of y that is to lie below the predictions.
+
+    Returns
+    -------
+    NumberCriterion
+        The same for the same quantile.
+
+    References
+    ----------
+    R. Koenker, G. Bassett, "Regression Quantiles", Econometrica 46 (1978).
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.arange(1.0, 11.0)[:, None]
+    >>> quantile_criterion(0.8).best_constant(y, None, 1)[0]
+    tensor([8.], dtype=torch.float64)
+    """
+    return _of_numbers(
+        partial(_pinball_losses, quantile=quantile),
+        partial(_quantiles, quantile=quantile),
+    )
+
 
 CRITERIA: dict[str, Criterion] = {
     "cross_entropy": Criterion(_cross_entropy, _brier, _brier_alone, _log_shares),

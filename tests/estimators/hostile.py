@@ -154,7 +154,9 @@ PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "warm_start": st.booleans(),
 }
 
-_LOSS = {"loss": st.sampled_from(["squared_error", "absolute_error", "poisson"])}
+_LOSS = {
+    "loss": st.sampled_from(["squared_error", "absolute_error", "quantile", "poisson"])
+}
 _CLASS_WEIGHT = {"class_weight": st.sampled_from([None, "balanced"])}
 _WIDTHS = st.lists(st.integers(1, 9), min_size=1, max_size=2).map(tuple)
 _CONVOLUTION = st.tuples(

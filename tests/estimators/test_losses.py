@@ -13,6 +13,7 @@ from sklearn.metrics import (
     d2_absolute_error_score,
     d2_tweedie_score,
     mean_absolute_error,
+    mean_pinball_loss,
     mean_poisson_deviance,
     mean_squared_error,
     r2_score,
@@ -25,15 +26,17 @@ from sktarget import TargetSpaceRegressor, TargetSpaceSequenceRegressor
 from sktarget.estimators._output_units import measure_outputs
 from sktarget.estimators._rows import TrainingRows
 from sktarget.export import to_onnx
-from sktarget.training import NUMBER_CRITERIA
+from sktarget.training import NUMBER_CRITERIA, quantile_criterion
 from tests.estimators.support import ALL_EPOCHS, assert_same_weights, fit_quietly
 
 Array = NDArray[Any]
-LOSSES = sorted(NUMBER_CRITERIA)
+LOSSES = sorted([*NUMBER_CRITERIA, "quantile"])
+ALL = NUMBER_CRITERIA | {"quantile": quantile_criterion(0.3)}
 # Of the loss that is minimised, as a user would measure it.
 MEASURES: dict[str, Any] = {
     "squared_error": lambda y, p: mean_squared_error(y, p) / 2,
     "absolute_error": mean_absolute_error,
+    "quantile": mean_pinball_loss,
     "poisson": lambda y, p: mean_poisson_deviance(y, p) / 2,
 }
 
@@ -54,7 +57,7 @@ def waves(n: int = 400, seed: int = 0) -> tuple[Array, Array]:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_no_constant_is_better(loss: str, weighted: bool) -> None:
     rng = np.random.default_rng(0)
-    criterion, y = NUMBER_CRITERIA[loss], torch.tensor(rng.poisson(3.0, (41, 2)) + 0.5)
+    criterion, y = ALL[loss], torch.tensor(rng.poisson(3.0, (41, 2)) + 0.5)
     nothing = criterion.best_constant(0 * y, None, 2)
     assert not criterion.errors_of_outputs(nothing, 0 * y, None).any()
     weight = torch.tensor(rng.integers(3, size=41) / 1.0) if weighted else None
@@ -164,6 +167,58 @@ def test_the_absolute_error_leads_to_the_median() -> None:
     found = fit_quietly(estimator, X, y).predict([[0.0], [1.0]])
     np.testing.assert_allclose(found, medians, rtol=0.1)
     assert (found < [y[X[:, 0] == k].mean() * 0.8 for k in (0, 1)]).all()
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.8])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_quantiles(quantile: float, depth: int) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-2, 2, size=(4000, 2))
+    y = np.sin(2 * X[:, 0]) + (0.2 + 0.5 * np.abs(X[:, 1])) * rng.normal(size=4000)
+    estimator = TargetSpaceRegressor(
+        (30,) * depth, loss="quantile", quantile=quantile, random_state=0
+    )
+    found = fit_quietly(estimator, X[:1000], y[:1000]).predict(X[1000:])
+    below = y[1000:] <= found
+    assert abs(below.mean() - quantile) < 0.04
+    wide = np.abs(X[1000:, 1]) > 1  # The noise depends on the inputs.
+    assert abs(below[wide].mean() - below[~wide].mean()) < 0.08
+    of_constant = mean_pinball_loss(
+        y[1000:], np.full(3000, np.quantile(y[:1000], quantile)), alpha=quantile
+    )
+    assert mean_pinball_loss(y[1000:], found, alpha=quantile) < 0.75 * of_constant
+
+
+def test_quantiles_of_steps() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 1, 20))
+    y = X[:, 0] + rng.exponential(size=(300, 20))
+    estimator = TargetSpaceSequenceRegressor(
+        (10,), return_sequences=True, loss="quantile", quantile=0.9, random_state=0
+    )
+    found = fit_quietly(estimator, X, y).predict(X)
+    assert abs((y <= found).mean() - 0.9) < 0.04
+    assert np.corrcoef(found.ravel(), X.ravel())[0, 1] > 0.95
+
+
+def test_a_quantile_needs_its_loss() -> None:
+    X, y = waves(50)
+    with pytest.raises(ValueError, match=r"quantile=0.9 .*set loss='quantile'"):
+        TargetSpaceRegressor(quantile=0.9).fit(X, y)
+    for value in (0.0, 1.0, 90):
+        with pytest.raises(ValueError, match="'quantile' parameter"):
+            TargetSpaceRegressor(loss="quantile", quantile=value).fit(X, y)
+
+
+def test_going_on_with_another_quantile() -> None:
+    X, y = waves(300)
+    y += np.random.default_rng(1).normal(size=300)
+    estimator = TargetSpaceRegressor(
+        (20,), loss="quantile", warm_start=True, random_state=0
+    )
+    middle = fit_quietly(estimator, X, y).predict(X)
+    upper = fit_quietly(estimator.set_params(quantile=0.9), X, y).predict(X)
+    assert (upper > middle).mean() > 0.95
 
 
 def test_several_outputs_count_by_their_own_size() -> None:

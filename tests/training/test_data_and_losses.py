@@ -8,7 +8,13 @@ import torch
 from sklearn.metrics import log_loss, mean_squared_error
 from torch import Tensor
 
-from sktarget.training import CRITERIA, TensorData, as_inputs, rows_at_a_time
+from sktarget.training import (
+    CRITERIA,
+    TensorData,
+    as_inputs,
+    quantile_criterion,
+    rows_at_a_time,
+)
 from sktarget.training._data import MiniBatches
 from sktarget.training._losses import squared_norm
 from tests import reference
@@ -122,8 +128,10 @@ LABELS = {
     "logistic": ROWS.integers(2, size=(30, 3)).astype(float),
     "squared_error": ROWS.normal(size=(30, 3)),
     "absolute_error": ROWS.normal(size=(30, 3)),
+    "quantile": ROWS.normal(size=(30, 3)),
     "poisson": ROWS.poisson(1.5, size=(30, 3)).astype(float),
 }
+ALL = CRITERIA | {"quantile": quantile_criterion(0.8)}
 WEIGHT = ROWS.uniform(0, 2, size=30)
 WEIGHT /= WEIGHT.mean()
 NAMES = {
@@ -131,6 +139,7 @@ NAMES = {
     "logistic": "logistic",
     "squared_error": "squared",
     "absolute_error": "absolute",
+    "quantile": "pinball",
     "poisson": "poisson",
 }
 
@@ -138,13 +147,13 @@ NAMES = {
 def measure(name: str, weight: Any = None) -> tuple[float, Tensor]:
     sums = torch.tensor(SUMS, requires_grad=True)
     weight = None if weight is None else torch.as_tensor(weight)
-    loss = CRITERIA[name].loss(sums, torch.as_tensor(LABELS[name]), weight)
+    loss = ALL[name].loss(sums, torch.as_tensor(LABELS[name]), weight)
     loss.backward()
     assert sums.grad is not None
     return loss.item(), sums.grad
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", ALL)
 def test_loss_is_that_of_the_reference(name: str) -> None:
     loss, gradient = measure(name)
     expected, d_sums = reference.LOSSES[NAMES[name]](SUMS, LABELS[name])
@@ -152,7 +161,7 @@ def test_loss_is_that_of_the_reference(name: str) -> None:
     np.testing.assert_allclose(gradient, d_sums, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", ALL)
 def test_unit_weights_are_none(name: str) -> None:
     loss, gradient = measure(name)
     weighted, weighted_gradient = measure(name, np.ones(30))
@@ -160,7 +169,7 @@ def test_unit_weights_are_none(name: str) -> None:
     np.testing.assert_allclose(weighted_gradient, gradient, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", ALL)
 def test_rows_without_weight_have_no_say(name: str) -> None:
     weight = WEIGHT.copy()
     weight[3:6] = 0
