@@ -215,7 +215,7 @@ print(len(kinds))
 def test_nothing_asks_the_network() -> None:
     result = run_python("-c", OFFLINE)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["8"]
+    assert result.stdout.split() == ["10"]
 
 
 def test_oldest_versions_are_those_declared() -> None:
