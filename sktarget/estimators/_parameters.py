@@ -199,9 +199,9 @@ default={default}
     "verbose": """bool or int, default={default}
     Print the progress.""",
     "warm_start": """bool, default={default}
-    Continue from the last ``fit``: its targets, its X̄ and its optimiser's state.  An
-    annealed step size begins anew in every call, so for many short calls set
-    `learning_rate_init`.""",
+    Continue from the last ``fit``: its targets, its X̄, unless another is asked for, and
+    its optimiser's state.  An annealed step size begins anew in every call, so for many
+    short calls set `learning_rate_init`.""",
     "momentum": """float, default={default}
     Momentum of ``solver="sgd"``.""",
     "nesterovs_momentum": """bool, default={default}

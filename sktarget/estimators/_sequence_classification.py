@@ -249,6 +249,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
 
 def _labels_of_steps(given: str) -> ValueError:
     return ValueError(
-        f"y should be a 1d array of one label for each sequence, got {given}; for a "
-        "label at every step set return_sequences=True"
+        f"y should be a 1d array of one label for each sequence, got {given}: for a "
+        "label at every step set return_sequences=True; for several labels of each "
+        "sequence use sklearn.multioutput.MultiOutputClassifier"
     )
