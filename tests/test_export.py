@@ -15,9 +15,11 @@ import skl2onnx
 import torch
 from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -655,3 +657,26 @@ def test_recurrent_networks_are_copied_to_torch() -> None:
     wanted = estimator.predict_proba(padded(X))
     found = torch.softmax(sums, 1) if sums.shape[1] > 1 else torch.sigmoid(sums)
     np.testing.assert_allclose(found[:, -1], wanted[:, -1], atol=1e-6)
+
+
+def test_steps_that_skl2onnx_leaves_out_are_missed() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 3)).astype("f4")
+    y = X[:, 0].copy()
+    X[::4, 1] = np.nan
+    pipeline = make_pipeline(
+        SimpleImputer(add_indicator=True), TargetSpaceRegressor(**SMALL)
+    )
+    fit_quietly(pipeline, X, y)
+    with pytest.raises(ValueError, match=r"fitted with 4 columns.*give 3.*indicator"):
+        to_onnx(pipeline)
+
+
+def test_transformed_targets_are_undone_by_hand() -> None:
+    X, y = curve_data()
+    model = TransformedTargetRegressor(
+        TargetSpaceRegressor(**SMALL), func=np.exp, inverse_func=np.log
+    )
+    fit_quietly(model, X, y)
+    with pytest.raises(ValueError, match="give to_onnx its regressor_"):
+        to_onnx(model)
+    to_onnx(model.regressor_)

@@ -74,7 +74,7 @@ class NetworkEstimator(FitHooks):
                 network, log = self._resume(task.rows, task.seed)
             else:
                 task.rows = self._arrange(task.rows, task.seed)
-                self._output_units = self._measure_outputs(task.rows)
+                self._output_units = self._measure_outputs(task)
                 self._measure_inputs(task)
                 self._architecture = self._describe_architecture(task.rows.X)
                 self._follow(FIRST_RUN)

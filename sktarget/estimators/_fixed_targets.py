@@ -153,6 +153,8 @@ class FixedTargets(TrainingCourse):
         if self.parameterization == "weights":
             return module
         if not hasattr(self, "targets_") or self._chosen_by != self._choice():
+            # The moments kept are those of other targets.
+            self.__dict__.pop("_optimiser_state", None)
             return self._to_targets(module, rows, seed, keep_weights=True)
         return self._with_kept_targets(module, rows)
 

@@ -232,7 +232,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return whether few of these rows decide about most of the error."""
         return False
 
-    def _measure_outputs(self, rows: TrainingRows) -> Units | None:
+    def _measure_outputs(self, task: Task) -> Units | None:
         """Return the origin and the unit in which every output is learnt, if any."""
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,13 @@ def shape_of_images(
             "conv_layers needs images, but X has the shape "
             f"{_shape(X)}: set image_shape=(channels, height, width) to say how to "
             "read a row, or give X with the axes (n, channels, height, width)"
+        )
+    if _n_axes(X) == 4 and shape[2] in (1, 3, 4) and min(shape[:2]) > 4:
+        warnings.warn(
+            f"images have the axes (channels, height, width), and those of X have the "
+            f"shape {shape}: if the last axis holds colours, give X.transpose(0, 3, 1, "
+            "2)",
+            stacklevel=2,
         )
     if layers is not None:
         try:

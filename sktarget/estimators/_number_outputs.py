@@ -23,6 +23,7 @@ from sktarget.estimators._output_checks import (
 from sktarget.estimators._output_units import deviances_of_counts, measure_outputs
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._statistics import effective_number
+from sktarget.estimators._task import Task
 from sktarget.estimators._weights import weights_or_ones
 from sktarget.training import NUMBER_CRITERIA, Loss, NumberCriterion, quantile_criterion
 
@@ -70,9 +71,11 @@ class NumberOutputs(NetworkEstimator):
     def _learn_numbers(self, rows: TrainingRows, first: bool) -> None:
         """Take the outputs into the arithmetic of X; at the first fit, count them."""
         if rows.y.dtype.kind not in "biuf":
+            dates = rows.y.dtype.kind in "mM"
+            way = "take days since the first date" if dates else "use y.astype(float)"
             raise ValueError(
                 f"y has dtype {rows.y.dtype}, but a regression learns numbers: convert "
-                "it, for instance with y.astype(float)"
+                f"it, for instance {way}"
             )
         if rows.y.ndim == 2 and not np.isfinite(rows.y).all():
             raise ValueError(
@@ -126,8 +129,13 @@ class NumberOutputs(NetworkEstimator):
                 "or on a clone"
             )
 
-    def _measure_outputs(self, rows: TrainingRows) -> Units | None:
-        y, weight = rows.outputs()
+    def _rows_to_measure(self, task: Task) -> TrainingRows:
+        """Return the rows to train on, or all if only others say how outputs vary."""
+        y, _ = task.rows.outputs()
+        return task.rows if (y != y[:1]).any(axis=0).all() else task.all_rows
+
+    def _measure_outputs(self, task: Task) -> Units | None:
+        y, weight = self._rows_to_measure(task).outputs()
         origin, units = measure_outputs(self._loss, y, weight)
         if self._criterion.is_log:
             self._deviances = deviances_of_counts(y, weight)[1].astype(y.dtype)
@@ -187,10 +195,26 @@ class NumberOutputs(NetworkEstimator):
         truth, found = y.numpy(force=True), self._predictions(sums.numpy(force=True))
         if not np.isfinite(found).all():
             return -np.inf
+        if self._loss == "quantile":  # whose R² is the worse the better it is predicted
+            return self._share_explained(sums, y, weight)
         weights = None if weight is None else weight.numpy(force=True)
         with np.errstate(over="ignore", invalid="ignore"):
             score = float(r2_score(truth, found, sample_weight=weights))
         return score if np.isfinite(score) else -np.inf
+
+    def _share_explained(
+        self, sums: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None
+    ) -> float:
+        """Return D², the mean share of a constant's error that outputs do without."""
+        criterion = self._criterion
+        constant = criterion.best_constant(y, weight, y.shape[1])
+        errors, of_constant = (
+            criterion.errors_of_outputs(outputs.double(), y.double(), weight)
+            for outputs in (sums, constant)
+        )
+        varies = of_constant > 0
+        missed = torch.where(varies, errors / of_constant, (errors > 0).double())
+        return float(1 - missed.mean())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

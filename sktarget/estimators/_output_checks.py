@@ -29,6 +29,8 @@ _FEW_DIGITS = 32
 _ENOUGH_TO_COMPARE = 10
 # What varies by less, of its unit, is as good as constant.
 _CONSTANT = 1e-6
+# A module of the user's does not get as far as this within an annealed run.
+_LARGE = 3.0
 # A module of the user's is slow to reach means or deviations larger than this, or
 # deviations smaller than its inverse; any network is slow to reach this many units.
 _OTHER_SCALE = 10.0
@@ -129,7 +131,7 @@ def warn_of_scale(mean: Array, deviation: Array) -> None:
     # Whether the outputs of a module may be multiplied and shifted is not known: they
     # may be positive by design.
     largest = max(np.abs(mean).max(), deviation.max())
-    if largest > _OTHER_SCALE or deviation.min() < 1 / _OTHER_SCALE:
+    if largest > _LARGE or deviation.min() < 1 / _OTHER_SCALE:
         warnings.warn(
             f"y has means of up to {np.abs(mean).max():.3g} and deviations from "
             f"{deviation.min():.3g} to {deviation.max():.3g}, and a module of your own "

@@ -285,7 +285,10 @@ class SequenceChoices(BaseTargetSpace):
             mean_length(rows.X), self._averages, self._embeds
         )
         if self._anneals_by_default and self._is_annealed:
-            return annealed
+            if not self._is_simple or self._embeds:
+                return annealed
+            n_updates = self._steps_of_epoch(rows) * self.max_iter
+            return annealed * _sequence_rules.auto_share_of_rate(n_updates)
         return _sequence_rules.auto_recurrent_rate(
             self.solver, self.parameterization, annealed, self._embeds
         )

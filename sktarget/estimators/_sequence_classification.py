@@ -119,7 +119,8 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         first: bool,
         classes: Any,
     ) -> TrainingRows:
-        labels, counts = read_step_labels(y, sequences, self.n_ignored_steps)
+        ignored = self.n_ignored_steps
+        labels, counts = read_step_labels(y, sequences, ignored, warns=first)
         step_weight = None
         if weight is not None or self.class_weight is not None:
             step_weight = np.zeros(counts.shape)

@@ -78,7 +78,7 @@ class Sequences:
             raise ValueError(
                 f"y has {given.shape[-1]} steps for sequence {i}, but X has {size} "
                 f"there{'' if size == padded else f' ({padded} with padding)'}"
-                + (", and as many channels: transpose X" if turned else "")
+                + (", and as many channels: transpose X, or y" if turned else "")
             )
         return given[..., : self.lengths[i]]
 

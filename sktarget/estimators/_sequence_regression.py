@@ -20,6 +20,7 @@ from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sequence_rows import SequenceRows, rows_of_steps
 from sktarget.estimators._step_numbers import read_step_numbers
+from sktarget.estimators._task import Task
 
 __all__ = ["NetworkSequenceRegressor"]
 
@@ -115,11 +116,11 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         few = held_out is not None and len(held_out) < ENOUGH_TO_JUDGE
         return (few and not self.return_sequences) or super()._tells_little(held_out)
 
-    def _measure_outputs(self, rows: TrainingRows) -> Units | None:
-        measured = super()._measure_outputs(rows)
+    def _measure_outputs(self, task: Task) -> Units | None:
+        measured = super()._measure_outputs(task)
         if measured is None:
             return None
-        (origin, unit), (y, _) = measured, rows.outputs()
+        (origin, unit), (y, _) = measured, self._rows_to_measure(task).outputs()
         # The targets of a constant do not start from it, and would be off by a unit.
         least = np.maximum(_OF_CONSTANT * unit, np.finfo(unit.dtype).tiny)
         return origin, np.where((y == y[:1]).all(axis=0), least, unit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sktarget.estimators import _rules
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "auto_recurrent_alpha",
     "auto_recurrent_lam",
     "auto_recurrent_rate",
+    "auto_share_of_rate",
     "may_decay_more",
     "sequence_epochs_to_reserve",
     "spares_sequences",
@@ -154,6 +157,14 @@ def auto_annealed_recurrent_rate(n_steps: float, averages: bool, embeds: bool) -
     if embeds:
         return 0.03 * min(1.0, 30 / n_steps)
     return 0.1 if averages else 0.1 * min(1.0, 50 / n_steps)
+
+
+def auto_share_of_rate(n_updates: int) -> float:
+    """Share of the annealed step that simple cells take: √(1000 / updates), at most 1.
+
+    With thousands of updates, large steps lead states without gates astray.
+    """
+    return min(1.0, math.sqrt(1000 / n_updates))
 
 
 def may_decay_more(held_out_error: float) -> bool:

@@ -53,6 +53,8 @@ def read_series(
         If there is no step at all, a missing value within a sequence, or a number of
         channels other than in ``fit``.
     """
+    if isinstance(X, list | tuple) and not X:
+        raise ValueError("X is empty: give at least one sequence")
     sizes = None
     known = None if reset else univariate
     _refuse_cells_of_series(X)
@@ -73,8 +75,9 @@ def read_series(
         )
     except ValueError as error:
         if known and "is expecting" in str(error):
+            said = str(error).rstrip(".")
             raise ValueError(
-                f"{error}. These are time steps, whose number is fixed by X of shape "
+                f"{said}. These are time steps, whose number is fixed by X of shape "
                 "(n, time): for series of any length fit with X[:, None], of shape "
                 "(n, 1, time)"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from sktarget.estimators._sequence_data import Sequences
 __all__ = ["as_many", "none_counts", "read_step_labels"]
 
 Array = NDArray[Any]
+
+# Share of all steps that are seldom left out between others.
+_MANY = 0.1
 
 
 def as_many(y: Any, sequences: Sequences) -> Any:
@@ -74,7 +78,7 @@ def none_counts(mark: str, n_ignored: int) -> ValueError:
 
 
 def read_step_labels(
-    y: Any, sequences: Sequences, n_ignored: int
+    y: Any, sequences: Sequences, n_ignored: int, *, warns: bool = False
 ) -> tuple[Array, Array]:
     """Read a label for each step.
 
@@ -86,6 +90,8 @@ def read_step_labels(
         The sequences; labels of padding do not count.
     n_ignored : int
         How many steps do not count at the beginning of each sequence.
+    warns : bool, default=False
+        Whether to warn if -1 seems to be a class.
 
     Returns
     -------
@@ -106,6 +112,13 @@ def read_step_labels(
         labels = _join(y, sequences)
     valid = ~_is_ignored(labels)
     counts[counts] = valid
+    if warns and _marks_a_class(labels, counts, sequences.real):
+        warnings.warn(
+            "y has -1 between steps of the classes 0 and 1, and -1 marks steps that do "
+            "not count. If it is a class, add 1 to all labels; if not, mark the steps "
+            "by NaN",
+            stacklevel=2,
+        )
     kept = counts.copy()
     kept[:, :n_ignored] = False
     labels = _plain(labels[valid][kept[counts]])
@@ -113,6 +126,16 @@ def read_step_labels(
         raise none_counts("-1 or NaN", n_ignored)
     check_classification_targets(labels)
     return labels, kept
+
+
+def _marks_a_class(labels: Array, counts: Array, real: Array) -> bool:
+    """Return whether -1 stands where other classes would, beside no more than two."""
+    if labels.dtype.kind not in "if" or set(np.unique(labels)) != {-1, 0, 1}:
+        return False
+    before = np.logical_or.accumulate(counts, axis=1)
+    after = np.logical_or.accumulate(counts[:, ::-1], axis=1)[:, ::-1]
+    between = real & ~counts & before & after
+    return bool(between.sum() > _MANY * real.sum())
 
 
 def _join(y: Any, sequences: Sequences) -> Array:

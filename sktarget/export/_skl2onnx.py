@@ -77,6 +77,7 @@ def _declare_outputs(operator: Any) -> None:
     )
 
     estimator, given = operator.raw_operator, operator.inputs[0].type
+    _refuse_other_columns(estimator, given.shape)
     n = given.shape[0]
     real = DoubleTensorType if isinstance(given, DoubleTensorType) else FloatTensorType
     if not is_classifier(estimator):
@@ -88,6 +89,17 @@ def _declare_outputs(operator: Any) -> None:
     shape = [n, estimator.n_outputs_] if multilabel else [n]
     operator.outputs[0].type = (StringTensorType if is_text else Int64TensorType)(shape)
     operator.outputs[1].type = real([n, len(estimator.classes_)])
+
+
+def _refuse_other_columns(estimator: NetworkEstimator, shape: list[Any]) -> None:
+    """Refuse inputs that lack columns, as where skl2onnx leaves some out of a step."""
+    known = len(shape) == 2 and isinstance(shape[1], int)
+    if known and shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"{type(estimator).__name__} was fitted with {estimator.n_features_in_} "
+            f"columns, but the steps before give {shape[1]} as skl2onnx has converted "
+            "them: it may ignore an option, such as add_indicator of SimpleImputer"
+        )
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
@@ -219,6 +231,11 @@ def pipeline_model(estimator: Any, dtype: str) -> onnx.ModelProto:
 
 def _shape_of_row(estimator: Any) -> tuple[int, ...]:
     """Return the shape of what a fitted pipeline takes for each row."""
+    if hasattr(estimator, "regressor_"):
+        raise ValueError(
+            f"skl2onnx does not convert {type(estimator).__name__}: give to_onnx its "
+            "regressor_, and undo the transformation of y after it"
+        )
     last = estimator
     while not isinstance(last, NetworkEstimator):
         inner = getattr(last, "best_estimator_", None)

@@ -7,6 +7,7 @@ from enum import Enum
 from threading import RLock
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sktarget.nn._factors import Factors
@@ -70,8 +71,13 @@ class Pass:
     order: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # Tensors made in inference mode do not count changes in place.
-        counts = isinstance(self.inputs, Tensor) and not self.inputs.is_inference()
+        # Tensors made in inference mode do not count changes in place, and those that
+        # stand for others while these are compiled count their own.
+        counts = (
+            isinstance(self.inputs, Tensor)
+            and not self.inputs.is_inference()
+            and not torch.compiler.is_compiling()
+        )
         self._version = self.inputs._version if counts else None
 
     @property
@@ -108,7 +114,9 @@ class Pass:
 
     def has_changed_inputs(self) -> bool:
         """Return whether the module has changed its inputs in place."""
-        return self._version is not None and self.inputs._version != self._version
+        if self._version is None or torch.compiler.is_compiling():
+            return False
+        return bool(self.inputs._version != self._version)
 
     def is_unchanged(self, inputs: Tensor) -> bool:
         """Return whether a layer's inputs are the module's, at most reshaped."""

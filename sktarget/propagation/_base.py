@@ -142,10 +142,9 @@ class PropagationEstimator(NetworkEstimator):
 def warn_of_one_layer(n_hidden: int) -> None:
     """Warn that targets need two hidden layers to be passed from one to the other."""
     if n_hidden < 2:
-        what = "layers with step sizes of their own" if n_hidden else "one layer"
+        layers = "one hidden layer" if n_hidden else "no hidden layer"
         warnings.warn(
-            f"With hidden_layer_sizes of {n_hidden} layer(s) no target is passed down: "
-            f"this is backpropagation through {what}. Give two or more "
-            "hidden_layer_sizes.",
+            f"With {layers} no target is passed down: this is backpropagation. Give "
+            "two or more hidden_layer_sizes.",
             stacklevel=2,
         )

@@ -26,6 +26,10 @@ class DivergenceError(ArithmeticError):
     """The loss became infinite or NaN before a single epoch was completed."""
 
 
+# Losses of so many times that of constants, or of the first epoch, come of divergence.
+_EXPLODED = 1e3
+
+
 class Monitor(Callback):
     """Stopping, best state and divergence.
 
@@ -79,6 +83,8 @@ class Monitor(Callback):
         self.constant_error = constant_error * settings.loss_unit
         self.keeps_best = keeps_best
         self.validates_first = validates_first
+        # Epochs of earlier calls, which may have learnt from other data.
+        self.already = len(log.loss_curve)
         # Losses have a unit, scores have none.
         scores_decide = has_validation and not stops_by_error
         self.tol = settings.tol * (1.0 if scores_decide else settings.loss_unit)
@@ -132,7 +138,8 @@ class Monitor(Callback):
         lost = self.has_validation and not math.isfinite(record["valid_loss"])
         if lost or not math.isfinite(loss) or net.failure is not None:
             which = "validation" if lost and math.isfinite(loss) else "training"
-            self._diverged(net, f"in epoch {len(self.log.loss_curve) + 1}", which)
+            epoch = len(self.log.loss_curve) + 1
+            self._diverged(net, f"is not finite in epoch {epoch}", which)
             return
         self.log.loss_curve.append(loss)
         self.log.n_samples_seen += len(dataset_train)
@@ -165,11 +172,24 @@ class Monitor(Callback):
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Restore the best state, if there is a validation set or the last is worse."""
         losses = self.log.loss_curve
+        if self._has_exploded:
+            epoch = len(losses)
+            self._diverged(net, f"has grown to {losses[-1]:.3g} in epoch {epoch}")
+            return
         is_worse = self.keeps_best and bool(losses) and losses[-1] > self.best_loss
         if self.has_best and (self.has_validation or is_worse):
             self.best.restore()
         elif self.reason is not Reason.DIVERGED and not _can_evaluate(net):
-            self._diverged(net, f"after epoch {len(self.log.loss_curve)}")
+            epoch = len(losses)
+            self._diverged(net, f"is not finite after epoch {epoch}")
+
+    @property
+    def _has_exploded(self) -> bool:
+        """Whether the last loss is far beyond that of any sensible outputs."""
+        losses = self.log.loss_curve[self.already :]
+        if self.reason is Reason.DIVERGED or not losses:
+            return False
+        return losses[-1] > _EXPLODED * max(self.settings.loss_unit, losses[0])
 
     def state(self) -> dict[str, Any]:
         """Return what another monitor needs to continue as this one would have."""
@@ -236,12 +256,9 @@ class Monitor(Callback):
         if self.settings.verbose:
             print(message)
 
-    def _diverged(self, net: Any, when: str, which: str = "training") -> None:
+    def _diverged(self, net: Any, what: str, which: str = "training") -> None:
         settings = self.settings
-        message = (
-            f"the {which} loss is not finite {when} ({settings.describe}). "
-            f"{settings.remedy}"
-        )
+        message = f"the {which} loss {what} ({settings.describe}). {settings.remedy}"
         if net.failure is not None:
             message = f"{message}. What failed first: {net.failure.rstrip('.')}"
         if not self.has_best:

@@ -18,7 +18,8 @@ class _LaidOut(torch.optim.Optimizer):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a copy of a state."""
+        """Continue from a copy of a state of parameters of the same shapes."""
+        self._refuse_other_shapes(state_dict)
         super().load_state_dict(state_dict)
         # Fused optimisers walk through parameters and state in order of memory.
         for parameter, entries in self.state.items():
@@ -26,6 +27,19 @@ class _LaidOut(torch.optim.Optimizer):
                 laid_out = name != "step" and isinstance(value, Tensor)
                 if laid_out and value.shape == parameter.shape:
                     entries[name] = torch.empty_like(parameter).copy_(value)
+
+    def _refuse_other_shapes(self, state_dict: dict[str, Any]) -> None:
+        """Refuse what fused passes would read and write beyond its end."""
+        groups = zip(self.param_groups, state_dict["param_groups"], strict=False)
+        for own, given in groups:
+            for parameter, key in zip(own["params"], given["params"], strict=False):
+                for name, value in state_dict["state"].get(key, {}).items():
+                    shape = tuple(getattr(value, "shape", ()))
+                    if shape not in ((), tuple(parameter.shape)):
+                        raise ValueError(
+                            f"{name} of the state to load has the shape {shape}, but "
+                            f"its parameter has {tuple(parameter.shape)}"
+                        )
 
     def _init_group(
         self,

@@ -178,3 +178,12 @@ def test_brightness_that_nobody_scaled(dtype: Any) -> None:
             estimator.fit(scaled, y)
         control = estimator.set_params(parameterization="weights")
         control.fit(X.astype(dtype), y)
+
+
+def test_axes_of_colours_that_come_last_are_asked_about() -> None:
+    X = np.random.default_rng(0).uniform(size=(20, 12, 12, 3))
+    y = np.arange(20) % 2
+    estimator = TargetSpaceClassifier(conv_layers=[(3, 2, 2)], max_iter=1)
+    with pytest.warns(UserWarning, match=r"\(12, 12, 3\).*transpose\(0, 3, 1, 2\)"):
+        fit_quietly(estimator, X, y)
+    fit_quietly(estimator, X.transpose(0, 3, 1, 2), y)

@@ -480,3 +480,30 @@ def test_counts_that_single_precision_hardly_resolves_are_told_as_counts() -> No
     with pytest.warns(UserWarning, match=match):
         estimator.fit(X, y)
     estimator.fit(X.astype(np.float64), y)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("odd", [None, 4, 7])
+def test_numbers_that_hardly_vary_are_met(loss: str, odd: int | None) -> None:
+    X = np.random.default_rng(0).normal(size=(200, 4))
+    y = np.full(200, 230.0)
+    if odd is not None:
+        y[odd] = 231.0  # which may be held out
+    settings = {"quantile": 0.9} if loss == "quantile" else {}
+    estimator = TargetSpaceRegressor(loss=loss, random_state=0, **settings)
+    found = fit_quietly(estimator, X, y).predict(X)
+    assert np.abs(found - 230).max() < (4 if loss == "poisson" else 0.5)
+
+
+def test_quantiles_decide_about_their_own_early_stopping() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 4))
+    y = X[:, 0] + rng.normal(size=3000)
+    estimator = TargetSpaceRegressor(
+        (30,), loss="quantile", quantile=0.95, early_stopping=True, random_state=0
+    )
+    fit_quietly(estimator, X[:600], y[:600])
+    assert abs((y[600:] <= estimator.predict(X[600:])).mean() - 0.95) < 0.06
+    assert 0 < estimator.best_validation_score_ < 1
+    held_out = estimator.validation_scores_
+    assert held_out[-1] > held_out[0]

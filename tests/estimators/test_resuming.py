@@ -475,3 +475,18 @@ def test_a_few_rows_after_a_plain_fit_lose_what_was_learnt(kind: type) -> None:
     estimator = fit_quietly(kind(**(SMALL | {"hidden_layer_sizes": (70,)})), X, y)
     with pytest.warns(UserWarning, match=r"60 row\(s\).*is lost.*warm_start=True"):
         estimator.partial_fit(X[:60], y[:60])
+
+
+@for_both
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_moments_of_another_fixed_batch_are_dropped(kind: type, solver: str) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"fixed_batch_size": 12, "solver": solver}
+    estimator = fit_quietly(kind(**settings, warm_start=True), X, y)
+    for size in (len(X), 30):
+        fit_quietly(estimator.set_params(fixed_batch_size=size), X, y)
+        assert len(estimator.fixed_batch_) == size
+        assert np.isfinite(estimator.predict(X)).all()
+    estimator.set_params(fixed_batch_size=40)
+    fit_quietly(estimator, X, y, method="fit" if solver == "lbfgs" else "partial_fit")
+    assert len(estimator.fixed_batch_) == 40

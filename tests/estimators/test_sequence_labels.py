@@ -315,3 +315,15 @@ def test_a_sequence_that_does_not_count_does_not_lengthen_the_others(
     beside = clone(model).fit([*X, long], more, sample_weight=weight)
     assert beside.fixed_batch_.shape == without.fixed_batch_.shape
     assert_same_weights(beside, without)
+
+
+def test_minus_one_that_may_be_a_class_is_asked_about() -> None:
+    X = np.random.default_rng(0).normal(size=(30, 1, 20))
+    y = np.digitize(X[:, 0], [-0.5, 0.5]) - 1
+    estimator = TargetSpaceSequenceClassifier(return_sequences=True, max_iter=2)
+    with pytest.warns(UserWarning, match="-1 between steps.*add 1 to all labels"):
+        fit_quietly(estimator, X, y)
+    fit_quietly(estimator, X, np.where(y < 0, np.nan, y))  # as the warning says
+    fit_quietly(estimator, X, y + 1)
+    padded = np.where(np.arange(20) < 15, np.abs(y), -1)
+    fit_quietly(estimator, X, padded)

@@ -630,3 +630,22 @@ class EndsOfSequences(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(torch.cat([x[:, 0], x.nanmean(1)], 1))
+
+
+def test_wrapper_compiles_with_a_fixed_batch_changed_before() -> None:
+    fixed = normal(30, 3)
+    fixed -= fixed.mean(0)  # in place, which tensors count
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    net = TargetSpace(seeded(module), fixed)
+    compiled = torch.compile(net, backend="eager")
+    optimiser = torch.optim.SGD(net.parameters(), 0.03)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about breaks of its graphs
+        losses = []
+        for _ in range(3):
+            optimiser.zero_grad()
+            loss = compiled(fixed).square().mean()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+    assert losses[2] < losses[0]

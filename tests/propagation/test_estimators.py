@@ -229,7 +229,7 @@ def test_one_layer_is_told_to_be_backpropagation(sizes: Any) -> None:
     estimator = DifferenceTargetPropagationClassifier(
         **(SMALL | {"hidden_layer_sizes": sizes})
     )
-    with pytest.warns(UserWarning, match=r"layer\(s\).*backpropagation"):
+    with pytest.warns(UserWarning, match=r"hidden layer no target.*backpropagation"):
         fit_quietly(estimator, X, y)
     assert estimator.feedback_coefs_ == estimator.feedback_intercepts_ == []
     assert estimator.reconstruction_curve_.shape == (4, 0)

@@ -192,7 +192,7 @@ def test_failed_factorisation_is_reported_and_undone() -> None:
 def test_one_layer_is_told_to_be_backpropagation(sizes: Any) -> None:
     X, y = class_data()
     estimator = small(RegularizedInversionClassifier, hidden_layer_sizes=sizes)
-    with pytest.warns(UserWarning, match=r"layer\(s\).*backpropagation"):
+    with pytest.warns(UserWarning, match=r"hidden layer no target.*backpropagation"):
         fit_quietly(estimator, X, y)
 
 
@@ -357,3 +357,14 @@ def test_predictions_follow_from_an_ordinary_module() -> None:
     with torch.no_grad():
         sums = estimator.module_(torch.from_numpy(X).transpose(1, 2))
     np.testing.assert_allclose(estimator.decision_function(X), sums)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_losses_that_grow_without_end_are_divergence(early_stopping: bool) -> None:
+    X = np.random.default_rng(0).normal(size=(200, 1, 10)) + 10  # not standardised
+    estimator = RegularizedInversionSequenceRegressor(
+        random_state=0, early_stopping=early_stopping
+    )
+    with pytest.warns(ConvergenceWarning, match=r"diverged.*has grown to .*standardis"):
+        estimator.fit(X, X[:, 0, -1])
+    assert estimator.score(X, X[:, 0, -1]) > -20

@@ -132,3 +132,14 @@ def test_steady_gradients_leave_rmsprop_finite() -> None:
     for _ in range(600):
         optimiser.step()
     assert weight.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [FusedAdam, FusedSGD])
+def test_states_of_other_shapes_are_refused(kind: Any) -> None:
+    small, large = (torch.nn.Parameter(torch.zeros(n)) for n in (3, 1000))
+    options = {"momentum": 0.9} if kind is FusedSGD else {}
+    before = kind([small], lr=0.1, **options)
+    small.grad = torch.ones(3)
+    before.step()
+    with pytest.raises(ValueError, match=r"has the shape \(3,\), but .*\(1000,\)"):
+        kind([large], lr=0.1, **options).load_state_dict(before.state_dict())
