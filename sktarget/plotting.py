@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class TrainingCurveDisplay:
         ----------
         estimator : estimator
             A fitted one, or a pipeline, a search, a ``TransformedTargetRegressor`` or
-            another of scikit-learn's estimators around one.
+            another of scikit-learn's estimators that holds a single fitted one.
         response : {"loss", "score"}, default="loss"
             Whether to draw ``loss_curve_`` and ``validation_loss_curve_``, or
             ``validation_scores_``, which ``early_stopping`` leaves.
@@ -208,10 +209,19 @@ def _check_response(response: str) -> None:
         raise ValueError(f"response must be 'loss' or 'score', got {response!r}")
 
 
+def _is_fitted(estimator: Any) -> bool:
+    """Return whether it is; ensembles keep what they copy, which is not."""
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
+
+
 def _trained(estimator: Any) -> Any:
     """Return the innermost estimator, which others are wrapped around."""
     for name in _WITHIN:
         within = getattr(estimator, name, None)
-        if within is not None:
+        if within is not None and _is_fitted(within):
             return _trained(within)
     return estimator

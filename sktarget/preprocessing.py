@@ -287,8 +287,8 @@ def _refuse_what_holds_no_texts(raw_documents: Any) -> None:
     n_axes = getattr(raw_documents, "ndim", 1)
     if n_axes != 1 and not hasattr(raw_documents, "columns"):
         raise ValueError(
-            f"an iterable of texts is expected, got an array of {n_axes} axes: give "
-            "one column, such as X[:, 0]"
+            f"an iterable of texts is expected, got an array of {n_axes} axes"
+            + (": give one column, such as X[:, 0]" if n_axes > 1 else "")
         )
     if hasattr(raw_documents, "columns"):
         names = [str(name) for name in raw_documents.columns]

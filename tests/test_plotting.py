@@ -10,6 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_array_equal
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
@@ -130,3 +131,12 @@ def test_what_chooses_thresholds_is_looked_into() -> None:
     model = FixedThresholdClassifier(TargetSpaceClassifier((3,), max_iter=3))
     display = TrainingCurveDisplay.from_estimator(fit_quietly(model, X, y))
     assert display.estimator_name == "TargetSpaceClassifier"
+
+
+def test_what_ensembles_copy_is_not_what_was_trained() -> None:
+    X, y = class_data()
+    model = fit_quietly(
+        BaggingClassifier(TargetSpaceClassifier((3,), max_iter=3)), X, y
+    )
+    with pytest.raises(ValueError, match="this BaggingClassifier has no loss by epoch"):
+        TrainingCurveDisplay.from_estimator(model)

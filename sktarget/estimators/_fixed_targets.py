@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
@@ -74,6 +75,8 @@ class FixedTargets(TrainingCourse):
     )
     # Parameters by which X̄ is chosen.
     _choosing: ClassVar[tuple[str, ...]] = ("fixed_batch", "fixed_batch_size")
+    # By what X̄ was chosen; None if that is not known.
+    _chosen_by: dict[str, str] | None = None
     # Seed of the order of rows in the fit that chose X̄.
     _arranged_by: int | None = None
     # Origin and unit of every column of X for the solves, if they need any.
@@ -152,15 +155,24 @@ class FixedTargets(TrainingCourse):
         self._try_own_module(module, rows.X, self._dtype)
         if self.parameterization == "weights":
             return module
-        if not hasattr(self, "targets_") or self._chosen_by != self._choice():
+        if self._chooses_anew():
             # The moments kept are those of other targets.
             self.__dict__.pop("_optimiser_state", None)
             return self._to_targets(module, rows, seed, keep_weights=True)
         return self._with_kept_targets(module, rows)
 
+    def _chooses_anew(self) -> bool:
+        """Whether to choose another X̄ than that of the last fit."""
+        kept = hasattr(self, "targets_")
+        return not kept or self._chosen_by not in (None, self._choice())
+
     def _choice(self) -> dict[str, str]:
         """Describe by what parameters X̄ is chosen."""
-        return {name: describe_value(getattr(self, name)) for name in self._choosing}
+        values = {name: getattr(self, name) for name in self._choosing}
+        if not isinstance(self.fixed_batch, str):
+            with suppress(ValueError):  # of lists of unequal lengths
+                values["fixed_batch"] = np.asarray(self.fixed_batch)
+        return {name: describe_value(value) for name, value in values.items()}
 
     def _refuse_other_space(self) -> None:
         if self.parameterization != self._space:
@@ -190,13 +202,12 @@ class FixedTargets(TrainingCourse):
     def _arrange_again(self, task: Task) -> None:
         if not self._takes_all(task.rows):
             return
-        fixed, seed = getattr(self, "fixed_batch_", None), self._arranged_by
-        if fixed is None:  # X̄ is chosen anew.
+        if self._chooses_anew():
             self._arranged_by = task.seed
             task.rows = task.rows.distinct(task.seed)
-        elif seed is not None:
-            arranged = task.rows.distinct(seed)
-            if np.array_equal(arranged.X, fixed):
+        elif self._arranged_by is not None:
+            arranged = task.rows.distinct(self._arranged_by)
+            if np.array_equal(arranged.X, self.fixed_batch_):
                 task.rows = arranged
 
     def _keep_network(self, network: nn.Module) -> None:
@@ -280,8 +291,11 @@ class FixedTargets(TrainingCourse):
         widest, n_pixels = 1 + max(_n_inputs(module), default=0), rows.X[0, :1].size
         is_sample = self._fixed_batch_kind == "sample"
         if self._incremental and is_sample:
-            goes_on = hasattr(self, "_module_state")
-            _warn_of_few_rows(len(rows) * n_pixels, widest, goes_on=goes_on)
+            few = len(rows) * n_pixels
+            if not hasattr(self, "_module_state"):
+                _warn_of_few_rows(few, widest)
+            elif few < widest:
+                _warn_of_loss(few, widest, kept=hasattr(self, "targets_"))
         if self._takes_all(rows):
             size = None
         elif size == "auto" and self._follows_table_rules:
@@ -394,17 +408,24 @@ class FixedTargets(TrainingCourse):
         return fixed
 
 
-def _warn_of_few_rows(n_rows: int, widest: int, *, goes_on: bool) -> None:
-    """Warn of a call of partial_fit that has too few rows to choose X̄ from."""
-    if n_rows >= (widest if goes_on else min(widest, _FEW_ROWS)):
-        return
-    which = "partial_fit after a fit without warm_start" if goes_on else "partial_fit"
-    loses = "most of what was learnt is lost" if goes_on else "later calls learn little"
-    remedy = "set warm_start=True before that fit" if goes_on else "or a fixed_batch"
+def _warn_of_few_rows(n_rows: int, widest: int) -> None:
+    if n_rows < min(widest, _FEW_ROWS):
+        warnings.warn(
+            f"the first call of partial_fit chooses the fixed batch, and has only "
+            f"{n_rows} row(s) for layers of up to {widest} inputs, bias included: "
+            "later calls will learn little. Give it a few hundred rows, or a "
+            "fixed_batch",
+            stacklevel=2,
+        )
+
+
+def _warn_of_loss(n_rows: int, widest: int, *, kept: bool) -> None:
+    """Warn that a few rows do not reveal the network that is to be trained further."""
+    remedy = "" if kept else ", or set warm_start=True before fit, which keeps its own"
     warnings.warn(
-        f"the first call of {which} chooses the fixed batch, and has only {n_rows} "
-        f"row(s) for layers of up to {widest} inputs: {loses}. Give it a few hundred "
-        f"rows, {'or ' if goes_on else ''}{remedy}",
+        f"this call of partial_fit chooses a fixed batch, and has only {n_rows} row(s) "
+        f"for layers of up to {widest} inputs, bias included: most of what was learnt "
+        f"before is lost. Give it a few hundred rows{remedy}",
         stacklevel=2,
     )
 

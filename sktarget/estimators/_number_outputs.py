@@ -27,7 +27,7 @@ from sktarget.estimators._task import Task
 from sktarget.estimators._weights import weights_or_ones
 from sktarget.training import NUMBER_CRITERIA, Loss, NumberCriterion, quantile_criterion
 
-__all__ = ["NumberOutputs"]
+__all__ = ["NumberOutputs", "varies"]
 
 Array = NDArray[Any]
 
@@ -35,6 +35,24 @@ Array = NDArray[Any]
 _LARGEST = 1e150
 # Fewer events among the rows held out leave much to chance.
 _FEW_EVENTS = 12
+
+
+def varies(rows: TrainingRows) -> Array:
+    """Return which outputs are not the same in all rows.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        Rows with numbers as outputs.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_outputs,)
+        One for each output.
+    """
+    y, _ = rows.outputs()
+    found: Array = (y != y[:1]).any(axis=0)
+    return found
 
 
 class NumberOutputs(NetworkEstimator):
@@ -129,16 +147,25 @@ class NumberOutputs(NetworkEstimator):
                 "or on a clone"
             )
 
-    def _rows_to_measure(self, task: Task) -> TrainingRows:
-        """Return the rows to train on, or all if only others say how outputs vary."""
-        y, _ = task.rows.outputs()
-        return task.rows if (y != y[:1]).any(axis=0).all() else task.all_rows
+    def _measure(self, rows: TrainingRows) -> tuple[Array, ...]:
+        """Return origin and unit of every output, and for counts their deviances."""
+        y, weight = rows.outputs()
+        units = measure_outputs(self._loss, y, weight)
+        if not self._criterion.is_log:
+            return units
+        return *units, deviances_of_counts(y, weight)[1].astype(y.dtype)
 
     def _measure_outputs(self, task: Task) -> Units | None:
-        y, weight = self._rows_to_measure(task).outputs()
-        origin, units = measure_outputs(self._loss, y, weight)
-        if self._criterion.is_log:
-            self._deviances = deviances_of_counts(y, weight)[1].astype(y.dtype)
+        found = self._measure(task.rows)
+        late = ~varies(task.rows) & varies(task.all_rows)
+        if late.any():  # Only rows held out say by how much these vary.
+            of_all = self._measure(task.all_rows)
+            found = tuple(
+                np.where(late, *both) for both in zip(of_all, found, strict=True)
+            )
+        origin, units, *deviances = found
+        if deviances:
+            (self._deviances,) = deviances
         if self.module is not None and self._criterion.is_log:
             warn_of_logarithms(origin)
             return None

@@ -31,8 +31,8 @@ _ENOUGH_TO_COMPARE = 10
 _CONSTANT = 1e-6
 # A module of the user's does not get as far as this within an annealed run.
 _LARGE = 3.0
-# A module of the user's is slow to reach means or deviations larger than this, or
-# deviations smaller than its inverse; any network is slow to reach this many units.
+# A module of the user's is slow to reach larger logarithms than this, or deviations
+# smaller than its inverse; any network is slow to reach this many units.
 _OTHER_SCALE = 10.0
 
 

@@ -101,7 +101,8 @@ default={default}
     which the network learns the logarithm.""",
     "quantile": """float, default={default}
     Which quantile is predicted with ``loss="quantile"``: the share of y that is to lie
-    below the predictions.""",
+    below the predictions.  ``score`` is R² all the same, which says nothing of them:
+    search by ``make_scorer(d2_pinball_score, alpha=quantile)``.""",
     "activation": """{"auto", "identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.  ``"auto"``
@@ -199,9 +200,10 @@ default={default}
     "verbose": """bool or int, default={default}
     Print the progress.""",
     "warm_start": """bool, default={default}
-    Continue from the last ``fit``: its targets, its X̄, unless another is asked for, and
-    its optimiser's state.  An annealed step size begins anew in every call, so for many
-    short calls set `learning_rate_init`.""",
+    Continue from the last ``fit``: its targets, its X̄ and its optimiser's state.  With
+    another `fixed_batch` or `fixed_batch_size` only its weights are kept.  An annealed
+    step size begins anew in every call, so for many short calls set
+    `learning_rate_init`.""",
     "momentum": """float, default={default}
     Momentum of ``solver="sgd"``.""",
     "nesterovs_momentum": """bool, default={default}

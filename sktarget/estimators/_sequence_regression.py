@@ -14,7 +14,7 @@ from sktarget.estimators._arrays import Units
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._noise_rules import ENOUGH_TO_JUDGE
-from sktarget.estimators._number_outputs import NumberOutputs
+from sktarget.estimators._number_outputs import NumberOutputs, varies
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork
@@ -120,10 +120,10 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         measured = super()._measure_outputs(task)
         if measured is None:
             return None
-        (origin, unit), (y, _) = measured, self._rows_to_measure(task).outputs()
+        origin, unit = measured
         # The targets of a constant do not start from it, and would be off by a unit.
         least = np.maximum(_OF_CONSTANT * unit, np.finfo(unit.dtype).tiny)
-        return origin, np.where((y == y[:1]).all(axis=0), least, unit)
+        return origin, np.where(varies(task.all_rows), unit, least)
 
     # -- prediction ------------------------------------------------------------------
 

@@ -193,7 +193,8 @@ class InversionNetwork(nn.Module):
     Attributes
     ----------
     displacement_norms : Tensor
-        Norms of the displacements in the last mini-batch, whose weights do not count.
+        Norms of the displacements in the last mini-batch, in which the weights of rows
+        do not count.
     saturation_fraction : Tensor of shape ()
         Share of hidden values that were clipped in that mini-batch.
     """

@@ -130,10 +130,11 @@ class Checkpoint(Callback):
         return kept
 
     def _compare(self, kept: dict[str, str]) -> None:
+        # Parameters that an earlier version lacked are at their defaults.
         changed = {
-            name: f"{name} was {kept.get(name, 'unknown')} and is {value}"
+            name: f"{name} was {kept[name]} and is {value}"
             for name, value in self.problem.items()
-            if kept.get(name) != value
+            if name in kept and kept[name] != value
         }
         for name in _DIGESTS & changed.keys():
             changed[name] = f"another {name}"

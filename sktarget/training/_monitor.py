@@ -185,7 +185,7 @@ class Monitor(Callback):
 
     @property
     def _has_exploded(self) -> bool:
-        """Whether the last loss is far beyond that of any sensible outputs."""
+        """Whether the last of several losses is far beyond that of sensible outputs."""
         losses = self.log.loss_curve[self.already :]
         if self.reason is Reason.DIVERGED or not losses:
             return False

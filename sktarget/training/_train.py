@@ -226,10 +226,12 @@ def _in_order(
 def _ending_of(
     net: TrainingNet, monitor: Monitor, reason: Reason, epochs: int
 ) -> Ending:
-    if monitor.reason is Reason.DIVERGED:  # It may be the very last step that did.
+    # It may be the very last step that did.
+    diverged = monitor.reason is Reason.DIVERGED
+    if diverged and reason is not Reason.INTERRUPTED:
         reason = Reason.DIVERGED
     return Ending(
-        None if reason is Reason.DIVERGED else net.optimizer_.state_dict(),
+        None if diverged else net.optimizer_.state_dict(),
         reason,
         monitor.held_out_error,
         monitor.warning or _warning_of_the_end(reason, monitor.settings, epochs),

@@ -1,5 +1,7 @@
 """`warm_start` and `partial_fit`."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -490,3 +492,47 @@ def test_moments_of_another_fixed_batch_are_dropped(kind: type, solver: str) -> 
     estimator.set_params(fixed_batch_size=40)
     fit_quietly(estimator, X, y, method="fit" if solver == "lbfgs" else "partial_fit")
     assert len(estimator.fixed_batch_) == 40
+
+
+def test_moments_of_other_rows_are_dropped() -> None:
+    X, y = class_data()
+    settings = SMALL | {"fixed_batch": X[:30]}
+    estimator = fit_quietly(TargetSpaceClassifier(**settings, warm_start=True), X, y)
+    fresh = copy.deepcopy(estimator)
+    del fresh._optimiser_state
+    for each in (estimator, fresh):
+        fit_quietly(each.set_params(fixed_batch=X[30:60]), X, y)
+    assert_same_weights(estimator, fresh)
+
+
+def test_a_fixed_batch_may_be_given_in_another_form() -> None:
+    X, y = class_data()
+    settings = SMALL | {"fixed_batch": X[:30]}
+    estimator = fit_quietly(TargetSpaceClassifier(**settings, warm_start=True), X, y)
+    other = copy.deepcopy(estimator).set_params(fixed_batch=X[:30].tolist())
+    for each in (estimator, other):
+        fit_quietly(each, X, y)
+    assert_same_weights(estimator, other)
+
+
+@pytest.mark.parametrize("missing", ["_chosen_by"])
+def test_states_of_before_go_on(missing: str) -> None:
+    X, y = class_data()
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL, warm_start=True), X, y)
+    before = pickle.loads(pickle.dumps(estimator))
+    del before.__dict__[missing]
+    assert_same_weights(fit_quietly(before, X, y), fit_quietly(estimator, X, y))
+
+
+@for_both
+def test_all_rows_after_a_few_count_repeats_as_weights(kind: type) -> None:
+    X, y = problem(kind)
+    weight = 1 + np.arange(len(X)) % 2
+    rows = np.repeat(np.arange(len(X)), weight)
+    fits = []
+    for given in ((X, y, weight), (X[rows], y[rows], None)):
+        estimator = kind(random_state=0, max_iter=20, fixed_batch_size=50)
+        fit_quietly(estimator.set_params(warm_start=True), X, y)
+        estimator.set_params(fixed_batch_size="auto")
+        fits.append(fit_quietly(estimator, *given[:2], sample_weight=given[2]))
+    assert_same_weights(*fits, atol=1e-8)

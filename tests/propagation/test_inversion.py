@@ -499,3 +499,41 @@ def test_weights_that_are_not_finite_are_reported() -> None:
         net.network.recurrent[0].weight_hh_l0[0, 0] = torch.inf
     with pytest.raises(FactorisationError):
         net.set_gradients(normal(B, T, D), cross_entropy)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_weights_of_steps_scale_their_losses(update: str) -> None:
+    x, weight = (
+        normal(B, T, D),
+        torch.rand(
+            B, T, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        ),
+    )
+    weight[1, 2:4] = weight[3] = 0  # some steps of a sequence, and all of another
+
+    def loss(outputs: Tensor, weight: Tensor | None) -> Tensor:
+        losses = F.cross_entropy(
+            outputs.flatten(0, 1), STEP_LABELS.flatten(), reduction="none"
+        )
+        return (losses if weight is None else losses * weight.flatten()).mean()
+
+    # Linear displacements: it does not matter what the weights are multiplied with.
+    net = make(update=update, return_sequences=True)
+    net.set_gradients(x, loss, weight)
+    found = cell_gradients(net)
+    inside = ours(net, x, lambda outputs, _: loss(outputs, weight))
+    assert_all_close(found, inside, 1e-10)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_padding_of_all_changes_no_steps(update: str) -> None:
+    x, net = normal(B, T, D), make(update=update, return_sequences=True)
+    expected = ours(net, x, step_cross_entropy)
+    padded = F.pad(x, (0, 0, 0, 4), value=torch.nan)
+    net.zero_grad()
+    _, outputs = net.set_gradients(
+        padded, lambda outputs, _: step_cross_entropy(outputs[:, :T], None)
+    )
+    assert outputs.shape == (B, T + 4, K)
+    assert net.displacement_norms.shape == (T + 4,)
+    assert_all_close(cell_gradients(net), expected)

@@ -261,15 +261,21 @@ def test_numbers_of_sequences_are_learnt_through_time(return_sequences: bool) ->
         assert missed < 0.5 * (1 - alone.score(X, y))
 
 
-# Of 90 rows, the last mini-batch of 40 has 10.
-@pytest.mark.parametrize("kind", [DENSE[0], RECURRENT[0]])
-def test_scale_of_weights_does_not_matter_to_mini_batches(kind: type) -> None:
+# Of 90 rows, the last mini-batch of 40 has 10.  Where one holds all rows, weights that
+# add up to more than their number stand for more rows.
+@for_all
+@pytest.mark.parametrize(
+    ("batch_size", "factors"), [(40, (1, 1e-3, 1e-9, 7)), (200, (0.6, 1e-3, 1e-9))]
+)
+def test_scale_of_weights_does_not_matter(
+    kind: type, batch_size: int, factors: tuple[float, ...]
+) -> None:
     X, y = problem(kind)
     weight = 1.0 + np.arange(len(X)) % 2
-    batches = {"batch_size": 40, "solver": "sgd"}
+    batches = {"batch_size": batch_size, "solver": "sgd", "learning_rate_init": 0.01}
     fits = [
         fit_quietly(small(kind, **batches), X, y, sample_weight=weight * factor)
-        for factor in (1, 1e-3, 1 / weight.sum(), 7)
+        for factor in factors
     ]
     for other in fits[1:]:
         assert_same_weights(other, fits[0], atol=1e-9)
@@ -308,9 +314,17 @@ def test_padding_of_all_in_a_mini_batch_is_left_out() -> None:
     longer = np.full((60, 6, 40), np.nan)
     longer[..., :10] = X
     longer[0, :, 10:] = X[0, :, [0] * 30].T  # the only long one
+    lengths: list[int] = []
+
+    class SeesSteps(Callback):  # type: ignore[misc]
+        def on_train_begin(self, net: Any, **_: Any) -> None:
+            layer = net.module_.network.recurrent[0]
+            layer.register_forward_pre_hook(lambda _, x: lengths.append(x[0].shape[1]))
+
     settings = {"batch_size": 30, "shuffle": False, "max_iter": 1}
-    estimator = small(RECURRENT[0], **settings)
+    estimator = small(RECURRENT[0], **settings, callbacks=[SeesSteps()])
     fit_quietly(estimator, longer, y)
+    assert lengths[:2] == [40, 10]
     assert estimator.displacement_norms_.shape == (40,)
     assert (estimator.displacement_norms_[10:] == 0).all()
     assert (estimator.displacement_norms_[:10] > 0).all()
