@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from sktarget.estimators._pixels import as_bytes
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import as_inputs
 
-__all__ = ["choose_fixed_batch"]
+__all__ = ["choose_fixed_batch", "warn_of_few_rows", "warn_of_loss"]
 
 Array = NDArray[Any]
+
+# This many rows of X̄ are enough to start from, whatever the width.
+_FEW_ROWS = 50
 
 
 def choose_fixed_batch(
@@ -100,3 +104,44 @@ def _given_batch(rows: TrainingRows, fixed_batch: Any) -> Array:
 def _as_floats(X: Array) -> Array:
     """Scale bytes; return other arrays as they are."""
     return X if X.dtype.kind == "f" else as_inputs(as_tensor(X)).numpy()
+
+
+def warn_of_few_rows(n_rows: int, widest: int) -> None:
+    """Warn if the first call of ``partial_fit`` has few rows to choose X̄ from.
+
+    Parameters
+    ----------
+    n_rows : int
+        How many rows the solves would have.
+    widest : int
+        Most inputs that a layer has, bias included.
+    """
+    if n_rows < min(widest, _FEW_ROWS):
+        warnings.warn(
+            f"the first call of partial_fit chooses the fixed batch, and has only "
+            f"{n_rows} row(s) for layers of up to {widest} inputs, bias included: "
+            "later calls will learn little. Give it a few hundred rows, or a "
+            "fixed_batch",
+            stacklevel=2,
+        )
+
+
+def warn_of_loss(n_rows: int, widest: int, *, kept: bool) -> None:
+    """Warn that a few rows do not reveal the network that is to be trained further.
+
+    Parameters
+    ----------
+    n_rows : int
+        How many rows the solves would have.
+    widest : int
+        Most inputs that a layer has, bias included.
+    kept : bool
+        Whether the X̄ of the last fit is still there, and another is asked for.
+    """
+    remedy = "" if kept else ", or set warm_start=True before fit, which keeps its own"
+    warnings.warn(
+        f"this call of partial_fit chooses a fixed batch, and has only {n_rows} row(s) "
+        f"for layers of up to {widest} inputs, bias included: most of what was learnt "
+        f"before is lost. Give it a few hundred rows{remedy}",
+        stacklevel=2,
+    )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +15,11 @@ from sktarget.architectures import DenseNetwork
 from sktarget.estimators import _noise_rules, _rules
 from sktarget.estimators._arrays import Units, as_tensor, torch_dtype
 from sktarget.estimators._course import TrainingCourse
-from sktarget.estimators._fixed_batch import choose_fixed_batch
+from sktarget.estimators._fixed_batch import (
+    choose_fixed_batch,
+    warn_of_few_rows,
+    warn_of_loss,
+)
 from sktarget.estimators._initial_targets import (
     aim_at_labels,
     mean_labels,
@@ -25,6 +27,7 @@ from sktarget.estimators._initial_targets import (
 )
 from sktarget.estimators._input_units import standardise_inputs_, units_of_inputs
 from sktarget.estimators._kept_targets import (
+    describe_choice,
     put_targets_into,
     refuse_other_anchor,
     targets_and_anchors,
@@ -41,18 +44,11 @@ from sktarget.estimators._retries import Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
-from sktarget.training import (
-    Ending,
-    NumberCriterion,
-    describe_value,
-    state_to_numpy,
-)
+from sktarget.training import Ending, NumberCriterion, state_to_numpy
 
 __all__ = ["FixedTargets"]
 
 Array = NDArray[Any]
-# This many rows of X̄ are enough to start from, whatever the width.
-_FEW_ROWS = 50
 
 
 class FixedTargets(TrainingCourse):
@@ -168,11 +164,7 @@ class FixedTargets(TrainingCourse):
 
     def _choice(self) -> dict[str, str]:
         """Describe by what parameters X̄ is chosen."""
-        values = {name: getattr(self, name) for name in self._choosing}
-        if not isinstance(self.fixed_batch, str):
-            with suppress(ValueError):  # of lists of unequal lengths
-                values["fixed_batch"] = np.asarray(self.fixed_batch)
-        return {name: describe_value(value) for name, value in values.items()}
+        return describe_choice({name: getattr(self, name) for name in self._choosing})
 
     def _refuse_other_space(self) -> None:
         if self.parameterization != self._space:
@@ -293,9 +285,9 @@ class FixedTargets(TrainingCourse):
         if self._incremental and is_sample:
             few = len(rows) * n_pixels
             if not hasattr(self, "_module_state"):
-                _warn_of_few_rows(few, widest)
+                warn_of_few_rows(few, widest)
             elif few < widest:
-                _warn_of_loss(few, widest, kept=hasattr(self, "targets_"))
+                warn_of_loss(few, widest, kept=hasattr(self, "targets_"))
         if self._takes_all(rows):
             size = None
         elif size == "auto" and self._follows_table_rules:
@@ -406,28 +398,6 @@ class FixedTargets(TrainingCourse):
         """Return X̄ of the last fit as the network takes it."""
         fixed: Array = self.fixed_batch_
         return fixed
-
-
-def _warn_of_few_rows(n_rows: int, widest: int) -> None:
-    if n_rows < min(widest, _FEW_ROWS):
-        warnings.warn(
-            f"the first call of partial_fit chooses the fixed batch, and has only "
-            f"{n_rows} row(s) for layers of up to {widest} inputs, bias included: "
-            "later calls will learn little. Give it a few hundred rows, or a "
-            "fixed_batch",
-            stacklevel=2,
-        )
-
-
-def _warn_of_loss(n_rows: int, widest: int, *, kept: bool) -> None:
-    """Warn that a few rows do not reveal the network that is to be trained further."""
-    remedy = "" if kept else ", or set warm_start=True before fit, which keeps its own"
-    warnings.warn(
-        f"this call of partial_fit chooses a fixed batch, and has only {n_rows} row(s) "
-        f"for layers of up to {widest} inputs, bias included: most of what was learnt "
-        f"before is lost. Give it a few hundred rows{remedy}",
-        stacklevel=2,
-    )
 
 
 def _n_inputs(module: nn.Module) -> list[int]:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sktarget.estimators._arrays import as_tensor
 from sktarget.nn import TargetSpace
-from sktarget.training import state_to_numpy
+from sktarget.training import describe_value, state_to_numpy
 
-__all__ = ["put_targets_into", "refuse_other_anchor", "targets_and_anchors"]
+__all__ = [
+    "describe_choice",
+    "put_targets_into",
+    "refuse_other_anchor",
+    "targets_and_anchors",
+]
 
 Array = NDArray[Any]
 
@@ -86,3 +93,28 @@ def refuse_other_anchor(network: TargetSpace, anchors: Sequence[Array | None]) -
             "as the targets belong to another: set warm_start=False or clone the "
             "estimator"
         )
+
+
+def describe_choice(parameters: dict[str, Any]) -> dict[str, str]:
+    """Describe by what parameters X̄ is chosen.
+
+    Parameters
+    ----------
+    parameters : dict of str to object
+        Parameters by name; an X̄ that is given may have the form of nested lists.
+
+    Returns
+    -------
+    dict of str to str
+        Equal descriptions for equal choices.
+
+    Examples
+    --------
+    >>> describe_choice({"fixed_batch": "sample", "fixed_batch_size": 20})
+    {'fixed_batch': "'sample'", 'fixed_batch_size': '20'}
+    """
+    given = dict(parameters)
+    if not isinstance(given["fixed_batch"], str):
+        with suppress(ValueError):  # of lists of unequal lengths
+            given["fixed_batch"] = np.asarray(given["fixed_batch"])
+    return {name: describe_value(value) for name, value in given.items()}
