@@ -283,11 +283,11 @@ class FixedTargets(TrainingCourse):
         widest, n_pixels = 1 + max(_n_inputs(module), default=0), rows.X[0, :1].size
         is_sample = self._fixed_batch_kind == "sample"
         if self._incremental and is_sample:
-            few = len(rows) * n_pixels
+            n_rows = len(rows) * n_pixels
             if not hasattr(self, "_module_state"):
-                warn_of_few_rows(few, widest)
-            elif few < widest:
-                warn_of_loss(few, widest, kept=hasattr(self, "targets_"))
+                warn_of_few_rows(n_rows, widest)
+            elif n_rows < widest:
+                warn_of_loss(n_rows, widest, kept=hasattr(self, "targets_"))
         if self._takes_all(rows):
             size = None
         elif size == "auto" and self._follows_table_rules:

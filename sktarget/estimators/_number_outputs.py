@@ -239,8 +239,8 @@ class NumberOutputs(NetworkEstimator):
             criterion.errors_of_outputs(outputs.double(), y.double(), weight)
             for outputs in (sums, constant)
         )
-        varies = of_constant > 0
-        missed = torch.where(varies, errors / of_constant, (errors > 0).double())
+        shares = errors / of_constant
+        missed = torch.where(of_constant > 0, shares, (errors > 0).double())
         return float(1 - missed.mean())
 
     def __sklearn_tags__(self) -> Any:

@@ -129,7 +129,7 @@ def read_step_labels(
 
 
 def _marks_a_class(labels: Array, counts: Array, real: Array) -> bool:
-    """Return whether -1 stands where other classes would, beside no more than two."""
+    """Return whether -1 often stands between steps of the classes 0 and 1."""
     if labels.dtype.kind not in "if" or set(np.unique(labels)) != {-1, 0, 1}:
         return False
     before = np.logical_or.accumulate(counts, axis=1)

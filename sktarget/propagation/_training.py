@@ -109,9 +109,9 @@ class FeedbackNet(LocalNet):
             losses = self._reconstruction(batch)
             if losses.requires_grad:  # Callbacks may have frozen the maps.
                 losses.sum().backward()  # type: ignore[no-untyped-call]
-                # Such as those that clip them.
-                gradients = list(self.get_all_learnable_params())
-                self.notify("on_grad_computed", named_parameters=gradients, batch=batch)
+                # For callbacks that clip gradients.
+                named = list(self.get_all_learnable_params())
+                self.notify("on_grad_computed", named_parameters=named, batch=batch)
                 self.optimizer_.step()
             self._losses.append(losses.detach())
 

@@ -17,6 +17,9 @@ from sktarget.training._snapshot import Snapshot
 
 __all__ = ["DivergenceError", "Monitor", "StopTraining", "Stopper"]
 
+# Losses of so many times that of constants, or of the first epoch, come of divergence.
+_EXPLODED = 1e3
+
 
 class StopTraining(KeyboardInterrupt):
     """Ends a run by the exception with which skorch is told to stop."""
@@ -24,10 +27,6 @@ class StopTraining(KeyboardInterrupt):
 
 class DivergenceError(ArithmeticError):
     """The loss became infinite or NaN before a single epoch was completed."""
-
-
-# Losses of so many times that of constants, or of the first epoch, come of divergence.
-_EXPLODED = 1e3
 
 
 class Monitor(Callback):
