@@ -21,6 +21,7 @@ _FREE = {"callbacks", "checkpoint", "device", "max_iter", "verbose"}
 def open_checkpoint(
     estimator: FitHooks,
     rows: TrainingRows,
+    given: TrainingRows | None,
     plan: HoldingOut | None,
     random_state: np.random.RandomState,
     *,
@@ -33,7 +34,9 @@ def open_checkpoint(
     estimator : FitHooks
         Its parameter `checkpoint` is the path.
     rows : TrainingRows
-        The training data, validation rows included.
+        The training data, those held out included.
+    given : TrainingRows or None
+        A validation set.
     plan : HoldingOut or None
         How many of them are held out.  This depends on `max_iter`, which may differ
         between the two fits, so it is compared apart from the other parameters.
@@ -62,9 +65,8 @@ def open_checkpoint(
     problem["rows held out"] = "0" if plan is None else str(plan.n)
     if plan is not None and plan.series is not None:
         problem["rows held out"] += ", the last of series"
-    values = [getattr(rows, field.name) for field in fields(rows)]
-    arrays = [value for value in values if isinstance(value, np.ndarray)]
-    problem["training set"] = digest(*arrays)
+    problem["training set"] = _digest_of(rows)
+    problem["validation set"] = "none" if given is None else _digest_of(given)
     problem["state before fit"] = "none"
     if resumes:
         state = [np.array(estimator.t_), *estimator._module_state.values()]
@@ -79,3 +81,8 @@ def open_checkpoint(
         begins_anew=resumes,
         uses_global_generator=estimator.module is not None,
     )
+
+
+def _digest_of(rows: TrainingRows) -> str:
+    values = [getattr(rows, field.name) for field in fields(rows)]
+    return digest(*(value for value in values if isinstance(value, np.ndarray)))

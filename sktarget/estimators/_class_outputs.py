@@ -56,9 +56,10 @@ class ClassOutputs(NetworkEstimator):
         unknown = np.setdiff1d(present, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y holds the classes {unknown.tolist()}, which are not among the "
-                f"classes of the first fit, {self.classes_.tolist()}: name all classes "
-                "in the first call of partial_fit, or set warm_start=False"
+                f"y holds the classes {unknown.tolist()}, which are not among those "
+                f"that are learnt, {self.classes_.tolist()}: leave these rows out, "
+                "name all classes in the first call of partial_fit, or set "
+                "warm_start=False"
             )
 
     def _with_class_weights(

@@ -171,7 +171,7 @@ class TrainingCourse(NetworkEstimator):
             self.max_iter,
             shallow=self._is_shallow,
             of_numbers=self._learns_numbers,
-            holds_out=rows.n_held_out > 0,
+            holds_out=rows.are_judged,
         )
 
     def _auto_rate(self, rows: TrainingRows) -> float:
@@ -225,7 +225,7 @@ class TrainingCourse(NetworkEstimator):
             self._n_layers,
             rows.n_varying,
             of_numbers=self._learns_numbers,
-            holds_out=rows.n_held_out > 0,
+            holds_out=rows.are_judged,
         )
 
     # -- rows held out ---------------------------------------------------------------

@@ -26,6 +26,11 @@ from sktarget.estimators._retries import FIRST_RUN
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._runs import Run, learn_all, run, try_again
 from sktarget.estimators._task import Task
+from sktarget.estimators._validation_set import (
+    ValidationSet,
+    check_validation_rows,
+    naming_the_validation_set,
+)
 from sktarget.nn import TargetSpace
 from sktarget.training import (
     EpochContext,
@@ -53,13 +58,22 @@ class NetworkEstimator(FitHooks):
         y: Any,
         sample_weight: Any = None,
         *,
+        validation: ValidationSet | None = None,
         incremental: bool = False,
         classes: Any = None,
     ) -> Self:
         resumes = hasattr(self, "_module_state") and (incremental or self.warm_start)
         self._incremental = incremental
         self._check_parameters()
-        task = self._open_task(X, y, sample_weight, classes, resumes)
+        if resumes:
+            self._check_what_stays()
+        else:
+            self._output_units = None  # Those of an earlier fit mean nothing here.
+        rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
+        held_out = (
+            None if validation is None else self._check_held_out(validation, rows)
+        )
+        task = self._open_task(rows, held_out, resumes)
         with (
             as_value_errors(),
             torch.inference_mode(False),
@@ -90,20 +104,34 @@ class NetworkEstimator(FitHooks):
         refuse_shared_module(self._architecture, module)
         return self._trainable(module, task)
 
+    def _check_held_out(self, given: ValidationSet, rows: TrainingRows) -> TrainingRows:
+        """Validate what the user gives to stop by."""
+        if not self.early_stopping:
+            raise ValueError(
+                "early_stopping=False makes no use of X_val and y_val: leave them out, "
+                "or set early_stopping=True"
+            )
+        with naming_the_validation_set():
+            held_out = self._check_rows(*given, first=False)
+            check_validation_rows(held_out, rows)
+        return held_out
+
     def _open_task(
-        self, X: Any, y: Any, sample_weight: Any, classes: Any, resumes: bool
+        self, rows: TrainingRows, given: TrainingRows | None, resumes: bool
     ) -> Task:
-        """Validate the data, hold rows out, and set up the sources of randomness."""
+        """Hold rows out, unless some are given, and set up what draws at random."""
         device = resolve_device(self.device)
-        rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
-        random = check_random_state(self.random_state)
-        plan, checkpoint = self._plan_holding_out(rows), None
+        random, checkpoint = check_random_state(self.random_state), None
+        plan = self._plan_holding_out(rows) if given is None else None
         if self.checkpoint is not None and not self._incremental:
-            checkpoint = open_checkpoint(self, rows, plan, random, resumes=resumes)
+            checkpoint = open_checkpoint(
+                self, rows, given, plan, random, resumes=resumes
+            )
             random = checkpoint.random_state
-        all_rows, held_out = rows, None
+        all_rows, held_out = rows, given
         if plan is not None:
             rows, held_out = hold_out(rows, plan, self.validation_fraction, random)
+        rows.are_judged = held_out is not None
         seed = int(random.randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
@@ -115,6 +143,7 @@ class NetworkEstimator(FitHooks):
             all_rows=all_rows,
             held_out=held_out,
             learns_all=plan is not None and plan.learns_all,
+            judges=given is not None or (plan is not None and plan.learns_all),
             device=device,
             resumes=resumes,
             seed=seed,
@@ -135,7 +164,7 @@ class NetworkEstimator(FitHooks):
         if not self._incremental:
             log.no_improvement = 0
         settings = self._settings(task.rows)
-        objective = self._objective(task.held_out if task.learns_all else None)
+        objective = self._objective(task.held_out if task.judges else None)
         if task.learns_all:
             reserved = self._epochs_to_reserve(settings.max_iter)
             settings = replace(settings, reserved=reserved)

@@ -110,6 +110,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
 
     # -- what a kind of estimator may override ---------------------------------------
 
+    def _check_what_stays(self) -> None:
+        """Check what a fit that goes on cannot change, before any data are read."""
+
     def _validate(
         self,
         X: Any,

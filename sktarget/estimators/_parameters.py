@@ -216,7 +216,8 @@ default={default}
     `learning_rate_init` is ``"auto"`` too; those held out are learnt too in a few final
     epochs, where the step size is annealed and `max_iter` at least 5; otherwise they
     are not, and there have to be 200 rows.  With True they stay unseen.  With
-    `warm_start`, ``"auto"`` sets none aside: every call would draw others.""",
+    `warm_start`, ``"auto"`` sets none aside: every call would draw others.  Where
+    ``fit`` is given a validation set, that takes their place, and is not learnt.""",
     "validation_fraction": """float, default={default}
     Share of the rows set aside by `early_stopping`; with ``"auto"``, where they are
     learnt in the end, at least 40 rows, or a third of all if that is fewer.""",

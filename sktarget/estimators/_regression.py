@@ -11,6 +11,7 @@ from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._number_outputs import NumberOutputs
 from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._validation_set import ValidationSet
 from sktarget.estimators._weights import read_weights
 
 __all__ = ["NetworkRegressor"]
@@ -24,7 +25,16 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
     @keeps_fitted_state
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: Any = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Fit the network.
 
         Parameters
@@ -35,6 +45,12 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
             Training outputs.
         sample_weight : array-like of shape (n_samples,), optional
             Non-negative weights of the rows; 2 counts as two rows.
+        X_val, y_val : array-like, optional
+            Validation set, in the form of `X` and `y`, that early stopping goes by.  No
+            rows are then set aside, and these are never learnt.  Steps of a pipeline
+            leave it as it is, unless told ``transform_input=["X_val"]``.
+        sample_weight_val : array-like of shape (n_val,), optional
+            Weights of its rows.
 
         Returns
         -------
@@ -46,7 +62,8 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         ValueError
             If the data or a parameter is invalid, or training diverges at once.
         """
-        return self._fit(X, y, sample_weight)
+        validation = ValidationSet.of(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation=validation)
 
     @keeps_fitted_state
     @_fit_context(prefer_skip_nested_validation=True)

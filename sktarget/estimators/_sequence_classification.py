@@ -21,6 +21,7 @@ from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sequence_rows import SequenceRows, rows_of_steps
 from sktarget.estimators._step_labels import read_step_labels
+from sktarget.estimators._validation_set import ValidationSet
 
 __all__ = ["NetworkSequenceClassifier"]
 
@@ -38,7 +39,16 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
     @keeps_fitted_state
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Fit the network.
 
         Parameters
@@ -49,6 +59,11 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
             A class label for each sequence or, with `return_sequences`, for each step.
         sample_weight : array-like of shape (n,), optional
             Non-negative weights of the sequences.
+        X_val, y_val : array-like or list, optional
+            Validation set, in the form of `X` and `y`, that early stopping goes by.  No
+            sequences are then set aside, and these are never learnt.
+        sample_weight_val : array-like of shape (n_val,), optional
+            Weights of its sequences.
 
         Returns
         -------
@@ -60,7 +75,8 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         ValueError
             If the data or a parameter is invalid, or training diverges at once.
         """
-        return self._fit(X, y, sample_weight)
+        validation = ValidationSet.of(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation=validation)
 
     @keeps_fitted_state
     @_fit_context(prefer_skip_nested_validation=True)

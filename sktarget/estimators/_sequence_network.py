@@ -83,14 +83,17 @@ class SequenceNetwork(NetworkEstimator):
         size = self._fitted_vocabulary_size
         return self._read(X, reset=False, vocabulary_size=size)
 
+    def _check_what_stays(self) -> None:
+        super()._check_what_stays()
+        if "vocabulary_size" in self._architecture:
+            # X may not be what the fitted network takes.
+            now = {**self._architecture, "vocabulary_size": self.vocabulary_size}
+            self._refuse_other_architecture(now)
+
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
         size = self.vocabulary_size
-        if not first and "vocabulary_size" in self._architecture:
-            # Before X is read, which may not be what the fitted network takes.
-            now = {**self._architecture, "vocabulary_size": size}
-            self._refuse_other_architecture(now)
         sequences = self._read(X, reset=first, vocabulary_size=size)
         values = sequences.values
         sample_weight = read_weights(sample_weight, values)

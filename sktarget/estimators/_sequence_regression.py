@@ -21,6 +21,7 @@ from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sequence_rows import SequenceRows, rows_of_steps
 from sktarget.estimators._step_numbers import read_step_numbers
 from sktarget.estimators._task import Task
+from sktarget.estimators._validation_set import ValidationSet
 
 __all__ = ["NetworkSequenceRegressor"]
 
@@ -38,7 +39,16 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
     @keeps_fitted_state
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Fit the network.
 
         Parameters
@@ -50,6 +60,11 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
             Outputs for each sequence or, with `return_sequences`, for each step.
         sample_weight : array-like of shape (n,), optional
             Non-negative weights of the sequences.
+        X_val, y_val : array-like or list, optional
+            Validation set, in the form of `X` and `y`, that early stopping goes by.  No
+            sequences are then set aside, and these are never learnt.
+        sample_weight_val : array-like of shape (n_val,), optional
+            Weights of its sequences.
 
         Returns
         -------
@@ -61,7 +76,8 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         ValueError
             If the data or a parameter is invalid, or training diverges at once.
         """
-        return self._fit(X, y, sample_weight)
+        validation = ValidationSet.of(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation=validation)
 
     @keeps_fitted_state
     @_fit_context(prefer_skip_nested_validation=True)
@@ -105,7 +121,9 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         first: bool,
         classes: Any,
     ) -> TrainingRows:
-        numbers, self._y_is_1d = read_step_numbers(y, sequences, self.n_ignored_steps)
+        numbers, is_1d = read_step_numbers(y, sequences, self.n_ignored_steps)
+        if first:
+            self._y_is_1d = is_1d
         counts = ~np.isnan(numbers[..., 0])
         step_weight = None if weight is None else weight[:, None] * counts
         rows = rows_of_steps(sequences, numbers, counts, step_weight)

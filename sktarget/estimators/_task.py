@@ -21,11 +21,14 @@ class Task:
     Attributes
     ----------
     rows, held_out : TrainingRows
-        Rows to train on, and rows set aside, if any.
+        Rows to train on, and rows set aside or given to stop by, if any.
     all_rows : TrainingRows
-        Both together.
+        The former, with those set aside.
     learns_all : bool
         Whether the rows set aside are learnt in the end.
+    judges : bool
+        Whether they tell if another run is worth while: not where only epochs are to
+        be chosen by them.
     device : torch.device
         Where to train.
     resumes : bool
@@ -42,6 +45,7 @@ class Task:
     all_rows: TrainingRows
     held_out: TrainingRows | None
     learns_all: bool
+    judges: bool
     device: torch.device
     resumes: bool
     seed: int

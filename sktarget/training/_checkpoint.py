@@ -50,7 +50,7 @@ _FILE = "checkpoint.npz"  # within a folder
 # What is neither a parameter nor a buffer may change its form.
 _EXTRA_STATE = "_extra_state"
 # Known only by digests: a message cannot show what changed in them.
-_DIGESTS = {"training set", "state before fit"}
+_DIGESTS = {"training set", "validation set", "state before fit"}
 
 
 class Checkpoint(Callback):
@@ -63,7 +63,8 @@ class Checkpoint(Callback):
         file is ``checkpoint.npz`` in it.
     problem : dict of str to str
         Describes what is learnt and from what, by the names of parameters, ``"training
-        set"`` and ``"state before fit"``: the file of another problem is refused.
+        set"``, ``"validation set"`` and ``"state before fit"``: the file of another
+        problem is refused.
     random_state : numpy.random.RandomState
         What the run begins with.
     begins_anew : bool, default=False

@@ -1,0 +1,287 @@
+"""A validation set of the user's own."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sktarget import (
+    TargetSpaceClassifier,
+    TargetSpaceRegressor,
+    TargetSpaceSequenceClassifier,
+    TargetSpaceSequenceRegressor,
+)
+from sktarget.propagation import (
+    DifferenceTargetPropagationRegressor,
+    RegularizedInversionClassifier,
+    RegularizedInversionSequenceClassifier,
+)
+from tests.estimators.sequence_support import as_list, series, tokens
+from tests.estimators.support import class_data, curve_data, fit_quietly, label_data
+
+Array = NDArray[Any]
+SMALL: dict[str, Any] = {"max_iter": 12, "random_state": 0}
+TABLE = {**SMALL, "hidden_layer_sizes": (6,)}
+DEEP = {**SMALL, "hidden_layer_sizes": (6, 6)}
+SERIES = {**SMALL, "recurrent_layer_sizes": (5,)}
+
+
+def sums_of_series() -> tuple[Array, Array]:
+    X, _ = series()
+    return X, X[:, 0].sum(1)
+
+
+def running_sums() -> tuple[Array, Array]:
+    X, _ = series()
+    return X, X[:, 0].cumsum(1)
+
+
+def signs_of_sums() -> tuple[Array, Array]:
+    X, sums = running_sums()
+    return X, sums > 0
+
+
+OF_STEPS = {**SERIES, "return_sequences": True}
+KINDS = {
+    "classes": (TargetSpaceClassifier(**TABLE), class_data),
+    "labels": (TargetSpaceClassifier(**TABLE), label_data),
+    "numbers": (TargetSpaceRegressor(**TABLE), curve_data),
+    "weight space": (
+        TargetSpaceRegressor(**TABLE, parameterization="weights"),
+        curve_data,
+    ),
+    "sequences": (TargetSpaceSequenceClassifier(**SERIES), series),
+    "steps": (TargetSpaceSequenceClassifier(**OF_STEPS), signs_of_sums),
+    "numbers of sequences": (TargetSpaceSequenceRegressor(**SERIES), sums_of_series),
+    "numbers of steps": (TargetSpaceSequenceRegressor(**OF_STEPS), running_sums),
+    "difference propagation": (
+        DifferenceTargetPropagationRegressor(**DEEP),
+        curve_data,
+    ),
+    "inversion": (RegularizedInversionClassifier(**DEEP), class_data),
+    "inversion of sequences": (
+        RegularizedInversionSequenceClassifier(**SERIES),
+        series,
+    ),
+}
+IN_TARGET_SPACE = [name for name in KINDS if "propagation" not in name][:8]
+for_all = pytest.mark.parametrize("kind", list(KINDS))
+
+
+def parts(kind: str) -> tuple[Any, Array, Array, dict[str, Array]]:
+    """Make an estimator, training data, and a validation set."""
+    estimator, make = KINDS[kind]
+    X, y = make()
+    given = {"X_val": X[2::3], "y_val": y[2::3]}
+    rest = np.arange(len(X)) % 3 < 2
+    return clone(estimator).set_params(early_stopping=True), X[rest], y[rest], given
+
+
+@for_all
+def test_the_best_epoch_on_it_is_kept(kind: str) -> None:
+    estimator, X, y, given = parts(kind)
+    model = fit_quietly(estimator, X, y, **given)
+    assert len(model.validation_scores_) == model.n_iter_
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    found = model.score(given["X_val"], given["y_val"])
+    assert found == pytest.approx(model.best_validation_score_, abs=1e-5)
+
+
+@for_all
+def test_all_rows_are_learnt_and_none_of_its(kind: str) -> None:
+    estimator, X, y, given = parts(kind)
+    model = fit_quietly(estimator, X, y, **given)
+    assert model.t_ == len(X) * model.n_iter_
+    others = given | {"y_val": np.roll(given["y_val"], 1, axis=0)}
+    other = fit_quietly(clone(estimator), X, y, **others)
+    n = min(model.n_iter_, other.n_iter_)
+    assert model.loss_curve_[:n] == other.loss_curve_[:n]
+    assert model.validation_loss_curve_[:n] != other.validation_loss_curve_[:n]
+
+
+@pytest.mark.parametrize("kind", IN_TARGET_SPACE)
+def test_by_default_its_rows_are_not_learnt_in_the_end_either(kind: str) -> None:
+    estimator, X, y, given = parts(kind)
+    model = fit_quietly(estimator.set_params(early_stopping="auto"), X, y, **given)
+    assert model.validation_scores_ is not None
+    assert len(model.validation_scores_) == model.n_iter_
+    assert model.t_ == len(X) * model.n_iter_
+
+
+def test_by_default_it_decides_for_a_handful_of_rows_too() -> None:
+    X, y = class_data(n_samples=20)
+    model = TargetSpaceClassifier(**TABLE)
+    assert fit_quietly(model, X[:12], y[:12]).validation_scores_ is None
+    fit_quietly(model, X[:12], y[:12], X_val=X[12:], y_val=y[12:])
+    assert model.validation_scores_ is not None
+
+
+def test_other_rules_are_tried_where_it_is_predicted_badly(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(300, 5)), rng.normal(size=300)
+    model = TargetSpaceRegressor((20,), random_state=0, max_iter=40, verbose=True)
+    fit_quietly(model, X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    printed = capsys.readouterr().out
+    assert "trying more alpha" in printed
+    assert "Going on" not in printed
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers", "steps", "numbers of steps"])
+def test_a_weight_of_two_counts_as_two_rows(kind: str) -> None:
+    estimator, X, y, given = parts(kind)
+    n = len(given["X_val"])
+    weighted = fit_quietly(
+        estimator, X, y, **given, sample_weight_val=1 + (np.arange(n) < 5)
+    )
+    twice = np.r_[np.arange(n), np.arange(5)]
+    repeated = {name: value[twice] for name, value in given.items()}
+    again = fit_quietly(clone(estimator), X, y, **repeated)
+    np.testing.assert_allclose(
+        weighted.validation_scores_, again.validation_scores_, atol=1e-6
+    )
+    plain = fit_quietly(clone(estimator), X, y, **given)
+    assert weighted.validation_scores_ != plain.validation_scores_
+
+
+def test_lists_of_other_lengths_are_scored_up_to_their_ends() -> None:
+    X, y = series()
+    model = TargetSpaceSequenceClassifier(**SERIES, early_stopping=True)
+    fit_quietly(model, X[10:, :, :6], y[10:], X_val=as_list(X[:10]), y_val=y[:10])
+    found = model.score(as_list(X[:10]), y[:10])
+    assert found == pytest.approx(model.best_validation_score_)
+
+
+def test_the_form_of_its_outputs_is_not_that_of_predictions() -> None:
+    X, y = running_sums()
+    model = TargetSpaceSequenceRegressor(**OF_STEPS, early_stopping=True)
+    fit_quietly(model, X[10:], y[10:], X_val=X[:10], y_val=y[:10, None])
+    assert model.predict(X).shape == y.shape
+
+
+def test_images_may_have_another_form() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(256, size=(60, 1, 6, 6), dtype=np.uint8), np.arange(60) % 2
+    model = TargetSpaceClassifier((5,), conv_layers=[(2, 3, 1)], **SMALL)
+    flat = X[40:].reshape(20, -1)
+    fit_quietly(model, X[:40], y[:40], X_val=flat, y_val=y[40:])
+    assert len(model.validation_scores_) == 12
+
+
+def test_what_an_earlier_fit_has_learnt_does_not_matter() -> None:
+    X, y = curve_data()
+    model = TargetSpaceRegressor(**TABLE)
+    fit_quietly(model, X, 1e4 * y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X[:60], y[:60], X_val=X[60:], y_val=y[60:])
+    ids, kinds = tokens()
+    of_tokens = TargetSpaceSequenceClassifier(**SERIES, vocabulary_size=40)
+    fit_quietly(of_tokens, ids, kinds).set_params(vocabulary_size=50)
+    fit_quietly(of_tokens, ids, kinds, X_val=ids[:10], y_val=kinds[:10])
+    assert of_tokens.validation_scores_ is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"X_val": np.ones((5, 4))}, "y_val is lacking"),
+        ({"y_val": np.arange(5) % 2}, "X_val is lacking"),
+        ({"sample_weight_val": np.ones(5)}, "X_val is lacking"),
+        (
+            {"X_val": np.ones((5, 3)), "y_val": np.arange(5) % 2},
+            "The validation set, X_val and y_val: X has 3 features",
+        ),
+        (
+            {"X_val": np.ones((5, 4)), "y_val": np.arange(4) % 2},
+            "The validation set, X_val and y_val: .*inconsistent",
+        ),
+        ({"X_val": np.ones((5, 4)), "y_val": np.arange(5)}, r"classes \[2, 3, 4\]"),
+        ({"X_val": np.ones((1, 4)), "y_val": [0]}, "at least two rows"),
+        (
+            {
+                "X_val": np.ones((5, 4)),
+                "y_val": np.arange(5) % 2,
+                "sample_weight_val": [1, 0, 0, 0, 0],
+            },
+            "at least two rows that have a weight",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named(given: dict[str, Any], words: str) -> None:
+    X, y = class_data()
+    model = fit_quietly(TargetSpaceClassifier(**TABLE), X, y)
+    before = model.predict_proba(X)
+    with pytest.raises(ValueError, match=words):
+        model.fit(X, y, **given)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
+def test_it_needs_early_stopping() -> None:
+    X, y = class_data()
+    model = TargetSpaceClassifier(**TABLE, early_stopping=False)
+    with pytest.raises(ValueError, match="early_stopping=False makes no use of X_val"):
+        model.fit(X, y, X_val=X, y_val=y)
+
+
+def test_rows_that_have_not_been_scaled_are_pointed_out() -> None:
+    X, y = class_data()
+    model = TargetSpaceClassifier(**TABLE)
+    with pytest.warns(UserWarning, match=r"100% of the rows of X_val.*transform_input"):
+        fit_quietly(model, X, y, X_val=50 + 100 * X, y_val=y)
+
+
+def test_a_pipeline_transforms_it_if_told_to() -> None:
+    X, y = class_data()
+    X = 50 + 100 * X
+    model = TargetSpaceClassifier(**TABLE)
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = clone(model).set_fit_request(X_val=True, y_val=True)
+        steps = [("scale", StandardScaler()), ("learn", asking)]
+        pipeline = Pipeline(steps, transform_input=["X_val"])
+        fit_quietly(pipeline, X[:60], y[:60], X_val=X[60:], y_val=y[60:])
+    scaler = StandardScaler().fit(X[:60])
+    given = {"X_val": scaler.transform(X[60:]), "y_val": y[60:]}
+    fit_quietly(model, scaler.transform(X[:60]), y[:60], **given)
+    assert pipeline["learn"].validation_scores_ == model.validation_scores_
+
+
+def test_a_search_hands_it_on() -> None:
+    X, y = class_data()
+    search = GridSearchCV(make_pipeline(TargetSpaceClassifier(**TABLE)), {}, cv=2)
+    name = "targetspaceclassifier__"
+    given = {f"{name}X_val": X[:20], f"{name}y_val": y[:20]}
+    fit_quietly(search, X, y, **given)
+    assert len(search.best_estimator_[-1].validation_scores_) == 12
+
+
+def test_a_checkpoint_belongs_to_it(tmp_path: Path) -> None:
+    X, y = class_data()
+    model = TargetSpaceClassifier(**TABLE, checkpoint=tmp_path / "run.npz")
+    first = fit_quietly(clone(model), X, y, X_val=X[:20], y_val=y[:20])
+    again = fit_quietly(clone(model), X, y, X_val=X[:20], y_val=y[:20])
+    assert again.validation_scores_ == first.validation_scores_
+    for other in ({"X_val": X[:30], "y_val": y[:30]}, {}):
+        with pytest.raises(ValueError, match="another validation set"):
+            model.fit(X, y, **other)
+
+
+def test_a_warm_start_may_bring_one() -> None:
+    X, y = class_data()
+    model = TargetSpaceClassifier(**TABLE, warm_start=True)
+    fit_quietly(model, X, y)
+    assert model.validation_scores_ is None
+    fit_quietly(model, X, y, X_val=X[:20], y_val=y[:20])
+    assert len(model.validation_scores_) == model.n_iter_
+    assert len(model.loss_curve_) == 24
