@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from skorch.callbacks import LRScheduler
 from torch import Tensor
 
 from sktarget.estimators import _noise_rules, _rules
@@ -22,7 +21,7 @@ from sktarget.training import (
     Loss,
     NumberCriterion,
     TrainingSettings,
-    bare,
+    brings_schedule,
     supported_schedule,
 )
 
@@ -192,7 +191,7 @@ class TrainingCourse(NetworkEstimator):
         if self.learning_rate != "auto":
             return supported_schedule(self.solver, self.learning_rate)
         # A schedule of the user's own would be overridden.
-        own = any(isinstance(bare(c), LRScheduler) for c in self.callbacks or ())
+        own = brings_schedule(self.callbacks or ())
         return "annealed" if self._anneals_by_default and not own else "constant"
 
     def _alphas(self, rows: TrainingRows) -> tuple[float, float]:
@@ -237,7 +236,7 @@ class TrainingCourse(NetworkEstimator):
 
     def _auto_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
         """Return how many rows to hold out, if there are enough; None for none."""
-        if not self._follows_table_rules or rows.are_counts:
+        if not self._follows_table_rules or rows.are_tallied:
             return None
         # Users who ask for early stopping may want rows that the network never sees.
         learns_all = self._is_annealed and self._epochs_to_reserve(self.max_iter) > 0

@@ -20,7 +20,6 @@ from sktarget.estimators._forks import serial_in_forks
 from sktarget.estimators._guards import as_value_errors
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
-from sktarget.estimators._network import refuse_shared_module
 from sktarget.estimators._random import combine_seeds, seeded_globally
 from sktarget.estimators._retries import FIRST_RUN
 from sktarget.estimators._rows import TrainingRows
@@ -101,7 +100,6 @@ class NetworkEstimator(FitHooks):
         """Build the network, and choose where its training starts."""
         dtype = torch_dtype(task.rows.dtype)
         module = self._build(self._architecture, dtype, task.generator)
-        refuse_shared_module(self._architecture, module)
         return self._trainable(module, task)
 
     def _check_held_out(self, given: ValidationSet, rows: TrainingRows) -> TrainingRows:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sktarget.architectures import (
     ConvLayer,
@@ -19,6 +21,7 @@ from sktarget.architectures import (
 from sktarget.estimators._arrays import as_tensor
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
+from sktarget.nn.base import copy_with
 from sktarget.training import as_inputs
 
 __all__ = [
@@ -27,7 +30,6 @@ __all__ = [
     "build_module",
     "check_outputs",
     "ordinary_module",
-    "refuse_shared_module",
     "weight_names",
 ]
 
@@ -49,7 +51,7 @@ def build_module(
         ``conv_layers`` among them, of
         :class:`~sktarget.architectures.ConvolutionalNetwork`; with ``cell``, of
         :class:`~sktarget.architectures.RecurrentNetwork`; or ``module``, the user's
-        callable, with ``n_inputs`` and ``n_outputs``.
+        callable, with ``n_inputs`` and ``n_outputs``, of whose network a copy is taken.
     dtype : torch.dtype
         Of the weights.
     generator : torch.Generator, optional
@@ -81,39 +83,19 @@ def build_module(
             "module must return a torch.nn.Module when called with (n_features, "
             f"n_outputs), got {type(module).__name__}"
         )
-    return module.to(dtype)
+    return _own_copy(module).to("cpu", dtype)
 
 
-def refuse_shared_module(architecture: dict[str, Any], network: nn.Module) -> None:
-    """Refuse a function that returns the same network, or part of it, at every call.
-
-    Estimators would overwrite each other, and each fit would begin where the last one
-    ended.
-
-    Parameters
-    ----------
-    architecture : dict
-        What the network was built from.
-    network : nn.Module
-        The network.
-
-    Raises
-    ------
-    ValueError
-        If another call returns what is to be trained here.
-    """
-    make = architecture.get("module")
-    if make is None:
-        return
-    with torch.random.fork_rng(devices=[]):
-        again = make(architecture["n_inputs"], architecture["n_outputs"])
-    trained = {id(p) for p in network.parameters() if p.requires_grad}
-    if any(id(p) in trained for p in again.parameters()):
-        raise ValueError(
-            "module must make a new network at every call, but parts of it are the "
-            "same at each: make them within the function, or return a copy, with "
-            "copy.deepcopy"
-        )
+def _own_copy(module: nn.Module) -> nn.Module:
+    """Copy a module, which may have parts that others use, such as a backbone."""
+    if any(map(is_lazy, chain(module.parameters(), module.buffers()))):
+        return module  # Torch does not copy what has no values yet.
+    try:
+        return copy_with(module, {})
+    except Exception as error:
+        raise TypeError(
+            f"module returns a network that cannot be copied: {error}"
+        ) from error
 
 
 def check_outputs(

@@ -156,10 +156,11 @@ default={default}
     How to read each row of a flattened X as an image for `conv_layers` or a `module`;
     not needed where X has the axes (n, channels, height, width).""",
     "module": """callable or None, default={default}
-    Your own architecture: called with (n_features, n_outputs), it makes a new
+    Your own architecture: called with (n_features, n_outputs), it makes a
     ``torch.nn.Module`` that gives the outputs before any softmax.  With images,
-    n_features is the number of channels.  The other parameters of the architecture,
-    `image_shape` apart, are then ignored.""",
+    n_features is the number of channels.  What it returns is copied, so a trained
+    network, or parts of one, may be where training starts.  The other parameters of the
+    architecture, `image_shape` apart, are then ignored.""",
     "solver": """{"adam", "sgd", "lbfgs"}, default={default}
     Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.""",
     "alpha": """float or "auto", default={default}

@@ -25,6 +25,10 @@ __all__ = ["ResumableNetwork"]
 Array = NDArray[Any]
 
 
+# The schedule of one of the user's callbacks.
+_OWN = "own"
+
+
 class ResumableNetwork(FittedNetwork):
     """A fitted network that `warm_start` and ``partial_fit`` may train further."""
 
@@ -122,10 +126,11 @@ class ResumableNetwork(FittedNetwork):
         rates = zip(settings.group_rates(), self._optimiser_rates, strict=True)
         # The optimiser's options are the present ones, not those it was saved with.
         options = settings.optimiser()[1]
-        before = self._optimiser_schedule
-        begins_anew = before == "annealed" or before != settings.schedule
+        before, now = self._optimiser_schedule, _schedule_of(settings)
+        begins_anew = before in ("annealed", _OWN) or before != now
         for group in groups:
             group.update({name: v for name, v in options.items() if name != "lr"})
+            group.pop("initial_lr", None)  # from which torch's schedules start
         # The default group is always there, and last; others exist only where their
         # parameters do.
         for group, (rate, kept_rate) in zip(
@@ -158,6 +163,11 @@ class ResumableNetwork(FittedNetwork):
             self._optimiser_rates = settings.group_rates()
             self._optimiser_state = state_to_numpy(optimiser_state)
             self._optimiser_name = self.solver
-            self._optimiser_schedule = settings.schedule
+            self._optimiser_schedule = _schedule_of(settings)
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)
+
+
+def _schedule_of(settings: TrainingSettings) -> str:
+    """Name what changes the step size in the course of a fit."""
+    return _OWN if settings.has_own_schedule else settings.schedule

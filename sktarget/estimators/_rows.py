@@ -105,7 +105,7 @@ class TrainingRows:
         return bulk_of_columns(self.X, self.weight)
 
     @property
-    def are_counts(self) -> bool:
+    def are_tallied(self) -> bool:
         """Whether these are answers to questions, counted by their weights.
 
         To hold one out would take it away from all who gave it.

@@ -159,8 +159,10 @@ def _better_of(
     try:
         other = _run_anew(estimator, task, objective, before.settings.reserved)
         # After one that diverged, rows held out would not be learnt.
-        ended = other.ending.reason is not Reason.DIVERGED and other.ending.has_learnt
-        if ended and _does_better(estimator, task, other, before):
+        is_usable = (
+            other.ending.reason is not Reason.DIVERGED and other.ending.has_learnt
+        )
+        if is_usable and _does_better(estimator, task, other, before):
             return other
         if other.ending.reason is Reason.INTERRUPTED:
             warning = other.ending.warning
@@ -272,7 +274,8 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
 def _last_course(estimator: NetworkEstimator, before: Run) -> tuple[int, float]:
     """Return the epochs to spend on all rows, and the weight decay in them."""
     log, settings = before.log, before.settings
-    left = settings.max_iter - len(log.loss_curve)
+    # A run that goes on from a checkpoint may have gone beyond a smaller `max_iter`.
+    left = max(0, settings.max_iter - len(log.loss_curve))
     falls = settings.first_alpha > settings.alpha
     when = _noise_rules.auto_last_alpha_at(log.best_epoch / settings.epochs)
     alpha = settings.alpha_at(when, log.learnt_by(log.best_epoch))

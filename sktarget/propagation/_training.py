@@ -109,9 +109,10 @@ class FeedbackNet(LocalNet):
             losses = self._reconstruction(batch)
             if losses.requires_grad:  # Callbacks may have frozen the maps.
                 losses.sum().backward()  # type: ignore[no-untyped-call]
-                # For callbacks that clip gradients.
+                # For callbacks that clip gradients, told what skorch tells them.
                 named = list(self.get_all_learnable_params())
-                self.notify("on_grad_computed", named_parameters=named, batch=batch)
+                told = {"named_parameters": named, "batch": batch, "training": True}
+                self.notify("on_grad_computed", **told)
                 self.optimizer_.step()
             self._losses.append(losses.detach())
 

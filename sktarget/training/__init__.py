@@ -23,7 +23,12 @@ from sktarget.training._monitor import DivergenceError
 from sktarget.training._net import TrainingNet
 from sktarget.training._objective import Objective
 from sktarget.training._optimisers import FusedAdam
-from sktarget.training._settings import TrainingSettings, bare, supported_schedule
+from sktarget.training._settings import (
+    TrainingSettings,
+    bare,
+    brings_schedule,
+    supported_schedule,
+)
 from sktarget.training._state import (
     describe_value,
     digest,
@@ -52,6 +57,7 @@ __all__ = [
     "TrainingSettings",
     "as_inputs",
     "bare",
+    "brings_schedule",
     "describe_value",
     "digest",
     "n_batches",

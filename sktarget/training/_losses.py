@@ -19,8 +19,8 @@ Result = TypeVar("Result")
 def mean_over_rows(per_row: Tensor, weight: Tensor | None) -> Tensor:
     """Return the weighted mean of the losses of rows.
 
-    The weights have mean 1 over the training set, so a mini-batch estimates the mean
-    without bias, and none of zero weight divides by zero.
+    The weights have mean 1 over the training set, so a mini-batch of rows estimates the
+    mean without bias, and none of zero weight divides by zero.
 
     Parameters
     ----------
@@ -58,7 +58,8 @@ def over_steps(
     callable
         The same of sums (n, time, n_outputs), y and weights (n, time) or None.  Where y
         is -1 of class indices (n, time), or NaN of numbers (n, time, n_outputs), a step
-        does not count.
+        does not count.  A mean is over the steps of a batch that count: where sequences
+        differ in length, those of a batch of short ones weigh more.
 
     Examples
     --------

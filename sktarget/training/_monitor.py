@@ -32,7 +32,9 @@ class DivergenceError(ArithmeticError):
 class Monitor(Callback):
     """Stopping, best state and divergence.
 
-    The rules are those of scikit-learn's multi-layer perceptron.
+    A run ends after some epochs without progress, as that of scikit-learn's multi-layer
+    perceptron does; but where the error of constant outputs is known, not before the
+    network does clearly better, or fits noise.
 
     Parameters
     ----------

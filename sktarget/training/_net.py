@@ -32,7 +32,7 @@ class TrainingNet(NeuralNet):
     objective : Objective
         What to learn, and how to judge outputs.
     alpha : float
-        Weight decay.
+        Weight decay to begin with; ``Schedule`` sets it in every epoch.
     generator : torch.Generator or None
         Shuffles the mini-batches.
     loss_unit : float, default=1.0
@@ -116,8 +116,10 @@ class TrainingNet(NeuralNet):
         return {"loss": loss, "y_pred": sums}
 
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        # Callbacks may freeze weights, and set them free.
+        ordinary = [w for w in self.ordinary_weights if w.requires_grad]
         if not isinstance(self.module_, TargetSpace):
-            return self._outputs(self.module_(x)), self.ordinary_weights
+            return self._outputs(self.module_(x)), ordinary
         if self.evaluated_first is None and self.alpha == 0:
             return self._outputs(self.module_(x)), []
         if self.evaluated_first is None:
@@ -127,7 +129,7 @@ class TrainingNet(NeuralNet):
                 x, self.evaluated_first
             )
             self.outputs_before = self._outputs(before)
-        return self._outputs(sums), weights + self.ordinary_weights
+        return self._outputs(sums), weights + ordinary
 
     def _outputs(self, sums: Tensor) -> Tensor:
         if self.output_units is None:

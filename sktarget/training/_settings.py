@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from skorch.callbacks import LRScheduler
 from torch import Tensor
 
 from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
-__all__ = ["TrainingSettings", "bare", "supported_schedule"]
+__all__ = ["TrainingSettings", "bare", "brings_schedule", "supported_schedule"]
 
 # Schedules of the solvers that support none, or more than the annealed one.
 _SCHEDULES: dict[str, set[str]] = {
@@ -194,6 +195,11 @@ class TrainingSettings:
         }
 
     @property
+    def has_own_schedule(self) -> bool:
+        """Whether one of the user's callbacks changes the step size."""
+        return brings_schedule(self.callbacks)
+
+    @property
     def schedule(self) -> str:
         """Schedule of the step size, constant if the solver does not support it."""
         return supported_schedule(self.solver, self.learning_rate)
@@ -245,6 +251,22 @@ def supported_schedule(solver: str, learning_rate: str) -> str:
     """
     supported = _SCHEDULES.get(solver, {"annealed"})
     return learning_rate if learning_rate in supported else "constant"
+
+
+def brings_schedule(callbacks: Iterable[Any]) -> bool:
+    """Return whether a user's list of callbacks holds a schedule of the step size.
+
+    Parameters
+    ----------
+    callbacks : iterable of Callback or (str, Callback)
+        The list.
+
+    Returns
+    -------
+    bool
+        Whether one of them is an ``LRScheduler`` of skorch.
+    """
+    return any(isinstance(bare(callback), LRScheduler) for callback in callbacks)
 
 
 def bare(callback: Any) -> Any:

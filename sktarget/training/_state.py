@@ -78,7 +78,7 @@ def describe_value(value: Any) -> str:
     if isinstance(value, np.generic):
         value = value.item()
     if hasattr(value, "__array__") and not isinstance(value, type):
-        return f"an array ({digest(_of_numbers(np.asarray(value)))})"
+        return f"an array ({digest(_without_addresses(np.asarray(value)))})"
     if isinstance(value, list | tuple | range):
         return f"({', '.join(map(describe_value, value))})"
     if isinstance(value, set | frozenset):
@@ -93,7 +93,7 @@ def describe_value(value: Any) -> str:
     return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
-def _of_numbers(array: NDArray[Any]) -> NDArray[Any]:
+def _without_addresses(array: NDArray[Any]) -> NDArray[Any]:
     # The memory of object arrays holds addresses, which say nothing of the values.
     return array.astype(str) if array.dtype.kind == "O" else array
 

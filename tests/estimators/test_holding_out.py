@@ -208,8 +208,8 @@ def test_answers_that_are_counted_are_not_taken_from_all(of_numbers: bool) -> No
     assert counted.validation_scores_ is None
     # Weights of rows that differ, and a few counts, are no reason.
     rows = TrainingRows(rng.normal(size=(200, 3)), y[:200], np.full(200, 9.0))
-    assert not rows.are_counts
-    assert not TrainingRows(pairs[:, :3], pairs[:, 3], np.ones(len(pairs))).are_counts
+    assert not rows.are_tallied
+    assert not TrainingRows(pairs[:, :3], pairs[:, 3], np.ones(len(pairs))).are_tallied
 
 
 @pytest.mark.parametrize("far", [30.0, -1e4])

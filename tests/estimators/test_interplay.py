@@ -1,6 +1,7 @@
 """Parameters that act together, each of which is tested by itself elsewhere."""
 
 import copy
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from tests.estimators.support import (
     assert_learns,
-    assert_same_weights,
     class_data,
     fit_quietly,
     for_both,
@@ -190,6 +190,32 @@ def test_another_schedule_begins_anew() -> None:
     assert again._optimiser_state["param_groups"][0]["lr"] == 0.5
 
 
+class SeesRates(Callback):
+    """Records the step size of every epoch."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        self.rates.append(net.optimizer_.param_groups[0]["lr"])
+
+
+def test_a_schedule_of_the_users_begins_anew_in_every_fit() -> None:
+    X, y = noisy_numbers(100)
+    halved = LRScheduler("ExponentialLR", gamma=0.5)
+    model = TargetSpaceRegressor((3,), warm_start=True, max_iter=3, random_state=0)
+    for rate, callbacks, expected in (
+        (0.1, [halved], [0.1, 0.05, 0.025]),
+        (0.1, [halved], [0.1, 0.05, 0.025]),
+        (0.01, [halved], [0.01, 0.005, 0.0025]),
+        (0.01, [], [0.01, 0.01, 0.01]),
+    ):
+        seen = SeesRates()
+        model.set_params(learning_rate_init=rate, callbacks=[*callbacks, seen])
+        fit_quietly(model, X, y)
+        assert seen.rates == pytest.approx(expected)
+
+
 def test_many_rows_of_noise_leave_tokens_to_hold_out() -> None:
     rng = np.random.default_rng(0)
     X = rng.integers(1, 9, size=(200, 6))
@@ -240,26 +266,67 @@ def test_large_weights_change_nothing_from_ten_on(kind: type) -> None:
     np.testing.assert_allclose(ten.predict(X), many.predict(X), rtol=1e-6)
 
 
-@pytest.mark.parametrize("part", [False, True])
-def test_a_network_must_be_another_at_every_call(part: bool) -> None:
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.parametrize("freezes", [False, True])
+def test_a_network_that_is_used_elsewhere_stays_as_it_is(
+    parameterization: str, freezes: bool
+) -> None:
     X, y = class_data(3)
-    inner = nn.Linear(X.shape[1], 5)
-    whole = nn.Sequential(inner, nn.Tanh(), nn.Linear(5, 3))
+    inner = nn.Linear(X.shape[1], 5).requires_grad_(not freezes)
+    norm = nn.BatchNorm1d(5).requires_grad_(False)
+    whole = nn.Sequential(inner, norm, nn.Tanh(), nn.Linear(5, 3))
+    before = copy.deepcopy(whole.state_dict())
+    estimator = TargetSpaceClassifier(
+        module=lambda *_: whole,
+        parameterization=parameterization,
+        max_iter=5,
+        random_state=0,
+    )
+    first = fit_quietly(clone(estimator), X.astype(np.float32), y)
+    again = fit_quietly(clone(estimator), X, y)
+    np.testing.assert_allclose(
+        first.predict_proba(X.astype(np.float32)), again.predict_proba(X), atol=1e-3
+    )
+    for name, value in whole.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name])
+
+
+class Locked(nn.Linear):
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__(n_features, n_outputs)
+        self.lock = threading.Lock()
+
+
+def test_a_network_that_cannot_be_copied_is_refused() -> None:
+    X, y = class_data()
+    with pytest.raises(TypeError, match="network that cannot be copied: cannot pickle"):
+        TargetSpaceClassifier(module=Locked).fit(X, y)
+
+
+def test_frozen_weights_are_no_part_of_the_loss() -> None:
+    X, y = class_data()
 
     def make(n_features: int, n_outputs: int) -> nn.Module:
-        if not part:
-            return whole
-        return nn.Sequential(inner, nn.Tanh(), nn.Linear(5, n_outputs))
+        spare = nn.Linear(n_features, 10_000).requires_grad_(False)
+        return nn.Sequential(spare, nn.Linear(10_000, n_outputs))
 
-    estimator = TargetSpaceClassifier(module=make, max_iter=5, random_state=0)
-    with pytest.raises(ValueError, match=r"same at each.*copy\.deepcopy"):
-        estimator.fit(X, y)
-    inner.requires_grad_(part is False)  # A part that is not trained may be shared.
-    if part:
-        assert fit_quietly(estimator, X, y).predict(X).shape == y.shape
-    estimator.set_params(module=lambda *_: copy.deepcopy(whole))
-    first = fit_quietly(clone(estimator), X, y)
-    assert_same_weights(first, fit_quietly(clone(estimator), X, y))
+    losses = [
+        fit_quietly(
+            TargetSpaceClassifier(
+                module=make,
+                parameterization="weights",
+                alpha=alpha,
+                max_iter=1,
+                random_state=0,
+            ),
+            X,
+            y,
+        ).loss_curve_[0]
+        for alpha in (0.0, 1.0)
+    ]
+    # Of the 40,000 frozen weights the penalty would be dozens.
+    assert losses[0] < losses[1] < losses[0] + 1
 
 
 class Stateful(nn.Sequential):

@@ -123,6 +123,18 @@ def test_images_and_sequences_go_on(what: str, solver: str, tmp_path: Path) -> N
     )
 
 
+def test_a_killed_fit_may_go_on_with_a_smaller_max_iter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X, y = class_data(2, 300)
+    settings = {"random_state": 0, "checkpoint": tmp_path / "run", "verbose": True}
+    estimator = TargetSpaceClassifier((6,), max_iter=40, **settings)
+    die(estimator, X, y, 21)
+    fit_quietly(estimator.set_params(max_iter=10), X, y)
+    assert estimator.n_iter_ == len(estimator.loss_curve_) == 20
+    assert "Going on" not in capsys.readouterr().out
+
+
 @for_both
 def test_last_epochs_begin_anew(
     kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

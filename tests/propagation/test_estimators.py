@@ -391,6 +391,28 @@ class RecordRate(Callback):
         self.rate = net.optimizer_.param_groups[0]["lr"]
 
 
+class Training(Callback):
+    """Takes the arguments by the names that skorch passes."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    def on_grad_computed(
+        self, net: Any, named_parameters: Any, batch: Any, training: bool
+    ) -> None:
+        self.told.append(training)
+
+
+def test_callbacks_are_told_what_skorch_tells_them() -> None:
+    X, y = class_data()
+    seen = Training()
+    estimator = DifferenceTargetPropagationClassifier(
+        (5, 5), max_iter=2, callbacks=[seen], random_state=0
+    )
+    fit_quietly(estimator, X, y)
+    assert seen.told == 4 * [True]  # in two epochs, of the feedback and the network
+
+
 def test_gradients_of_feedback_maps_can_be_clipped() -> None:
     X, y = class_data()
     settings = {"solver": "sgd", "feedback_learning_rate_init": 10.0, "max_iter": 2}
