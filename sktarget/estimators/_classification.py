@@ -21,6 +21,9 @@ __all__ = ["NetworkClassifier"]
 
 Array = NDArray[Any]
 
+# Types of y that are taken.
+_OF_CLASSES = {"binary", "multiclass", "multilabel-indicator"}
+
 
 class NetworkClassifier(ClassifierMixin, ClassOutputs):
     """What classifiers share, whatever trains their networks.
@@ -108,8 +111,9 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> TrainingRows:
         X, y = self._validate(X, as_dense(y), reset=first, multi_output=True)
-        check_classification_targets(y)
         kind = type_of_target(y)
+        if kind not in _OF_CLASSES:  # The check asks for the type again.
+            check_classification_targets(y)
         if kind == "multiclass-multioutput":
             raise ValueError(
                 "y has several columns of classes; only indicators of labels (0 or 1) "

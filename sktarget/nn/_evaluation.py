@@ -10,9 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from sktarget.nn._hooks import has_hooks
 from sktarget.nn._stacking import has_rows, is_finite, starts_as, without_first
 
-__all__ = ["as_in_evaluation", "is_another_network", "mixes_rows"]
+__all__ = [
+    "as_in_evaluation",
+    "calls_parts_unseen",
+    "is_another_network",
+    "mixes_rows",
+]
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @contextmanager
@@ -52,6 +60,40 @@ def as_in_evaluation(module: nn.Module, layers: Iterable[nn.Module]) -> Iterator
 
 def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:
     """Do nothing: a hook that is there to be seen."""
+
+
+def calls_parts_unseen(module: nn.Module) -> bool:
+    """Return whether it is known that a module calls its parts whatever their class.
+
+    So it is where all are torch's own, in plain containers, or of this package.  Other
+    modules may ask whether a part is an ``nn.Linear``, or read its weight, and so do
+    some of torch's that have parts.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module.
+
+    Returns
+    -------
+    bool
+        False where nothing is known.
+
+    Examples
+    --------
+    >>> calls_parts_unseen(nn.Sequential(nn.Linear(2, 3), nn.Tanh()))
+    True
+    >>> calls_parts_unseen(nn.TransformerEncoderLayer(4, 2))
+    False
+    """
+    return all(_is_known(part) and not has_hooks(part) for part in module.modules())
+
+
+def _is_known(part: nn.Module) -> bool:
+    kind = type(part)
+    home = kind.__module__.partition(".")[0]
+    is_torchs = home == "torch" and (kind in _CONTAINERS or not part._modules)
+    return is_torchs or home == __name__.partition(".")[0]
 
 
 def is_another_network(

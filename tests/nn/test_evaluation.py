@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sktarget.architectures import DenseNetwork
 from sktarget.nn import TargetSpace
+from sktarget.nn._evaluation import calls_parts_unseen
 
 
 class Asking(nn.Module):
@@ -237,3 +239,29 @@ def test_deliberate_changes_in_evaluation_mode_are_none_of_training() -> None:
     net(x).square().sum().backward()
     optimizer.step()
     net(x)  # The targets are not to be learnt.
+
+
+class Relay(nn.Sequential):
+    """A container that might do anything."""
+
+
+@pytest.mark.parametrize(
+    ("module", "known"),
+    [
+        (nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Tanh(), nn.Dropout())), True),
+        (nn.LSTM(2, 3), True),
+        (DenseNetwork(2, (3, 3), 2, "relu", dropout=0.1), True),
+        (Relay(nn.Linear(2, 3)), False),
+        (Asking(), False),
+        (nn.Sequential(nn.Linear(2, 3), Relay()), False),
+        (nn.MultiheadAttention(4, 2), False),
+    ],
+)
+def test_only_what_may_ask_for_classes_is_tried(module: nn.Module, known: bool) -> None:
+    assert calls_parts_unseen(module) is known
+
+
+def test_hooks_may_ask_for_classes() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
+    module[1].register_forward_hook(lambda *_: None)
+    assert not calls_parts_unseen(module)
