@@ -33,6 +33,13 @@ def assert_is_product(found: Tensor, left: Tensor, right: Tensor, to: Any = 0) -
     assert torch.dist(found.double(), exact) <= 4 * EPS * scale
 
 
+def biases(m: int) -> list[Tensor]:
+    """Make biases whose numbers lie side by side, apart, or are all the same one."""
+    columns = normal(m, 7, seed=2, dtype=torch.float32)
+    rows = columns.T.contiguous()
+    return [rows[0], columns[:, 3], rows[4], columns[:1, 5].expand(m)]
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("of_left", LAYOUTS)
 @pytest.mark.parametrize("of_right", LAYOUTS)
@@ -40,9 +47,9 @@ def test_layouts(shape: tuple[int, int, int], of_left: str, of_right: str) -> No
     n, k, m = shape
     left = LAYOUTS[of_left](normal(n, k, dtype=torch.float32))
     right = LAYOUTS[of_right](normal(k, m, seed=1, dtype=torch.float32))
-    bias = normal(m, seed=2, dtype=torch.float32)
     assert_is_product(product(left, right), left, right)
-    assert_is_product(product(left, right, bias), left, right, bias)
+    for bias in biases(m):
+        assert_is_product(product(left, right, bias), left, right, bias)
     out = torch.ones(n, m)
     add_product(out, left, right)
     assert_is_product(out, left, right, 1)
@@ -173,10 +180,11 @@ def convolutional() -> nn.Module:
     [
         (lambda: dense(100), (400, 20)),
         (lambda: dense(300), (300, 20)),
+        (lambda: dense(100), (1100, 20)),
         (convolutional, (60, 1, 14, 14)),
         (Recurrent, (150, 6, 10)),
     ],
-    ids=["100 units", "300 units", "maps", "steps"],
+    ids=["100 units", "300 units", "large outputs", "maps", "steps"],
 )
 def test_networks_in_single_precision(
     make: Callable[[], nn.Module], shape: tuple[int, ...], onednn_calls: list[Any]

@@ -268,6 +268,8 @@ def _by_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tenso
         # a matrix into the other layout takes ten times as long as keeping its own.
         is_transposed = right.stride(0) == 1
         right = right.T.contiguous().T if is_transposed else right.contiguous()
+    # Of a bias oneDNN ignores the stride: of a column it would read what is beside it.
+    bias = None if bias is None else bias.contiguous()
     return _ONEDNN(left, right.T, bias, "none", [], "")
 
 
