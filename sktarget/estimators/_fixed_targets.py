@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -403,4 +404,4 @@ class FixedTargets(TrainingCourse):
 def _n_inputs(module: nn.Module) -> list[int]:
     """Return the number of inputs per output of each weighted layer."""
     layers = (m for m in module.modules() if isinstance(m, WEIGHTED))
-    return [layer.weight[0].numel() for layer in layers]
+    return [math.prod(layer.weight.shape[1:]) for layer in layers]

@@ -103,15 +103,15 @@ def standardise_inputs_(network: DenseNetwork, bulk: Bulk) -> None:
         Where most of each column lies.
     """
     mean, deviation = bulk.mean, bulk.deviation
-    k = len(mean)
-    for layer in network.reading:
-        given = layer.weight.detach().numpy()
-        varies = _varies(mean, deviation, given.dtype)
-        weight = given.astype(np.float64)  # a copy
-        weight[:, :k] /= np.where(varies, deviation, 1.0)
+    k, layers = len(mean), network.reading
+    dtype = layers[0].weight.detach().numpy().dtype
+    scale = np.where(_varies(mean, deviation, dtype), deviation, 1.0)
+    for layer in layers:
+        weight = layer.weight.detach().numpy().astype(np.float64)  # a copy
+        weight[:, :k] /= scale
         bias = -weight[:, :k] @ mean
-        tensors = [as_tensor(a.astype(given.dtype)) for a in (weight, bias)]
-        if all(bool(t.isfinite().all()) for t in tensors):
+        found = [array.astype(dtype) for array in (weight, bias)]
+        if all(np.isfinite(array).all() for array in found):
             with torch.no_grad():
-                layer.weight.copy_(tensors[0])
-                layer.bias.add_(tensors[1])
+                layer.weight.copy_(as_tensor(found[0]))
+                layer.bias.add_(as_tensor(found[1]))
