@@ -50,7 +50,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         Record of all epochs; the latter two are None without `early_stopping`, and end
         before the epochs in which held-out rows are learnt.
     best_validation_score_ : float or None
-        The best validation score.
+        The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int

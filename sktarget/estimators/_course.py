@@ -161,7 +161,7 @@ class TrainingCourse(NetworkEstimator):
     def _epochs(self, rows: TrainingRows) -> int:
         if self._incremental:
             return 1
-        if not (self._follows_table_rules and self._is_annealed):
+        if not (self._follows_table_rules and self._is_annealed) or self._by_lbfgs:
             return self.max_iter
         if self.n_iter_no_change == np.inf:  # which asks for all of them
             return self.max_iter
@@ -212,7 +212,7 @@ class TrainingCourse(NetworkEstimator):
         return False
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
-        if self._never_decays:
+        if self._never_decays or self._by_lbfgs:
             return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
         # It was chosen for all rows; calls of partial_fit have a few each.
         if self._decays_strongly and not self._incremental and self._takes_tables:
@@ -249,6 +249,10 @@ class TrainingCourse(NetworkEstimator):
             return None
         plan = HoldingOut(n, learns_all)
         return _without_far_rows(plan, rows) if learns_all else plan
+
+    @property
+    def _may_run_again(self) -> bool:
+        return self._follows_table_rules and self._is_annealed
 
     def _can_spare(self, rows: TrainingRows, n: int) -> bool:
         """Whether so many rows can be held out, and X̄ chosen from the others."""

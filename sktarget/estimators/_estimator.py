@@ -141,7 +141,7 @@ class NetworkEstimator(FitHooks):
             all_rows=all_rows,
             held_out=held_out,
             learns_all=plan is not None and plan.learns_all,
-            judges=given is not None or (plan is not None and plan.learns_all),
+            judges=plan.learns_all if plan is not None else self._may_run_again,
             device=device,
             resumes=resumes,
             seed=seed,
@@ -160,7 +160,7 @@ class NetworkEstimator(FitHooks):
         """
         already = len(log.loss_curve)
         if not self._incremental:
-            log.no_improvement = 0
+            log.begin_again()
         settings = self._settings(task.rows)
         objective = self._objective(task.held_out if task.judges else None)
         if task.learns_all:

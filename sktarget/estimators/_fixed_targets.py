@@ -41,7 +41,7 @@ from sktarget.estimators._network import (
     weight_names,
 )
 from sktarget.estimators._outliers import n_far_columns
-from sktarget.estimators._retries import Retry
+from sktarget.estimators._retries import BY_LBFGS, Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
@@ -349,6 +349,8 @@ class FixedTargets(TrainingCourse):
             retries.append(
                 Retry("more epochs", decays_strongly=False, never_decays=True)
             )
+        if self._takes_all(rows) and _noise_rules.may_underfit(error, ending.best_at):
+            retries.append(BY_LBFGS)
         return retries
 
     def _may_be_stuck(

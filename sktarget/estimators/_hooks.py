@@ -75,6 +75,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     _incremental = False
     # What a Retry may change.
     _lam_share, _decays_strongly, _never_decays = 1.0, False, False
+    _by_lbfgs = False
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
@@ -219,6 +220,11 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         return []
 
     @property
+    def _may_run_again(self) -> bool:
+        """Whether the rules know of other runs, where a validation set judges them."""
+        return False
+
+    @property
     def _criterion(self) -> Criterion:
         """What is minimised, and how outputs are judged."""
         return CRITERIA[self._loss]
@@ -262,7 +268,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _shared_settings(self, rows: TrainingRows) -> dict[str, Any]:
         """Return the settings of training that all kinds have parameters for."""
         return {
-            "solver": self.solver,
+            "solver": self._present_solver,
             "momentum": self.momentum,
             "batch_size": self._batch_rows(rows),
             "shuffle": bool(self.shuffle),
@@ -272,6 +278,11 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             "callbacks": tuple(self.callbacks or ()),
             **self._unit_settings(),
         }
+
+    @property
+    def _present_solver(self) -> str:
+        """The solver asked for, or that of a further run, which takes all rows."""
+        return "lbfgs" if self._by_lbfgs and not self._incremental else self.solver
 
     def _share_to_hold_out(self, rows: TrainingRows) -> int:
         return math.ceil(self.validation_fraction * rows.n_distinct)
@@ -287,6 +298,8 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             self._decays_strongly = retry.decays_strongly
         if retry.never_decays is not None:
             self._never_decays = retry.never_decays
+        if retry.by_lbfgs is not None:
+            self._by_lbfgs = retry.by_lbfgs
 
     def _average_weights(self, network: nn.Module) -> None:
         """End a fit with the mean of the weights over draws of dropout, if any."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from sktarget.estimators._rules import MOST_AT_ONCE
+from sktarget.training import may_have_learnt
 
 __all__ = [
+    "BADLY",
     "BENEFIT_OF_DOUBT",
     "ENOUGH_TO_JUDGE",
     "LAM_OF_SECOND_TRY",
@@ -28,6 +30,7 @@ __all__ = [
     "few_epochs",
     "may_be_stuck",
     "may_fit_noise",
+    "may_underfit",
     "needed_share",
 ]
 
@@ -40,11 +43,16 @@ ENOUGH_TO_JUDGE = 40
 LEAST_ALPHA = 1e-4
 """Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
 
+# Share of all epochs from which on the best one is late.
+_LATE = 0.6
 # Fewer rows than these are memorised in a few dozen epochs.
 _SOON_LEARNT = 200
 
 LAM_OF_SECOND_TRY = 1 / 64
 """Share of λ with which to start anew where a network has learnt nothing."""
+
+BADLY = 0.12
+"""Share of the error of a constant above which rows are predicted badly."""
 
 STRONG_ALPHA = 10.0
 """Weight decay with which to start anew where a network may have fitted noise."""
@@ -191,7 +199,7 @@ def may_fit_noise(
     """
     if n_columns <= 2 or n_samples > max(MOST_AT_ONCE, 250 * n_columns):
         return False
-    return held_out_error > (0.12 if n_layers <= 4 else 0.08)
+    return held_out_error > (BADLY if n_layers <= 4 else 0.08)
 
 
 def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> bool:
@@ -203,6 +211,18 @@ def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> b
     return n_layers > 3 and held_out_error > max(0.02, 0.9 * linear_error)
 
 
+def may_underfit(held_out_error: float, best_at: float) -> bool:
+    """Return whether a run may not have got as far as another optimiser would.
+
+    It may not if it has learnt nothing, or went on to improve late, after 0.6 of all
+    its epochs, and keeps more than 0.12 of the error of a constant.  Noisy tables are
+    at their best long before.
+    """
+    return not may_have_learnt(held_out_error) or (
+        held_out_error > BADLY and best_at >= _LATE
+    )
+
+
 def needed_share(held_out_error: float, *, to_go_on: bool = False) -> float:
     """Return the ratio of errors, new to old, below which another network is taken.
 
@@ -210,7 +230,7 @@ def needed_share(held_out_error: float, *, to_go_on: bool = False) -> float:
     small, little gains on few rows are chance, and a strong weight decay costs more
     than it seems to.  To go on without weight decay must also gain more than chance.
     """
-    return 1.0 if held_out_error > 0.12 and not to_go_on else 0.85
+    return 1.0 if held_out_error > BADLY and not to_go_on else 0.85
 
 
 def auto_last_alpha_at(best: float) -> float:

@@ -162,7 +162,9 @@ default={default}
     network, or parts of one, may be where training starts.  The other parameters of the
     architecture, `image_shape` apart, are then ignored.""",
     "solver": """{"adam", "sgd", "lbfgs"}, default={default}
-    Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.""",
+    Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.  Where the default
+    does badly on a table of up to 10,000 rows that holds little noise, it is tried,
+    too, see :ref:`defaults`.""",
     "alpha": """float or "auto", default={default}
     Weight decay: half of it, times the squares of the realised weights (biases,
     embeddings and norms left out), divided by the rows of the batch, is added to the

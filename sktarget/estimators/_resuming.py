@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -97,6 +98,7 @@ class ResumableNetwork(FittedNetwork):
         module = ordinary_module(network)
         names = weight_names(network)
         scores, losses = log.validation_scores, log.validation_losses
+        best = log.best_score
         return {
             "_module_state": state_to_numpy(dict(module.state_dict())),
             "_weight_names": names,
@@ -112,14 +114,14 @@ class ResumableNetwork(FittedNetwork):
             else log.best_loss,
             "validation_scores_": list(scores) or None,
             "validation_loss_curve_": list(losses) or None,
-            "best_validation_score_": max(scores) if scores else None,
+            "best_validation_score_": best if math.isfinite(best) else None,
         }
 
     def _kept_optimiser_state(
         self, resumes: bool, settings: TrainingSettings
     ) -> dict[str, Any] | None:
         kept = getattr(self, "_optimiser_state", None)
-        if not resumes or kept is None or self._optimiser_name != self.solver:
+        if not resumes or kept is None or self._optimiser_name != settings.solver:
             return None
         state: dict[str, Any] = state_to_torch(kept)
         groups = state["param_groups"]
@@ -162,7 +164,7 @@ class ResumableNetwork(FittedNetwork):
         if optimiser_state is not None:
             self._optimiser_rates = settings.group_rates()
             self._optimiser_state = state_to_numpy(optimiser_state)
-            self._optimiser_name = self.solver
+            self._optimiser_name = settings.solver
             self._optimiser_schedule = _schedule_of(settings)
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["FIRST_RUN", "Retry"]
+from sktarget.estimators._noise_rules import BADLY
+
+__all__ = ["BY_LBFGS", "FIRST_RUN", "Retry"]
 
 
 @dataclass(frozen=True)
@@ -15,18 +17,31 @@ class Retry:
     ----------
     what : str
         What is tried, in words.
+    above : float
+        It is tried only if the best run so far keeps more of the error of a constant.
     lam_share : float or None
         Share of the λ that the rules choose.
     decays_strongly : bool or None
         Whether the weight decay is strong.
     never_decays : bool or None
         Whether to take all epochs, with next to no weight decay.
+    by_lbfgs : bool or None
+        Whether to go by L-BFGS, with next to no weight decay.
     """
 
     what: str
+    above: float = 0.0
     lam_share: float | None = None
     decays_strongly: bool | None = None
     never_decays: bool | None = None
+    by_lbfgs: bool | None = None
 
 
-FIRST_RUN = Retry("the rules", lam_share=1.0, decays_strongly=False, never_decays=False)
+FIRST_RUN = Retry(
+    "the rules",
+    lam_share=1.0,
+    decays_strongly=False,
+    never_decays=False,
+    by_lbfgs=False,
+)
+BY_LBFGS = replace(FIRST_RUN, what="L-BFGS", above=BADLY, by_lbfgs=True)

@@ -133,6 +133,9 @@ def try_again(
     Run
         The other run, or the one before.
     """
+    error = before.ending.held_out_error
+    if error is not None and error <= retry.above:
+        return before
     if not before.ending.is_natural:  # An interrupt ends the fit.
         return before
     verbose = before.settings.verbose

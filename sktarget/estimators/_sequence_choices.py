@@ -110,6 +110,10 @@ class SequenceChoices(BaseTargetSpace):
             return None
         return HoldingOut(n, learns_all=True)
 
+    @property
+    def _may_run_again(self) -> bool:
+        return self._anneals_targets
+
     def _epochs_to_reserve(self, max_iter: int) -> int:
         return _sequence_rules.sequence_epochs_to_reserve(max_iter)
 

@@ -45,7 +45,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
         Record of all epochs; the latter two are None without `early_stopping`, and end
         before the epochs in which held-out sequences are learnt.
     best_validation_score_ : float or None
-        The best validation score.
+        The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
         The fitted network, an ordinary module; takes (n, time, channels) or token ids.
     n_features_in_ : int

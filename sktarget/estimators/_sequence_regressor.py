@@ -44,7 +44,7 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
         Record of all epochs; the latter two are None without `early_stopping`, and end
         before the epochs in which held-out sequences are learnt.
     best_validation_score_ : float or None
-        The best validation score.
+        The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
         The fitted network, an ordinary module; takes (n, time, channels) or token ids,
         and gives (n, n_outputs) or (n, time, n_outputs).

@@ -16,6 +16,8 @@ __all__ = ["ValidationSet", "check_validation_rows", "naming_the_validation_set"
 
 # Share of the rows from which on it is no chance that they are far from all others.
 _MOST = 0.5
+# Deviations of y from which on the mean of others is far.
+_FAR = 10.0
 
 
 class ValidationSet(NamedTuple):
@@ -71,7 +73,8 @@ def check_validation_rows(held_out: TrainingRows, rows: TrainingRows) -> None:
     Warns
     -----
     UserWarning
-        If most rows of a table are far from all those of the training set.
+        If most rows of a table, or numbers to learn, are far from those of the training
+        set.
     """
     if len(held_out) < 2:
         raise ValueError("it takes at least two rows that have a weight")
@@ -80,6 +83,7 @@ def check_validation_rows(held_out: TrainingRows, rows: TrainingRows) -> None:
         held_out.X = held_out.X.astype(rows.X.dtype, copy=False)
     if held_out.y.dtype.kind == "f":
         held_out.y = held_out.y.astype(rows.y.dtype, copy=False)
+        _warn_of_other_outputs(held_out, rows)
     if of_numbers and rows.X.ndim == 2:
         share = float(np.mean(far_rows(held_out.X, None, rows.bulk)))
         if share > _MOST:
@@ -89,3 +93,15 @@ def check_validation_rows(held_out: TrainingRows, rows: TrainingRows) -> None:
                 "with Pipeline(..., transform_input=['X_val'])",
                 stacklevel=2,
             )
+
+
+def _warn_of_other_outputs(held_out: TrainingRows, rows: TrainingRows) -> None:
+    (y, _), (other, _) = rows.outputs(), held_out.outputs()
+    unit = y.std(axis=0, dtype=np.float64)
+    away = np.abs(other.mean(axis=0, dtype=np.float64) - y.mean(axis=0))
+    if (away > _FAR * unit)[unit > 0].any():
+        warnings.warn(
+            "y_val has another mean than y by far: it takes the same steps as y. "
+            "TransformedTargetRegressor does not transform it",
+            stacklevel=2,
+        )

@@ -54,7 +54,7 @@ class DifferenceTargetPropagationClassifier(
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`.
     best_validation_score_ : float or None
-        The best validation score.
+        The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
         The fitted network, an ordinary module, without feedback.
     n_features_in_ : int
@@ -197,7 +197,7 @@ class DifferenceTargetPropagationRegressor(
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`.
     best_validation_score_ : float or None
-        The best validation score.
+        The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
         The fitted network, an ordinary module, without feedback.
     n_features_in_ : int

@@ -56,7 +56,7 @@ class RegularizedInversionSequenceClassifier(
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`.
     best_validation_score_ : float or None
-        The best validation score.
+        The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
         The fitted network, an ordinary module; takes (n, time, channels).
     n_features_in_ : int
@@ -194,7 +194,7 @@ class RegularizedInversionSequenceRegressor(
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         Record of all epochs; the latter two are None without `early_stopping`.
     best_validation_score_ : float or None
-        The best validation score.
+        The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
         The fitted network, an ordinary module; takes (n, time, channels).
     n_features_in_ : int

@@ -16,7 +16,7 @@ from sktarget.training._data import (
     n_batches,
     rows_at_a_time,
 )
-from sktarget.training._ending import Ending, Reason
+from sktarget.training._ending import Ending, Reason, may_have_learnt
 from sktarget.training._log import TrainingLog
 from sktarget.training._losses import Loss, over_steps
 from sktarget.training._monitor import DivergenceError
@@ -60,6 +60,7 @@ __all__ = [
     "brings_schedule",
     "describe_value",
     "digest",
+    "may_have_learnt",
     "n_batches",
     "over_steps",
     "quantile_criterion",

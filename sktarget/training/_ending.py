@@ -36,6 +36,8 @@ class Ending:
     held_out_error : float or None
         The least error of the rows held out, as a share of what it is for constant
         outputs; None if that is not known.
+    best_at : float
+        When the best epoch was, as a share of all epochs that the run might take.
     warning : Warning or None
         What the user should be told, if the network is kept.
     """
@@ -43,6 +45,7 @@ class Ending:
     optimiser_state: dict[str, Any] | None
     reason: Reason
     held_out_error: float | None = None
+    best_at: float = 0.0
     warning: Warning | None = None
 
     @property

@@ -17,13 +17,16 @@ class TrainingLog:
     loss_curve : list of float
         Training loss of every epoch, penalties included.
     validation_losses, validation_scores : list of float
-        Those of every epoch; empty without a validation set.
+        Those of every epoch, NaN where an earlier run had no validation set; empty if
+        none had one.
     no_improvement : int
         Epochs in a row without progress.
     n_samples_seen : int
         Rows shown to the network so far, the t of the ``invscaling`` schedule.
     epochs_before : int
         Epochs in the log that this one continues.
+    first : int
+        Where the epochs begin among which the best is looked for.
     """
 
     loss_curve: list[float] = field(default_factory=list)
@@ -32,6 +35,23 @@ class TrainingLog:
     no_improvement: int = 0
     n_samples_seen: int = 0
     epochs_before: int = 0
+    first: int = 0
+
+    def begin_again(self) -> None:
+        """Begin another run on data of its own, whose losses may be larger."""
+        self.no_improvement, self.first = 0, len(self.loss_curve)
+
+    def add_validation(self, loss: float, score: float) -> None:
+        """Record the validation of the last epoch.
+
+        Parameters
+        ----------
+        loss, score : float
+            Loss and score of the validation set.
+        """
+        without = len(self.loss_curve) - 1 - len(self.validation_scores)
+        self.validation_losses += [*without * [math.nan], loss]
+        self.validation_scores += [*without * [math.nan], score]
 
     @property
     def best_epoch(self) -> int:
@@ -63,4 +83,18 @@ class TrainingLog:
     @property
     def best_loss(self) -> float:
         """The smallest finite training loss."""
-        return min((x for x in self.loss_curve if math.isfinite(x)), default=math.inf)
+        losses = (x for x in self.loss_curve[self.first :] if math.isfinite(x))
+        return min(losses, default=math.inf)
+
+    @property
+    def best_score(self) -> float:
+        """The largest validation score; minus infinity if there is none."""
+        return max(self._validated(self.validation_scores), default=-math.inf)
+
+    @property
+    def best_validation_loss(self) -> float:
+        """The smallest validation loss; infinity if there is none."""
+        return min(self._validated(self.validation_losses), default=math.inf)
+
+    def _validated(self, curve: list[float]) -> list[float]:
+        return [value for value in curve[self.first :] if not math.isnan(value)]

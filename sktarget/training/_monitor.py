@@ -114,15 +114,14 @@ class Monitor(Callback):
         self.best = Snapshot.of(net.module_)
         self.begin = Snapshot.of(net.module_)
         self.best_loss = self.log.best_loss
-        scores = [] if self.stops_by_error else self.log.validation_scores
-        self.best_merit = max(scores, default=-math.inf)
-        # When training continues, the state it begins with is the best so far.
+        self.best_merit = -math.inf if self.stops_by_error else self.log.best_score
+        # When training continues, there is a state to go back to.
         self.has_best = bool(self.log.loss_curve)
         # By their names in the history of the net.
         self.records = {
             "train_loss": self.log.best_loss,
-            "valid_loss": min(self.log.validation_losses, default=math.inf),
-            "valid_score": max(self.log.validation_scores, default=-math.inf),
+            "valid_loss": self.log.best_validation_loss,
+            "valid_score": self.log.best_score,
         }
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -215,8 +214,7 @@ class Monitor(Callback):
 
     def _judge_score(self, net: Any, record: Any) -> bool:
         score: float = record["valid_score"]
-        self.log.validation_scores.append(score)
-        self.log.validation_losses.append(record["valid_loss"])
+        self.log.add_validation(record["valid_loss"], score)
         if self.settings.verbose:
             of = f", error: {record['valid_error']:g}" if self.stops_by_error else ""
             print(f"Validation score: {score:.6f}{of}")

@@ -234,6 +234,7 @@ def _ending_of(
         None if diverged else net.optimizer_.state_dict(),
         reason,
         monitor.held_out_error,
+        max(0, monitor.log.best_epoch - monitor.already) / monitor.settings.epochs,
         monitor.warning or _warning_of_the_end(reason, monitor.settings, epochs),
     )
 

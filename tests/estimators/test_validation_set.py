@@ -242,6 +242,16 @@ def test_rows_that_have_not_been_scaled_are_pointed_out() -> None:
         fit_quietly(model, X, y, X_val=50 + 100 * X, y_val=y)
 
 
+@pytest.mark.parametrize(
+    "kind", ["numbers", "numbers of sequences", "numbers of steps"]
+)
+def test_outputs_that_have_not_been_transformed_are_pointed_out(kind: str) -> None:
+    estimator, X, y, given = parts(kind)
+    given["y_val"] = np.exp(given["y_val"]) + 1000
+    with pytest.warns(UserWarning, match="y_val has another mean than y by far"):
+        fit_quietly(estimator, X, y, **given)
+
+
 def test_a_pipeline_transforms_it_if_told_to() -> None:
     X, y = class_data()
     X = 50 + 100 * X
@@ -277,11 +287,66 @@ def test_a_checkpoint_belongs_to_it(tmp_path: Path) -> None:
             model.fit(X, y, **other)
 
 
-def test_a_warm_start_may_bring_one() -> None:
+@pytest.mark.parametrize("early_stopping", ["auto", True])
+def test_a_harder_one_in_a_later_fit_counts_for_itself(early_stopping: Any) -> None:
+    X, y = curve_data()
+    noisy = y + 2 * np.random.default_rng(0).normal(size=len(y))
+    model = TargetSpaceRegressor(
+        **TABLE, warm_start=True, early_stopping=early_stopping, learning_rate_init=0.01
+    )
+    fit_quietly(model, X[:40], y[:40], X_val=X[60:], y_val=y[60:])
+    before = [weight.copy() for weight in model.coefs_]
+    fit_quietly(model, X[:60], y[:60], X_val=X[60:], y_val=noisy[60:])
+    assert model.best_validation_score_ == max(model.validation_scores_[12:])
+    if early_stopping is True:
+        found = model.score(X[60:], noisy[60:])
+        assert found == pytest.approx(model.best_validation_score_, abs=1e-5)
+    assert not all(map(np.array_equal, before, model.coefs_))
+    fit_quietly(model, X, y)
+    assert model.best_validation_score_ is None or early_stopping is True
+
+
+def test_more_rows_later_are_learnt_though_their_loss_is_larger() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 4))
+    y = X[:, 0] * X[:, 1] + 0.3 * rng.normal(size=400)
+    model = TargetSpaceRegressor((10,), random_state=0, warm_start=True, max_iter=60)
+    fit_quietly(model, X[:40], y[:40])
+    few = model.best_loss_
+    fit_quietly(model, X, y)
+    assert model.n_iter_ > 40
+    assert model.best_loss_ == min(model.loss_curve_[-model.n_iter_ :])
+    assert model.best_loss_ > few
+
+
+def test_curves_begin_with_the_epochs_before_it() -> None:
     X, y = class_data()
     model = TargetSpaceClassifier(**TABLE, warm_start=True)
     fit_quietly(model, X, y)
     assert model.validation_scores_ is None
     fit_quietly(model, X, y, X_val=X[:20], y_val=y[:20])
-    assert len(model.validation_scores_) == model.n_iter_
-    assert len(model.loss_curve_) == 24
+    for curve in (model.validation_scores_, model.validation_loss_curve_):
+        assert len(curve) == len(model.loss_curve_)
+        assert np.isnan(curve[:12]).all()
+        assert np.isfinite(curve[12:]).all()
+    fit_quietly(model, X, y)
+    assert len(model.validation_scores_) == 12 + model.n_iter_
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("settings", [{}, {"learning_rate_init": 0.01}])
+def test_runs_without_the_recipe_are_not_repeated(
+    kind: Any, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(255, size=(200, 1, 6, 6)).astype(kind), np.arange(200) % 2
+    X = X if kind == np.uint8 else X / 255
+    model = TargetSpaceClassifier(
+        (5,), conv_layers=[(2, 3, 1)], verbose=True, **SMALL, **settings
+    )
+    given = {"X_val": X[120:], "y_val": rng.permutation(y[120:])}
+    fit_quietly(model, X[:120], y[:120], **given)
+    in_weights = TargetSpaceClassifier((5,), parameterization="weights", **SMALL)
+    given["X_val"] = X[120:, 0, 0]
+    fit_quietly(in_weights.set_params(verbose=True), X[:120, 0, 0], y[:120], **given)
+    assert "trying" not in capsys.readouterr().out

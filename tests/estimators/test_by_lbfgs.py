@@ -1,0 +1,118 @@
+"""Tables that Adam is too slow for, and that L-BFGS is tried on."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sktarget import TargetSpaceClassifier
+from sktarget.estimators import _noise_rules, _runs
+from sktarget.estimators._retries import BY_LBFGS
+from tests.estimators.support import Array, fit_quietly
+
+
+def parity(n: int = 150, seed: int = 0) -> tuple[Array, Array]:
+    """Make ten bits, and whether the first four of them add up to an odd number."""
+    X = np.random.default_rng(seed).integers(0, 2, (n, 10)).astype(float)
+    return X, X[:, :4].sum(axis=1).astype(int) % 2
+
+
+def shells(n: int, seed: int = 0) -> tuple[Array, Array]:
+    """Make points in three dimensions, and which of ten shells each is in."""
+    X = np.random.default_rng(seed).normal(size=(n, 3))
+    radius = np.linalg.norm(X, axis=1)
+    return X, np.digitize(radius, np.quantile(radius, np.arange(1, 10) / 10))
+
+
+def test_the_rule() -> None:
+    rule = _noise_rules.may_underfit
+    assert [rule(0.5, best_at) for best_at in (0.5, 0.6, 1.0)] == [False, True, True]
+    assert [rule(error, 0.9) for error in (0.12, 0.13)] == [False, True]
+    assert [rule(error, 0.1) for error in (0.9, 0.91)] == [False, True]
+
+
+def test_parity_of_few_rows_is_learnt(capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = parity(1150)
+    model = TargetSpaceClassifier(random_state=0, verbose=True)
+    fit_quietly(model, X[:150], y[:150])
+    assert "trying L-BFGS" in capsys.readouterr().out
+    assert model.solver == "adam"
+    assert model.score(X[150:], y[150:]) > 0.95
+    by_adam = fit_quietly(model.set_params(early_stopping=False), X[:150], y[:150])
+    assert by_adam.score(X[150:], y[150:]) < 0.95
+
+
+def test_what_lies_in_shells_is_learnt() -> None:
+    X, y = shells(3500)
+    model = fit_quietly(TargetSpaceClassifier(random_state=0), X[:1500], y[:1500])
+    # Adam alone reaches 0.6.
+    assert model.score(X[1500:], y[1500:]) > 0.8
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"solver": "sgd"},
+        {"learning_rate_init": 0.01},
+        {"batch_size": 50},
+        {"fixed_batch_size": 100},
+        {"parameterization": "weights"},
+        {"early_stopping": True},
+        {"early_stopping": False},
+        {"warm_start": True},
+    ],
+    ids=str,
+)
+def test_other_settings_ask_for_something_else(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    X, y = parity()
+    model = TargetSpaceClassifier(**settings, random_state=0, verbose=True, max_iter=20)
+    fit_quietly(model, X, y)
+    assert "L-BFGS" not in capsys.readouterr().out
+
+
+def test_it_is_not_tried_where_another_run_has_done_well(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    X, y = parity(400)
+    model = TargetSpaceClassifier(random_state=0, verbose=True)
+    fit_quietly(model, X, y)
+    assert "L-BFGS" not in capsys.readouterr().out
+    ending = _runs.Ending(None, _runs.Reason.MAX_ITER, held_out_error=0.11, best_at=1.0)
+    run: Any = _runs.Run(None, None, ending, None)  # type: ignore[arg-type]
+    assert _runs.try_again(model, None, None, run, BY_LBFGS) is run  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("alpha", ["auto", 0.3])
+def test_it_takes_all_rows_and_the_weight_decay_that_was_given(
+    alpha: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, run = [], _runs.run
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        seen.append(args[4])
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(_runs, "run", spy)
+    X, y = parity()
+    fit_quietly(TargetSpaceClassifier(random_state=0, alpha=alpha, max_iter=60), X, y)
+    by_lbfgs = [settings for settings in seen if settings.solver == "lbfgs"]
+    assert by_lbfgs
+    for settings in by_lbfgs:
+        assert settings.batch_size >= 99
+        assert settings.first_alpha in (0.0, settings.alpha)  # It does not fall.
+        assert settings.alpha == pytest.approx(1e-4 if alpha == "auto" else alpha)
+
+
+def test_training_goes_on_from_its_state() -> None:
+    X, y = parity(300)
+    model = TargetSpaceClassifier(random_state=0, warm_start=True)
+    given = {"X_val": X[150:], "y_val": y[150:]}
+    fit_quietly(model, X[:150], y[:150], **given)
+    assert model._optimiser_name == "lbfgs"
+    before = model.score(X[150:], y[150:])
+    fit_quietly(model, X[:150], y[:150], **given)
+    assert model.score(X[150:], y[150:]) >= before
+    fit_quietly(model, X[:150], y[:150], "partial_fit")
+    assert model._optimiser_name == "adam"
