@@ -349,7 +349,9 @@ class FixedTargets(TrainingCourse):
             retries.append(
                 Retry("more epochs", decays_strongly=False, never_decays=True)
             )
-        if self._takes_all(rows) and _noise_rules.may_underfit(error, ending.best_at):
+        if self._takes_all(rows) and _noise_rules.may_underfit(
+            error, ending.best_at, self.max_iter
+        ):
             retries.append(BY_LBFGS)
         return retries
 

@@ -45,6 +45,8 @@ LEAST_ALPHA = 1e-4
 
 # Share of all epochs from which on the best one is late.
 _LATE = 0.6
+# Epochs asked for from which on another run is not too much.
+_TIME_ENOUGH = 100
 # Fewer rows than these are memorised in a few dozen epochs.
 _SOON_LEARNT = 200
 
@@ -211,16 +213,16 @@ def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> b
     return n_layers > 3 and held_out_error > max(0.02, 0.9 * linear_error)
 
 
-def may_underfit(held_out_error: float, best_at: float) -> bool:
+def may_underfit(held_out_error: float, best_at: float, max_iter: int) -> bool:
     """Return whether a run may not have got as far as another optimiser would.
 
     It may not if it has learnt nothing, or went on to improve late, after 0.6 of all
     its epochs, and keeps more than 0.12 of the error of a constant.  Noisy tables are
-    at their best long before.
+    at their best long before.  With fewer than 100 epochs in all, time is what counts.
     """
-    return not may_have_learnt(held_out_error) or (
-        held_out_error > BADLY and best_at >= _LATE
-    )
+    is_late = held_out_error > BADLY and best_at >= _LATE
+    is_poor = is_late or not may_have_learnt(held_out_error)
+    return is_poor and max_iter >= _TIME_ENOUGH
 
 
 def needed_share(held_out_error: float, *, to_go_on: bool = False) -> float:

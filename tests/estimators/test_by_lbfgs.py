@@ -26,9 +26,11 @@ def shells(n: int, seed: int = 0) -> tuple[Array, Array]:
 
 def test_the_rule() -> None:
     rule = _noise_rules.may_underfit
-    assert [rule(0.5, best_at) for best_at in (0.5, 0.6, 1.0)] == [False, True, True]
-    assert [rule(error, 0.9) for error in (0.12, 0.13)] == [False, True]
-    assert [rule(error, 0.1) for error in (0.9, 0.91)] == [False, True]
+    found = [rule(0.5, best_at, 200) for best_at in (0.5, 0.6, 1.0)]
+    assert found == [False, True, True]
+    assert [rule(error, 0.9, 200) for error in (0.12, 0.13)] == [False, True]
+    assert [rule(error, 0.1, 200) for error in (0.9, 0.91)] == [False, True]
+    assert [rule(0.91, 0.9, max_iter) for max_iter in (99, 100)] == [False, True]
 
 
 def test_parity_of_few_rows_is_learnt(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +69,7 @@ def test_other_settings_ask_for_something_else(
     settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     X, y = parity()
-    model = TargetSpaceClassifier(**settings, random_state=0, verbose=True, max_iter=20)
+    model = TargetSpaceClassifier(**settings, random_state=0, verbose=True)
     fit_quietly(model, X, y)
     assert "L-BFGS" not in capsys.readouterr().out
 
@@ -96,7 +98,7 @@ def test_it_takes_all_rows_and_the_weight_decay_that_was_given(
 
     monkeypatch.setattr(_runs, "run", spy)
     X, y = parity()
-    fit_quietly(TargetSpaceClassifier(random_state=0, alpha=alpha, max_iter=60), X, y)
+    fit_quietly(TargetSpaceClassifier(random_state=0, alpha=alpha), X, y)
     by_lbfgs = [settings for settings in seen if settings.solver == "lbfgs"]
     assert by_lbfgs
     for settings in by_lbfgs:
