@@ -38,6 +38,7 @@ from sktarget.estimators._network import (
     WEIGHTED,
     check_outputs,
     ordinary_module,
+    refuse_frozen,
     weight_names,
 )
 from sktarget.estimators._outliers import n_far_columns
@@ -114,6 +115,7 @@ class FixedTargets(TrainingCourse):
         self._arranged_by = task.seed
         if self.parameterization == "weights":
             self.__dict__.pop("lam_", None)  # that of an earlier fit
+            refuse_frozen(module)
             return module
         if self._starts_from_labels and self._reads_table:
             assert isinstance(module, DenseNetwork)

@@ -30,6 +30,7 @@ __all__ = [
     "build_module",
     "check_outputs",
     "ordinary_module",
+    "refuse_frozen",
     "weight_names",
 ]
 
@@ -96,6 +97,26 @@ def _own_copy(module: nn.Module) -> nn.Module:
         raise TypeError(
             f"module returns a network that cannot be copied: {error}"
         ) from error
+
+
+def refuse_frozen(module: nn.Module) -> None:
+    """Refuse a module that has nothing to learn.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module.
+
+    Raises
+    ------
+    ValueError
+        If none of its parameters requires gradients.
+    """
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ValueError(
+            "the module has nothing to learn: none of its parameters requires "
+            "gradients; let some do, by requires_grad_(True)"
+        )
 
 
 def check_outputs(

@@ -304,6 +304,17 @@ def test_a_network_that_cannot_be_copied_is_refused() -> None:
         TargetSpaceClassifier(module=Locked).fit(X, y)
 
 
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+def test_a_network_with_nothing_to_learn_is_refused(parameterization: str) -> None:
+    X, y = class_data()
+    model = TargetSpaceClassifier(
+        module=lambda i, o: nn.Linear(i, o).requires_grad_(False),
+        parameterization=parameterization,
+    )
+    with pytest.raises(ValueError, match=r"the module has no.* to learn|no layer"):
+        model.fit(X, y)
+
+
 def test_frozen_weights_are_no_part_of_the_loss() -> None:
     X, y = class_data()
 
