@@ -135,7 +135,7 @@ class TrainingCourse(NetworkEstimator):
 
     def _batch_rows(self, rows: TrainingRows) -> int:
         batch_size, n_samples = super()._batch_rows(rows), len(rows)
-        if self.solver == "lbfgs":
+        if self._present_solver == "lbfgs":
             batch_size = n_samples
         elif self.batch_size == "auto" and self._has_image_targets:
             batch_size = _rules.auto_image_batch_size(n_samples)
@@ -170,7 +170,7 @@ class TrainingCourse(NetworkEstimator):
             self.max_iter,
             shallow=self._is_shallow,
             of_numbers=self._learns_numbers,
-            holds_out=rows.are_judged,
+            holds_out=rows.has_validation,
         )
 
     def _auto_rate(self, rows: TrainingRows) -> float:
@@ -224,7 +224,7 @@ class TrainingCourse(NetworkEstimator):
             self._n_layers,
             rows.n_varying,
             of_numbers=self._learns_numbers,
-            holds_out=rows.are_judged,
+            holds_out=rows.has_validation,
         )
 
     # -- rows held out ---------------------------------------------------------------

@@ -129,7 +129,7 @@ class NetworkEstimator(FitHooks):
         all_rows, held_out = rows, given
         if plan is not None:
             rows, held_out = hold_out(rows, plan, self.validation_fraction, random)
-        rows.are_judged = held_out is not None
+        rows.has_validation = held_out is not None
         seed = int(random.randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):
@@ -141,7 +141,7 @@ class NetworkEstimator(FitHooks):
             all_rows=all_rows,
             held_out=held_out,
             learns_all=plan is not None and plan.learns_all,
-            judges=plan.learns_all if plan is not None else self._may_run_again,
+            may_retry=plan.learns_all if plan is not None else self._may_run_again,
             device=device,
             resumes=resumes,
             seed=seed,
@@ -162,7 +162,7 @@ class NetworkEstimator(FitHooks):
         if not self._incremental:
             log.begin_again()
         settings = self._settings(task.rows)
-        objective = self._objective(task.held_out if task.judges else None)
+        objective = self._objective(task.held_out if task.may_retry else None)
         if task.learns_all:
             reserved = self._epochs_to_reserve(settings.max_iter)
             settings = replace(settings, reserved=reserved)
@@ -183,7 +183,8 @@ class NetworkEstimator(FitHooks):
                 checkpoint=task.checkpoint,
                 resumable=self._is_resumable,
             )
-            for retry in self._retries(best.ending, task):
+            # Another network would not be the one that is to be trained further.
+            for retry in [] if task.resumes else self._retries(best.ending, task):
                 best = try_again(self, task, objective, best, retry)
             ending, network = best.ending, best.network
             ending.warn()

@@ -196,6 +196,7 @@ class FixedTargets(TrainingCourse):
 
     def _arrange_again(self, task: Task) -> None:
         if not self._takes_all(task.rows):
+            self._by_lbfgs = self._by_lbfgs and self._incremental
             return
         if self._chooses_anew():
             self._arranged_by = task.seed

@@ -221,7 +221,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
 
     @property
     def _may_run_again(self) -> bool:
-        """Whether the rules know of other runs, where a validation set judges them."""
+        """Whether a fit with a validation set may try other rules."""
         return False
 
     @property
@@ -251,7 +251,8 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _objective(self, held_out: TrainingRows | None = None) -> Objective:
         """Return what to learn, and how outputs are judged.
 
-        With rows held out that are learnt in the end, progress on them is known, too.
+        With rows that judge whether another run is worth while, progress on them is
+        known, too.
         """
         device = resolve_device(self.device)
         return Objective(

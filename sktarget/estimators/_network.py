@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain
 from typing import Any
 
 import torch
@@ -89,11 +88,11 @@ def build_module(
 
 def _own_copy(module: nn.Module) -> nn.Module:
     """Copy a module, which may have parts that others use, such as a backbone."""
-    if any(map(is_lazy, chain(module.parameters(), module.buffers()))):
-        return module  # Torch does not copy what has no values yet.
     try:
         return copy_with(module, {})
     except Exception as error:
+        if any(map(is_lazy, module.buffers())):
+            return module  # Torch does not copy buffers that have no values yet.
         raise TypeError(
             f"module returns a network that cannot be copied: {error}"
         ) from error

@@ -214,9 +214,9 @@ def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> b
 
 
 def may_underfit(held_out_error: float, best_at: float, max_iter: int) -> bool:
-    """Return whether a run may not have got as far as another optimiser would.
+    """Return whether another optimiser might get further than a run did.
 
-    It may not if it has learnt nothing, or went on to improve late, after 0.6 of all
+    That is so if the run has learnt nothing; or if it still improved after 0.6 of all
     its epochs, and keeps more than 0.12 of the error of a constant.  Noisy tables are
     at their best long before.  With fewer than 100 epochs in all, time is what counts.
     """

@@ -24,6 +24,7 @@ from sktarget.estimators._output_units import deviances_of_counts, measure_outpu
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._statistics import effective_number
 from sktarget.estimators._task import Task
+from sktarget.estimators._validation_set import ValidationSet, warn_of_other_mean
 from sktarget.estimators._weights import weights_or_ones
 from sktarget.training import NUMBER_CRITERIA, Loss, NumberCriterion, quantile_criterion
 
@@ -85,6 +86,13 @@ class NumberOutputs(NetworkEstimator):
                 f"quantile={self.quantile!r} has no meaning for loss={self.loss!r}: "
                 "set loss='quantile'"
             )
+
+    def _check_held_out(self, given: ValidationSet, rows: TrainingRows) -> TrainingRows:
+        y_is_1d = self._y_is_1d
+        held_out = super()._check_held_out(given, rows)
+        self._y_is_1d = y_is_1d  # Predictions have the form of y, not of y_val.
+        warn_of_other_mean(held_out, rows)
+        return held_out
 
     def _learn_numbers(self, rows: TrainingRows, first: bool) -> None:
         """Take the outputs into the arithmetic of X; at the first fit, count them."""

@@ -46,9 +46,10 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         sample_weight : array-like of shape (n_samples,), optional
             Non-negative weights of the rows; 2 counts as two rows.
         X_val, y_val : array-like, optional
-            Validation set, in the form of `X` and `y`, that early stopping goes by.  No
-            rows are then set aside, and these are never learnt.  Steps of a pipeline
-            leave it as it is, unless told ``transform_input=["X_val"]``.
+            Validation set, in the form of `X` and `y`, that early stopping goes by; it
+            needs `early_stopping`.  No rows are then set aside, and these are never
+            learnt.  The steps of a pipeline do not transform it unless the pipeline is
+            given ``transform_input=["X_val"]``.
         sample_weight_val : array-like of shape (n_val,), optional
             Weights of its rows.
 

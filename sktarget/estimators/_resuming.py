@@ -33,6 +33,9 @@ _OWN = "own"
 class ResumableNetwork(FittedNetwork):
     """A fitted network that `warm_start` and ``partial_fit`` may train further."""
 
+    # Where the epochs of the last call of ``fit`` begin.
+    _first_epoch = 0
+
     solver: str
     early_stopping: bool | str
 
@@ -87,6 +90,7 @@ class ResumableNetwork(FittedNetwork):
             validation_scores=list(self.validation_scores_ or []),
             no_improvement=self._no_improvement,
             n_samples_seen=self.t_,
+            first=self._first_epoch,
         )
         return network.train(), log
 
@@ -104,6 +108,7 @@ class ResumableNetwork(FittedNetwork):
             "_weight_names": names,
             "_module_cache": {},
             "_no_improvement": log.no_improvement,
+            "_first_epoch": log.first,
             "n_layers_": len(names) + 1,
             "n_iter_": max(n_iter, 1),
             "t_": log.n_samples_seen,
@@ -129,10 +134,11 @@ class ResumableNetwork(FittedNetwork):
         # The optimiser's options are the present ones, not those it was saved with.
         options = settings.optimiser()[1]
         before, now = self._optimiser_schedule, _schedule_of(settings)
-        begins_anew = before in ("annealed", _OWN) or before != now
+        # Calls of partial_fit are epochs of one course.
+        over = before in ("annealed", _OWN) and not self._incremental
+        begins_anew = over or before != now
         for group in groups:
             group.update({name: v for name, v in options.items() if name != "lr"})
-            group.pop("initial_lr", None)  # from which torch's schedules start
         # The default group is always there, and last; others exist only where their
         # parameters do.
         for group, (rate, kept_rate) in zip(
@@ -142,6 +148,7 @@ class ResumableNetwork(FittedNetwork):
             # annealed one has fallen to zero.
             if rate != kept_rate or begins_anew:
                 group["lr"] = rate
+                group.pop("initial_lr", None)  # from which torch's schedules start
         return state
 
     def _forget_how_to_resume(self) -> None:

@@ -1,4 +1,4 @@
-"""Rules by which a fit that held rows out may be run again."""
+"""Rules by which a fit may be run again where rows outside of training judge it."""
 
 from __future__ import annotations
 

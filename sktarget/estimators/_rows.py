@@ -51,7 +51,7 @@ class TrainingRows:
         How many rows there were before equal ones were merged; None if none were.
     n_held_out : int
         How many others have been held out.
-    are_judged : bool
+    has_validation : bool
         Whether others tell when to stop: those held out, or a validation set.
     """
 
@@ -61,7 +61,7 @@ class TrainingRows:
     classes: Array | None = None
     n_before_merging: int | None = None
     n_held_out: int = 0
-    are_judged: bool = False
+    has_validation: bool = False
 
     def __post_init__(self) -> None:
         if self.weight is not None and (self.weight == 0).any():

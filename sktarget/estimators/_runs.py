@@ -120,7 +120,7 @@ def try_again(
         Defines how to start and how to train; its rules are the other ones afterwards
         if that run does better.
     task : Task
-        What the fit is about; rows have been held out.
+        What the fit is about; there are rows held out, or a validation set.
     objective : Objective
         What to learn, and how to judge it.
     before : Run

@@ -60,8 +60,9 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         sample_weight : array-like of shape (n,), optional
             Non-negative weights of the sequences.
         X_val, y_val : array-like or list, optional
-            Validation set, in the form of `X` and `y`, that early stopping goes by.  No
-            sequences are then set aside, and these are never learnt.
+            Validation set, in the form of `X` and `y`, that early stopping goes by; it
+            needs `early_stopping`.  No sequences are then set aside, and these are
+            never learnt.
         sample_weight_val : array-like of shape (n_val,), optional
             Weights of its sequences.
 

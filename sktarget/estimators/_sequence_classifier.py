@@ -39,11 +39,13 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
     lam_ : float or tuple of float
         The λ used; one per layer where they differ.
     loss_, best_loss_ : float
-        Training loss of the last and of the best epoch, penalties included;
+        Training loss of the last and of the best epoch of the last call of ``fit``,
+        penalties included;
         `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`, and end
-        before the epochs in which held-out sequences are learnt.
+        Record of all epochs; the latter two are None without `early_stopping`, NaN in
+        earlier fits without a validation set, and end before the epochs in which
+        held-out sequences are learnt.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module

@@ -97,16 +97,17 @@ default={default}
     loss, of classes by the Brier score, if the step size is annealed; those held out
     are learnt too in a few final epochs.  With True they stay unseen, and training
     stops when their score no longer improves.  With `warm_start`, ``"auto"`` sets none
-    aside.""",
+    aside.  Where ``fit`` is given a validation set, that takes their place, and is not
+    learnt.""",
     "validation_fraction": """float, default={default}
     Share of the sequences set aside by `early_stopping`.""",
     "module": """callable or None, default={default}
-    Your own architecture: called with (n_channels, n_outputs), it makes a new
+    Your own architecture: called with (n_channels, n_outputs), it makes a
     ``torch.nn.Module`` from (n, time, channels), with NaN after the ends of
-    sequences, or from token ids (n, time), to the outputs before any softmax.  The
-    parameters of the architecture above are then ignored.  With `vocabulary_size`,
-    n_channels is 1, and X̄ comes as what an embedding would give: floats of shape
-    (n̄_b, n̄_t, `embedding_dim`), which the module has to take in place of ids, so that
-    `embedding_dim` must be the width of its embedding.""",
+    sequences, or from token ids (n, time), to the outputs before any softmax.  What it
+    returns is copied.  The parameters of the architecture above are then ignored.
+    With `vocabulary_size`, n_channels is 1, and X̄ comes as what an embedding would
+    give: floats of shape (n̄_b, n̄_t, `embedding_dim`), which the module has to take in
+    place of ids, so that `embedding_dim` must be the width of its embedding.""",
 }
 """Texts for the section "Parameters" of their docstrings."""

@@ -61,8 +61,9 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         sample_weight : array-like of shape (n,), optional
             Non-negative weights of the sequences.
         X_val, y_val : array-like or list, optional
-            Validation set, in the form of `X` and `y`, that early stopping goes by.  No
-            sequences are then set aside, and these are never learnt.
+            Validation set, in the form of `X` and `y`, that early stopping goes by; it
+            needs `early_stopping`.  No sequences are then set aside, and these are
+            never learnt.
         sample_weight_val : array-like of shape (n_val,), optional
             Weights of its sequences.
 
@@ -121,9 +122,7 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         first: bool,
         classes: Any,
     ) -> TrainingRows:
-        numbers, is_1d = read_step_numbers(y, sequences, self.n_ignored_steps)
-        if first:
-            self._y_is_1d = is_1d
+        numbers, self._y_is_1d = read_step_numbers(y, sequences, self.n_ignored_steps)
         counts = ~np.isnan(numbers[..., 0])
         step_weight = None if weight is None else weight[:, None] * counts
         rows = rows_of_steps(sequences, numbers, counts, step_weight)

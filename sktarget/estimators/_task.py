@@ -26,7 +26,7 @@ class Task:
         The former, with those set aside.
     learns_all : bool
         Whether the rows set aside are learnt in the end.
-    judges : bool
+    may_retry : bool
         Whether they tell if another run is worth while: not where only epochs are to
         be chosen by them.
     device : torch.device
@@ -45,7 +45,7 @@ class Task:
     all_rows: TrainingRows
     held_out: TrainingRows | None
     learns_all: bool
-    judges: bool
+    may_retry: bool
     device: torch.device
     resumes: bool
     seed: int

@@ -12,9 +12,14 @@ import numpy as np
 from sktarget.estimators._outliers import far_rows
 from sktarget.estimators._rows import TrainingRows
 
-__all__ = ["ValidationSet", "check_validation_rows", "naming_the_validation_set"]
+__all__ = [
+    "ValidationSet",
+    "check_validation_rows",
+    "naming_the_validation_set",
+    "warn_of_other_mean",
+]
 
-# Share of the rows from which on it is no chance that they are far from all others.
+# Above this share of far rows, chance is no explanation.
 _MOST = 0.5
 # Deviations of y from which on the mean of others is far.
 _FAR = 10.0
@@ -41,7 +46,7 @@ class ValidationSet(NamedTuple):
         for name, value in (("X_val", X_val), ("y_val", y_val)):
             if value is None:
                 raise ValueError(
-                    f"{name} is lacking: a validation set takes both X_val and y_val"
+                    f"{name} is missing: a validation set takes both X_val and y_val"
                 )
         return cls(X_val, y_val, sample_weight_val)
 
@@ -73,35 +78,34 @@ def check_validation_rows(held_out: TrainingRows, rows: TrainingRows) -> None:
     Warns
     -----
     UserWarning
-        If most rows of a table, or numbers to learn, are far from those of the training
-        set.
+        If most rows of a table are far from those of the training set.
     """
     if len(held_out) < 2:
-        raise ValueError("it takes at least two rows that have a weight")
+        raise ValueError("it must have at least two rows of positive weight")
     of_numbers = held_out.X.dtype.kind == rows.X.dtype.kind == "f"
     if of_numbers:
         held_out.X = held_out.X.astype(rows.X.dtype, copy=False)
     if held_out.y.dtype.kind == "f":
         held_out.y = held_out.y.astype(rows.y.dtype, copy=False)
-        _warn_of_other_outputs(held_out, rows)
     if of_numbers and rows.X.ndim == 2:
         share = float(np.mean(far_rows(held_out.X, None, rows.bulk)))
         if share > _MOST:
             warnings.warn(
-                f"{share:.0%} of the rows of X_val are far from all those of X: X_val "
-                "takes the same steps as X, such as scaling. In a pipeline they do "
-                "with Pipeline(..., transform_input=['X_val'])",
+                f"{share:.0%} of the rows of X_val are far from all those of X: "
+                "transform X_val as you do X, for example by scaling it. A pipeline "
+                "does so with Pipeline(..., transform_input=['X_val'])",
                 stacklevel=2,
             )
 
 
-def _warn_of_other_outputs(held_out: TrainingRows, rows: TrainingRows) -> None:
+def warn_of_other_mean(held_out: TrainingRows, rows: TrainingRows) -> None:
+    """Warn if the numbers of a validation set are far from those to be learnt."""
     (y, _), (other, _) = rows.outputs(), held_out.outputs()
     unit = y.std(axis=0, dtype=np.float64)
     away = np.abs(other.mean(axis=0, dtype=np.float64) - y.mean(axis=0))
     if (away > _FAR * unit)[unit > 0].any():
         warnings.warn(
-            "y_val has another mean than y by far: it takes the same steps as y. "
-            "TransformedTargetRegressor does not transform it",
+            "the mean of y_val is far from that of y: transform y_val as you do y, "
+            "which TransformedTargetRegressor does not do for you",
             stacklevel=2,
         )

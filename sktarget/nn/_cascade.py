@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from sktarget.nn._checks import check_given, read_lam
 from sktarget.nn._copying import copy_with, kept_tensors
 from sktarget.nn._evaluation import (
-    calls_parts_unseen,
     is_another_network,
     mixes_rows,
+    never_inspects_parts,
 )
 from sktarget.nn._inheritance import as_ordinary
 from sktarget.nn._memory import keep_freed_memory
@@ -103,7 +103,7 @@ class Cascade(PassRunner):
     def _adopt_weights(self, given: nn.Module) -> None:
         """Take the sums of the given weights as targets: T ← S (Sec. 3.5)."""
         run, outputs = self._first_record()
-        if not calls_parts_unseen(given):
+        if not never_inspects_parts(given):
             self._refuse_another_network(outputs, given)
         idle = [
             name

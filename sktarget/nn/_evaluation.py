@@ -15,9 +15,9 @@ from sktarget.nn._stacking import has_rows, is_finite, starts_as, without_first
 
 __all__ = [
     "as_in_evaluation",
-    "calls_parts_unseen",
     "is_another_network",
     "mixes_rows",
+    "never_inspects_parts",
 ]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -62,10 +62,10 @@ def _pass_on(layer: nn.Module, inputs: Any, outputs: Any) -> None:
     """Do nothing: a hook that is there to be seen."""
 
 
-def calls_parts_unseen(module: nn.Module) -> bool:
-    """Return whether it is known that a module calls its parts whatever their class.
+def never_inspects_parts(module: nn.Module) -> bool:
+    """Return whether a module is known to call its parts whatever these are.
 
-    So it is where all are torch's own, in plain containers, or of this package.  Other
+    It is if all parts are torch's own, in plain containers, or of this package.  Other
     modules may ask whether a part is an ``nn.Linear``, or read its weight, and so do
     some of torch's that have parts.
 
@@ -81,9 +81,9 @@ def calls_parts_unseen(module: nn.Module) -> bool:
 
     Examples
     --------
-    >>> calls_parts_unseen(nn.Sequential(nn.Linear(2, 3), nn.Tanh()))
+    >>> never_inspects_parts(nn.Sequential(nn.Linear(2, 3), nn.Tanh()))
     True
-    >>> calls_parts_unseen(nn.TransformerEncoderLayer(4, 2))
+    >>> never_inspects_parts(nn.TransformerEncoderLayer(4, 2))
     False
     """
     return all(_is_known(part) and not has_hooks(part) for part in module.modules())

@@ -64,7 +64,7 @@ SHARED_DOCS = {
     solver.""",
     "early_stopping": """bool, default={default}
     Set rows aside, stop when their score no longer improves, and keep the state of
-    the best epoch.""",
+    the best epoch.  A validation set given to ``fit`` takes their place.""",
     "batch_size": """int, default={default}
     Rows of a mini-batch; all rows, if there are fewer.""",
     "max_iter": """int, default={default}

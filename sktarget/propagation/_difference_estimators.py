@@ -50,9 +50,10 @@ class DifferenceTargetPropagationClassifier(
     reconstruction_curve_ : ndarray of shape (n_epochs, n_maps)
         Mean squared norm of the reconstruction error of each feedback map.
     loss_, best_loss_ : float
-        Training loss of the last and of the best epoch.
+        Training loss of the last and of the best epoch of the last call of ``fit``.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
+        Record of all epochs; the latter two are None without `early_stopping`, and NaN
+        in earlier fits without a validation set.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
@@ -193,9 +194,10 @@ class DifferenceTargetPropagationRegressor(
     reconstruction_curve_ : ndarray of shape (n_epochs, n_maps)
         Mean squared norm of the reconstruction error of each feedback map.
     loss_, best_loss_ : float
-        Training loss of the last and of the best epoch.
+        Training loss of the last and of the best epoch of the last call of ``fit``.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
+        Record of all epochs; the latter two are None without `early_stopping`, and NaN
+        in earlier fits without a validation set.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module

@@ -49,9 +49,10 @@ class RegularizedInversionClassifier(NetworkClassifier, BaseRegularizedInversion
     saturation_fraction_ : float
         Share of hidden values beyond ±(1 − ε) in the last mini-batch.
     loss_, best_loss_ : float
-        Training loss of the last and of the best epoch.
+        Training loss of the last and of the best epoch of the last call of ``fit``.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
+        Record of all epochs; the latter two are None without `early_stopping`, and NaN
+        in earlier fits without a validation set.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module
@@ -171,9 +172,10 @@ class RegularizedInversionRegressor(NetworkRegressor, BaseRegularizedInversion):
     saturation_fraction_ : float
         Share of hidden values beyond ±(1 − ε) in the last mini-batch.
     loss_, best_loss_ : float
-        Training loss of the last and of the best epoch.
+        Training loss of the last and of the best epoch of the last call of ``fit``.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`.
+        Record of all epochs; the latter two are None without `early_stopping`, and NaN
+        in earlier fits without a validation set.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.
     module_ : torch.nn.Module

@@ -26,7 +26,8 @@ class TrainingLog:
     epochs_before : int
         Epochs in the log that this one continues.
     first : int
-        Where the epochs begin among which the best is looked for.
+        Index of the first epoch of the present fit, among whose epochs the best is
+        looked for.
     """
 
     loss_curve: list[float] = field(default_factory=list)

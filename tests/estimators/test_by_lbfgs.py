@@ -80,7 +80,7 @@ def test_it_is_not_tried_where_another_run_has_done_well(
     X, y = parity(400)
     model = TargetSpaceClassifier(random_state=0, verbose=True)
     fit_quietly(model, X, y)
-    assert "L-BFGS" not in capsys.readouterr().out
+    assert "trying" not in capsys.readouterr().out
     ending = _runs.Ending(None, _runs.Reason.MAX_ITER, held_out_error=0.11, best_at=1.0)
     run: Any = _runs.Run(None, None, ending, None)  # type: ignore[arg-type]
     assert _runs.try_again(model, None, None, run, BY_LBFGS) is run  # type: ignore[arg-type]
@@ -113,8 +113,23 @@ def test_training_goes_on_from_its_state() -> None:
     given = {"X_val": X[150:], "y_val": y[150:]}
     fit_quietly(model, X[:150], y[:150], **given)
     assert model._optimiser_name == "lbfgs"
-    before = model.score(X[150:], y[150:])
+    before, n = model.score(X[150:], y[150:]), len(model.loss_curve_)
     fit_quietly(model, X[:150], y[:150], **given)
+    assert model._optimiser_name == "lbfgs"
+    assert len(model.loss_curve_) == n + model.n_iter_
     assert model.score(X[150:], y[150:]) >= before
     fit_quietly(model, X[:150], y[:150], "partial_fit")
     assert model._optimiser_name == "adam"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"solver": "sgd"}, {"learning_rate_init": 0.01}, {"batch_size": 50}]
+)
+def test_later_fits_may_ask_for_something_else(settings: dict[str, Any]) -> None:
+    X, y = parity(300)
+    model = TargetSpaceClassifier(random_state=0, warm_start=True)
+    given = {"X_val": X[150:], "y_val": y[150:]}
+    fit_quietly(model, X[:150], y[:150], **given)
+    assert model._optimiser_name == "lbfgs"
+    fit_quietly(model.set_params(**settings, max_iter=5), X[:150], y[:150])
+    assert model._optimiser_name == settings.get("solver", "adam")

@@ -216,6 +216,19 @@ def test_a_schedule_of_the_users_begins_anew_in_every_fit() -> None:
         assert seen.rates == pytest.approx(expected)
 
 
+def test_a_schedule_goes_on_from_call_to_call_of_partial_fit() -> None:
+    X, y = noisy_numbers(100)
+    halved, seen = LRScheduler("ExponentialLR", gamma=0.5), SeesRates()
+    model = TargetSpaceRegressor(
+        (3,), learning_rate_init=0.1, callbacks=[halved, seen], random_state=0
+    )
+    rates = []
+    for _ in range(3):
+        fit_quietly(model, X, y, "partial_fit")
+        rates += model.get_params()["callbacks"][1].rates
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.1, 0.05, 0.025])
+
+
 def test_many_rows_of_noise_leave_tokens_to_hold_out() -> None:
     rng = np.random.default_rng(0)
     X = rng.integers(1, 9, size=(200, 6))
@@ -292,10 +305,37 @@ def test_a_network_that_is_used_elsewhere_stays_as_it_is(
         assert torch.equal(value, before[name])
 
 
+class Lazy(nn.Sequential):
+    """A head with a buffer that has no values yet."""
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__(nn.LazyBatchNorm1d(), nn.LazyLinear(n_outputs))
+
+
 class Locked(nn.Linear):
     def __init__(self, n_features: int, n_outputs: int) -> None:
         super().__init__(n_features, n_outputs)
         self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.parametrize("head", [nn.LazyLinear, Lazy])
+def test_what_is_beside_a_lazy_head_stays_as_it_is(
+    parameterization: str, head: Any
+) -> None:
+    X, y = class_data(3)
+    backbone = nn.Linear(X.shape[1], 5)
+    before = backbone.weight.detach().clone()
+    model = TargetSpaceClassifier(
+        module=lambda _, n: nn.Sequential(backbone, nn.Tanh(), head(n)),
+        parameterization=parameterization,
+        max_iter=3,
+        random_state=0,
+    )
+    fit_quietly(model, X, y)
+    if head is nn.LazyLinear:  # Torch cannot copy lazy buffers.
+        assert torch.equal(backbone.weight, before)
+    assert model.predict(X).shape == y.shape
 
 
 def test_a_network_that_cannot_be_copied_is_refused() -> None:

@@ -315,7 +315,7 @@ def test_counts_of_another_size_are_told() -> None:
             model.partial_fit(X, other)
 
 
-def test_rare_tallied_do_not_drown_others() -> None:
+def test_rare_counts_do_not_drown_others() -> None:
     alone, beside = [], []
     for seed in range(3):
         X, y = counts(1500, seed=seed)

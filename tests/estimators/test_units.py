@@ -298,7 +298,7 @@ def test_columns_that_others_dwarf_are_measured_too(kind: type) -> None:
     np.testing.assert_allclose(found[1], X.std(0) / 2)
 
 
-def test_indicators_and_rare_tallied_are_dwarfed_as_they_are() -> None:
+def test_indicators_and_rare_counts_are_dwarfed_as_they_are() -> None:
     random = np.random.default_rng(0)
     small = random.uniform(size=(900, 2)) < [0.5, 0.1]
     counts = random.poisson(0.3, size=(900, 1))

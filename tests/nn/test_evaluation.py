@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sktarget.architectures import DenseNetwork
 from sktarget.nn import TargetSpace
-from sktarget.nn._evaluation import calls_parts_unseen
+from sktarget.nn._evaluation import never_inspects_parts
 
 
 class Asking(nn.Module):
@@ -258,10 +258,10 @@ class Relay(nn.Sequential):
     ],
 )
 def test_only_what_may_ask_for_classes_is_tried(module: nn.Module, known: bool) -> None:
-    assert calls_parts_unseen(module) is known
+    assert never_inspects_parts(module) is known
 
 
 def test_hooks_may_ask_for_classes() -> None:
     module = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
     module[1].register_forward_hook(lambda *_: None)
-    assert not calls_parts_unseen(module)
+    assert not never_inspects_parts(module)
