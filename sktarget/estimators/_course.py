@@ -120,14 +120,24 @@ class TrainingCourse(NetworkEstimator):
         """``"sample"`` or ``"noise"``, and ``"given"`` for an array."""
         return self.fixed_batch if isinstance(self.fixed_batch, str) else "given"
 
-    def _takes_all(self, rows: TrainingRows) -> bool:
-        """Whether rows are few enough for all of them to be both X̄ and the batch."""
+    @property
+    def _batches_by_rule(self) -> bool:
+        """Whether the rules for tables choose both X̄ and the batch."""
         return (
             self._follows_table_rules
             and (self._fixed_batch_kind, self.fixed_batch_size) == ("sample", "auto")
             and self.batch_size == "auto"
-            and rows.n_with_held_out <= _rules.MOST_AT_ONCE
         )
+
+    def _takes_all(self, rows: TrainingRows) -> bool:
+        """Whether rows are few enough for all of them to be both X̄ and the batch."""
+        few = rows.n_with_held_out <= _rules.MOST_AT_ONCE
+        return self._batches_by_rule and few
+
+    def _may_go_by_lbfgs(self, rows: TrainingRows) -> bool:
+        """Whether rows are few enough for L-BFGS, which takes all in every step."""
+        few = rows.n_with_held_out <= _noise_rules.MOST_BY_LBFGS
+        return self._batches_by_rule and few
 
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
         """Merge repeated rows where one pass serves both X̄ and X."""

@@ -195,8 +195,9 @@ class FixedTargets(TrainingCourse):
         return network
 
     def _arrange_again(self, task: Task) -> None:
+        if not (self._may_go_by_lbfgs(task.rows) or self._incremental):
+            self._by_lbfgs = False
         if not self._takes_all(task.rows):
-            self._by_lbfgs = self._by_lbfgs and self._incremental
             return
         if self._chooses_anew():
             self._arranged_by = task.seed
@@ -352,7 +353,7 @@ class FixedTargets(TrainingCourse):
             retries.append(
                 Retry("more epochs", decays_strongly=False, never_decays=True)
             )
-        if self._takes_all(rows) and _noise_rules.may_underfit(
+        if self._may_go_by_lbfgs(rows) and _noise_rules.may_underfit(
             error, ending.best_at, self.max_iter
         ):
             retries.append(BY_LBFGS)

@@ -14,6 +14,7 @@ __all__ = [
     "LAM_OF_SECOND_TRY",
     "LEAST_ALPHA",
     "LEAST_TO_SPARE",
+    "MOST_BY_LBFGS",
     "STRONG_ALPHA",
     "auto_alpha",
     "auto_alpha_of_few",
@@ -55,6 +56,9 @@ LAM_OF_SECOND_TRY = 1 / 64
 
 BADLY = 0.12
 """Share of the error of a constant above which rows are predicted badly."""
+
+MOST_BY_LBFGS = 50_000
+"""Of more rows than this, passes over all of them take too much time and memory."""
 
 STRONG_ALPHA = 10.0
 """Weight decay with which to start anew where a network may have fitted noise."""

@@ -163,7 +163,7 @@ default={default}
     architecture, `image_shape` apart, are then ignored.""",
     "solver": """{"adam", "sgd", "lbfgs"}, default={default}
     Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.  Where the default
-    does badly on a table of up to 10,000 rows that holds little noise, it is tried,
+    does badly on a table of up to 50,000 rows that holds little noise, it is tried,
     too, see :ref:`defaults`.""",
     "alpha": """float or "auto", default={default}
     Weight decay: half of it, times the squares of the realised weights (biases,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sktarget import TargetSpaceClassifier
-from sktarget.estimators import _noise_rules, _runs
+from sktarget.estimators import _noise_rules, _rules, _runs
 from sktarget.estimators._retries import BY_LBFGS
 from tests.estimators.support import Array, fit_quietly
 
@@ -133,3 +133,24 @@ def test_later_fits_may_ask_for_something_else(settings: dict[str, Any]) -> None
     assert model._optimiser_name == "lbfgs"
     fit_quietly(model.set_params(**settings, max_iter=5), X[:150], y[:150])
     assert model._optimiser_name == settings.get("solver", "adam")
+
+
+@pytest.mark.parametrize("most", [140, 150])
+def test_it_is_not_tried_on_too_many_rows(
+    most: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_noise_rules, "MOST_BY_LBFGS", most)
+    X, y = parity()
+    fit_quietly(TargetSpaceClassifier(random_state=0, verbose=True), X, y)
+    assert ("trying L-BFGS" in capsys.readouterr().out) == (most == 150)
+
+
+def test_it_is_tried_where_others_go_by_mini_batches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_rules, "MOST_AT_ONCE", 1000)
+    X, y = shells(4500)
+    model = TargetSpaceClassifier(random_state=0, verbose=True, max_iter=100)
+    fit_quietly(model, X[:1500], y[:1500])
+    assert "trying L-BFGS" in capsys.readouterr().out
+    assert model.score(X[1500:], y[1500:]) > 0.8
