@@ -184,7 +184,8 @@ class NetworkEstimator(FitHooks):
                 resumable=self._is_resumable,
             )
             # Another network would not be the one that is to be trained further.
-            for retry in [] if task.resumes else self._retries(best.ending, task):
+            retries = [] if task.resumes else self._retries(best.ending, task)
+            for retry in retries:
                 best = try_again(self, task, objective, best, retry)
             ending, network = best.ending, best.network
             ending.warn()

@@ -39,7 +39,7 @@ class ValidationSet(NamedTuple):
         Raises
         ------
         ValueError
-            If inputs or outputs are lacking.
+            If inputs or outputs are missing.
         """
         if X_val is None and y_val is None and sample_weight_val is None:
             return None
@@ -57,7 +57,9 @@ def naming_the_validation_set() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        raise type(error)(f"The validation set, X_val and y_val: {error}") from error
+        # Not of its own class, which may be made in another way.
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"The validation set, X_val and y_val: {error}") from error
 
 
 def check_validation_rows(held_out: TrainingRows, rows: TrainingRows) -> None:
@@ -102,7 +104,8 @@ def warn_of_other_mean(held_out: TrainingRows, rows: TrainingRows) -> None:
     """Warn if the numbers of a validation set are far from those to be learnt."""
     (y, _), (other, _) = rows.outputs(), held_out.outputs()
     unit = y.std(axis=0, dtype=np.float64)
-    away = np.abs(other.mean(axis=0, dtype=np.float64) - y.mean(axis=0))
+    mean, other_mean = (a.mean(axis=0, dtype=np.float64) for a in (y, other))
+    away = np.abs(other_mean - mean)
     if (away > _FAR * unit)[unit > 0].any():
         warnings.warn(
             "the mean of y_val is far from that of y: transform y_val as you do y, "
