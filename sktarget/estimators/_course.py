@@ -6,19 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sktarget.estimators import _noise_rules, _rules
-from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._estimator import NetworkEstimator
-from sktarget.estimators._holding_out import HoldingOut, can_hold_out
-from sktarget.estimators._outliers import far_rows
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._weights import MOST_WEIGHT
 from sktarget.training import (
-    Loss,
     NumberCriterion,
     TrainingSettings,
     brings_schedule,
@@ -29,8 +23,6 @@ __all__ = ["TrainingCourse"]
 
 # In scaling the weight decay, a weighted or repeated row counts as at most this many.
 _MOST_REPEATS = 10
-# Share of rows up to which those far from all others are not held out.
-_MOST_FAR = 0.05
 
 
 class TrainingCourse(NetworkEstimator):
@@ -40,6 +32,7 @@ class TrainingCourse(NetworkEstimator):
     """
 
     hidden_layer_sizes: Any
+    lam: Any
     parameterization: str
     fixed_batch_size: Any
     fixed_batch: Any
@@ -111,6 +104,10 @@ class TrainingCourse(NetworkEstimator):
         return 1 + len(parse_layer_sizes(self.hidden_layer_sizes))
 
     @property
+    def _lam_is_auto(self) -> bool:
+        return isinstance(self.lam, str)
+
+    @property
     def _is_shallow(self) -> bool:
         """Whether it is shallow enough to tell classes apart in a few epochs."""
         return self._n_layers <= 2 and self.module is None
@@ -132,11 +129,6 @@ class TrainingCourse(NetworkEstimator):
     def _takes_all(self, rows: TrainingRows) -> bool:
         """Whether rows are few enough for all of them to be both X̄ and the batch."""
         few = rows.n_with_held_out <= _rules.MOST_AT_ONCE
-        return self._batches_by_rule and few
-
-    def _may_go_by_lbfgs(self, rows: TrainingRows) -> bool:
-        """Whether rows are few enough for L-BFGS, which takes all in every step."""
-        few = rows.n_with_held_out <= _noise_rules.MOST_BY_LBFGS
         return self._batches_by_rule and few
 
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
@@ -237,70 +229,6 @@ class TrainingCourse(NetworkEstimator):
             holds_out=rows.has_validation,
         )
 
-    # -- rows held out ---------------------------------------------------------------
-
-    def _plan_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
-        if self.early_stopping != "auto":
-            return super()._plan_holding_out(rows)
-        return None if self.warm_start else self._auto_holding_out(rows)
-
-    def _auto_holding_out(self, rows: TrainingRows) -> HoldingOut | None:
-        """Return how many rows to hold out, if there are enough; None for none."""
-        if not self._follows_table_rules or rows.are_tallied:
-            return None
-        # Users who ask for early stopping may want rows that the network never sees.
-        learns_all = self._is_annealed and self._epochs_to_reserve(self.max_iter) > 0
-        n = self._share_to_hold_out(rows)
-        if learns_all:
-            more = max(n, _noise_rules.auto_held_out(rows.n_distinct))
-            n = more if self._can_sample(rows.n_distinct - more) else n
-        wants_to = _noise_rules.auto_early_stopping(rows.n_distinct, learns_all)
-        if not (wants_to and self._can_spare(rows, n)):
-            return None
-        plan = HoldingOut(n, learns_all)
-        return _without_far_rows(plan, rows) if learns_all else plan
-
-    @property
-    def _may_run_again(self) -> bool:
-        return self._follows_table_rules and self._is_annealed
-
-    def _can_spare(self, rows: TrainingRows, n: int) -> bool:
-        """Whether so many rows can be held out, and X̄ chosen from the others."""
-        return can_hold_out(rows, n) and self._can_sample(rows.n_distinct - n)
-
-    def _can_sample(self, n_left: int) -> bool:
-        """Whether so many rows are enough for the X̄ that was asked for."""
-        size = self.fixed_batch_size
-        if self._fixed_batch_kind != "sample" or size in (None, "auto"):
-            return True
-        return bool(size <= n_left)
-
-    def _patience(self, rows: TrainingRows) -> float:
-        if not self._follows_table_rules or self.n_iter_no_change != "auto":
-            return super()._patience(rows)
-        if self._never_decays:
-            return math.inf
-        n_steps = self._steps_of_epoch(rows)
-        return _noise_rules.auto_table_patience(len(rows), n_steps, self._is_annealed)
-
-    def _stopping_error(self, device: torch.device) -> Loss | None:
-        if self.early_stopping != "auto":
-            return None
-        if self._learns_numbers:
-            return self._loss_function(device)
-        return self._criterion.error
-
-    def _constant_error(self, held_out: TrainingRows) -> float:
-        data = held_out.to_tensors(torch.device("cpu"), torch_dtype(held_out.dtype))
-        return self._error_of_best_constant(data.y, data.weight)
-
-    def _error_of_best_constant(self, y: Tensor, weight: Tensor | None) -> float:
-        error = self._stopping_error(y.device)
-        if error is None or not bool((y != y[0]).any()):
-            return 0.0
-        constant = self._criterion.best_constant(y, weight, self.n_outputs_)
-        return float(error(constant, y, weight))
-
     # -- the training loop -----------------------------------------------------------
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
@@ -359,10 +287,3 @@ class TrainingCourse(NetworkEstimator):
             len(rows), shallow=self._is_shallow, of_numbers=self._learns_numbers
         )
         return math.isinf(self._patience(rows)) and self.max_iter > few
-
-
-def _without_far_rows(plan: HoldingOut, rows: TrainingRows) -> HoldingOut:
-    """Keep a few rows far from all others: what is made of them says little."""
-    far = far_rows(rows.X, rows.weight, rows.bulk)
-    are_few = 0 < np.count_nonzero(far) <= _MOST_FAR * len(rows)
-    return plan._replace(stays=far) if are_few else plan

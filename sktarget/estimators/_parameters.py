@@ -251,13 +251,13 @@ default={default}
     epoch, and before it ends the run.  The history of the net has ``train_loss`` and,
     where rows are held out, ``valid_loss`` and ``valid_score`` of every epoch; the same
     names with ``_best`` at the end tell whether an epoch's is the best so far.  They
-    take no part in further runs, nor in the last epochs on all rows, see
-    :ref:`defaults`.""",
+    take no part in further runs, nor in last epochs on all rows, where a fit has such,
+    see :ref:`defaults`.""",
     "checkpoint": """path-like or None, default={default}
     File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
     goes on from there, and so ends as if it had never been killed.  It refuses the file
-    of a fit with other data or parameters; remove a file to start afresh.  The file
-    holds X̄.  See :ref:`recovery`.""",
+    of a fit with other data or parameters; remove a file to start afresh.  See
+    :ref:`recovery`.""",
 }
 
 Class = TypeVar("Class", bound=type)

@@ -82,16 +82,6 @@ SHARED_DOCS = {
     Epochs without progress after which training stops; ``np.inf`` for never.
     ``"auto"`` is 10 epochs or, where an epoch has few mini-batches, as many as make
     200 steps.""",
-    "callbacks": """list of skorch callbacks or None, default={default}
-    Called during training, after the estimator's own stopping rule has judged an
-    epoch, and before it ends the run.  The history of the net has ``train_loss`` and,
-    where rows are held out, ``valid_loss`` and ``valid_score`` of every epoch; the same
-    names with ``_best`` at the end tell whether an epoch's is the best so far.""",
-    "checkpoint": """path-like or None, default={default}
-    File in which ``fit`` saves its state after every epoch.  A ``fit`` that finds one
-    resumes from it: a fit that was killed ends as it would have ended uninterrupted.
-    The file of a fit with other data or parameters is refused; remove the file to start
-    afresh.  See :ref:`recovery`.""",
 }
 """Texts for the section "Parameters" of their docstrings."""
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
-from sktarget.estimators import _fixed_targets, _noise_rules
+from sktarget.estimators import _judged_course, _noise_rules
 from sktarget.estimators._linear_baseline import error_of_linear_model
 from sktarget.estimators._rows import TrainingRows
 from tests.estimators.support import Array, fit_quietly
@@ -83,7 +83,7 @@ def test_what_the_user_chose_is_kept(
     model = TargetSpaceRegressor(**settings, max_iter=60, verbose=True)
     # Whatever a linear model does, it is as good as the network.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_fixed_targets, "error_of_linear_model", lambda *_: 0.0)
+        patch.setattr(_judged_course, "error_of_linear_model", lambda *_: 0.0)
         fit_quietly(model, X, y)
     assert ("more epochs" in capsys.readouterr().out) == goes_on
 
