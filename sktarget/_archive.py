@@ -131,7 +131,7 @@ def read(
     Returns
     -------
     dict
-        The content; its arrays are writeable and own their memory.
+        The content; its arrays are writeable, and in memory.
 
     Raises
     ------

@@ -20,7 +20,9 @@ _SEVERAL = 16
 
 
 class FactorisationError(RuntimeError):
-    """A regularised Gramian has no Cholesky factor: its inputs are not finite.
+    """A regularised Gramian has no Cholesky factor.
+
+    Its inputs are not finite, or span too many orders of magnitude.
 
     Examples
     --------

@@ -11,11 +11,6 @@ from torch import Tensor, nn
 
 from sktarget.nn._checks import check_given, read_lam
 from sktarget.nn._copying import copy_with, kept_tensors
-from sktarget.nn._evaluation import (
-    is_another_network,
-    mixes_rows,
-    never_inspects_parts,
-)
 from sktarget.nn._inheritance import as_ordinary
 from sktarget.nn._memory import keep_freed_memory
 from sktarget.nn._pass import NotOneBatch, Pass, Phase
@@ -23,6 +18,11 @@ from sktarget.nn._pass_runner import PassRunner
 from sktarget.nn._replacement import replace_layer, replace_layers
 from sktarget.nn._sequential import take_over_sequentials
 from sktarget.nn._stacking import has_rows, is_finite, starts_as, without_first
+from sktarget.nn._trials import (
+    is_another_network,
+    mixes_rows,
+    never_inspects_parts,
+)
 
 __all__ = ["Cascade"]
 

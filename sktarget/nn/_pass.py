@@ -15,7 +15,7 @@ from sktarget.nn._factors import Factors
 __all__ = ["NotOneBatch", "NotThisBatch", "Pass", "Phase", "Stage"]
 
 
-class NotOneBatch(Exception):  # noqa: N818 - a signal, caught by `Cascade`
+class NotOneBatch(Exception):  # noqa: N818 - a signal, caught by `PassRunner` and `Cascade`
     """X̄ and X cannot run as one batch, though X̄ alone looked as if they could."""
 
 

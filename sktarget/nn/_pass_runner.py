@@ -42,8 +42,9 @@ class PassRunner(nn.Module):
     fixed_batch: Tensor
     # Whether passes have shown what the module does with its inputs in training.
     _has_trained = False
-    # Batch normalisations that went by batches when the network was last in training.
+    # What went by batches, and what dropped out, when the network was last in training.
     _norms_by_batch: tuple[nn.Module, ...] = ()
+    _random_parts: tuple[nn.Module, ...]
     # Whether X̄ and X may run as one batch.
     _stacks = False
 
@@ -68,6 +69,7 @@ class PassRunner(nn.Module):
         # Dropout that comes first and works in place would overwrite X̄ itself.  Other
         # modules that work in place are detected in first passes, which run on copies.
         self._works_in_place = any(getattr(m, "inplace", False) for m in self._dropouts)
+        self._random_parts = (*self._dropouts, *layers.values())
         self._stage = Stage()
         for target_map in self._target_maps.values():
             target_map.stage = self._stage
@@ -165,7 +167,7 @@ class PassRunner(nn.Module):
     @contextmanager
     def _as_in_solves(self) -> Iterator[None]:
         """Switch dropout off, and let X̄ be normalised as in training."""
-        self._note_norms()
+        self._note_modes()
         with self._as_in_evaluation(), self._by_own_statistics():
             yield
 
@@ -176,15 +178,20 @@ class PassRunner(nn.Module):
         noted = () if self.module.training else self._norms_by_batch
         return by_own_statistics([m for m in norms if m.training or m in noted])
 
-    def _note_norms(self) -> None:
-        """Note what is normalised by the batch in training, for solves outside of it.
+    def _note_modes(self) -> None:
+        """Note what is in training mode in training, for solves outside of it.
 
-        There X̄ is normalised by its own statistics.  Those of the batches that were
-        learnt would lead to other weights than training has found.
+        There X̄ is normalised by its own statistics where batches were.  Those of the
+        batches that were learnt would lead to other weights than training has found.
+        And dropout of which the mean is taken is what training has met.
         """
-        if self.training and self._norms:
+        if not self.training:
+            return
+        if self._norms:
             norms = batch_norms(self.module)
             self._norms_by_batch = tuple(m for m in norms if m.training)
+        parts = (*self._dropouts, *self._layers.values())
+        self._random_parts = tuple(m for m in parts if m.training)
 
     def _solve_on_fixed_batch(
         self, *, most_lam: float | None = None

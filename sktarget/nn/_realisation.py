@@ -51,7 +51,7 @@ class RealisedCascade(Cascade):
             The network itself.
         """
         leaving = self.training and not mode
-        self._note_norms()
+        self._note_modes()
         super().train(mode)
         if leaving:
             # Torch does not see all changes of X̄, such as those through NumPy.
@@ -116,7 +116,7 @@ class RealisedCascade(Cascade):
         self.eval()
         self._ensure_realised()
         with self._solving_alone():
-            for module in (*self._dropouts, *self._layers.values()):
+            for module in self._random_parts:
                 module.training = True
             if not self.is_random:
                 return
@@ -170,7 +170,7 @@ class RealisedCascade(Cascade):
     @contextmanager
     def _solving_alone(self) -> Iterator[None]:
         """Solve without a graph, for weights that must outlive the caller's modes."""
-        self._note_norms()
+        self._note_modes()
         with torch.inference_mode(False), torch.no_grad(), self._as_in_evaluation():
             yield
 

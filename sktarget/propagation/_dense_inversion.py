@@ -76,6 +76,8 @@ class DenseInversionNetwork(InversionNetwork):
     ) -> tuple[Tensor, Tensor]:
         """Set the gradients of all parameters, those of hidden layers by inversion.
 
+        They take the place of any earlier ones.
+
         Parameters
         ----------
         x : Tensor of shape (n_b, n_inputs)

@@ -218,8 +218,8 @@ class DifferenceTargetNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Set the gradients of all forward parameters, each by its own layer's loss.
 
-        All come from the same values, targets and weights; gradients of the feedback
-        maps are left alone.
+        All come from the same values, targets and weights, and take the place of any
+        earlier ones; gradients of the feedback maps are left alone.
 
         Parameters
         ----------
@@ -238,6 +238,7 @@ class DifferenceTargetNetwork(nn.Module):
         outputs : Tensor of shape (n_b, n_outputs)
             Outputs of the network.
         """
+        self.network.zero_grad()
         noise = RowNoise(x, self._generator)
         n_layers = len(self.network.layers)
         # Values of the hidden layers, each with a graph of its own layer only.

@@ -124,25 +124,6 @@ class Inversion:
         """Compute ``σ'(a)`` from the value ``h = σ(a)``, which is not clipped."""
         return torch.ones_like(h) if self.activation == "identity" else 1 - h.square()
 
-    def inverse(self, matrix: Tensor, v: Tensor, fed: Tensor) -> Tensor:
-        """Compute ``F(v)``.
-
-        Parameters
-        ----------
-        matrix : Tensor of shape (n_in, n_out)
-            M.
-        v : Tensor of shape (n_b, n_out)
-            Targets.
-        fed : Tensor of shape (n_b, n_out) or (n_out,)
-            What the layer adds to ``W h'``.
-
-        Returns
-        -------
-        Tensor of shape (n_b, n_in)
-            States below.
-        """
-        return (self.undo(v) - fed) @ matrix.T
-
     def pull_back(self, matrix: Tensor, h: Tensor, d: Tensor) -> Tensor:
         """Pass displacements on to the layer below; zero stays exactly zero.
 
@@ -233,6 +214,8 @@ class InversionNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Set the gradients of the output layer, and find the first displacements.
 
+        Any earlier gradients of the network are dropped.
+
         Parameters
         ----------
         loss, outputs, at, weight, within
@@ -247,6 +230,7 @@ class InversionNetwork(nn.Module):
             A step of each row down its own loss.
         """
         top_loss, slope = loss_and_slope(loss, outputs, at, weight, within)
+        self.network.zero_grad()
         top_loss.backward()  # type: ignore[no-untyped-call]
         n_rows = self.n_rows or len(outputs)
         return top_loss.detach(), slope * (-self.target_lr / n_rows)

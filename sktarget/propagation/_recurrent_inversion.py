@@ -165,6 +165,8 @@ class RecurrentInversionNetwork(InversionNetwork):
     ) -> tuple[Tensor, Tensor]:
         """Set the gradients of all parameters, those of the cell by inversion.
 
+        They take the place of any earlier ones.
+
         Parameters
         ----------
         x : Tensor of shape (n_b, time, n_inputs)

@@ -62,11 +62,6 @@ class FeedbackNet(LocalNet):
         self.noise_decay = noise_decay
         super().__init__(*args, **kwargs)
 
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Draw the noise on the device that the network is now on."""
-        super().on_train_begin(*args, **kwargs)
-        self.module_.begin_epoch(1)
-
     def run_single_epoch(
         self, iterator: Any, training: bool, *args: Any, **kwargs: Any
     ) -> None:

@@ -16,6 +16,7 @@ from sktarget.training._data import (
     n_batches,
     rows_at_a_time,
 )
+from sktarget.training._describing import describe_value, digest
 from sktarget.training._ending import Ending, Reason, may_have_learnt
 from sktarget.training._log import TrainingLog
 from sktarget.training._losses import Loss, over_steps
@@ -29,12 +30,7 @@ from sktarget.training._settings import (
     brings_schedule,
     supported_schedule,
 )
-from sktarget.training._state import (
-    describe_value,
-    digest,
-    state_to_numpy,
-    state_to_torch,
-)
+from sktarget.training._state import state_to_numpy, state_to_torch
 from sktarget.training._train import train
 
 __all__ = [

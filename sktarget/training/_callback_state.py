@@ -20,7 +20,8 @@ from skorch.callbacks import Callback, TrainEndCheckpoint
 from torch import Tensor
 
 from sktarget import _archive
-from sktarget.training._state import describe_value, state_to_numpy
+from sktarget.training._describing import describe_value
+from sktarget.training._state import state_to_numpy
 
 __all__ = ["callback_states", "pack", "restore_callbacks", "unpack"]
 

@@ -183,8 +183,10 @@ class Checkpoint(Callback):
         Raises
         ------
         ValueError
-            If the file holds another network, which modules of the same name may be.
+            If the file holds another network, which modules of the same name may be; or
+            if the network has a state that a file cannot hold.
         """
+        self._refuse_other_than_plain(module)
         self.monitor, self.generator = monitor, generator
         self._already = len(monitor.log.loss_curve)
         if self._kept is None:
@@ -195,6 +197,15 @@ class Checkpoint(Callback):
             setattr(monitor.log, name, value.tolist() if is_list else value)
         optimiser: dict[str, Any] = state_to_torch(self._kept["optimiser"])
         return optimiser
+
+    def _refuse_other_than_plain(self, module: nn.Module) -> None:
+        for name, value in module.state_dict().items():
+            if _EXTRA_STATE in name and not _archive.is_plain(state_to_numpy(value)):
+                raise ValueError(
+                    f"checkpoint={os.fspath(self.path)!r} cannot hold {name!r} of the "
+                    f"network, {value!r}: let get_extra_state() return tensors, "
+                    "numbers and texts, or lists, tuples and dicts of these"
+                )
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Restore everything else from the file."""

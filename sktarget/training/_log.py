@@ -63,7 +63,10 @@ class TrainingLog:
         """Return the share by which the loss has fallen since the first epoch.
 
         It is the mean loss of two epochs that counts: a weight decay that drives the
-        loss up and then waits for it would swing from epoch to epoch.
+        loss up and then waits for it would swing from epoch to epoch.  Where the
+        present fit is not the first, the larger of their first losses is the measure:
+        one that goes on with the same data has learnt what was learnt before, and one
+        with others may begin above all of that.
 
         Parameters
         ----------
@@ -77,9 +80,10 @@ class TrainingLog:
         """
         losses = self.loss_curve
         last = losses[max(0, epoch - 2) : epoch]
-        if not last or losses[0] <= 0:
+        first = max([*losses[:1], *losses[self.first : self.first + 1]], default=0.0)
+        if not last or first <= 0:
             return 0.0
-        return max(0.0, 1 - sum(last) / len(last) / losses[0])
+        return max(0.0, 1 - sum(last) / len(last) / first)
 
     @property
     def best_loss(self) -> float:

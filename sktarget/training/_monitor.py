@@ -179,8 +179,19 @@ class Monitor(Callback):
         is_worse = self.keeps_best and bool(losses) and losses[-1] > self.best_loss
         if self.has_best and (self.has_validation or is_worse):
             self.best.restore()
-        elif self.reason is not Reason.DIVERGED and not _can_evaluate(net):
-            epoch = len(losses)
+        else:
+            self.judge_last_step(net)
+
+    def judge_last_step(self, net: Any) -> None:
+        """End the run if the last step has led to a network without predictions.
+
+        Parameters
+        ----------
+        net : TrainingNet
+            Its module is put into evaluation mode.
+        """
+        if self.reason is not Reason.DIVERGED and not _can_evaluate(net):
+            epoch = len(self.log.loss_curve)
             self._diverged(net, f"is not finite after epoch {epoch}")
 
     @property

@@ -115,6 +115,28 @@ class TrainingNet(NeuralNet):
         loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
 
+    def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
+        searches = isinstance(self.optimizer_, torch.optim.LBFGS)
+        super()._step_optimizer(self._searchable(step_fn) if searches else step_fn)
+
+    def _searchable(self, step_fn: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Let a step be as long as torch's line search likes.
+
+        A loss that is NaN would send it further and further; from one that is infinite,
+        with a slope that is not known, it goes back by halves.
+        """
+
+        def step() -> Tensor:
+            loss = step_fn()
+            if loss.isfinite():
+                return loss
+            for parameter in self.module_.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.fill_(math.nan)
+            return loss.new_full((), math.inf)
+
+        return step
+
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         # Callbacks may freeze weights, and set them free.
         ordinary = [w for w in self.ordinary_weights if w.requires_grad]

@@ -1,16 +1,14 @@
-"""States and parameters as NumPy arrays, as tensors, and in words."""
+"""States as NumPy arrays, and as tensors."""
 
 from __future__ import annotations
 
-import hashlib
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-__all__ = ["describe_value", "digest", "state_to_numpy", "state_to_torch"]
+__all__ = ["state_to_numpy", "state_to_torch"]
 
 
 def state_to_numpy(state: Any) -> Any:
@@ -24,15 +22,13 @@ def state_to_numpy(state: Any) -> Any:
     Returns
     -------
     object
-        The same with copies of the tensors as arrays; nothing is shared.
+        The same with copies of the tensors as arrays; nothing is shared.  Those of
+        bfloat16, which NumPy lacks, become float32.
     """
     if isinstance(state, torch.Tensor):
-        return state.detach().cpu().numpy().copy()
-    if isinstance(state, dict):
-        return {key: state_to_numpy(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(state_to_numpy(value) for value in state)
-    return state
+        known = state.float() if state.dtype is torch.bfloat16 else state
+        return known.detach().cpu().numpy().copy()
+    return _map(state_to_numpy, state)
 
 
 def state_to_torch(state: Any) -> Any:
@@ -50,69 +46,14 @@ def state_to_torch(state: Any) -> Any:
     """
     if isinstance(state, np.ndarray):
         return torch.from_numpy(state.copy())
+    return _map(state_to_torch, state)
+
+
+def _map(convert: Callable[[Any], Any], state: Any) -> Any:
+    """Convert the values of a dict, or the items of a list or tuple."""
     if isinstance(state, dict):
-        return {key: state_to_torch(value) for key, value in state.items()}
+        return {key: convert(value) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(state_to_torch(value) for value in state)
+        items = [convert(value) for value in state]
+        return type(state)(*items) if hasattr(state, "_fields") else type(state)(items)
     return state
-
-
-def describe_value(value: Any) -> str:
-    """Describe the value of a parameter so that equal ones are described equally.
-
-    Parameters
-    ----------
-    value : object
-        Plain values and arrays by what they are, anything else by its name or class.
-
-    Returns
-    -------
-    str
-        The description.
-
-    Examples
-    --------
-    >>> describe_value((1, "auto", len))
-    "(1, 'auto', len)"
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if hasattr(value, "__array__") and not isinstance(value, type):
-        return f"an array ({digest(_without_addresses(np.asarray(value)))})"
-    if isinstance(value, list | tuple | range):
-        return f"({', '.join(map(describe_value, value))})"
-    if isinstance(value, set | frozenset):
-        return f"{{{', '.join(sorted(map(describe_value, value)))}}}"
-    if isinstance(value, dict):
-        return str({describe_value(k): describe_value(v) for k, v in value.items()})
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    if isinstance(value, partial):
-        parts = [value.func, *value.args, value.keywords]
-        return f"partial({', '.join(map(describe_value, parts))})"
-    return str(getattr(value, "__qualname__", type(value).__qualname__))
-
-
-def _without_addresses(array: NDArray[Any]) -> NDArray[Any]:
-    # The memory of object arrays holds addresses, which say nothing of the values.
-    return array.astype(str) if array.dtype.kind == "O" else array
-
-
-def digest(*arrays: NDArray[Any]) -> str:
-    """Return a short text that differs for other arrays.
-
-    Parameters
-    ----------
-    *arrays : ndarray
-        Of any shape and dtype.
-
-    Returns
-    -------
-    str
-        Half of a SHA-256, in hexadecimal.
-    """
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.dtype.str}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return found.hexdigest()[:16]

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.helper import predefined_split
 from torch import nn
 
+from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint, is_of_user
@@ -187,6 +188,12 @@ def _run_epochs(
         net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
     except StopTraining:
         pass
+    except FactorisationError:
+        # A callback has asked for predictions, which the last step has made impossible.
+        net.module_.train()
+        monitor.judge_last_step(net)
+        if monitor.reason is not Reason.DIVERGED:  # It is a network of the callback's.
+            raise
     except KeyboardInterrupt:
         # A skorch callback that wants to stop raises the same as Ctrl-C.
         by = net.interrupted_in

@@ -403,6 +403,23 @@ def test_a_module_may_have_a_state_of_any_kind(tmp_path: Path) -> None:
         assert fit_quietly(estimator, X, y).predict(X).shape == y.shape
 
 
+class Peculiar(Stateful):
+    def get_extra_state(self) -> Any:
+        return {1, 2}
+
+
+def test_states_that_no_file_can_hold_are_refused_at_once(tmp_path: Path) -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(
+        module=lambda i, o: Peculiar(nn.Linear(i, 4), nn.Tanh(), nn.Linear(4, o)),
+        max_iter=5,
+        checkpoint=tmp_path / "run",
+    )
+    with pytest.raises(ValueError, match=r"cannot hold .*_extra_state.* \{1, 2\}: let"):
+        estimator.fit(X, y)
+    assert not list(tmp_path.iterdir())
+
+
 class Still(Callback):
     """Keeps a network where it is."""
 

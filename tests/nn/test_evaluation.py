@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sktarget.architectures import DenseNetwork
 from sktarget.nn import TargetSpace
-from sktarget.nn._evaluation import never_inspects_parts
+from sktarget.nn._trials import never_inspects_parts
 
 
 class Asking(nn.Module):

@@ -138,6 +138,16 @@ def test_weights_are_averaged_over_draws_of_dropout() -> None:
     assert (mean[-2] - clean[-2]).norm() > 1e-3
 
 
+def test_dropout_that_training_never_met_takes_no_part_in_the_mean() -> None:
+    net = dropping()
+    clean = realised(net)
+    net.module[-2].eval()  # type: ignore[index]
+    net.average_weights()
+    assert_all_close(realised(net), clean, 0)
+    net.train().average_weights()
+    assert (realised(net)[-2] - clean[-2]).norm() > 1e-3
+
+
 def test_averaged_weights_hold_until_the_network_is_trained_further() -> None:
     net = dropping()
     net.average_weights()

@@ -17,7 +17,7 @@ from sktarget.propagation._difference import DifferenceTargetNetwork
 from sktarget.propagation._feedback import FeedbackMap, propagate_targets
 from sktarget.propagation._network import TransmittingNetwork
 from sktarget.propagation._noise import RowNoise, _hash_rows
-from tests.helpers import normal
+from tests.helpers import assert_all_close, normal
 
 B = 10
 LABELS = torch.arange(B) % 3
@@ -295,6 +295,17 @@ def test_d8_network_step_moves_no_feedback() -> None:
     net.set_gradients(normal(B, 4), cross_entropy)
     assert all(p.grad is None for p in net.feedback.parameters())
     assert all(p.grad is not None for p in net.network.parameters())
+
+
+def test_gradients_take_the_place_of_earlier_ones() -> None:
+    found = []
+    for _ in range(2):
+        net = make()
+        for _ in range(1 + len(found)):
+            net.begin_epoch(1)  # the same noise
+            net.set_gradients(normal(B, 4), cross_entropy)
+        found.append([p.grad for p in net.network.parameters()])
+    assert_all_close(*found, 0)
 
 
 def test_d9_all_singular_values_are_one() -> None:

@@ -271,6 +271,15 @@ def test_p7_linearised_is_homogeneous(update: str) -> None:
     assert_all_close([4 * g for g in one], other)
 
 
+def test_gradients_take_the_place_of_earlier_ones() -> None:
+    net, x = make(), normal(B, T, D)
+    found = []
+    for _ in range(2):
+        net.set_gradients(x, cross_entropy)
+        found.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+    assert_all_close(*found, 0)
+
+
 @pytest.mark.parametrize("update", UPDATES)
 @pytest.mark.parametrize("linearize", [True, False])
 @pytest.mark.parametrize("settings", [(1e-2, 0.5), (10.0, 1e-3)])
@@ -286,10 +295,15 @@ def test_p8_one_step_is_scaled_backpropagation(
     assert_all_close(ours(net, x), [0.3 * g for g in truth])
 
 
+def inverse(inversion: Inversion, matrix: Tensor, v: Tensor, fed: Tensor) -> Tensor:
+    """Compute F(v), of which displacements are differences."""
+    return (inversion.undo(v) - fed) @ matrix.T
+
+
 def test_p9_inverse_is_stationary() -> None:
     W, v, fed = normal(4, P), 2 * normal(B, 4, seed=1), normal(B, 4, seed=2)
     inversion = Inversion(0.3, 0.1, linearize=False)
-    h = inversion.inverse(inverse_matrix(W, 0.3), v, fed).requires_grad_()
+    h = inverse(inversion, inverse_matrix(W, 0.3), v, fed).requires_grad_()
     aim = torch.atanh(v.clamp(-0.9, 0.9))
     objective = (h @ W.T + fed - aim).square().sum() / 2 + 0.15 * h.square().sum()
     (slope,) = torch.autograd.grad(objective, h)
@@ -457,7 +471,7 @@ def test_dense_layers_are_inverted_one_by_one() -> None:
         targets.insert(0, target)
         matrix = inverse_matrix(layers[i - 1].weight.detach(), 0.3)
         fed = layers[i - 1].bias.detach()
-        undone = (inversion.inverse(matrix, v, fed) for v in (target, h[i]))
+        undone = (inverse(inversion, matrix, v, fed) for v in (target, h[i]))
         target = h[i - 1] + (next(undone) - next(undone))
     assert_allclose(
         net.displacement_norms,

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from sklearn.neural_network import MLPClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from torch import Tensor, nn
 
+from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training import (
     CRITERIA,
@@ -23,6 +24,8 @@ from sktarget.training import (
     TrainingLog,
     TrainingSettings,
     _train,
+    state_to_numpy,
+    state_to_torch,
     train,
 )
 from sktarget.training._monitor import Monitor
@@ -237,6 +240,33 @@ def test_runs_know_whether_they_were_left_to_themselves(
     assert course.ending.is_natural == is_natural
 
 
+class Pair(NamedTuple):
+    first: int
+    second: Tensor
+
+
+def test_states_may_be_named_tuples_and_narrow() -> None:
+    there = state_to_numpy(Pair(1, torch.ones(2, dtype=torch.bfloat16)))
+    assert there.second.dtype == np.float32
+    back = state_to_torch(there)
+    assert isinstance(back, Pair)
+    assert torch.equal(back.second, torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("losses", "learnt"),
+    [([2.0, 1.0, 1.0], 0.9), ([40.0, 20.0, 20.0], 0.5)],
+    ids=["of the same data", "of harder data"],
+)
+def test_what_a_later_fit_has_learnt(losses: list[float], learnt: float) -> None:
+    log = TrainingLog([10.0, 2.0])
+    assert log.learnt_by(2) == pytest.approx(0.4)
+    log.begin_again()
+    assert log.learnt_by(2) == pytest.approx(0.4)
+    log.loss_curve += losses
+    assert log.learnt_by(5) == pytest.approx(learnt)
+
+
 def test_the_best_state_has_persistent_buffers_of_any_shape() -> None:
     module = nn.BatchNorm1d(2)
     module.register_buffer("seen", torch.zeros(1, 1))
@@ -294,6 +324,57 @@ def test_divergence_that_a_solve_meets_first() -> None:
     with pytest.warns(ConvergenceWarning, match="Training diverged"):
         run(net, solver="sgd", learning_rate_init=1e4, tol=NEVER)
     assert all(p.isfinite().all() for p in net.parameters())
+
+
+class Asks(Callback):  # type: ignore[misc]
+    """Wants to know more after every epoch."""
+
+    def __init__(self, ask: Any = None) -> None:
+        self.ask = ask or (lambda net: net.predict(DATA))
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.ask(net)
+
+
+def test_divergence_that_a_callback_meets_first() -> None:
+    net = TargetSpace(perceptron(act=nn.ReLU(), dtype=torch.float32), DATA.x)
+    with pytest.warns(ConvergenceWarning, match="not finite after epoch 1 .* failed"):
+        run(net, solver="sgd", learning_rate_init=1e30, tol=NEVER, callbacks=[Asks()])
+    assert all(p.isfinite().all() for p in net.parameters())
+    assert net.eval()(DATA.x).isfinite().all()
+
+
+def test_failures_of_a_callback_are_no_divergence() -> None:
+    def fails(_: Any) -> None:
+        raise FactorisationError("another network")
+
+    net = TargetSpace(perceptron(dtype=torch.float32), DATA.x)
+    with pytest.raises(FactorisationError, match="another network"):
+        run(net, callbacks=[Asks(fails)])
+
+
+class Cliff(nn.Module):
+    """Its loss is that of one number, up to where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(1, 1))
+        self.seen: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(self.number.item())
+        lost = self.number > 0.5
+        return torch.where(lost, math.nan, 10 * self.number).expand(len(x), 1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_line_searches_turn_back_where_there_is_no_loss() -> None:
+    cliff = Cliff()
+    data = TensorData(torch.zeros(ROWS, 1), torch.full((ROWS, 1), 1.4))
+    run(cliff, data=data, solver="lbfgs", max_iter=5)
+    assert max(cliff.seen) > 0.5
+    assert len(cliff.seen) < 50
+    assert cliff.number.item() == pytest.approx(0.14, abs=1e-3)
 
 
 def test_interrupt_keeps_the_state() -> None:
