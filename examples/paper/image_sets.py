@@ -136,7 +136,7 @@ def _load_batches(name: str, folder: Path) -> Images | None:
 def network(
     name: str, method: str, n_images: int, seed: int, options: argparse.Namespace
 ) -> TargetSpaceClassifier:
-    """Make the paper's network for a set, with the settings of the user guide."""
+    """Make the paper's network for a set, with the settings of the page on images."""
     batch_size = min(options.batch, n_images)
     settings = dict(METHODS[method])
     if settings["parameterization"] == "weights":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sktarget.architectures import RecurrentNetwork
 from sktarget.estimators._arrays import Units, as_tensor
-from sktarget.estimators._input_units import units_of_inputs
+from sktarget.estimators._input_units import reaches_out, units_of_inputs, varies
 from sktarget.estimators._outliers import bulk_of_columns
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_rows import real_steps
@@ -22,14 +22,20 @@ Array = NDArray[Any]
 
 # Weights in units of the channels are smaller.
 _LARGE_WEIGHT = 1e3
+# By how much a standard channel may be off in place, and by which factor in width.
+_NEARLY = 0.2
 
 
 def units_of_channels(rows: TrainingRows) -> Units | None:
     """Choose the units in which to learn from the channels of sequences.
 
-    The channels that get any are those that would as columns of a table, see
-    :func:`~sktarget.estimators._input_units.units_of_inputs`.  But what is read is
-    passed on from step to step, so large and small ones are standardised.
+    What is read is passed on from step to step, so channels are standardised: measured
+    from the mean of most of their values, in units of the deviation of these.  Those
+    that are about standard as they are stay so.  If no channel reaches out to both
+    sides of its mean, as indicators and bits do not, only those are standardised that
+    would get units as columns of a table, see
+    :func:`~sktarget.estimators._input_units.units_of_inputs`: indicators of what is
+    rare would be so large that simple cells forget what came before.
 
     Parameters
     ----------
@@ -42,14 +48,28 @@ def units_of_channels(rows: TrainingRows) -> Units | None:
         Arrays of shape (n_channels,); None where no channel needs any.
     """
     bulk = bulk_of_columns(*real_steps(rows))
+    mean, deviation = bulk.mean, bulk.deviation
     found = units_of_inputs(bulk, rows.dtype)
     if found is None:
-        return None
-    origin, unit = found
-    unit = np.where(unit == 1, 1, bulk.deviation).astype(rows.dtype)
-    with np.errstate(all="ignore"):  # Weights for the channels as given must exist.
+        found = np.zeros_like(mean), np.ones_like(mean)
+    needs = found[1] != 1
+    if reaches_out(bulk, rows.dtype).any():
+        needs |= varies(mean, deviation, rows.dtype) & ~_are_standard(mean, deviation)
+    with np.errstate(all="ignore"):
+        origin = np.where(needs, mean, found[0]).astype(rows.dtype)
+        unit = np.where(needs, deviation, 1).astype(rows.dtype)
+        # Weights for the channels as given must exist.
         largest = _LARGE_WEIGHT * np.maximum(1, np.abs(origin)) / unit
-    return (origin, unit) if np.isfinite(largest).all() else None
+    is_needed = needs.any() or origin.any()
+    return (origin, unit) if is_needed and np.isfinite(largest).all() else None
+
+
+def _are_standard(mean: Array, deviation: Array) -> Array:
+    """Return which channels have about a mean of 0 and a deviation of 1."""
+    with np.errstate(divide="ignore"):
+        is_as_wide = np.abs(np.log(deviation)) <= _NEARLY
+    found: Array = is_as_wide & (np.abs(mean) <= _NEARLY)
+    return found
 
 
 def in_units(X: Array, units: Units) -> Array:

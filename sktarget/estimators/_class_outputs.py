@@ -41,6 +41,11 @@ class ClassOutputs(NetworkEstimator):
             self.classes_ = present if classes is None else np.unique(classes)
             if len(self.classes_) < 2:
                 named = "y must hold" if classes is None else "classes must name"
+                if classes is None and self._incremental:
+                    named = (
+                        "name all classes by classes=... in the first call of "
+                        "partial_fit, or give it rows of"
+                    )
                 found = "1 class" if len(self.classes_) else "0 classes"
                 raise ValueError(
                     f"{named} at least two classes, got {found}: "
@@ -55,11 +60,15 @@ class ClassOutputs(NetworkEstimator):
             )
         unknown = np.setdiff1d(present, self.classes_)
         if len(unknown):
+            way = "let y have rows of every class"
+            if self._incremental:
+                way = "name all classes in the first call of partial_fit"
+            elif self.warm_start:
+                way = "set warm_start=False"
             raise ValueError(
                 f"y holds the classes {unknown.tolist()}, which are not among those "
-                f"that are learnt, {self.classes_.tolist()}: leave these rows out, "
-                "name all classes in the first call of partial_fit, or set "
-                "warm_start=False"
+                f"that are learnt, {self.classes_.tolist()}: leave these rows out, or "
+                f"{way}"
             )
 
     def _with_class_weights(

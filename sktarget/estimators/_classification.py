@@ -49,7 +49,7 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training inputs; standardise them.
+            Training inputs.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels, or indicators of several labels.
         sample_weight : array-like of shape (n_samples,), optional

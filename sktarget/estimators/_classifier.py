@@ -42,7 +42,8 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         convolution's n_in is channels × height × width of its kernel, the channel
         varying slowest.
     lam_ : float or tuple of float
-        The λ used; one per layer where they differ.
+        The λ used; one per layer where they differ.  Not set, nor are `targets_` and
+        `fixed_batch_`, with ``parameterization="weights"``.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch of the last call of ``fit``,
         penalties included;
@@ -52,7 +53,8 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         earlier fits without a validation set, and end before the epochs in which
         held-out rows are learnt.
     best_validation_score_ : float or None
-        The best validation score of the last call of ``fit``.
+        The best validation score of the last call of ``fit``; that of an epoch which is
+        not kept, where the error on the rows held out decides.
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int
@@ -60,7 +62,8 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
-        Epochs of the last call of ``fit``.
+        Epochs of the last call of ``fit``; like the curves, of the run that was taken
+        if there were several, see :ref:`further-runs`.
     n_layers_, n_outputs_ : int
         Number of layers, input and output included, and of outputs: one per class or
         label, even for two classes, as in the paper.

@@ -214,8 +214,16 @@ class TrainingCourse(NetworkEstimator):
         return False
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
-        if self._never_decays or self._by_lbfgs:
+        if self._never_decays:
             return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
+        if self._by_lbfgs:
+            alpha = _noise_rules.auto_alpha_of_lbfgs(
+                rows.n_given,
+                self._n_layers,
+                rows.n_varying,
+                of_numbers=self._learns_numbers,
+            )
+            return alpha, alpha
         # It was chosen for all rows; calls of partial_fit have a few each.
         if self._decays_strongly and not self._incremental and self._takes_tables:
             return _noise_rules.STRONG_ALPHA, _noise_rules.STRONG_ALPHA

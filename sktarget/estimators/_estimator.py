@@ -35,6 +35,7 @@ from sktarget.training import (
     EpochContext,
     TensorData,
     TrainingLog,
+    refuse_to_watch_nothing,
     state_to_torch,
 )
 
@@ -69,6 +70,8 @@ class NetworkEstimator(FitHooks):
         else:
             self._output_units = None  # Those of an earlier fit mean nothing here.
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
+        if not resumes:
+            rows = self._with_enough_digits(rows)
         held_out = (
             None if validation is None else self._check_held_out(validation, rows)
         )
@@ -130,6 +133,8 @@ class NetworkEstimator(FitHooks):
         if plan is not None:
             rows, held_out = hold_out(rows, plan, self.validation_fraction, random)
         rows.has_validation = held_out is not None
+        if held_out is None:
+            refuse_to_watch_nothing(self.callbacks or ())
         seed = int(random.randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         if resumes and hasattr(self, "_generator_state"):

@@ -31,7 +31,7 @@ from sktarget.estimators._network import (
     refuse_frozen,
     weight_names,
 )
-from sktarget.estimators._outliers import n_far_columns
+from sktarget.estimators._outliers import is_far_off, n_far_columns
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
@@ -69,6 +69,12 @@ class FixedTargets(ChosenBatch):
     @abstractmethod
     def _output_shape(self, X: Array) -> tuple[int, ...]:
         """Return the shape that the outputs for some rows must have."""
+
+    def _with_enough_digits(self, rows: TrainingRows) -> TrainingRows:
+        # Weights for the columns as given subtract the mean only after the product.
+        reads = self.parameterization == "targets" and self._starts_from_labels
+        needs = reads and self._reads_table and rows.dtype == np.float32
+        return rows.in_double() if needs and is_far_off(rows.bulk) else rows
 
     def _measure_inputs(self, task: Task) -> None:
         rows = task.all_rows

@@ -179,6 +179,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the error that decides on validation rows; None if the score does."""
         return None
 
+    def _with_enough_digits(self, rows: TrainingRows) -> TrainingRows:
+        """Return the rows of a first fit in the arithmetic that they need."""
+        return rows
+
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:
         """Bring the training rows into the order and form to train on."""
         return rows

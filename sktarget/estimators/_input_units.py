@@ -13,7 +13,7 @@ from sktarget.estimators._arrays import Units, as_tensor
 from sktarget.estimators._outliers import Bulk
 from sktarget.estimators._statistics import ROUNDING
 
-__all__ = ["standardise_inputs_", "units_of_inputs"]
+__all__ = ["reaches_out", "standardise_inputs_", "units_of_inputs", "varies"]
 
 Array = NDArray[Any]
 
@@ -58,21 +58,19 @@ def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> Units | None:
     origin, unit : ndarray of shape (n_features,), or None
         In this dtype; None where no column needs any.
     """
-    mean, deviation, low, high = bulk
+    mean, deviation = bulk.mean, bulk.deviation
     with np.errstate(over="ignore", invalid="ignore"):
-        span, varies = bulk.span, _varies(mean, deviation, dtype)
+        span, varied = bulk.span, varies(mean, deviation, dtype)
         # Indicators span 1, however rare what they indicate.
-        narrow = varies & (deviation < _NARROW) & (span < _INDICATES)
-        wide = varies & (deviation > _WIDE)
+        narrow = varied & (deviation < _NARROW) & (span < _INDICATES)
+        wide = varied & (deviation > _WIDE)
         if np.sum(deviation[narrow] ** 2) >= _LOST:
             narrow[:] = False
-        # Of two values, or one in most rows, one is within a deviation of the mean.
-        spread = np.minimum(mean - low, high - mean) > _REACH * deviation
         widest = np.max(deviation, where=wide, initial=0.0)
-        dwarfed = varies & ~wide & spread & (deviation * _DWARFS < widest)
+        dwarfed = reaches_out(bulk, dtype) & ~wide & (deviation * _DWARFS < widest)
         wide |= dwarfed
         narrow &= ~dwarfed
-        off = np.abs(mean) > np.where(varies, 2 * deviation, 2.0)
+        off = np.abs(mean) > np.where(varied, 2 * deviation, 2.0)
         needs = (narrow | wide | off) & np.isfinite(deviation) & np.isfinite(span)
     if not needs.any():
         return None
@@ -81,12 +79,49 @@ def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> Units | None:
     return found[0].astype(dtype), found[1].astype(dtype)
 
 
-def _varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
-    """Return which columns vary by far more than the rounding of their mean."""
+def reaches_out(bulk: Bulk, dtype: np.dtype[Any]) -> Array:
+    """Return which columns vary to either side of their mean.
+
+    Of two values, or one in most rows, one is within a deviation of the mean.
+
+    Parameters
+    ----------
+    bulk : Bulk
+        Where most of each column lies.
+    dtype : dtype
+        That of the arithmetic.
+
+    Returns
+    -------
+    ndarray of shape (n_features,)
+        Booleans.
+    """
+    mean, deviation, low, high = bulk
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = np.minimum(mean - low, high - mean)
+        found: Array = varies(mean, deviation, dtype) & (reach > _REACH * deviation)
+    return found
+
+
+def varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
+    """Return which columns vary by far more than the rounding of their mean.
+
+    Parameters
+    ----------
+    mean, deviation : ndarray of shape (n_features,)
+        Those of each column.
+    dtype : dtype
+        That of the arithmetic.
+
+    Returns
+    -------
+    ndarray of shape (n_features,)
+        Booleans.
+    """
     kind = np.finfo(dtype)
     floor = np.maximum(ROUNDING * kind.eps * np.abs(mean), kind.tiny)
-    varies: Array = (deviation > floor) & np.isfinite(deviation)
-    return varies
+    found: Array = (deviation > floor) & np.isfinite(deviation)
+    return found
 
 
 def standardise_inputs_(network: DenseNetwork, bulk: Bulk) -> None:
@@ -105,7 +140,7 @@ def standardise_inputs_(network: DenseNetwork, bulk: Bulk) -> None:
     mean, deviation = bulk.mean, bulk.deviation
     k, layers = len(mean), network.reading
     dtype = layers[0].weight.detach().numpy().dtype
-    scale = np.where(_varies(mean, deviation, dtype), deviation, 1.0)
+    scale = np.where(varies(mean, deviation, dtype), deviation, 1.0)
     for layer in layers:
         weight = layer.weight.detach().numpy().astype(np.float64)  # a copy
         weight[:, :k] /= scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,13 @@ from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
 from sktarget.estimators._linear_baseline import error_of_linear_model
 from sktarget.estimators._outliers import far_rows
-from sktarget.estimators._retries import BY_LBFGS, Retry
+from sktarget.estimators._retries import (
+    BY_LBFGS,
+    LESS_LAM,
+    MORE_ALPHA,
+    MORE_EPOCHS,
+    Retry,
+)
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._task import Task
 from sktarget.training import Ending, Loss, NumberCriterion
@@ -104,20 +111,19 @@ class JudgedCourse(TrainingCourse):
             return []
         rows, retries = task.rows, []
         if self._lam_is_auto and not ending.has_learnt:
-            share = _noise_rules.LAM_OF_SECOND_TRY
-            retries.append(Retry("less lam", lam_share=share))
-        if self.alpha == "auto" and _noise_rules.may_fit_noise(
-            error, self._n_layers, rows.n_varying, rows.n_with_held_out
-        ):
-            retries.append(Retry("more alpha", decays_strongly=True))
-        if ending.has_learnt and self._may_be_stuck(error, rows, held_out):
-            retries.append(
-                Retry("more epochs", decays_strongly=False, never_decays=True)
-            )
+            retries.append(LESS_LAM)
+        n_layers = self._n_layers
         if self._may_go_by_lbfgs(rows) and _noise_rules.may_underfit(
-            error, ending.best_at, self.max_iter
+            error, ending.best_at, self.max_iter, n_layers
         ):
             retries.append(BY_LBFGS)
+        if self.alpha == "auto" and _noise_rules.may_fit_noise(
+            error, n_layers, rows.n_varying, rows.n_with_held_out
+        ):
+            above = _noise_rules.noisy_above(n_layers)
+            retries.append(replace(MORE_ALPHA, above=above))
+        if ending.has_learnt and self._may_be_stuck(error, rows, held_out):
+            retries.append(MORE_EPOCHS)
         return retries
 
     def _may_be_stuck(

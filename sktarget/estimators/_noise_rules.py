@@ -18,6 +18,7 @@ __all__ = [
     "STRONG_ALPHA",
     "auto_alpha",
     "auto_alpha_of_few",
+    "auto_alpha_of_lbfgs",
     "auto_alphas",
     "auto_early_stopping",
     "auto_epochs",
@@ -33,6 +34,7 @@ __all__ = [
     "may_fit_noise",
     "may_underfit",
     "needed_share",
+    "noisy_above",
 ]
 
 LEAST_TO_SPARE = 30
@@ -44,8 +46,8 @@ ENOUGH_TO_JUDGE = 40
 LEAST_ALPHA = 1e-4
 """Weight decay where nothing says otherwise, as in scikit-learn's MLP."""
 
-# Share of all epochs from which on the best one is late.
-_LATE = 0.6
+# Shares of all epochs from which on the best one is late, in shallow networks and deep.
+_LATE, _LATE_OF_DEEP = 0.15, 0.6
 # Epochs asked for from which on another run is not too much.
 _TIME_ENOUGH = 100
 # Fewer rows than these are memorised in a few dozen epochs.
@@ -165,20 +167,35 @@ def auto_alpha_of_few(
     return max(LEAST_ALPHA, min(1.0, n_samples**2 / (350 * n_layers)))
 
 
+def auto_alpha_of_lbfgs(
+    n_samples: int, n_layers: int, n_columns: int, *, of_numbers: bool
+) -> float:
+    """Weight decay of a further run by L-BFGS: 1 for numbers, 0.3 for classes.
+
+    It is at most what Adam begins with, and stays as it is.  L-BFGS gets to the bottom
+    within a few dozen epochs; with next to no weight decay all rows are fitted there,
+    however large weights must be for that.
+    """
+    most = auto_alpha(n_samples, n_layers, n_columns, holds_out=True)
+    return min(1.0 if of_numbers else 0.3, most)
+
+
 def auto_alphas(
     n_samples: int, n_layers: int, n_columns: int, *, of_numbers: bool, holds_out: bool
 ) -> tuple[float, float]:
     """Return the weight decay that an annealed run on a table begins and ends with.
 
-    Fewer than 30 rows keep what they begin with, other than in deeper networks for
-    classes if rows are held out to judge when it has fallen enough.
+    It falls only where rows are held out, which tell when it has fallen enough;
+    without them all noise would be learnt in the end.  Fewer than 30 rows keep what
+    they begin with, other than in deeper networks for classes.
     """
     shape = n_samples, n_layers, n_columns
     few = n_samples < LEAST_TO_SPARE
     if few and (of_numbers or n_layers <= 2 or not holds_out):
         alpha = auto_alpha_of_few(*shape, of_numbers=of_numbers)
         return alpha, alpha
-    return auto_alpha(*shape, holds_out), LEAST_ALPHA
+    first = auto_alpha(*shape, holds_out)
+    return first, LEAST_ALPHA if holds_out else first
 
 
 def auto_overfit_share(n_steps: int) -> float:
@@ -199,13 +216,20 @@ def may_fit_noise(
     """Return whether to repeat a run with this error with a strong weight decay.
 
     The error of the rows held out is a share of that of constant outputs.  Where it is
-    small there is little noise, though deep networks fit more of it.  One or two
-    columns leave no room for noise, and more than 10,000 rows, and more than 250 for
-    each column, little of it.
+    small there is little noise.  One or two columns leave no room for noise, and more
+    than 10,000 rows, and more than 250 for each column, little of it.
     """
     if n_columns <= 2 or n_samples > max(MOST_AT_ONCE, 250 * n_columns):
         return False
-    return held_out_error > (BADLY if n_layers <= 4 else 0.08)
+    return held_out_error > noisy_above(n_layers)
+
+
+def noisy_above(n_layers: int) -> float:
+    """Return the share of the error of a constant above which noise may be the cause.
+
+    Deep networks fit more of it.
+    """
+    return BADLY if n_layers <= 4 else 0.08
 
 
 def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> bool:
@@ -217,26 +241,31 @@ def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> b
     return n_layers > 3 and held_out_error > max(0.02, 0.9 * linear_error)
 
 
-def may_underfit(held_out_error: float, best_at: float, max_iter: int) -> bool:
+def may_underfit(
+    held_out_error: float, best_at: float, max_iter: int, n_layers: int
+) -> bool:
     """Return whether another optimiser might get further than a run did.
 
-    That is so if the run has learnt nothing; or if it still improved after 0.6 of all
+    That is so if the run has learnt nothing; or if it still improved after 0.15 of all
     its epochs, and keeps more than 0.12 of the error of a constant.  Noisy tables are
-    at their best long before.  With fewer than 100 epochs in all, time is what counts.
+    at their best long before.  With three or more hidden layers, where such a run takes
+    long and seldom does better, it is 0.6 of the epochs.  With fewer than 100 epochs in
+    all, time is what counts.
     """
-    is_late = held_out_error > BADLY and best_at >= _LATE
+    late = _LATE if n_layers <= 3 else _LATE_OF_DEEP
+    is_late = held_out_error > BADLY and best_at >= late
     is_poor = is_late or not may_have_learnt(held_out_error)
     return is_poor and max_iter >= _TIME_ENOUGH
 
 
-def needed_share(held_out_error: float, *, to_go_on: bool = False) -> float:
+def needed_share(held_out_error: float, at_most: float = 1.0) -> float:
     """Return the ratio of errors, new to old, below which another network is taken.
 
     `held_out_error`, the old one, is a share of that of constant outputs.  Where it is
     small, little gains on few rows are chance, and a strong weight decay costs more
-    than it seems to.  To go on without weight decay must also gain more than chance.
+    than it seems to.  Other runs need `at_most` some ratio wherever they are tried.
     """
-    return 1.0 if held_out_error > BADLY and not to_go_on else 0.85
+    return at_most if held_out_error > BADLY else min(at_most, 0.85)
 
 
 def auto_last_alpha_at(best: float) -> float:

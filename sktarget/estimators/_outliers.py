@@ -18,6 +18,7 @@ __all__ = [
     "Bulk",
     "bulk_of_columns",
     "far_rows",
+    "is_far_off",
     "n_far_columns",
 ]
 
@@ -48,6 +49,8 @@ _SEVERAL = 0.01
 _VERY_FAR = 10.0
 # Least deviation, as a share of the distance to the farthest value.
 _LEAST = 1e-4
+# Deviations by which a column may be off zero in single precision.
+_FAR_OFF = 1e4
 # Where the deviation is below this share of the least one, no value is left out: next
 # to nothing would remain of the column.
 _LOST = 0.03
@@ -73,6 +76,31 @@ class Bulk(NamedTuple):
     def span(self) -> Array:
         """Differences between the largest and the smallest values."""
         return self.high - self.low
+
+
+def is_far_off(bulk: Bulk) -> bool:
+    """Return whether single precision would lose what a column says beside its mean.
+
+    Parameters
+    ----------
+    bulk : Bulk
+        Where most of each column lies.
+
+    Returns
+    -------
+    bool
+        Whether the mean of a column that varies is 10,000 times its deviation or more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> times = 1.7e9 + np.arange(0.0, 86400.0, 60.0)[:, None]
+    >>> is_far_off(bulk_of_columns(times, None))
+    True
+    """
+    with np.errstate(invalid="ignore"):
+        off = np.abs(bulk.mean) >= _FAR_OFF * bulk.deviation
+    return bool((off & (bulk.span > 0)).any())
 
 
 def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:

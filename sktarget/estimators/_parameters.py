@@ -118,7 +118,9 @@ default={default}
     numbers give each layer its own, in the order of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
-    together with a `batch_size` of all rows, one pass then serves both.""",
+    together with a `batch_size` of all rows, one pass then serves both.  ``"auto"``:
+    for tables all rows up to 10,000, else 4,000; 100 images; more for wide layers, see
+    :ref:`defaults`.""",
     "fixed_batch": """{"sample", "noise"} or array-like of shape (n̄_b, n_features), \
 default={default}
     X̄: a sample of the distinct training rows; normal noise with the mean and
@@ -170,8 +172,9 @@ default={default}
     embeddings and norms left out), divided by the rows of the batch, is added to the
     loss.  ``"auto"`` is 0.0001; for tables it starts with up to 3 and comes down to
     that, so that the rows held out show how much is good, and 10 is tried, too, where
-    these are predicted badly; for series it grows to up to 3 as they are learnt, for
-    numbers to a tenth of that, see :ref:`defaults`.""",
+    these are predicted badly; without such rows it stays at what it starts with.  For
+    series it grows to up to 3 as they are learnt, for numbers to a tenth of that.  See
+    :ref:`defaults`.""",
     "batch_size": """int or "auto", default={default}
     Rows of a mini-batch.  ``"auto"``: for tables all rows up to 10,000, else parts of
     up to 2,000, or 200 if you set a step size; for images 100, in weight space 200.

@@ -40,7 +40,7 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training inputs; standardise them.
+            Training inputs.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Training outputs.
         sample_weight : array-like of shape (n_samples,), optional

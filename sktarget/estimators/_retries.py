@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sktarget.estimators._noise_rules import BADLY
+from sktarget.estimators._noise_rules import BADLY, LAM_OF_SECOND_TRY
 
-__all__ = ["BY_LBFGS", "FIRST_RUN", "Retry"]
+__all__ = [
+    "BY_LBFGS",
+    "FIRST_RUN",
+    "LESS_LAM",
+    "MORE_ALPHA",
+    "MORE_EPOCHS",
+    "Retry",
+]
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,8 @@ class Retry:
         What is tried, in words.
     above : float
         It is tried only if the best run so far keeps more of the error of a constant.
+    needs : float
+        Ratio of errors, new to old, below which it is taken, however large the old.
     lam_share : float or None
         Share of the λ that the rules choose.
     decays_strongly : bool or None
@@ -31,6 +40,7 @@ class Retry:
 
     what: str
     above: float = 0.0
+    needs: float = 1.0
     lam_share: float | None = None
     decays_strongly: bool | None = None
     never_decays: bool | None = None
@@ -44,4 +54,13 @@ FIRST_RUN = Retry(
     never_decays=False,
     by_lbfgs=False,
 )
-BY_LBFGS = replace(FIRST_RUN, what="L-BFGS", above=BADLY, by_lbfgs=True)
+LESS_LAM = Retry("less lam", lam_share=LAM_OF_SECOND_TRY)
+MORE_ALPHA = Retry("more alpha", decays_strongly=True, by_lbfgs=False)
+MORE_EPOCHS = Retry(
+    "more epochs",
+    needs=0.85,
+    decays_strongly=False,
+    never_decays=True,
+    by_lbfgs=False,
+)
+BY_LBFGS = replace(FIRST_RUN, what="L-BFGS", above=BADLY, needs=0.9, by_lbfgs=True)

@@ -165,7 +165,7 @@ def _better_of(
         is_usable = (
             other.ending.reason is not Reason.DIVERGED and other.ending.has_learnt
         )
-        if is_usable and _does_better(estimator, task, other, before):
+        if is_usable and _does_better(estimator, task, other, before, retry):
             return other
         if other.ending.reason is Reason.INTERRUPTED:
             warning = other.ending.warning
@@ -193,13 +193,12 @@ def _run_anew(
 
 
 def _does_better(
-    estimator: NetworkEstimator, task: Task, other: Run, before: Run
+    estimator: NetworkEstimator, task: Task, other: Run, before: Run, retry: Retry
 ) -> bool:
     """Return whether another run predicts the rows held out better than one before."""
-    error, needed = before.ending.held_out_error, 1.0
+    error, needed = before.ending.held_out_error, retry.needs
     if error is not None:
-        to_go_on = estimator._never_decays
-        needed = _noise_rules.needed_share(error, to_go_on=to_go_on)
+        needed = _noise_rules.needed_share(error, retry.needs)
     if estimator._decays_strongly and estimator._tells_little(task.held_out):
         needed *= _noise_rules.BENEFIT_OF_DOUBT
     errors = [_held_out_errors(estimator, task, run) for run in (other, before)]

@@ -26,7 +26,7 @@ from sktarget.estimators._channel_units import (
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._linear_baseline import error_of_linear_model, flattened
-from sktarget.estimators._retries import Retry
+from sktarget.estimators._retries import MORE_ALPHA, Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import find_series, mean_length
 from sktarget.estimators._task import Task
@@ -146,7 +146,7 @@ class SequenceChoices(BaseTargetSpace):
         if error is None or not (self._learns_numbers and self._decay_follows_loss):
             return []
         tries = _sequence_rules.may_decay_more(error)
-        return [Retry("more alpha", decays_strongly=True)] if tries else []
+        return [MORE_ALPHA] if tries else []
 
     def _advise(self, ending: Ending, task: Task) -> None:
         error, held_out = ending.held_out_error, task.held_out

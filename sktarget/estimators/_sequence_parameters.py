@@ -57,13 +57,15 @@ SEQUENCE_DOCS = {
     many as the longest sequence has; so does ``"auto"``, but at most 60 of noise.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the sequences of the fixed batch X̄.  None takes as many as the training set
-    has.""",
+    has; ``"auto"`` about 100, more if they are short or layers wide, see
+    :ref:`defaults`.""",
     "fixed_batch": """{"sample", "noise"} or array-like of shape \
 (n̄_b, channels, n̄_t), default={default}
     X̄: a sample of the distinct training sequences; normal noise with the mean and
     deviation of every channel; or sequences of your own, whose number and length then
     replace `fixed_batch_size` and `fixed_sequence_length`.  For token ids, X̄ is always
-    uniform noise on [−1, 1] in the space of the embedding, or an array there.""",
+    uniform noise on [−1, 1] in the space of the embedding, or an array of shape
+    (n̄_b, `embedding_dim`, n̄_t) there.""",
     "anchor": """{"auto", "zero", "weights"}, default={default}
     What λ pulls the weights of recurrent layers to: zero, as in Eq. 7, which makes
     states fade, or the weights they start from, of which those between states are

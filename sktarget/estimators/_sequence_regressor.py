@@ -36,7 +36,8 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
         direction, then of each exit layer.  The inputs of a recurrent layer are its
         inputs proper and the states of the step before.
     lam_ : float or tuple of float
-        The λ used; one per layer where they differ.
+        The λ used; one per layer where they differ.  Not set, nor are `targets_` and
+        `fixed_batch_`, with ``parameterization="weights"``.
     loss_, best_loss_ : float
         Training loss of the last and of the best epoch of the last call of ``fit``,
         penalties included;
@@ -46,7 +47,8 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
         earlier fits without a validation set, and end before the epochs in which
         held-out sequences are learnt.
     best_validation_score_ : float or None
-        The best validation score of the last call of ``fit``.
+        The best validation score of the last call of ``fit``; that of an epoch which is
+        not kept, where the error on the rows held out decides.
     module_ : torch.nn.Module
         The fitted network, an ordinary module; takes (n, time, channels) or token ids,
         and gives (n, n_outputs) or (n, time, n_outputs).
@@ -56,7 +58,8 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had names.
     n_iter_ : int
-        Epochs of the last call of ``fit``.
+        Epochs of the last call of ``fit``; like the curves, of the run that was taken
+        if there were several, see :ref:`further-runs`.
     n_layers_, n_outputs_ : int
         Number of layers, input and output included, and of outputs.
     out_activation_ : str
@@ -68,7 +71,7 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
         Targets of each recurrent layer and direction, (n̄_b, n̄_t, sums), and of each
         exit layer, (rows, n_out); only with `warm_start` or after ``partial_fit``.
     fixed_batch_ : ndarray of shape (n̄_b, channels, n̄_t)
-        X̄; kept as `targets_` are.
+        X̄, of shape (n̄_b, `embedding_dim`, n̄_t) for token ids; kept as `targets_` are.
 
     See Also
     --------

@@ -46,7 +46,8 @@ class DifferenceTargetPropagationClassifier(
         Weights (n_in, n_out) and biases (n_out,) of each layer.
     feedback_coefs_, feedback_intercepts_ : list of ndarray
         Those of the feedback maps, from the second layer up: weights (n_in, n_out) lead
-        from a layer, n_in, to the one below, n_out.  Empty for one hidden layer.
+        from a layer, n_in, to the one below, n_out.  Empty for one hidden layer,
+        unless `top_target` is ``"output"``.
     reconstruction_curve_ : ndarray of shape (n_epochs, n_maps)
         Mean squared norm of the reconstruction error of each feedback map.
     loss_, best_loss_ : float
@@ -189,8 +190,9 @@ class DifferenceTargetPropagationRegressor(
         Weights (n_in, n_out) and biases (n_out,) of each layer.
     feedback_coefs_, feedback_intercepts_ : list of ndarray
         Those of the feedback maps, from the second layer up: weights (n_in, n_out) lead
-        from a layer, n_in, to the one below, n_out.  Empty for one hidden layer.  A map
-        from the outputs takes them standardised, by the means and deviations of y.
+        from a layer, n_in, to the one below, n_out.  Empty for one hidden layer,
+        unless `top_target` is ``"output"``.  A map from the outputs takes them
+        standardised, by the means and deviations of y.
     reconstruction_curve_ : ndarray of shape (n_epochs, n_maps)
         Mean squared norm of the reconstruction error of each feedback map.
     loss_, best_loss_ : float

@@ -35,8 +35,8 @@ INVERSION_DOCS = SHARED_DOCS | {
     "ridge": """float, default={default}
     r > 0, the ridge penalty on the states that an inverse finds.  Every layer that
     displacements are passed down multiplies them by up to 1 / 2√r, and where units are
-    saturated by up to 1 / (1 − (1 − ε)²) beside: with a small ridge they may explode,
-    with a large one they fade.""",
+    saturated by up to 1 / (1 − (1 − ε)²) in addition: with a small ridge they may
+    explode, with a large one they fade.""",
     "clip": """float, default={default}
     ε: values are clipped to ±(1 − ε) before the activation is inverted.""",
     "linearize": """bool, default={default}

@@ -18,18 +18,18 @@ from sktarget.training._data import (
 )
 from sktarget.training._describing import describe_value, digest
 from sktarget.training._ending import Ending, Reason, may_have_learnt
+from sktarget.training._given_callbacks import (
+    bare,
+    brings_schedule,
+    refuse_to_watch_nothing,
+)
 from sktarget.training._log import TrainingLog
 from sktarget.training._losses import Loss, over_steps
 from sktarget.training._monitor import DivergenceError
 from sktarget.training._net import TrainingNet
 from sktarget.training._objective import Objective
 from sktarget.training._optimisers import FusedAdam
-from sktarget.training._settings import (
-    TrainingSettings,
-    bare,
-    brings_schedule,
-    supported_schedule,
-)
+from sktarget.training._settings import TrainingSettings, supported_schedule
 from sktarget.training._state import state_to_numpy, state_to_torch
 from sktarget.training._train import train
 
@@ -60,6 +60,7 @@ __all__ = [
     "n_batches",
     "over_steps",
     "quantile_criterion",
+    "refuse_to_watch_nothing",
     "rows_at_a_time",
     "state_to_numpy",
     "state_to_torch",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from skorch.callbacks import LRScheduler
 from torch import Tensor
 
+from sktarget.training._given_callbacks import brings_schedule
 from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
-__all__ = ["TrainingSettings", "bare", "brings_schedule", "supported_schedule"]
+__all__ = ["TrainingSettings", "supported_schedule"]
 
 # Schedules of the solvers that support none, or more than the annealed one.
 _SCHEDULES: dict[str, set[str]] = {
@@ -251,36 +251,3 @@ def supported_schedule(solver: str, learning_rate: str) -> str:
     """
     supported = _SCHEDULES.get(solver, {"annealed"})
     return learning_rate if learning_rate in supported else "constant"
-
-
-def brings_schedule(callbacks: Iterable[Any]) -> bool:
-    """Return whether a user's list of callbacks holds a schedule of the step size.
-
-    Parameters
-    ----------
-    callbacks : iterable of Callback or (str, Callback)
-        The list.
-
-    Returns
-    -------
-    bool
-        Whether one of them is an ``LRScheduler`` of skorch.
-    """
-    return any(isinstance(bare(callback), LRScheduler) for callback in callbacks)
-
-
-def bare(callback: Any) -> Any:
-    """Return a callback without the name that it may be given with.
-
-    Parameters
-    ----------
-    callback : Callback or (str, Callback)
-        An item of a user's list.
-
-    Returns
-    -------
-    Callback
-        The callback alone.
-    """
-    is_pair = isinstance(callback, tuple) and len(callback) == 2
-    return callback[1] if is_pair else callback

@@ -27,12 +27,17 @@ def fitted(X: Any, y: Any, **settings: Any) -> TargetSpaceSequenceClassifier:
 
 
 def series(n: int = 40, n_channels: int = 2, time: int = 9) -> tuple[Array, Array]:
-    """Make waves (n, channels, time) of two speeds, one class each."""
+    """Make waves (n, channels, time) of two speeds, one class each.
+
+    They are standardised, so that networks learn from them as they are.
+    """
     rng = np.random.default_rng(0)
     y = np.arange(n) % 2
     phase = rng.uniform(0, 6, (n, n_channels, 1))
     X = np.sin(phase + (0.5 + y[:, None, None]) * np.arange(time))
-    return X + 0.1 * rng.normal(size=X.shape), y
+    X += 0.1 * rng.normal(size=X.shape)
+    X -= X.mean(axis=(0, 2), keepdims=True)
+    return X / X.std(axis=(0, 2), keepdims=True), y
 
 
 def lengths_of(n: int, time: int = 9) -> list[int]:

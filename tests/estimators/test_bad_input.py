@@ -303,6 +303,10 @@ def test_one_class(early_stopping: bool) -> None:
     fresh = TargetSpaceClassifier(**SMALL)
     named = "classes must name at least two classes"
     assert_refused(fresh, X, y, named, method="partial_fit", classes=[1])
+    one = np.zeros(90, int)
+    named = "name all classes by classes=.* partial_fit, or .*two classes, got 1 class"
+    assert_refused(fresh, X, one, named, method="partial_fit")
+    assert_refused(fresh, X, y, r"let y have rows of every", X_val=X, y_val=y + 7)
 
 
 def test_y_that_is_no_class() -> None:

@@ -510,3 +510,17 @@ def test_scorers_of_numpy_get_predictions_like_y(of: str) -> None:
     fit_quietly(kind(**(settings | {"early_stopping": True})), X, y)
     assert shapes
     assert all(found == truth for found, truth in shapes)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [EarlyStopping(), Checkpoint(), ("saves", Checkpoint(monitor="valid_score_best"))],
+)
+@pytest.mark.parametrize("settings", [{"early_stopping": False}, {"warm_start": True}])
+def test_what_is_not_measured_cannot_be_monitored(
+    callback: Any, settings: dict[str, Any]
+) -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(callbacks=[callback], **settings)
+    with pytest.raises(ValueError, match=r"callbacks: .* goes by 'valid_.*_loss'"):
+        estimator.fit(X, y)

@@ -51,10 +51,37 @@ def units_of(X: Array, weight: Array | None = None) -> Any:
 # --- Which channels get units ---------------------------------------------------------
 
 
-def test_ordinary_channels_need_none() -> None:
-    indicator = np.zeros((40, 1, 9))
-    indicator[3, 0, 2] = 1.0
-    assert units_of(np.concatenate([X, indicator, 0.3 + 0.4 * X], axis=1)) is None
+INDICATOR = np.zeros((40, 1, 9))
+INDICATOR[3, 0, 2] = 1.0
+BITS = (X[:, :1] > 0).astype(float)
+
+
+@pytest.mark.parametrize("given", [X, INDICATOR, BITS, 1.05 * X + 0.05])
+def test_standard_channels_and_those_of_two_values_need_none(given: Array) -> None:
+    assert units_of(given) is None
+
+
+@pytest.mark.parametrize("other", [INDICATOR, BITS, 0.3 + 0.4 * X])
+def test_beside_channels_of_numbers_all_are_standardised(other: Array) -> None:
+    origin, unit = units_of(np.concatenate([X, other], axis=1))
+    n = other.shape[1]
+    np.testing.assert_allclose(origin[-n:], other.mean((0, 2)))
+    np.testing.assert_allclose(unit[-n:], other.std((0, 2)))
+    assert not origin[:-n].any()
+    assert np.all(unit[:-n] == 1)
+
+
+def test_the_adding_problem_is_learnt_as_it_is_given() -> None:
+    rng = np.random.default_rng(0)
+    given = np.zeros((1100, 2, 40))
+    given[:, 0] = rng.uniform(size=(1100, 40))
+    for row in given:
+        row[1, [rng.integers(20), rng.integers(20, 40)]] = 1
+    y = given.prod(axis=1).sum(axis=1)
+    model = TargetSpaceSequenceRegressor(random_state=0)
+    fit_quietly(model, given[:300], y[:300])
+    # Without units it is 0.8.
+    assert model.score(given[300:], y[300:]) > 0.9
 
 
 def test_units_are_those_of_real_steps() -> None:
@@ -65,10 +92,11 @@ def test_units_are_those_of_real_steps() -> None:
         origin, unit = units_of(form)
         np.testing.assert_allclose(origin, steps.mean(axis=0))
         np.testing.assert_allclose(unit, steps.std(axis=0))
-    # Each channel by itself; one that is only off its origin keeps its size.
-    mixed = np.concatenate([3 * X[:, :1], X[:, :1], X[:, 1:] + 9], axis=1)
+    # Each channel by itself; one that is constant keeps its size.
+    ones = np.ones((40, 1, 9))
+    mixed = np.concatenate([3 * X[:, :1], X[:, :1], 9 * ones], axis=1)
     origin, unit = units_of(mixed)
-    np.testing.assert_allclose(origin[1:], [0, mixed[:, 2].mean()])
+    np.testing.assert_allclose(origin[1:], [0, 9])
     np.testing.assert_allclose(unit[1:], 1)
 
 

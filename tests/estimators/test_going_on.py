@@ -10,6 +10,7 @@ from sklearn.linear_model import LinearRegression
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators import _judged_course, _noise_rules
 from sktarget.estimators._linear_baseline import error_of_linear_model
+from sktarget.estimators._retries import MORE_EPOCHS
 from sktarget.estimators._rows import TrainingRows
 from tests.estimators.support import Array, fit_quietly
 
@@ -37,7 +38,7 @@ def test_the_rule() -> None:
     assert not rule(0.28, 0.3, 3)  # two hidden layers
     assert [rule(e, 0.0, 5) for e in (0.01, 0.03)] == [False, True]
     assert not rule(0.5, np.inf, 5)
-    shares = [_noise_rules.needed_share(e, to_go_on=True) for e in (0.05, 0.5)]
+    shares = [_noise_rules.needed_share(e, MORE_EPOCHS.needs) for e in (0.05, 0.5)]
     assert shares == [0.85, 0.85]
 
 

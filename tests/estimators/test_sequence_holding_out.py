@@ -313,6 +313,7 @@ def test_windows_in_class_order_are_judged_by_all_classes(
             for speed in (0.3, 0.3, 1.5, 1.5)
         ]
     )[:, None]
+    X /= X.std()
     y = np.repeat([0, 1], 120)
     tasks = []
     learn_all = _runs.learn_all

@@ -12,7 +12,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.architectures import DenseNetwork
 from sktarget.estimators._input_units import standardise_inputs_, units_of_inputs
-from sktarget.estimators._outliers import bulk_of_columns, n_far_columns
+from sktarget.estimators._outliers import bulk_of_columns, is_far_off, n_far_columns
 from sktarget.persistence import load, save
 from tests.estimators.support import ALL_EPOCHS, Array, fit_quietly, for_both, problem
 
@@ -326,3 +326,36 @@ def test_a_single_far_value_does_not_drown_its_column(
         kind(hidden, random_state=0), (train - mean) / deviation, y[:500]
     )
     assert model.score((X[500:] - mean) / deviation, y[500:]) > 0.85
+
+
+def times(n: int = 900) -> tuple[Array, Array]:
+    """Make times of a day in seconds since 1970, and what depends on them."""
+    random = np.random.default_rng(0)
+    t = 1.7e9 + random.uniform(0, 86400, n)
+    X = np.column_stack([t, random.normal(size=(n, 3))]).astype(np.float32)
+    return X, np.sin(2 * np.pi * (X[:, 0].astype(float) % 86400) / 86400) + X[:, 1]
+
+
+@for_both
+def test_times_in_single_precision_are_learnt(kind: type) -> None:
+    X, y = times()
+    y = y > 0 if kind is TargetSpaceClassifier else y
+    narrow, wide = (
+        fit_quietly(kind((20,), random_state=0), given, y, X_val=given, y_val=y)
+        for given in (X, X.astype(np.float64))
+    )
+    assert narrow.score(X, y) > 0.97
+    np.testing.assert_allclose(narrow.predict(X), wide.predict(X), atol=1e-4)
+    # Nothing else is computed in double precision that is given in single.
+    X = X[:, 1:]
+    assert fit_quietly(kind((20,), random_state=0), X, y).coefs_[0].dtype == X.dtype
+
+
+def test_what_is_far_off() -> None:
+    steps = np.arange(100.0)[:, None] - 49.5  # a deviation of 29
+    found = [
+        is_far_off(bulk_of_columns(np.hstack([steps, steps + mean]), None))
+        for mean in (2.8e5, -2.8e5, 2.9e5, -2.9e5)
+    ]
+    assert found == [False, False, True, True]
+    assert not is_far_off(bulk_of_columns(np.full((9, 1), 7.0), None))
