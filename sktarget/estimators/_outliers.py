@@ -43,8 +43,9 @@ _NEARLY_ALL, _A_FEW = 0.76, 99
 _ROWS_AT_ONCE = 1 << 10
 # Deviations beyond which what is no part of the bulk of a column is very far from it.
 _BEYOND = 100.0
-# Share of the rows from which on combinations of such values are to be expected.
-_SEVERAL = 0.01
+# Share of the rows from which on new rows may have such values in other columns, or
+# others still farther off.
+_SEVERAL = 0.001
 # Deviations beyond which a row is far from all others.
 _VERY_FAR = 10.0
 # Least deviation, as a share of the distance to the farthest value.
@@ -257,13 +258,13 @@ def n_far_columns(X: Array, weight: Array | None, bulk: Bulk) -> int:
     -------
     int
         How many have values that are no part of their bulk and more than a hundred
-        deviations away from its mean, in one row of a hundred or more.
+        deviations away from its mean, in one row of a thousand or more.
 
     Examples
     --------
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
-    >>> X[:9, 0] = X[9:11, 1] = X[11, 2] = -999.0
+    >>> X[:9, 0] = X[9:11, 1] = -999.0
     >>> n_far_columns(X, None, bulk_of_columns(X, None))
     2
     """

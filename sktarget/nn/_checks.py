@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from sktarget.linalg import at_least_float32
 
@@ -34,6 +35,11 @@ def check_given(module: Any, fixed_batch: Any) -> None:
         kind = "a class" if isinstance(module, type) else type(module).__name__
         raise TypeError(
             f"module must be an nn.Module, such as nn.Linear(2, 3); got {kind}"
+        )
+    if isinstance(fixed_batch, PackedSequence):
+        raise ValueError(
+            "fixed_batch must be a tensor, got a PackedSequence: give it padded, and "
+            "let the module pack it; or give sequences of one length"
         )
     if not isinstance(fixed_batch, Tensor) or fixed_batch.ndim < 2:
         got = (

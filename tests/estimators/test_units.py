@@ -243,6 +243,17 @@ def test_far_columns_are_counted_by_weight(size: float) -> None:
     assert count(weight) == 1
 
 
+@pytest.mark.parametrize("standardised", [False, True])
+def test_columns_with_heavy_tails_are_learnt(standardised: bool) -> None:
+    random = np.random.default_rng(0)
+    X = random.standard_cauchy((3000, 6))
+    y = np.arctan(X[:, 0]) + np.arctan(X[:, 1]) + 0.2 * random.normal(size=3000)
+    X = (X - X[:1000].mean(0)) / X[:1000].std(0) if standardised else X
+    model = TargetSpaceRegressor(random_state=0)
+    fit_quietly(model, X[:1000], y[:1000])
+    assert model.score(X[1000:], y[1000:]) > 0.8
+
+
 def test_columns_of_two_values_lack_none() -> None:
     random = np.random.default_rng(0)
     X = (random.uniform(size=(400, 3)) < [0.1, 0.5, 0.9]) * [1.0, 99.0, -1e6]
