@@ -24,6 +24,8 @@ Array = NDArray[Any]
 _LARGE_WEIGHT = 1e3
 # By how much a standard channel may be off in place, and by which factor in width.
 _NEARLY = 0.2
+# Deviations that an indicator of something may at most be off.
+_RARE = 10.0
 
 
 def units_of_channels(rows: TrainingRows) -> Units | None:
@@ -31,7 +33,8 @@ def units_of_channels(rows: TrainingRows) -> Units | None:
 
     What is read is passed on from step to step, so channels are standardised: measured
     from the mean of most of their values, in units of the deviation of these.  Those
-    that are about standard as they are stay so.  If no channel reaches out to both
+    that are about standard as they are stay so, and so do indicators of events so rare
+    that they would be more than ten deviations off.  If no channel reaches out to both
     sides of its mean, as indicators and bits do not, only those are standardised that
     would get units as columns of a table, see
     :func:`~sktarget.estimators._input_units.units_of_inputs`: indicators of what is
@@ -53,8 +56,12 @@ def units_of_channels(rows: TrainingRows) -> Units | None:
     if found is None:
         found = np.zeros_like(mean), np.ones_like(mean)
     needs = found[1] != 1
-    if reaches_out(bulk, rows.dtype).any():
-        needs |= varies(mean, deviation, rows.dtype) & ~_are_standard(mean, deviation)
+    reach = reaches_out(bulk, rows.dtype)
+    if reach.any():
+        farthest = np.maximum(bulk.high - mean, mean - bulk.low)
+        is_rare = ~reach & (farthest > _RARE * deviation)
+        varied = varies(mean, deviation, rows.dtype)
+        needs |= varied & ~is_rare & ~_are_standard(mean, deviation)
     with np.errstate(all="ignore"):
         origin = np.where(needs, mean, found[0]).astype(rows.dtype)
         unit = np.where(needs, deviation, 1).astype(rows.dtype)

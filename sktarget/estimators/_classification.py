@@ -156,7 +156,7 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
                 f"y has {y.shape[1]} labels, but the estimator was fitted with "
                 f"{self.n_outputs_} {kind}: set warm_start=False or clone the estimator"
             )
-        rows = TrainingRows(X, y, weight)
+        rows = self._with_enough_digits(TrainingRows(X, y, weight), first)
         rows.y = rows.y.astype(rows.dtype)
         return rows
 
@@ -173,7 +173,7 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
                 "clone the estimator"
             )
         self._learn_classes(present, first, classes)
-        rows = TrainingRows(X, y, weight)
+        rows = self._with_enough_digits(TrainingRows(X, y, weight), first)
         rows.classes = rows.y = self._encode(rows.y)
         return rows
 

@@ -216,7 +216,7 @@ class TrainingCourse(NetworkEstimator):
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
         if self._never_decays:
             return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
-        if self._by_lbfgs:
+        if self._by_lbfgs and not self._incremental:
             alpha = _noise_rules.auto_alpha_of_lbfgs(
                 rows.n_given,
                 self._n_layers,

@@ -70,8 +70,6 @@ class NetworkEstimator(FitHooks):
         else:
             self._output_units = None  # Those of an earlier fit mean nothing here.
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
-        if not resumes:
-            rows = self._with_enough_digits(rows)
         held_out = (
             None if validation is None else self._check_held_out(validation, rows)
         )

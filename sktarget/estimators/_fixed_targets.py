@@ -70,11 +70,16 @@ class FixedTargets(ChosenBatch):
     def _output_shape(self, X: Array) -> tuple[int, ...]:
         """Return the shape that the outputs for some rows must have."""
 
-    def _with_enough_digits(self, rows: TrainingRows) -> TrainingRows:
-        # Weights for the columns as given subtract the mean only after the product.
-        reads = self.parameterization == "targets" and self._starts_from_labels
-        needs = reads and self._reads_table and rows.dtype == np.float32
-        return rows.in_double() if needs and is_far_off(rows.bulk) else rows
+    def _with_enough_digits(self, rows: TrainingRows, first: bool) -> TrainingRows:
+        if rows.X.dtype != np.float32 or not self._reads_table:
+            return rows
+        if first:
+            # Weights for the columns as given subtract the mean only after the product.
+            reads = self.parameterization == "targets" and self._starts_from_labels
+            needs = reads and is_far_off(rows.bulk)
+        else:
+            needs = hasattr(self, "_module_state") and self._dtype == np.float64
+        return rows.in_double() if needs else rows
 
     def _measure_inputs(self, task: Task) -> None:
         rows = task.all_rows

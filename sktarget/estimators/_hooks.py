@@ -179,8 +179,8 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the error that decides on validation rows; None if the score does."""
         return None
 
-    def _with_enough_digits(self, rows: TrainingRows) -> TrainingRows:
-        """Return the rows of a first fit in the arithmetic that they need."""
+    def _with_enough_digits(self, rows: TrainingRows, first: bool) -> TrainingRows:
+        """Return the rows of a table in the arithmetic that they need."""
         return rows
 
     def _arrange(self, rows: TrainingRows, seed: int) -> TrainingRows:

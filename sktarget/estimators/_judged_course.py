@@ -122,27 +122,30 @@ class JudgedCourse(TrainingCourse):
         ):
             above = _noise_rules.noisy_above(n_layers)
             retries.append(replace(MORE_ALPHA, above=above))
-        if ending.has_learnt and self._may_be_stuck(error, rows, held_out):
-            retries.append(MORE_EPOCHS)
+        above = math.inf
+        if ending.has_learnt:
+            above = self._stuck_above(error, rows, held_out)
+        if error > above:
+            retries.append(replace(MORE_EPOCHS, above=above))
         return retries
 
-    def _may_be_stuck(
+    def _stuck_above(
         self, held_out_error: float, rows: TrainingRows, held_out: TrainingRows
-    ) -> bool:
-        """Whether more epochs without weight decay may be worth while."""
+    ) -> float:
+        """Return above which error more epochs without weight decay may pay off."""
         by_rule = self.alpha == "auto" and self.n_iter_no_change == "auto"
         error = self._stopping_error(torch.device("cpu"))
-        criterion = self._criterion
+        criterion, n_layers = self._criterion, self._n_layers
         # A linear model of logarithms would have to be iterated.
         if not isinstance(criterion, NumberCriterion) or criterion.is_log:
-            return False
+            return math.inf
         if not (by_rule and self._takes_all(rows) and error):
-            return False
-        if not _noise_rules.may_be_stuck(held_out_error, 0.0, self._n_layers):
-            return False  # whatever a linear model may do
+            return math.inf
+        if held_out_error <= _noise_rules.stuck_above(0.0, n_layers):
+            return math.inf  # whatever a linear model may do
         of_linear = error_of_linear_model(rows, held_out, error)
         share = of_linear / self._constant_error(held_out)
-        return _noise_rules.may_be_stuck(held_out_error, share, self._n_layers)
+        return _noise_rules.stuck_above(share, n_layers)
 
     def _may_go_by_lbfgs(self, rows: TrainingRows) -> bool:
         """Whether rows are few enough for L-BFGS, which takes all in every step."""

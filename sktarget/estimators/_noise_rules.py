@@ -30,11 +30,11 @@ __all__ = [
     "auto_table_patience",
     "epochs_to_reserve",
     "few_epochs",
-    "may_be_stuck",
     "may_fit_noise",
     "may_underfit",
     "needed_share",
     "noisy_above",
+    "stuck_above",
 ]
 
 LEAST_TO_SPARE = 30
@@ -130,15 +130,15 @@ def auto_last_epochs(best_epoch: int, left: int, falls: bool) -> int:
 def auto_alpha(n_samples: int, n_layers: int, n_columns: int, holds_out: bool) -> float:
     """Weight decay that an annealed run on a table begins with.
 
-    It is min(1, rows / (50 layers)) and falls from epoch to epoch.  Held-out rows show
-    when it has fallen enough: noisy tables do best with nearly all of it, others with
-    none.  It acts on every layer, and several times as much leads deep networks to
-    constant outputs from which there is no return.  With one or two hidden layers it is
-    1, and min(3, rows / 50) on fewer than 200 rows, which are learnt to the end of the
-    run: elsewhere training could stop before it has fallen far enough.  On one or two
-    columns, which have no room for noise, such networks need large weights to bend
-    often enough.  There, and on a handful of rows none of which are held out, it is
-    next to none.
+    It is min(1, rows / (50 layers)), and falls from epoch to epoch where rows are held
+    out, which show when it has fallen enough: noisy tables do best with nearly all of
+    it, others with none.  It acts on every layer, and several times as much leads deep
+    networks to constant outputs from which there is no return.  With one or two hidden
+    layers it is 1, and min(3, rows / 50) on fewer than 200 rows, which are learnt to
+    the end of the run: elsewhere training could stop before it has fallen far enough.
+    On one or two columns, which have no room for noise, such networks need large
+    weights to bend often enough.  There, and on a handful of rows none of which are
+    held out, it is next to none.
     """
     if n_samples < _SOON_LEARNT and not holds_out:
         return LEAST_ALPHA
@@ -232,13 +232,13 @@ def noisy_above(n_layers: int) -> float:
     return BADLY if n_layers <= 4 else 0.08
 
 
-def may_be_stuck(held_out_error: float, linear_error: float, n_layers: int) -> bool:
-    """Return whether to go on after a run that ended no better than a linear model.
+def stuck_above(linear_error: float, n_layers: int) -> float:
+    """Return the error above which to go on after a run.
 
     Both errors are shares of that of constant outputs.  With three or more hidden
     layers, what is not linear, such as a wave, may come long after what is.
     """
-    return n_layers > 3 and held_out_error > max(0.02, 0.9 * linear_error)
+    return max(0.02, 0.9 * linear_error) if n_layers > 3 else math.inf
 
 
 def may_underfit(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sktarget.estimators._statistics import (
+    ROUNDING,
     column_moments,
     weighted_mean,
     weighted_quantiles,
@@ -90,7 +91,8 @@ def is_far_off(bulk: Bulk) -> bool:
     Returns
     -------
     bool
-        Whether the mean of a column that varies is 10,000 times its deviation or more.
+        Whether the mean of a column that varies by more than rounding in this precision
+        is 10,000 times its deviation or more.
 
     Examples
     --------
@@ -99,9 +101,11 @@ def is_far_off(bulk: Bulk) -> bool:
     >>> is_far_off(bulk_of_columns(times, None))
     True
     """
-    with np.errstate(invalid="ignore"):
+    floor = ROUNDING * float(np.finfo(np.float32).eps)
+    with np.errstate(all="ignore"):
         off = np.abs(bulk.mean) >= _FAR_OFF * bulk.deviation
-    return bool((off & (bulk.span > 0)).any())
+        varies = bulk.span > floor * np.maximum(-bulk.low, bulk.high)
+    return bool((off & varies).any())
 
 
 def bulk_of_columns(X: Array, weight: Array | None) -> Bulk:
@@ -258,7 +262,7 @@ def n_far_columns(X: Array, weight: Array | None, bulk: Bulk) -> int:
     -------
     int
         How many have values that are no part of their bulk and more than a hundred
-        deviations away from its mean, in one row of a thousand or more.
+        deviations away from its mean, in one row of a thousand and in more than one.
 
     Examples
     --------
@@ -272,10 +276,10 @@ def n_far_columns(X: Array, weight: Array | None, bulk: Bulk) -> int:
         mean, deviation, low, high = bulk
         least, most = X.min(0).astype(np.float64), X.max(0).astype(np.float64)
         far = np.maximum(most - mean, mean - least) > _BEYOND * deviation
-        found = 0
+        found, least_share = 0, max(_SEVERAL, 1.5 / len(X))
         for j in np.flatnonzero(far & ((least < low) | (most > high))).tolist():
             beyond = np.abs(X[:, j] - mean[j]) > _BEYOND * deviation[j]
-            found += bool(weighted_mean(beyond, weight) >= _SEVERAL)
+            found += bool(weighted_mean(beyond, weight) >= least_share)
         return found
 
 

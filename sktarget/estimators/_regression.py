@@ -100,6 +100,7 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         )
         weight = read_weights(sample_weight, X)
         rows = TrainingRows(X, self._as_outputs(y), weight)
+        rows = self._with_enough_digits(rows, first)
         self._learn_numbers(rows, first)
         return rows
 

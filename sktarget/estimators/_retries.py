@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sktarget.estimators._noise_rules import BADLY, LAM_OF_SECOND_TRY
 
@@ -63,4 +63,11 @@ MORE_EPOCHS = Retry(
     never_decays=True,
     by_lbfgs=False,
 )
-BY_LBFGS = replace(FIRST_RUN, what="L-BFGS", above=BADLY, needs=0.9, by_lbfgs=True)
+BY_LBFGS = Retry(
+    "L-BFGS",
+    above=BADLY,
+    needs=0.9,
+    decays_strongly=False,
+    never_decays=False,
+    by_lbfgs=True,
+)

@@ -168,12 +168,10 @@ class TrainingRows:
         return picked
 
     def in_double(self) -> TrainingRows:
-        """Return the same rows in double precision."""
+        """Return the same rows with X in double precision."""
         wide = copy.copy(self)
         wide.__dict__.pop("n_varying", None)
         wide.X = self.X.astype(np.float64)
-        if self.y.dtype.kind == "f":
-            wide.y = self.y.astype(np.float64)
         return wide
 
     def outputs(self) -> tuple[Array, Array | None]:

@@ -47,8 +47,8 @@ def refuse_to_watch_nothing(callbacks: Iterable[Any]) -> None:
         if isinstance(watched, str) and watched.removesuffix("_best") in _VALIDATED:
             raise ValueError(
                 f"callbacks: {type(callback).__name__} goes by {watched!r}, but no "
-                "rows are held out: set early_stopping=True, give X_val and y_val to "
-                "fit, or let it go by monitor='train_loss'"
+                "rows are held out: let it go by monitor='train_loss' or, in fit, set "
+                "early_stopping=True or give X_val and y_val"
             )
 
 

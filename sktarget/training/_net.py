@@ -122,18 +122,26 @@ class TrainingNet(NeuralNet):
     def _searchable(self, step_fn: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """Let a step be as long as torch's line search likes.
 
-        A loss that is NaN would send it further and further; from one that is infinite,
-        with a slope that is not known, it goes back by halves.
+        A loss that is NaN would send it further and further, and a solve that fails
+        would end the run; from a loss that is infinite, with a slope that is not known,
+        it goes back by halves.
         """
+        losses: list[Tensor] = []
 
         def step() -> Tensor:
-            loss = step_fn()
-            if loss.isfinite():
-                return loss
+            try:
+                loss = step_fn()
+            except FactorisationError:
+                if not losses:  # It is where the step begins.
+                    raise
+            else:
+                losses[:] = [loss.detach()]
+                if loss.isfinite():
+                    return loss
             for parameter in self.module_.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.fill_(math.nan)
-            return loss.new_full((), math.inf)
+                if parameter.requires_grad:
+                    parameter.grad = torch.full_like(parameter, math.nan)
+            return losses[0].new_full((), math.inf)
 
         return step
 

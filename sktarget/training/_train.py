@@ -188,11 +188,11 @@ def _run_epochs(
         net.fit_loop(data, epochs=to_go if monitor.reason is None else 0)
     except StopTraining:
         pass
-    except FactorisationError:
+    except (FactorisationError, ValueError):
         # A callback has asked for predictions, which the last step has made impossible.
         net.module_.train()
         monitor.judge_last_step(net)
-        if monitor.reason is not Reason.DIVERGED:  # It is a network of the callback's.
+        if monitor.reason is not Reason.DIVERGED:  # It is the callback that failed.
             raise
     except KeyboardInterrupt:
         # A skorch callback that wants to stop raises the same as Ctrl-C.

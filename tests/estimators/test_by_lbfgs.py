@@ -130,6 +130,23 @@ def test_it_takes_all_rows_and_the_weight_decay_that_was_given(
         assert settings.alpha == pytest.approx(0.3 if alpha == "auto" else alpha)
 
 
+def test_chunks_that_follow_are_learnt_with_next_to_no_weight_decay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = parity()
+    model = fit_quietly(TargetSpaceClassifier(random_state=0), X, y)
+    assert model._by_lbfgs
+    seen = []
+    settings = TargetSpaceClassifier._settings
+    monkeypatch.setattr(
+        TargetSpaceClassifier,
+        "_settings",
+        lambda *given: seen.append(settings(*given)) or seen[-1],
+    )
+    model.partial_fit(X, y)
+    assert [(s.solver, s.alpha) for s in seen] == [("adam", 1e-4)]
+
+
 def test_training_goes_on_from_its_state() -> None:
     X, y = parity(300)
     model = TargetSpaceClassifier(random_state=0, warm_start=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -524,3 +525,8 @@ def test_what_is_not_measured_cannot_be_monitored(
     estimator = TargetSpaceClassifier(callbacks=[callback], **settings)
     with pytest.raises(ValueError, match=r"callbacks: .* goes by 'valid_.*_loss'"):
         estimator.fit(X, y)
+
+    with pytest.raises(
+        ValueError, match=r"let it go by monitor='train_loss' or, in fit"
+    ):
+        clone(estimator).set_params(early_stopping="auto").partial_fit(X, y)

@@ -61,7 +61,7 @@ def test_standard_channels_and_those_of_two_values_need_none(given: Array) -> No
     assert units_of(given) is None
 
 
-@pytest.mark.parametrize("other", [INDICATOR, BITS, 0.3 + 0.4 * X])
+@pytest.mark.parametrize("other", [1.0 * (X[:, :1] > 1.5), BITS, 0.3 + 0.4 * X])
 def test_beside_channels_of_numbers_all_are_standardised(other: Array) -> None:
     origin, unit = units_of(np.concatenate([X, other], axis=1))
     n = other.shape[1]
@@ -69,6 +69,16 @@ def test_beside_channels_of_numbers_all_are_standardised(other: Array) -> None:
     np.testing.assert_allclose(unit[-n:], other.std((0, 2)))
     assert not origin[:-n].any()
     assert np.all(unit[:-n] == 1)
+
+
+@pytest.mark.parametrize(("every", "unit"), [(50, 0.14), (1000, 1.0)])
+def test_what_is_very_rare_does_not_become_large(every: int, unit: float) -> None:
+    rng = np.random.default_rng(0)
+    flags = np.zeros((40, 100))
+    flags.flat[::every] = 1.0
+    given = np.stack([rng.normal(size=(40, 100)), flags], axis=1)
+    found = units_of(given)
+    assert (1.0 if found is None else found[1][1]) == pytest.approx(unit, abs=0.01)
 
 
 def test_the_adding_problem_is_learnt_as_it_is_given() -> None:

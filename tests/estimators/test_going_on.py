@@ -33,11 +33,11 @@ def mean_square(found: torch.Tensor, y: torch.Tensor, weight: Any) -> torch.Tens
 
 
 def test_the_rule() -> None:
-    rule = _noise_rules.may_be_stuck
-    assert [rule(e, 0.3, 5) for e in (0.26, 0.28, 0.4)] == [False, True, True]
-    assert not rule(0.28, 0.3, 3)  # two hidden layers
-    assert [rule(e, 0.0, 5) for e in (0.01, 0.03)] == [False, True]
-    assert not rule(0.5, np.inf, 5)
+    rule = _noise_rules.stuck_above
+    assert [rule(e, 5) for e in (0.3, 0.0, np.inf)] == pytest.approx(
+        [0.27, 0.02, np.inf]
+    )
+    assert rule(0.3, 3) == np.inf  # two hidden layers
     shares = [_noise_rules.needed_share(e, MORE_EPOCHS.needs) for e in (0.05, 0.5)]
     assert shares == [0.85, 0.85]
 
@@ -93,7 +93,7 @@ def test_classes_do_not_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     X, y = trend_and_waves(400)
     model = TargetSpaceClassifier(**DEEP, max_iter=40, verbose=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_noise_rules, "may_be_stuck", lambda *_: True)
+        patch.setattr(_noise_rules, "stuck_above", lambda *_: 0.0)
         fit_quietly(model, X, y > y.mean())
     assert "more epochs" not in capsys.readouterr().out
 
@@ -108,7 +108,8 @@ def test_linear_tables_with_noise_stay_as_they_are(
     for tried in (True, False):
         model = TargetSpaceRegressor((20,) * 3, random_state=0, max_iter=60, verbose=1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_noise_rules, "may_be_stuck", lambda *_, t=tried: t)
+            above = 0.0 if tried else np.inf
+            patch.setattr(_noise_rules, "stuck_above", lambda *_, a=above: a)
             fit_quietly(model, X, y)
         assert ("more epochs" in capsys.readouterr().out) == tried
         assert not model._never_decays

@@ -225,7 +225,7 @@ def test_several_outputs_count_by_their_own_size() -> None:
     X, y = counts(300)
     Y = np.column_stack([y, 1e5 * np.random.default_rng(1).poisson(np.exp(X[:, 2]))])
     estimator = TargetSpaceRegressor(
-        (30,), loss="poisson", early_stopping=False, random_state=0
+        (30,), loss="poisson", early_stopping=False, alpha=1e-4, random_state=0
     )
     found = fit_quietly(estimator, X, Y).predict(X)
     assert found.shape == Y.shape

@@ -41,7 +41,8 @@ def test_strong_decay_of_a_fit_does_not_reach_later_calls() -> None:
     X = rng.normal(size=(1000, 12))
     y = X[:, 0] + X[:, 1]
     noise = 2 * rng.normal(size=1000)
-    estimator = TargetSpaceRegressor((20,), max_iter=100, random_state=0)
+    # In fewer than 100 epochs L-BFGS is not tried.
+    estimator = TargetSpaceRegressor((20,), max_iter=99, random_state=0)
     fit_quietly(estimator, X[:250], (y + noise)[:250])
     assert estimator._decays_strongly
     before = estimator.score(X[500:], y[500:])

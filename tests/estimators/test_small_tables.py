@@ -182,7 +182,9 @@ def test_noise_is_met_with_more_weight_decay(
     X = random.normal(size=(2700, 20))
     y = X[:, 0] * X[:, 1] + 0.3 * random.normal(size=len(X))
     y = y > 0 if kind is TargetSpaceClassifier else y
-    seen, settings = Epochs(), {"hidden_layer_sizes": (50,), "random_state": 0}
+    # In fewer than 100 epochs L-BFGS is not tried.
+    settings = {"hidden_layer_sizes": (50,), "random_state": 0, "max_iter": 99}
+    seen = Epochs()
     model = kind(**settings, verbose=True, callbacks=[seen])
     fit_quietly(model, X[:700], y[:700])
     assert "trying more alpha" in capsys.readouterr().out
@@ -196,7 +198,7 @@ def test_noise_is_met_with_more_weight_decay(
     assert least[0] <= 1.1 * min(least)
     assert model.score(X[700:], y[700:]) > weak.score(X[700:], y[700:]) + 0.02
     # A weight decay of the user's own is kept.
-    given = kind(**settings, alpha=0.1, verbose=True, max_iter=5)
+    given = kind(**settings | {"max_iter": 5}, alpha=0.1, verbose=True)
     fit_quietly(given, X[:700], y[:700])
     assert "more alpha" not in capsys.readouterr().out
 

@@ -362,6 +362,46 @@ def test_times_in_single_precision_are_learnt(kind: type) -> None:
     assert fit_quietly(kind((20,), random_state=0), X, y).coefs_[0].dtype == X.dtype
 
 
+def test_numbers_are_learnt_as_given_beside_times() -> None:
+    X, y = times()
+    y = 1e6 + y  # more digits than single precision has
+    model = fit_quietly(TargetSpaceRegressor((20,), random_state=0), X, y)
+    assert model.score(X, y) > 0.97
+
+
+@for_both
+def test_later_fits_in_single_precision_go_on_in_double(kind: type) -> None:
+    X, y = times()
+    y = y > 0 if kind is TargetSpaceClassifier else y
+    twice = np.tile(X, (2, 1)), np.tile(y, 2)
+    found = []
+    for dtype in (np.float32, np.float64):
+        given = twice[0].astype(dtype), twice[1]
+        model = kind((20,), random_state=0, max_iter=20, warm_start=True)
+        fit_quietly(fit_quietly(model, *given), *given)
+        assert model._fixed_batch_is_all
+        assert len(model.fixed_batch_) == len(X)
+        found.append(model.partial_fit(*given).predict(X))
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
+def test_several_labels_of_times_are_learnt() -> None:
+    X, y = times()
+    labels = np.column_stack([y > 0, y > 1]).astype(int)
+    model = fit_quietly(TargetSpaceClassifier((20,), random_state=0), X, labels)
+    assert model.coefs_[0].dtype == np.float64
+    assert model.score(X, labels) > 0.9
+
+
+def test_columns_that_hold_rounding_alone_change_nothing() -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(300, 3)).astype(np.float32)
+    shares = random.dirichlet(np.ones(5), size=300).astype(np.float32)
+    total = shares.sum(axis=1, keepdims=True)
+    assert np.ptp(total) > 0
+    assert not is_far_off(bulk_of_columns(np.hstack([X, total]), None))
+
+
 def test_what_is_far_off() -> None:
     steps = np.arange(100.0)[:, None] - 49.5  # a deviation of 29
     found = [
@@ -370,3 +410,5 @@ def test_what_is_far_off() -> None:
     ]
     assert found == [False, False, True, True]
     assert not is_far_off(bulk_of_columns(np.full((9, 1), 7.0), None))
+    one_ulp = np.float32([[1.0], [1.0 + 2**-23]])
+    assert not is_far_off(bulk_of_columns(one_ulp, None))

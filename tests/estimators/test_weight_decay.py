@@ -1,5 +1,6 @@
 """Weight decay that falls where nothing is said about it."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -69,10 +70,11 @@ def test_weight_decay_falls_by_halves(
     kind: type, depth: int, alphas: list[float]
 ) -> None:
     X, y = noisy(kind)
-    estimator = kind((6,) * depth, early_stopping=False, random_state=0)
+    estimator = kind((6,) * depth, early_stopping=True, random_state=0)
     estimator.set_params(max_iter=40, n_iter_no_change=np.inf)
     fit_quietly(estimator, X, y)
-    first = min(1.0, len(X) / (50 * (depth + 1)))
+    n_left = len(X) - math.ceil(0.1 * len(X))
+    first = min(1.0, n_left / (50 * (depth + 1)))
     expected = first * 0.5 ** (20 * np.arange(40) / 40)
     np.testing.assert_allclose(alphas, np.maximum(expected, 1e-4))
     assert alphas[-1] == 1e-4
@@ -84,9 +86,20 @@ def test_it_falls_in_shallow_networks_too(
     kind: type, depth: int, alphas: list[float]
 ) -> None:
     X, y = noisy(kind)
-    settings: dict[str, Any] = {"early_stopping": False, "max_iter": 5}
+    settings: dict[str, Any] = {"early_stopping": True, "max_iter": 5}
     fit_quietly(kind((6,) * depth, **settings), X, y)
     assert alphas == [1, 2**-4, 2**-8, 2**-12, 1e-4]
+
+
+@for_both
+@pytest.mark.parametrize("settings", [{"early_stopping": False}, {"warm_start": True}])
+@pytest.mark.parametrize(("depth", "alpha"), [(1, 1.0), (2, 1.0), (39, 0.2)])
+def test_it_stays_where_nothing_tells_when_it_is_small_enough(
+    kind: type, settings: dict[str, Any], depth: int, alpha: float, alphas: list[float]
+) -> None:
+    X, y = noisy(kind)
+    fit_quietly(kind((4,) * depth, max_iter=5, **settings), X, y)
+    assert alphas == pytest.approx([alpha] * 5)
 
 
 def test_deep_networks_that_fit_noise_are_followed_by_others(
@@ -149,7 +162,7 @@ def test_weight_decay_that_is_given_stays(
 def test_it_falls_anew_with_every_fit(alphas: list[float]) -> None:
     X, y = class_data(2, 400)
     estimator = TargetSpaceClassifier(DEEP, warm_start=True, random_state=0)
-    estimator.set_params(max_iter=8, n_iter_no_change=np.inf)
+    estimator.set_params(max_iter=8, n_iter_no_change=np.inf, early_stopping=True)
     for _ in range(2):
         fit_quietly(estimator, X, y)
     assert alphas[:8] == alphas[8:]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_sequence
 
 from sktarget.nn import TargetSpace
 
@@ -281,6 +282,14 @@ def test_a_fixed_batch_changed_through_numpy_is_seen_at_the_next_switch() -> Non
 def test_fixed_batches_without_numbers_are_refused(fixed_batch: Tensor) -> None:
     with pytest.raises(ValueError, match="must be a dense tensor that holds numbers"):
         TargetSpace(nn.Linear(4, 2), fixed_batch)
+
+
+def test_packed_fixed_batches_are_refused() -> None:
+    packed = pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
+    with pytest.raises(
+        ValueError, match=r"got a PackedSequence: .* let the module pack"
+    ):
+        TargetSpace(nn.RNN(4, 2), packed)  # type: ignore[arg-type]
 
 
 def test_an_empty_network_takes_over_a_state() -> None:

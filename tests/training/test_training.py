@@ -344,12 +344,30 @@ def test_divergence_that_a_callback_meets_first() -> None:
     assert net.eval()(DATA.x).isfinite().all()
 
 
-def test_failures_of_a_callback_are_no_divergence() -> None:
+def test_divergence_that_a_score_of_a_callback_meets_first() -> None:
+    def score(net: Any) -> None:
+        if not np.isfinite(net.predict(DATA)).all():
+            raise ValueError("Input contains NaN.")
+
+    net = perceptron(act=nn.ReLU(), dtype=torch.float32)
+    with pytest.warns(ConvergenceWarning, match="not finite after epoch 1 "):
+        run(
+            net,
+            solver="sgd",
+            learning_rate_init=1e39,
+            tol=NEVER,
+            callbacks=[Asks(score)],
+        )
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("kind", [FactorisationError, ValueError])
+def test_failures_of_a_callback_are_no_divergence(kind: Any) -> None:
     def fails(_: Any) -> None:
-        raise FactorisationError("another network")
+        raise kind("of its own")
 
     net = TargetSpace(perceptron(dtype=torch.float32), DATA.x)
-    with pytest.raises(FactorisationError, match="another network"):
+    with pytest.raises(kind, match="of its own"):
         run(net, callbacks=[Asks(fails)])
 
 
@@ -367,9 +385,18 @@ class Cliff(nn.Module):
         return torch.where(lost, math.nan, 10 * self.number).expand(len(x), 1)
 
 
+class Fails(Cliff):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.number > 0.5:
+            self.seen.append(self.number.item())
+            raise FactorisationError("no factor")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Cliff, Fails])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_line_searches_turn_back_where_there_is_no_loss() -> None:
-    cliff = Cliff()
+def test_line_searches_turn_back_where_there_is_no_loss(kind: Any) -> None:
+    cliff = kind()
     data = TensorData(torch.zeros(ROWS, 1), torch.full((ROWS, 1), 1.4))
     run(cliff, data=data, solver="lbfgs", max_iter=5)
     assert max(cliff.seen) > 0.5
