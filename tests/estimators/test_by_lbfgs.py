@@ -37,7 +37,12 @@ def test_the_rule() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "layers", "columns", "of_classes", "of_numbers"),
-    [(1000, 2, 5, 0.3, 1.0), (1000, 2, 2, 1e-4, 1e-4), (100, 8, 5, 0.25, 0.25)],
+    [
+        (1000, 2, 4, 0.3, 1.0),
+        (1000, 2, 3, 0.1, 1.0),
+        (1000, 2, 2, 1e-4, 1e-4),
+        (100, 8, 5, 0.25, 0.25),
+    ],
 )
 def test_the_weight_decay(
     rows: int, layers: int, columns: int, of_classes: float, of_numbers: float
@@ -62,7 +67,7 @@ def test_what_lies_in_shells_is_learnt() -> None:
     X, y = shells(3500)
     model = fit_quietly(TargetSpaceClassifier(random_state=0), X[:1500], y[:1500])
     # Adam alone reaches 0.6.
-    assert model.score(X[1500:], y[1500:]) > 0.75
+    assert model.score(X[1500:], y[1500:]) > 0.8
 
 
 def test_what_no_noise_blurs_is_told_apart() -> None:
