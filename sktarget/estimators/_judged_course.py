@@ -122,11 +122,10 @@ class JudgedCourse(TrainingCourse):
         ):
             above = _noise_rules.noisy_above(n_layers)
             retries.append(replace(MORE_ALPHA, above=above))
-        above = math.inf
         if ending.has_learnt:
             above = self._stuck_above(error, rows, held_out)
-        if error > above:
-            retries.append(replace(MORE_EPOCHS, above=above))
+            if error > above:
+                retries.append(replace(MORE_EPOCHS, above=above))
         return retries
 
     def _stuck_above(

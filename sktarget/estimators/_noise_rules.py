@@ -265,7 +265,8 @@ def needed_share(held_out_error: float, at_most: float = 1.0) -> float:
 
     `held_out_error`, the old one, is a share of that of constant outputs.  Where it is
     small, little gains on few rows are chance, and a strong weight decay costs more
-    than it seems to.  Other runs need `at_most` some ratio wherever they are tried.
+    than it seems to.  A run may have to gain more wherever it is tried: `at_most`
+    is its own ratio.
     """
     return at_most if held_out_error > BADLY else min(at_most, 0.85)
 

@@ -50,8 +50,8 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
         earlier fits without a validation set, and end before the epochs in which
         held-out rows are learnt.
     best_validation_score_ : float or None
-        The best validation score of the last call of ``fit``; that of an epoch which is
-        not kept, where the error on the rows held out decides.
+        The best validation score of the last call of ``fit``.  Where the error on the
+        rows held out decides, another epoch than that one may be kept.
     module_ : torch.nn.Module
         The fitted network, an ordinary module.
     n_features_in_ : int

@@ -35,7 +35,7 @@ class Retry:
     never_decays : bool or None
         Whether to take all epochs, with next to no weight decay.
     by_lbfgs : bool or None
-        Whether to go by L-BFGS, with next to no weight decay.
+        Whether to go by L-BFGS, with a weight decay that stays as it is.
     """
 
     what: str

@@ -48,8 +48,8 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
         earlier fits without a validation set, and end before the epochs in which
         held-out sequences are learnt.
     best_validation_score_ : float or None
-        The best validation score of the last call of ``fit``; that of an epoch which is
-        not kept, where the error on the rows held out decides.
+        The best validation score of the last call of ``fit``.  Where the error on the
+        rows held out decides, another epoch than that one may be kept.
     module_ : torch.nn.Module
         The fitted network, an ordinary module; takes (n, time, channels) or token ids.
     n_features_in_ : int
