@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from numpy.typing import NDArray
 
 from sktarget.estimators import _rules
 from sktarget.estimators._fixed_targets import FixedTargets
@@ -36,93 +34,20 @@ class BaseTargetSpace(FixedTargets):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
+    activation: str
+    shortcuts: bool
+    dropout: float
+    # Not parameters of those that read no images.
+    conv_layers: Sequence[tuple[int, int, int]] | None = None
+    image_shape: tuple[int, int, int] | None = None
+
     # Whether images were fitted as bytes.
     _of_bytes = False
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | ArrayLike = (100,),
-        *,
-        activation: str = "auto",
-        lam: float | str | Sequence[float] = "auto",
-        fixed_batch_size: int | str | None = "auto",
-        fixed_batch: str | ArrayLike = "sample",
-        untangling: str = "scu",
-        target_init: str = "auto",
-        target_scale: float = 1.0,
-        project_targets: bool = True,
-        parameterization: str = "targets",
-        shortcuts: bool = False,
-        dropout: float = 0.0,
-        batch_norm: bool = False,
-        conv_layers: Sequence[tuple[int, int, int]] | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-        module: Callable[[int, int], nn.Module] | None = None,
-        solver: str = "adam",
-        alpha: float | str = "auto",
-        batch_size: int | str = "auto",
-        learning_rate: str = "auto",
-        learning_rate_init: float | str = "auto",
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 1e-4,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float | str = "auto",
-        n_iter_no_change: int | str = "auto",
-        max_fun: int = 15000,
-        device: str = "auto",
-        callbacks: list[Any] | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.lam = lam
-        self.fixed_batch_size = fixed_batch_size
-        self.fixed_batch = fixed_batch
-        self.untangling = untangling
-        self.target_init = target_init
-        self.target_scale = target_scale
-        self.project_targets = project_targets
-        self.parameterization = parameterization
-        self.shortcuts = shortcuts
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.conv_layers = conv_layers
-        self.image_shape = image_shape
-        self.module = module
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.device = device
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
+    def __init__(self, **parameters: Any) -> None:
+        # scikit-learn reads names and defaults from the signatures of subclasses.
+        for name, value in parameters.items():
+            setattr(self, name, value)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

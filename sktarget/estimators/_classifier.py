@@ -151,7 +151,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
-            hidden_layer_sizes,
+            hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             lam=lam,
             fixed_batch_size=fixed_batch_size,
@@ -191,5 +191,5 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
             device=device,
             callbacks=callbacks,
             checkpoint=checkpoint,
+            class_weight=class_weight,
         )
-        self.class_weight = class_weight

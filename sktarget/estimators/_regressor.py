@@ -149,7 +149,7 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
-            hidden_layer_sizes,
+            hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             lam=lam,
             fixed_batch_size=fixed_batch_size,
@@ -189,9 +189,9 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
             device=device,
             callbacks=callbacks,
             checkpoint=checkpoint,
+            loss=loss,
+            quantile=quantile,
         )
-        self.loss = loss
-        self.quantile = quantile
 
     @property
     def _learns_in_units(self) -> bool:

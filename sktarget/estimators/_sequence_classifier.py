@@ -177,7 +177,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
-            hidden_layer_sizes,
+            hidden_layer_sizes=hidden_layer_sizes,
             cell=cell,
             recurrent_layer_sizes=recurrent_layer_sizes,
             bidirectional=bidirectional,
@@ -225,5 +225,5 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
             device=device,
             callbacks=callbacks,
             checkpoint=checkpoint,
+            class_weight=class_weight,
         )
-        self.class_weight = class_weight

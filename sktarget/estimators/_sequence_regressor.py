@@ -167,7 +167,7 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
-            hidden_layer_sizes,
+            hidden_layer_sizes=hidden_layer_sizes,
             cell=cell,
             recurrent_layer_sizes=recurrent_layer_sizes,
             bidirectional=bidirectional,
@@ -215,6 +215,6 @@ class TargetSpaceSequenceRegressor(NetworkSequenceRegressor, BaseTargetSpaceSequ
             device=device,
             callbacks=callbacks,
             checkpoint=checkpoint,
+            loss=loss,
+            quantile=quantile,
         )
-        self.loss = loss
-        self.quantile = quantile
