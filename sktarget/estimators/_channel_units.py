@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from sktarget.architectures import RecurrentNetwork
 from sktarget.estimators._arrays import Units, as_tensor
-from sktarget.estimators._input_units import reaches_out, units_of_inputs, varies
+from sktarget.estimators._input_units import (
+    columns_that_vary,
+    reaches_out,
+    units_of_inputs,
+)
 from sktarget.estimators._outliers import bulk_of_columns
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_rows import real_steps
@@ -60,7 +64,7 @@ def units_of_channels(rows: TrainingRows) -> Units | None:
     if reach.any():
         farthest = np.maximum(bulk.high - mean, mean - bulk.low)
         is_rare = ~reach & (farthest > _RARE * deviation)
-        varied = varies(mean, deviation, rows.dtype)
+        varied = columns_that_vary(mean, deviation, rows.dtype)
         needs |= varied & ~is_rare & ~_are_standard(mean, deviation)
     with np.errstate(all="ignore"):
         origin = np.where(needs, mean, found[0]).astype(rows.dtype)

@@ -126,14 +126,11 @@ class ClassOutputs(NetworkEstimator):
         """Return the indices of labels."""
         return np.searchsorted(self.classes_, y)
 
-    def _indices(self, sums: Array) -> Array:
+    def _as_learnt(self, sums: Array) -> Array:
         """Turn sums (..., n_outputs) into class indices (...,), or into 0 or 1 each."""
         if self._loss == "cross_entropy":
             return np.asarray(sums.argmax(axis=-1))
         return (sums > 0).astype(np.int64)
-
-    def _as_learnt(self, sums: Array) -> Array:
-        return self._indices(sums)
 
     def _objective(self, held_out: TrainingRows | None = None) -> Objective:
         def decide(sums: torch.Tensor) -> Array:
@@ -154,7 +151,7 @@ class ClassOutputs(NetworkEstimator):
     ) -> float:
         truth = y.numpy(force=True)
         weights = None if weight is None else weight.numpy(force=True)
-        right = self._indices(sums.numpy(force=True)) == truth
+        right = self._as_learnt(sums.numpy(force=True)) == truth
         # On small tables accuracy_score takes as long as a forward pass.
         return float(
             np.average(right if truth.ndim == 1 else right.all(1), weights=weights)

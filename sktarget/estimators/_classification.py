@@ -122,16 +122,11 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
             )
         if kind != "multilabel-indicator":
             y = column_or_1d(y, warn=True)
-        weight = self._row_weights(X, y, sample_weight, first, classes)
+        weight = read_weights(sample_weight, X)
+        weight = self._with_class_weights(y, weight, first, classes)
         if kind == "multilabel-indicator":
             return self._multilabel_rows(X, y, weight, first, classes)
         return self._class_rows(X, y, weight, first, classes)
-
-    def _row_weights(
-        self, X: Array, y: Array, sample_weight: Any, first: bool, classes: Any
-    ) -> Array | None:
-        weight = read_weights(sample_weight, X)
-        return self._with_class_weights(y, weight, first, classes)
 
     def _multilabel_rows(
         self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any
@@ -180,7 +175,7 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
     # -- prediction ------------------------------------------------------------------
 
     def _decode(self, sums: Array) -> Array:
-        indices = self._indices(sums)
+        indices = self._as_learnt(sums)
         return indices if self._multilabel else np.asarray(self.classes_[indices])
 
     def predict(self, X: ArrayLike) -> Array:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from sktarget.training import Criterion, TensorData, over_steps, rows_at_a_time
+from sktarget.training import Criterion, TensorData, over_steps
 
 __all__ = ["Errors", "measure_errors", "share_of_errors"]
 
@@ -49,10 +48,7 @@ def measure_errors(
         Tensors of shape (n_outputs,).
     """
     network.eval()
-    parts = torch.split(held_out.x, rows_at_a_time(held_out.x))
-    with torch.no_grad():
-        found = [network(held_out.inputs(part)).double() for part in parts]
-    sums = torch.cat(found)
+    sums = held_out.outputs_of(network).double()
     network.train()
     if output_units is not None:
         origin, unit = (t.to(sums) for t in output_units)

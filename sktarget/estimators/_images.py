@@ -101,11 +101,6 @@ def _is_positive(value: Any) -> bool:
     )
 
 
-def _n_axes(X: Any) -> int:
-    """Count the axes of what may be an array, a table or nested lists."""
-    return len(_shape(X))
-
-
 def shape_of_images(
     X: Any, conv_layers: Any, image_shape: Any, has_module: bool
 ) -> ImageShape | None:
@@ -130,29 +125,31 @@ def shape_of_images(
     ValueError
         If X, the two parameters and the network they describe do not fit together.
     """
+    given_shape = _shape(X)
+    has_maps = len(given_shape) == 4
     if conv_layers is None and not has_module:
-        if _n_axes(X) == 4:
+        if has_maps:
             raise ValueError(
-                f"X has 4 axes, as images have, {_shape(X)}, but conv_layers=None "
+                f"X has 4 axes, as images have, {given_shape}, but conv_layers=None "
                 "makes a dense network: set conv_layers or module, or flatten the "
                 "images with X.reshape(len(X), -1)"
             )
         return None
     layers = None if has_module else parse_conv_layers(conv_layers)
     given = None if image_shape is None else parse_image_shape(image_shape)
-    if _n_axes(X) == 4:
-        shape = _shape_of_maps(X, given)
+    if has_maps:
+        shape = _shape_of_maps(given_shape, given)
     elif given is not None:
-        shape = _shape_of_rows(X, given)
+        shape = _shape_of_rows(given_shape, given)
     elif layers is None:
         return None
     else:
         raise ValueError(
             "conv_layers needs images, but X has the shape "
-            f"{_shape(X)}: set image_shape=(channels, height, width) to say how to "
+            f"{given_shape}: set image_shape=(channels, height, width) to say how to "
             "read a row, or give X with the axes (n, channels, height, width)"
         )
-    if _n_axes(X) == 4 and shape[2] in (1, 3, 4) and min(shape[:2]) > 4:
+    if has_maps and shape[2] in (1, 3, 4) and min(shape[:2]) > 4:
         warnings.warn(
             f"images have the axes (channels, height, width), and those of X have the "
             f"shape {shape}: if the last axis holds colours, give X.transpose(0, 3, 1, "
@@ -167,9 +164,10 @@ def shape_of_images(
     return shape
 
 
-def _shape_of_maps(X: Any, given: ImageShape | None) -> ImageShape:
+def _shape_of_maps(found: tuple[int, ...], given: ImageShape | None) -> ImageShape:
     """Return the shape of images with four axes, which must be that given, if any."""
-    shape = _last_three(X)
+    _, channels, height, width = found
+    shape = channels, height, width
     if given not in (None, shape):
         raise ValueError(
             f"image_shape={given} (channels, height, width) does not match the images "
@@ -178,9 +176,9 @@ def _shape_of_maps(X: Any, given: ImageShape | None) -> ImageShape:
     return shape
 
 
-def _shape_of_rows(X: Any, given: ImageShape) -> ImageShape:
-    """Return the shape given, which must make as many columns as X has."""
-    columns, needed = _shape(X)[1:], math.prod(given)
+def _shape_of_rows(found: tuple[int, ...], given: ImageShape) -> ImageShape:
+    """Return the shape given, which must make as many columns as there are."""
+    columns, needed = found[1:], math.prod(given)
     if len(columns) == 1 and columns[0] != needed:
         raise ValueError(
             f"image_shape={given} (channels, height, width) makes {needed} columns, "
@@ -210,12 +208,13 @@ def as_rows(X: Any, shape: ImageShape | None) -> Any:
     ValueError
         If images have a shape other than `shape`.
     """
-    if _n_axes(X) != 4:
+    given = _shape(X)
+    if len(given) != 4:
         return X
-    found = _last_three(X)
+    found = given[1:]
     if shape is None:
         raise ValueError(
-            f"X has 4 axes, as images have, {_shape(X)}, but the estimator was "
+            f"X has 4 axes, as images have, {given}, but the estimator was "
             "fitted on rows of a table: give X with 2 axes"
         )
     if found != shape:
@@ -231,11 +230,7 @@ def as_rows(X: Any, shape: ImageShape | None) -> Any:
 
 def _shape(X: Any) -> tuple[int, ...]:
     try:
-        return tuple(X.shape if hasattr(X, "shape") else np.asarray(X).shape)
+        shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+        return tuple(map(int, shape))
     except ValueError:  # Ragged lists, which validation reports.
         return ()
-
-
-def _last_three(X: Any) -> ImageShape:
-    _, channels, height, width = _shape(X)
-    return int(channels), int(height), int(width)

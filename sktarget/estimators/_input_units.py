@@ -13,7 +13,7 @@ from sktarget.estimators._arrays import Units, as_tensor
 from sktarget.estimators._outliers import Bulk
 from sktarget.estimators._statistics import ROUNDING
 
-__all__ = ["reaches_out", "standardise_inputs_", "units_of_inputs", "varies"]
+__all__ = ["columns_that_vary", "reaches_out", "standardise_inputs_", "units_of_inputs"]
 
 Array = NDArray[Any]
 
@@ -60,7 +60,7 @@ def units_of_inputs(bulk: Bulk, dtype: np.dtype[Any]) -> Units | None:
     """
     mean, deviation = bulk.mean, bulk.deviation
     with np.errstate(over="ignore", invalid="ignore"):
-        span, varied = bulk.span, varies(mean, deviation, dtype)
+        span, varied = bulk.span, columns_that_vary(mean, deviation, dtype)
         # Indicators span 1, however rare what they indicate.
         narrow = varied & (deviation < _NARROW) & (span < _INDICATES)
         wide = varied & (deviation > _WIDE)
@@ -99,11 +99,13 @@ def reaches_out(bulk: Bulk, dtype: np.dtype[Any]) -> Array:
     mean, deviation, low, high = bulk
     with np.errstate(over="ignore", invalid="ignore"):
         reach = np.minimum(mean - low, high - mean)
-        found: Array = varies(mean, deviation, dtype) & (reach > _REACH * deviation)
+        found: Array = columns_that_vary(mean, deviation, dtype) & (
+            reach > _REACH * deviation
+        )
     return found
 
 
-def varies(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
+def columns_that_vary(mean: Array, deviation: Array, dtype: np.dtype[Any]) -> Array:
     """Return which columns vary by far more than the rounding of their mean.
 
     Parameters
@@ -140,7 +142,7 @@ def standardise_inputs_(network: DenseNetwork, bulk: Bulk) -> None:
     mean, deviation = bulk.mean, bulk.deviation
     k, layers = len(mean), network.reading
     dtype = layers[0].weight.detach().numpy().dtype
-    scale = np.where(varies(mean, deviation, dtype), deviation, 1.0)
+    scale = np.where(columns_that_vary(mean, deviation, dtype), deviation, 1.0)
     for layer in layers:
         weight = layer.weight.detach().numpy().astype(np.float64)  # a copy
         weight[:, :k] /= scale

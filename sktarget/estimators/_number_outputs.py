@@ -28,7 +28,7 @@ from sktarget.estimators._validation_set import ValidationSet, warn_of_other_mea
 from sktarget.estimators._weights import weights_or_ones
 from sktarget.training import NUMBER_CRITERIA, Loss, NumberCriterion, quantile_criterion
 
-__all__ = ["NumberOutputs", "varies"]
+__all__ = ["NumberOutputs", "outputs_that_vary"]
 
 Array = NDArray[Any]
 
@@ -38,7 +38,7 @@ _LARGEST = 1e150
 _FEW_EVENTS = 12
 
 
-def varies(rows: TrainingRows) -> Array:
+def outputs_that_vary(rows: TrainingRows) -> Array:
     """Return which outputs are not the same in all rows.
 
     Parameters
@@ -165,7 +165,7 @@ class NumberOutputs(NetworkEstimator):
 
     def _measure_outputs(self, task: Task) -> Units | None:
         found = self._measure(task.rows)
-        late = ~varies(task.rows) & varies(task.all_rows)
+        late = ~outputs_that_vary(task.rows) & outputs_that_vary(task.all_rows)
         if late.any():  # Only rows held out say by how much these vary.
             of_all = self._measure(task.all_rows)
             found = tuple(
@@ -209,7 +209,7 @@ class NumberOutputs(NetworkEstimator):
         # Outputs count alike: squares relative to variances, as in a mean R².
         return self._criterion.loss_in(self._scales(self._output_units[1]).to(device))
 
-    def _predictions(self, sums: Array) -> Array:
+    def _as_learnt(self, sums: Array) -> Array:
         """Turn outputs of the network into numbers like y, with an axis of outputs."""
         if not self._criterion.is_log:
             return sums
@@ -217,17 +217,14 @@ class NumberOutputs(NetworkEstimator):
             found: Array = np.minimum(np.exp(sums), np.finfo(sums.dtype).max)
         return found
 
-    def _as_learnt(self, sums: Array) -> Array:
-        return self._predictions(sums)
-
     def _decode(self, sums: Array) -> Array:
-        predictions = self._predictions(sums)
+        predictions = self._as_learnt(sums)
         return predictions[..., 0] if self._y_is_1d else predictions
 
     def _score_sums(
         self, sums: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None
     ) -> float:
-        truth, found = y.numpy(force=True), self._predictions(sums.numpy(force=True))
+        truth, found = y.numpy(force=True), self._as_learnt(sums.numpy(force=True))
         if not np.isfinite(found).all():
             return -np.inf
         if self._loss == "quantile":  # whose R² is the worse the better it is predicted

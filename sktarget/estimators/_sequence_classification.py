@@ -156,7 +156,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
     # -- prediction ------------------------------------------------------------------
 
     def _decode(self, sums: Array) -> Array:
-        return np.asarray(self.classes_[self._indices(sums)])
+        return np.asarray(self.classes_[self._as_learnt(sums)])
 
     def predict(self, X: Any) -> Any:
         """Predict labels.

@@ -14,7 +14,7 @@ from sktarget.estimators._arrays import Units
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._noise_rules import ENOUGH_TO_JUDGE
-from sktarget.estimators._number_outputs import NumberOutputs, varies
+from sktarget.estimators._number_outputs import NumberOutputs, outputs_that_vary
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork
@@ -140,7 +140,7 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         origin, unit = measured
         # The targets of a constant do not start from it, and would be off by a unit.
         least = np.maximum(_OF_CONSTANT * unit, np.finfo(unit.dtype).tiny)
-        return origin, np.where(varies(task.all_rows), unit, least)
+        return origin, np.where(outputs_that_vary(task.all_rows), unit, least)
 
     # -- prediction ------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ list of ndarray of shape (t_i,) or (n_outputs, t_i)
         self._check_n_outputs(numbers.shape[-1])
         counts = ~np.isnan(numbers[..., 0])
         sums = self._run(sequences.values, sequences.real)
-        found = self._predictions(sums[counts])
+        found = self._as_learnt(sums[counts])
         weight = self._weights_of_steps(sample_weight, sequences, counts)
         return float(r2_score(numbers[counts], found, sample_weight=weight))
 

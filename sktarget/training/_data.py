@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from skorch.dataset import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "Batch",
@@ -166,6 +166,23 @@ class TensorData(Dataset):
         """
         prepared = as_inputs(x.to(self.device), self.dtype)
         return prepared.clone() if self.copies and prepared is x else prepared
+
+    def outputs_of(self, module: nn.Module) -> Tensor:
+        """Return what a network makes of all rows, some at a time.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network, in evaluation mode.
+
+        Returns
+        -------
+        Tensor of shape (n, ...)
+            Its outputs, which need no gradient.
+        """
+        parts = torch.split(self.x, rows_at_a_time(self.x))
+        with torch.no_grad():
+            return torch.cat([module(self.inputs(part)) for part in parts])
 
     @property
     def X(self) -> Tensor:  # noqa: N802

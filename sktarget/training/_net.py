@@ -150,15 +150,15 @@ class TrainingNet(NeuralNet):
         ordinary = [w for w in self.ordinary_weights if w.requires_grad]
         if not isinstance(self.module_, TargetSpace):
             return self._outputs(self.module_(x)), ordinary
-        if self.evaluated_first is None and self.alpha == 0:
-            return self._outputs(self.module_(x)), []
-        if self.evaluated_first is None:
-            sums, weights = self.module_.forward_with_weights(x)
-        else:
+        if self.evaluated_first is not None:
             sums, weights, before = self.module_.forward_and_evaluate(
                 x, self.evaluated_first
             )
             self.outputs_before = self._outputs(before)
+        elif self.alpha == 0:
+            return self._outputs(self.module_(x)), []
+        else:
+            sums, weights = self.module_.forward_with_weights(x)
         return self._outputs(sums), weights + ordinary
 
     def _outputs(self, sums: Tensor) -> Tensor:
@@ -251,8 +251,5 @@ class TrainingNet(NeuralNet):
             X.copies = True
         if self.module_.training:
             self.module_.eval()
-        parts = torch.split(X.x, rows_at_a_time(X.x))
-        with torch.no_grad():
-            found = [self._outputs(self.module_(X.inputs(part))) for part in parts]
-        stacked = torch.cat(found)
-        return stacked.numpy(force=True) if decode is None else decode(stacked)
+        sums = self._outputs(X.outputs_of(self.module_))
+        return sums.numpy(force=True) if decode is None else decode(sums)
