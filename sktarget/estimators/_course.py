@@ -52,13 +52,11 @@ class TrainingCourse(NetworkEstimator):
     _images: tuple[int, int, int] | None = None
     # Number of layers with weights in the user's own module.
     _n_own_layers = 1
-    # Whether X is a table, unless it holds images.
-    _takes_tables = True
 
     @property
     def _reads_table(self) -> bool:
         """Whether X is a table, not images or sequences."""
-        return self._takes_tables and self._images is None
+        return self._images is None
 
     @property
     def _follows_table_rules(self) -> bool:
@@ -83,7 +81,7 @@ class TrainingCourse(NetworkEstimator):
 
     @property
     def _is_annealed(self) -> bool:
-        """Whether the step size falls to zero."""
+        """Whether the step size falls to zero, unless a further run has none."""
         return self._schedule() == "annealed"
 
     @property
@@ -179,7 +177,7 @@ class TrainingCourse(NetworkEstimator):
         if self._follows_table_rules:
             return _rules.auto_table_rate(self._n_layers)
         images = self._has_image_targets
-        if images and self._is_annealed:
+        if images and self._anneals_by_default and self._is_annealed:
             steps = self._steps_of_epoch(rows) * self.max_iter
             return _rules.auto_annealed_image_rate(steps)
         return _rules.auto_rate(self.solver, self.parameterization, images)
@@ -214,9 +212,10 @@ class TrainingCourse(NetworkEstimator):
         return False
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
-        if self._never_decays:
+        by_rule = self._follows_table_rules and self._is_annealed
+        if self._never_decays or not by_rule:
             return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
-        if self._by_lbfgs and not self._incremental:
+        if self._by_lbfgs:
             alpha = _noise_rules.auto_alpha_of_lbfgs(
                 rows.n_given,
                 self._n_layers,
@@ -224,11 +223,8 @@ class TrainingCourse(NetworkEstimator):
                 of_numbers=self._learns_numbers,
             )
             return alpha, alpha
-        # It was chosen for all rows; calls of partial_fit have a few each.
-        if self._decays_strongly and not self._incremental and self._takes_tables:
+        if self._decays_strongly:
             return _noise_rules.STRONG_ALPHA, _noise_rules.STRONG_ALPHA
-        if not (self._follows_table_rules and self._is_annealed):
-            return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
         return _noise_rules.auto_alphas(
             rows.n_given,
             self._n_layers,

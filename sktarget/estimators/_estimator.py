@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -23,7 +22,13 @@ from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._random import combine_seeds, seeded_globally
 from sktarget.estimators._retries import FIRST_RUN
 from sktarget.estimators._rows import TrainingRows
-from sktarget.estimators._runs import Run, learn_all, run, try_again
+from sktarget.estimators._runs import (
+    Run,
+    learn_all,
+    run,
+    settings_of_run,
+    try_again,
+)
 from sktarget.estimators._task import Task
 from sktarget.estimators._validation_set import (
     ValidationSet,
@@ -84,14 +89,17 @@ class NetworkEstimator(FitHooks):
             if resumes:
                 architecture = self._describe_architecture(task.rows.X)
                 self._refuse_other_architecture(architecture)
+                self._by_lbfgs = self._by_lbfgs and self._may_go_by_lbfgs(task.rows)
+                self._read_in_units(task)
                 self._arrange_again(task)
                 network, log = self._resume(task.rows, task.seed)
             else:
                 task.rows = self._arrange(task.rows, task.seed)
                 self._output_units = self._measure_outputs(task)
-                self._measure_inputs(task)
+                self._measure_inputs(task)  # on which the activation depends
+                self._read_in_units(task)
                 self._architecture = self._describe_architecture(task.rows.X)
-                self._follow(FIRST_RUN)
+                self.__dict__.update(FIRST_RUN)
                 network, log = self._new_network(task), TrainingLog()
             given = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             self._train(network, log, task, given)
@@ -164,11 +172,8 @@ class NetworkEstimator(FitHooks):
         already = len(log.loss_curve)
         if not self._incremental:
             log.begin_again()
-        settings = self._settings(task.rows)
+        settings = settings_of_run(self, task)
         objective = self._objective(task.held_out if task.may_retry else None)
-        if task.learns_all:
-            reserved = self._epochs_to_reserve(settings.max_iter)
-            settings = replace(settings, reserved=reserved)
 
         def fitted_so_far() -> dict[str, Any]:
             return self._fitted_attributes(first, log, len(log.loss_curve) - already)

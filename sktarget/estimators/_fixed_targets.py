@@ -146,8 +146,6 @@ class FixedTargets(ChosenBatch):
         if self.parameterization == "weights":
             return module
         if self._chooses_anew():
-            # The moments kept are those of other targets.
-            self.__dict__.pop("_optimiser_state", None)
             return self._to_targets(module, rows, seed, keep_weights=True)
         return self._with_kept_targets(module, rows)
 
@@ -182,8 +180,6 @@ class FixedTargets(ChosenBatch):
         return network
 
     def _arrange_again(self, task: Task) -> None:
-        if not (self._may_go_by_lbfgs(task.rows) or self._incremental):
-            self._by_lbfgs = False
         if not self._takes_all(task.rows):
             return
         if self._chooses_anew():
@@ -250,6 +246,8 @@ class FixedTargets(ChosenBatch):
         self, module: nn.Module, fixed: torch.Tensor, lam: float | Sequence[float]
     ) -> TargetSpace:
         """Make a network whose targets lead to the weights of a module."""
+        # Moments that were kept are those of other targets.
+        self.__dict__.pop("_optimiser_state", None)
         network = self._target_space(module, fixed, lam, keep_weights=True)
         self.lam_ = network.lam
         return network

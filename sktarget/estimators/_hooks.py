@@ -73,7 +73,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
-    # What a Retry may change.
+    # What a Retry may change: the share of the λ that the rules choose; whether the
+    # weight decay is strong; whether to take all epochs, with next to none; whether to
+    # go by L-BFGS, with one that stays as it is.
     _lam_share, _decays_strongly, _never_decays = 1.0, False, False
     _by_lbfgs = False
     # The net that learns from mini-batches.
@@ -172,7 +174,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _continued_on(
         self, network: nn.Module, rows: TrainingRows, seed: int
     ) -> nn.Module:
-        """Make a network, with X̄ from these rows, that starts where another ended."""
+        """Make a network, with X̄ from these rows, that starts where another ended.
+
+        The other one may be left with the mean of its weights over draws of dropout.
+        """
         raise NotImplementedError
 
     def _stopping_error(self, device: torch.device) -> Loss | None:
@@ -223,6 +228,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return by what other rules to run after a run that ended so."""
         return []
 
+    def _may_go_by_lbfgs(self, rows: TrainingRows) -> bool:
+        """Whether a run of the rules may go by L-BFGS."""
+        return False
+
     @property
     def _may_run_again(self) -> bool:
         """Whether a fit with a validation set may try other rules."""
@@ -251,6 +260,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
 
     def _measure_inputs(self, task: Task) -> None:
         """Note what the inputs of a fresh fit need: units of their own, or bounds."""
+
+    def _read_in_units(self, task: Task) -> None:
+        """Put rows into the units that the inputs need, before X̄ is chosen of them."""
 
     def _objective(self, held_out: TrainingRows | None = None) -> Objective:
         """Return what to learn, and how outputs are judged.
@@ -287,24 +299,13 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     @property
     def _present_solver(self) -> str:
         """The solver asked for, or that of a further run, which takes all rows."""
-        return "lbfgs" if self._by_lbfgs and not self._incremental else self.solver
+        return "lbfgs" if self._by_lbfgs else self.solver
 
     def _share_to_hold_out(self, rows: TrainingRows) -> int:
         return math.ceil(self.validation_fraction * rows.n_distinct)
 
     def _steps_of_epoch(self, rows: TrainingRows) -> int:
         return n_batches(len(rows), self._batch_rows(rows))
-
-    def _follow(self, retry: Retry) -> None:
-        """Let the rules of another run apply."""
-        if retry.lam_share is not None:
-            self._lam_share = retry.lam_share
-        if retry.decays_strongly is not None:
-            self._decays_strongly = retry.decays_strongly
-        if retry.never_decays is not None:
-            self._never_decays = retry.never_decays
-        if retry.by_lbfgs is not None:
-            self._by_lbfgs = retry.by_lbfgs
 
     def _average_weights(self, network: nn.Module) -> None:
         """End a fit with the mean of the weights over draws of dropout, if any."""

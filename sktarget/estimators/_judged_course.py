@@ -147,9 +147,9 @@ class JudgedCourse(TrainingCourse):
         return _noise_rules.stuck_above(share, n_layers)
 
     def _may_go_by_lbfgs(self, rows: TrainingRows) -> bool:
-        """Whether rows are few enough for L-BFGS, which takes all in every step."""
+        # L-BFGS takes all rows in every step.
         few = rows.n_with_held_out <= _noise_rules.MOST_BY_LBFGS
-        return self._batches_by_rule and few
+        return self._batches_by_rule and self._is_annealed and few
 
 
 def _without_far_rows(plan: HoldingOut, rows: TrainingRows) -> HoldingOut:

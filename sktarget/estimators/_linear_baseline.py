@@ -37,10 +37,12 @@ def error_of_linear_model(
     Returns
     -------
     float
-        The error; infinite for more than 1,000 columns, which are not tried, and where
-        numbers are too large to be squared.
+        The error; infinite for more than 1,000 columns, which are not tried, where
+        numbers are too large to be squared, and where sequences that were held out have
+        other lengths than those to learn from.
     """
-    if rows.X.shape[1] > _MOST_COLUMNS:
+    n_columns = rows.X.shape[1]
+    if n_columns > _MOST_COLUMNS or n_columns != held_out.X.shape[1]:
         return math.inf
     try:
         with np.errstate(all="ignore"):

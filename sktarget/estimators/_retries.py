@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sktarget.estimators._noise_rules import BADLY, LAM_OF_SECOND_TRY
 
@@ -12,62 +14,48 @@ __all__ = [
     "LESS_LAM",
     "MORE_ALPHA",
     "MORE_EPOCHS",
+    "OTHER_WEIGHTS",
     "Retry",
 ]
 
 
 @dataclass(frozen=True)
 class Retry:
-    """A run by other rules, each of which stays as it is if it is None here.
+    """A run by other rules.
 
     Attributes
     ----------
     what : str
         What is tried, in words.
+    changes : mapping
+        Attributes of the estimator by which its rules are the other ones.  Others stay
+        as they are in the best run so far.
     above : float
         It is tried only if the best run so far keeps more of the error of a constant.
     needs : float
         Ratio of errors, new to old, below which it is taken, however large the old.
-    lam_share : float or None
-        Share of the λ that the rules choose.
-    decays_strongly : bool or None
-        Whether the weight decay is strong.
-    never_decays : bool or None
-        Whether to take all epochs, with next to no weight decay.
-    by_lbfgs : bool or None
-        Whether to go by L-BFGS, with a weight decay that stays as it is.
     """
 
     what: str
+    changes: Mapping[str, Any]
     above: float = 0.0
     needs: float = 1.0
-    lam_share: float | None = None
-    decays_strongly: bool | None = None
-    never_decays: bool | None = None
-    by_lbfgs: bool | None = None
 
 
-FIRST_RUN = Retry(
-    "the rules",
-    lam_share=1.0,
-    decays_strongly=False,
-    never_decays=False,
-    by_lbfgs=False,
-)
-LESS_LAM = Retry("less lam", lam_share=LAM_OF_SECOND_TRY)
-MORE_ALPHA = Retry("more alpha", decays_strongly=True, by_lbfgs=False)
+FIRST_RUN: Mapping[str, Any] = {
+    "_lam_share": 1.0,
+    "_decays_strongly": False,
+    "_never_decays": False,
+    "_by_lbfgs": False,
+}
+"""Attributes by which the rules are those of the first run."""
+
+LESS_LAM = Retry("less lam", {"_lam_share": LAM_OF_SECOND_TRY})
+BY_LBFGS = Retry("L-BFGS", {"_by_lbfgs": True}, above=BADLY, needs=0.9)
+MORE_ALPHA = Retry("more alpha", {"_by_lbfgs": False, "_decays_strongly": True})
 MORE_EPOCHS = Retry(
     "more epochs",
+    {"_by_lbfgs": False, "_decays_strongly": False, "_never_decays": True},
     needs=0.85,
-    decays_strongly=False,
-    never_decays=True,
-    by_lbfgs=False,
 )
-BY_LBFGS = Retry(
-    "L-BFGS",
-    above=BADLY,
-    needs=0.9,
-    decays_strongly=False,
-    never_decays=False,
-    by_lbfgs=True,
-)
+OTHER_WEIGHTS = Retry("other weights", {})

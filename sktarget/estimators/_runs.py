@@ -33,7 +33,7 @@ from sktarget.training import (
 if TYPE_CHECKING:
     from sktarget.estimators._estimator import NetworkEstimator
 
-__all__ = ["Run", "learn_all", "run", "try_again"]
+__all__ = ["Run", "learn_all", "run", "settings_of_run", "try_again"]
 
 
 class Run(NamedTuple):
@@ -43,6 +43,29 @@ class Run(NamedTuple):
     log: TrainingLog
     ending: Ending
     settings: TrainingSettings
+
+
+def settings_of_run(estimator: NetworkEstimator, task: Task) -> TrainingSettings:
+    """Return how to train on the rows of a fit, by the rules that apply now.
+
+    Parameters
+    ----------
+    estimator : NetworkEstimator
+        Defines how to train; its network has been made, and λ chosen.
+    task : Task
+        What the fit is about.
+
+    Returns
+    -------
+    TrainingSettings
+        The settings, with epochs kept free for the rows held out, if they are to be
+        learnt in the end.
+    """
+    settings = estimator._settings(task.rows)
+    if not task.learns_all:
+        return settings
+    reserved = estimator._epochs_to_reserve(settings.max_iter)
+    return replace(settings, reserved=reserved)
 
 
 def run(
@@ -133,8 +156,7 @@ def try_again(
     Run
         The other run, or the one before.
     """
-    error = before.ending.held_out_error
-    if error is not None and error <= retry.above:
+    if _error_of(before) <= retry.above:
         return before
     if not before.ending.is_natural:  # An interrupt ends the fit.
         return before
@@ -158,9 +180,9 @@ def _better_of(
 ) -> Run:
     """Return the run by other rules if it does better, else the one before."""
     undo, ending = remember(estimator), before.ending
-    estimator._follow(retry)
+    estimator.__dict__.update(retry.changes)
     try:
-        other = _run_anew(estimator, task, objective, before.settings.reserved)
+        other = _run_anew(estimator, task, objective)
         # After one that diverged, rows held out would not be learnt.
         is_usable = (
             other.ending.reason is not Reason.DIVERGED and other.ending.has_learnt
@@ -182,13 +204,10 @@ def _better_of(
     return before._replace(ending=ending)
 
 
-def _run_anew(
-    estimator: NetworkEstimator, task: Task, objective: Objective, reserved: int
-) -> Run:
+def _run_anew(estimator: NetworkEstimator, task: Task, objective: Objective) -> Run:
     """Train a new network by the estimator's rules."""
     network = estimator._new_network(task)
-    settings = estimator._settings(task.rows)
-    settings = replace(settings, reserved=reserved, callbacks=())
+    settings = replace(settings_of_run(estimator, task), callbacks=())
     return run(estimator, task, network, TrainingLog(), settings, objective)
 
 
@@ -196,13 +215,17 @@ def _does_better(
     estimator: NetworkEstimator, task: Task, other: Run, before: Run, retry: Retry
 ) -> bool:
     """Return whether another run predicts the rows held out better than one before."""
-    error, needed = before.ending.held_out_error, retry.needs
-    if error is not None:
-        needed = _noise_rules.needed_share(error, retry.needs)
+    needed = _noise_rules.needed_share(_error_of(before), retry.needs)
     if estimator._decays_strongly and estimator._tells_little(task.held_out):
         needed *= _noise_rules.BENEFIT_OF_DOUBT
-    errors = [_held_out_errors(estimator, task, run) for run in (other, before)]
+    errors = [_held_out_errors(estimator, task, of) for of in (other, before)]
     return share_of_errors(*errors) < needed
+
+
+def _error_of(before: Run) -> float:
+    """Return the error of the rows held out, which further runs are judged by."""
+    assert before.ending.held_out_error is not None
+    return before.ending.held_out_error
 
 
 def _held_out_errors(estimator: NetworkEstimator, task: Task, of: Run) -> Errors:
@@ -242,10 +265,12 @@ def learn_all(estimator: NetworkEstimator, task: Task, before: Run) -> nn.Module
     rows = estimator._arrange(task.all_rows, task.seed)
     try:
         with undone_if_it_fails(estimator):
+            # First, as settings describe the λ that it chooses.
+            continued = estimator._continued_on(network, rows, task.seed)
             last = run(
                 estimator,
                 replace(task, rows=rows, held_out=None),
-                estimator._continued_on(network, rows, task.seed),
+                continued,
                 TrainingLog(epochs_before=len(log.loss_curve)),
                 estimator._settings(rows).for_last(epochs, alpha),
                 estimator._objective(),

@@ -26,7 +26,7 @@ from sktarget.estimators._channel_units import (
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._linear_baseline import error_of_linear_model, flattened
-from sktarget.estimators._retries import MORE_ALPHA, Retry
+from sktarget.estimators._retries import MORE_ALPHA, OTHER_WEIGHTS, Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import find_series, mean_length
 from sktarget.estimators._task import Task
@@ -141,7 +141,7 @@ class SequenceChoices(BaseTargetSpace):
             return []
         if not ending.has_learnt:
             # Whether a long memory is found within a run is partly luck.
-            return [Retry("other weights")]
+            return [OTHER_WEIGHTS]
         error = ending.held_out_error
         if error is None or not (self._learns_numbers and self._decay_follows_loss):
             return []
@@ -181,11 +181,6 @@ class SequenceChoices(BaseTargetSpace):
             self._embeds or in_weights or self.target_init == "normal"
         ):
             self._channel_units = units_of_channels(task.rows)
-        self._read_in_units(task)
-
-    def _arrange_again(self, task: Task) -> None:
-        self._read_in_units(task)
-        super()._arrange_again(task)
 
     def _read_in_units(self, task: Task) -> None:
         units = self._channel_units

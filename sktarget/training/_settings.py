@@ -139,6 +139,8 @@ class TrainingSettings:
     def for_last(self, epochs: int, alpha: float) -> TrainingSettings:
         """Return the settings for the last epochs, with steps half as large.
 
+        L-BFGS, which searches for the length of each step, goes on as it is.
+
         Parameters
         ----------
         epochs : int

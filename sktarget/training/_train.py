@@ -97,17 +97,17 @@ def train(
     schedule.start_from(net)
     if validation is not None and monitor.validates_first:
         net.evaluated_first = validation.inputs(validation.x)
-    already = len(log.loss_curve)
+    # Puts epochs before it into the log, of which all others have counted those there.
     if checkpoint is not None:
         kept = checkpoint.attach(module, monitor, generator)
         optimiser_state = kept or optimiser_state
     if optimiser_state is not None:
         net.optimizer_.load_state_dict(optimiser_state)
     net.notify("on_train_begin", X=data, y=None)
-    to_go = settings.epochs - (len(log.loss_curve) - already)
+    to_go = settings.epochs - (len(log.loss_curve) - monitor.already)
     reason = _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
-    epochs = log.epochs_before + len(log.loss_curve) - already
+    epochs = log.epochs_before + len(log.loss_curve) - monitor.already
     return _ending_of(net, monitor, reason, epochs)
 
 

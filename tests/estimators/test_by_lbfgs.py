@@ -168,7 +168,13 @@ def test_training_goes_on_from_its_state() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"solver": "sgd"}, {"learning_rate_init": 0.01}, {"batch_size": 50}]
+    "settings",
+    [
+        {"solver": "sgd"},
+        {"learning_rate_init": 0.01},
+        {"learning_rate": "constant"},
+        {"batch_size": 50},
+    ],
 )
 def test_later_fits_may_ask_for_something_else(settings: dict[str, Any]) -> None:
     X, y = parity(300)
@@ -178,6 +184,23 @@ def test_later_fits_may_ask_for_something_else(settings: dict[str, Any]) -> None
     assert model._optimiser_name == "lbfgs"
     fit_quietly(model.set_params(**settings, max_iter=5), X[:150], y[:150])
     assert model._optimiser_name == settings.get("solver", "adam")
+
+
+def test_as_many_last_epochs_are_reserved_as_the_run_is_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen, run = [], _runs.run
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        seen.append(args[4])
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(_runs, "run", spy)
+    X, y = parity()
+    fit_quietly(TargetSpaceClassifier(random_state=0), X, y)
+    by_lbfgs, last = (s for s in seen if s.solver == "lbfgs")
+    assert (by_lbfgs.max_iter, by_lbfgs.reserved) == (200, 40)
+    assert 4 < last.max_iter <= 40
 
 
 @pytest.mark.parametrize("most", [140, 150])

@@ -70,7 +70,7 @@ class Steps(Callback):
 
     def on_train_begin(self, net: Any, **_: Any) -> None:
         self.rates: list[float] = []
-        self.epsilon = net.optimizer_.param_groups[0]["eps"]
+        self.epsilon = net.optimizer_.param_groups[0].get("eps")
 
     def on_batch_end(self, net: Any, training: bool = False, **_: Any) -> None:
         if training:
@@ -91,6 +91,9 @@ def test_steps_are_annealed_unless_the_user_knows_better(kind: type) -> None:
     assert steps.epsilon == 1e-9
     estimator.partial_fit(X, y)
     assert set(steps.rates) == {0.1}
+    by_sgd = {"solver": "sgd", "learning_rate": "annealed"}
+    fit_quietly(kind(**auto, **by_sgd), X, y)
+    np.testing.assert_allclose(steps.rates, annealed * (10 / 0.3), rtol=1e-12)
     own = LRScheduler("ExponentialLR", gamma=0.5)
     fit_quietly(kind(**auto | {"callbacks": [own, steps]}), X, y)
     np.testing.assert_allclose(steps.rates, [0.1] * 3 + [0.05] * 3)

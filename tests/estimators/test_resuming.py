@@ -229,6 +229,26 @@ def test_warm_start_takes_another_lam(kind: type) -> None:
         np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-10)
 
 
+def test_moments_of_other_targets_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = problem(TargetSpaceClassifier)
+    model = TargetSpaceClassifier(**SMALL, warm_start=True)
+    fit_quietly(model, X, y)
+    kept, ask = [], TargetSpaceClassifier._kept_optimiser_state
+
+    def spy(*args: Any) -> Any:
+        kept.append(ask(*args))
+        return kept[-1]
+
+    monkeypatch.setattr(TargetSpaceClassifier, "_kept_optimiser_state", spy)
+    fit_quietly(model, X, y)
+    fit_quietly(model.set_params(lam=5.0), X, y)
+    fit_quietly(model, X, y)
+    fit_quietly(model.set_params(untangling="ocu"), X, y)
+    assert [state is None for state in kept] == [False, True, False, True]
+
+
 @for_both
 @pytest.mark.parametrize("first", ["targets", "weights"])
 def test_warm_start_cannot_change_the_space(kind: type, first: str) -> None:

@@ -8,7 +8,7 @@ from skorch.callbacks import LRScheduler
 
 from sktarget import TargetSpaceSequenceClassifier, TargetSpaceSequenceRegressor
 from sktarget.estimators import _noise_rules, _runs, _sequence_rules
-from sktarget.estimators._retries import Retry
+from sktarget.estimators._retries import OTHER_WEIGHTS
 from sktarget.estimators._sequence_choices import SequenceChoices
 from sktarget.estimators._sequence_data import find_series
 from sktarget.estimators._sequence_rows import SequenceRows
@@ -163,9 +163,7 @@ def test_last_epochs_mix_sequences_in_the_order_of_their_classes(
 def test_other_weights_are_judged_by_the_steps_that_count(
     numbers: bool, weighted: bool, better: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        SequenceChoices, "_retries", lambda *_: [Retry("other weights")]
-    )
+    monkeypatch.setattr(SequenceChoices, "_retries", lambda *_: [OTHER_WEIGHTS])
     monkeypatch.setattr(
         _noise_rules, "needed_share", lambda *_, **__: 1e9 if better else 0.0
     )
@@ -337,12 +335,12 @@ def regressor(**settings: Any) -> TargetSpaceSequenceRegressor:
     return TargetSpaceSequenceRegressor(**(given | settings))
 
 
-def trend(slope: float) -> tuple[Array, Array]:
+def trend(slope: float, length: int = 12) -> tuple[Array, Array]:
     """Make windows of a noisy season beside a trend, and the number that follows."""
     time = np.arange(240)
     noise = 0.3 * np.random.default_rng(0).normal(size=240)
     steps = 50 + slope * time + 3 * np.sin(time / 4) + noise
-    view = np.lib.stride_tricks.sliding_window_view(steps, 13)
+    view = np.lib.stride_tricks.sliding_window_view(steps, length + 1)
     return view[:, None, :-1], view[:, -1]
 
 
@@ -391,3 +389,9 @@ def test_a_trend_is_warned_of(loss: str) -> None:
     assert fit_quietly(regressor(loss=loss), *several).n_outputs_ == 2
     order = np.random.default_rng(0).permutation(len(X))
     regressor(loss=loss).fit(X[order], y[order])  # no windows to be seen
+
+
+def test_a_linear_model_is_not_asked_about_other_lengths() -> None:
+    X, y = trend(0.1)
+    longer, following = trend(0.1, length=15)
+    regressor().fit(X[:150], y[:150], X_val=longer[150:], y_val=following[150:])

@@ -112,6 +112,20 @@ def test_deep_networks_that_fit_noise_are_followed_by_others(
     assert (set(alphas[-last:]) == {10.0}) == estimator._decays_strongly
 
 
+def test_strong_decay_ends_with_the_rules_for_tables(alphas: list[float]) -> None:
+    X, y = noisy(TargetSpaceClassifier)
+    model = TargetSpaceClassifier(max_iter=99, warm_start=True, random_state=0)
+    fit_quietly(model, X, y, X_val=X, y_val=y[::-1])
+    model._decays_strongly = True
+    alphas.clear()
+    fit_quietly(model, X, y, X_val=X, y_val=y[::-1])
+    assert alphas[0] == 10.0
+    alphas.clear()
+    model.set_params(learning_rate_init=0.01)
+    fit_quietly(model, X, y, X_val=X, y_val=y[::-1])
+    assert set(alphas) == {1e-4}
+
+
 def test_last_epochs_have_the_weight_decay_of_a_quarter_earlier(
     alphas: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
