@@ -18,7 +18,7 @@ from sktarget.linalg import (
     ridge_solve,
 )
 from sktarget.linalg._plan import _plan_unread
-from sktarget.linalg._products import _STRIPE
+from sktarget.linalg._products import _STRIPE, _STRIPE_NUMBERS
 from tests.helpers import normal
 
 EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
@@ -278,8 +278,9 @@ def test_error_of_an_inverse_in_double_precision_vanishes(
 )
 @pytest.mark.parametrize("ones", [False, True])
 def test_gramian_across_the_boundaries_of_blocks(k: int, ones: bool) -> None:
-    rows = normal(7, k)
-    explicit = torch.cat([torch.ones(7, 1), rows], 1) if ones else rows
+    n = _STRIPE_NUMBERS // k + 1  # with fewer rows there would be no blocks
+    rows = normal(n, k)
+    explicit = torch.cat([torch.ones(n, 1), rows], 1) if ones else rows
     gram = gramian(rows, ones=ones)
     torch.testing.assert_close(gram.tril(), (explicit.T @ explicit).tril())
 

@@ -13,7 +13,11 @@ from sktarget.nn import TargetSpace
 from tests.helpers import needs_onednn, normal
 
 EPS = torch.finfo(torch.float32).eps
-SHAPES = [(200, 100, 100), (100, 3000, 70), (1500, 90, 10), (3, 700, 600), (700, 3, 9)]
+SHAPES = [
+    *((200, 110, 100), (100, 3000, 70), (3000, 90, 10)),  # for oneDNN, if there is one
+    *((3, 700, 600), (700, 3, 9)),
+    *((5, 5000, 7), (60, 5000, 3)),  # narrow, of a common axis that is cut
+]
 
 Layout = Callable[[Tensor], Tensor]
 LAYOUTS: dict[str, Layout] = {
@@ -40,10 +44,24 @@ def biases(m: int) -> list[Tensor]:
     return [rows[0], columns[:, 3], rows[4], columns[:1, 5].expand(m)]
 
 
+@pytest.fixture(params=["BLAS", pytest.param("oneDNN", marks=needs_onednn)])
+def calls(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> list[Any] | None:
+    """Let products go to either library, whichever is faster here; None is for BLAS."""
+    if request.param == "BLAS":
+        monkeypatch.setattr(_products, "_ONEDNN", None)
+        return None
+    made: list[Any] = request.getfixturevalue("onednn_calls")
+    return made
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("of_left", LAYOUTS)
 @pytest.mark.parametrize("of_right", LAYOUTS)
-def test_layouts(shape: tuple[int, int, int], of_left: str, of_right: str) -> None:
+def test_layouts(
+    shape: tuple[int, int, int], of_left: str, of_right: str, calls: list[Any] | None
+) -> None:
     n, k, m = shape
     left = LAYOUTS[of_left](normal(n, k, dtype=torch.float32))
     right = LAYOUTS[of_right](normal(k, m, seed=1, dtype=torch.float32))
@@ -53,6 +71,8 @@ def test_layouts(shape: tuple[int, int, int], of_left: str, of_right: str) -> No
     out = torch.ones(n, m)
     add_product(out, left, right)
     assert_is_product(out, left, right, 1)
+    if calls is not None and shape in SHAPES[:3]:
+        assert len(calls) >= 6  # the product, with each bias, and added
 
 
 @needs_onednn
@@ -136,20 +156,22 @@ def test_wide_gramians(n: int, k: int, ones: bool, onednn_calls: list[Any]) -> N
 
 
 @pytest.mark.parametrize("n", [1000, 10_000, 40_000])
-def test_rounding_of_a_wide_gramian(n: int) -> None:
+def test_rounding_of_a_wide_gramian(n: int, calls: list[Any] | None) -> None:
     rows = torch.full((n, 256), 0.1)  # All errors have one sign.
     error = gramian(rows).tril().double() - gramian(rows.double()).tril()
     error = error + error.tril(-1).T
     # The smallest ridge that is added to a Gramian in single precision is 16 ετ.
     trace = rows.double().square().sum()
     assert torch.linalg.eigvalsh(error).abs().max() < 16 * EPS * trace
+    assert calls is None or calls
 
 
-def test_rounding_over_many_rows() -> None:
+def test_rounding_over_many_rows(calls: list[Any] | None) -> None:
     left, right = torch.full((100_000, 60), 0.1), torch.full((100_000, 50), 0.1)
     exact = (left.T.double() @ right.double())[0, 0]
     for columns in (left.T, left.T.contiguous()):
         assert (product(columns, right) - exact).abs().max() <= 64 * EPS * exact
+    assert calls is None or calls
 
 
 class Recurrent(nn.Module):
