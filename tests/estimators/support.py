@@ -160,6 +160,27 @@ class Leaves(Callback):
             raise KeyboardInterrupt
 
 
+class SeesRates(Callback):
+    """Remembers the step size of every epoch, or every mini-batch, of the last fit."""
+
+    def __init__(self, every: str = "epoch") -> None:
+        self.every = every
+
+    def on_train_begin(self, net: Any, **_: Any) -> None:
+        self.rates: list[float] = []
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        if self.every == "epoch":
+            self._note(net)
+
+    def on_batch_begin(self, net: Any, training: bool = False, **_: Any) -> None:
+        if self.every == "batch" and training:
+            self._note(net)
+
+    def _note(self, net: Any) -> None:
+        self.rates.append(net.optimizer_.param_groups[0]["lr"])
+
+
 class SetsRate(Callback):
     """Gives the optimiser another step size from some epoch on."""
 

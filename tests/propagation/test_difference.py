@@ -17,6 +17,7 @@ from sktarget.propagation._difference import DifferenceTargetNetwork
 from sktarget.propagation._feedback import FeedbackMap, propagate_targets
 from sktarget.propagation._network import TransmittingNetwork
 from sktarget.propagation._noise import RowNoise, _hash_rows
+from sktarget.training._criteria import CRITERIA
 from tests.helpers import assert_all_close, normal
 
 B = 10
@@ -255,6 +256,15 @@ def test_d7_half_a_step_down_the_squared_error_is_the_answer() -> None:
         assert_close(a, b)
 
 
+def test_d7_a_step_per_output_down_the_estimators_error_is_the_answer() -> None:
+    x, half_mean = normal(B, 4), CRITERIA["squared_error"].loss
+    net = make(top_target="output", target_lr=3.0)
+    local = local_gradients(net, x, lambda out, weight: half_mean(out, Y, weight))
+    truth = local_gradients(make(top_target="output", target_lr=0.5), x, squared_error)
+    for a, b in zip(local, truth, strict=True):
+        assert_close(a, b)
+
+
 @pytest.mark.parametrize(("top_target", "n_maps"), [("penultimate", 3), ("output", 4)])
 def test_d7_shapes(top_target: str, n_maps: int) -> None:
     net = make((5, 7, 6, 4), top_target=top_target)
@@ -381,6 +391,25 @@ def test_weights_are_as_good_as_repeats(transmission: str, top_target: str) -> N
     other = net.reconstruction_losses(again[order])
     for a, b in zip(one, other, strict=True):
         assert_close(a, b, 1e-10)
+
+
+@pytest.mark.parametrize("top_target", ["penultimate", "output"])
+def test_inputs_are_noisy_in_training_alone(top_target: str) -> None:
+    net = make(top_target=top_target, input_noise=0.3)
+    x, n = normal(5000, 4), 5000
+    received: list[Tensor] = []
+    first = net.network.layers[0]
+    first.register_forward_pre_hook(lambda _, args: received.append(args[0]))
+    net.set_gradients(x, lambda out, _: out.square().mean())
+    net.reconstruction_losses(x)
+    for seen in received:
+        noise = seen - x
+        assert abs(float(noise.mean())) < 4 * 0.3 / (4 * n) ** 0.5
+        assert float(noise.std()) == pytest.approx(0.3, rel=0.03)
+        assert noise.T.corrcoef().fill_diagonal_(0).abs().max() < 0.1
+    assert len(received) == 2
+    net(x)
+    assert torch.equal(received[-1], x)
 
 
 def test_noise_of_an_epoch_follows_from_its_number() -> None:

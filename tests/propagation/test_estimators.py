@@ -1,6 +1,7 @@
 """What the estimators of difference target propagation do with their parameters."""
 
 import pickle
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from sktarget.propagation import (
     DifferenceTargetPropagationRegressor,
     RegularizedInversionClassifier,
 )
+from sktarget.propagation._difference import DifferenceTargetNetwork
 from tests.estimators.support import (
     ALL_EPOCHS,
     assert_learns,
@@ -138,6 +140,74 @@ def test_going_on_keeps_both_optimisers(kind: type, solver: str, method: str) ->
 
 
 @for_both
+@pytest.mark.parametrize("decay", [2, None])
+def test_noise_decays_from_epoch_to_epoch(
+    kind: type, decay: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deviations = []
+    true = DifferenceTargetNetwork.begin_epoch
+
+    def recorded(net: DifferenceTargetNetwork, epoch: int, scale: float = 1.0) -> None:
+        true(net, epoch, scale)
+        deviations.append(net._sigma)
+
+    X, y = problem(kind)
+    settings = SMALL | {"max_iter": 3, "noise": 0.7, "noise_decay": decay}
+    monkeypatch.setattr(DifferenceTargetNetwork, "begin_epoch", recorded)
+    fit_quietly(kind(**settings), X, y)
+    scales = np.ones(3) if decay is None else 1 / (1 + np.arange(1, 4) / decay)
+    # Noise is chosen when the network is made, too.
+    np.testing.assert_allclose(deviations[1:], 0.7 * scales)
+
+
+@for_both
+@pytest.mark.parametrize("top_target", ["penultimate", "output"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("feedback_activation", "relu"),
+        ("difference", False),
+        ("input_noise", 0.3),
+        ("noise", 0.0),
+    ],
+)
+def test_parameters_have_a_say(
+    kind: type, top_target: str, name: str, value: Any
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"top_target": top_target}
+    plain = fit_quietly(kind(**settings), X, y)
+    assert weights_differ(plain, fit_quietly(kind(**settings, **{name: value}), X, y))
+
+
+@for_both
+def test_samples_are_drawn_with_logistic_probabilities(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"transmission": "bernoulli"}
+    fits = [
+        fit_quietly(kind(**settings, activation=activation), X, y)
+        for activation in ("logistic", "relu", "tanh")
+    ]
+    for other in fits[1:]:
+        assert_same_weights(fits[0], other)
+
+
+@for_both
+def test_predictions_are_free_of_noise(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(kind(**SMALL, input_noise=0.3), X, y)
+    h, (*hidden, last) = X, weights(estimator)
+    for stacked in hidden:
+        h = np.tanh(h @ stacked[1:] + stacked[0])
+    truth = h @ last[1:] + last[0]
+    if kind is DifferenceTargetPropagationClassifier:
+        found, truth = estimator.decision_function(X), np.diff(truth)
+    else:
+        found = estimator.predict(X)
+    np.testing.assert_allclose(found, truth[:, 0])
+
+
+@for_both
 def test_going_on_takes_other_rates(kind: type) -> None:
     X, y = problem(kind)
     estimator = fit_quietly(kind(**SMALL, warm_start=True), X, y)
@@ -259,11 +329,13 @@ def test_several_labels_and_outputs() -> None:
 @for_both
 def test_early_stopping_keeps_the_best_network_and_its_feedback(kind: type) -> None:
     X, y = problem(kind)
-    settings = SMALL | {"max_iter": 30, "early_stopping": True}
-    estimator = fit_quietly(kind(**settings, validation_fraction=0.3), X, y)
+    settings = SMALL | {"early_stopping": True, "validation_fraction": 0.3}
+    # Steps too large, so that the score comes and goes.
+    settings |= {"learning_rate_init": 0.03, "target_lr": 0.1, "max_iter": 30}
+    estimator = fit_quietly(kind(**settings), X, y)
     best = int(np.argmax(estimator.validation_scores_)) + 1
-    again = SMALL | {"max_iter": best, "early_stopping": True}
-    shorter = fit_quietly(kind(**again, validation_fraction=0.3), X, y)
+    assert best < 30
+    shorter = fit_quietly(kind(**(settings | {"max_iter": best})), X, y)
     assert_same_weights(estimator, shorter)
     for a, b in zip(feedback(estimator), feedback(shorter), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -352,43 +424,30 @@ def test_regressors_go_on_in_the_units_of_their_first_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "pattern"),
+    ("kind", "pattern", "frozen"),
     [
-        (RegularizedInversionClassifier, "network.layers.0.*"),
-        (DifferenceTargetPropagationClassifier, "network.layers.[01].*"),
-        (DifferenceTargetPropagationClassifier, "feedback.*"),
+        (
+            RegularizedInversionClassifier,
+            "network.layers.0.*",
+            lambda e: weights(e)[:1],
+        ),
+        (BOTH[0], "network.layers.[01].*", lambda e: weights(e)[:2]),
+        (BOTH[0], "feedback.*", feedback),
     ],
 )
-def test_frozen_layers_stay(kind: type, pattern: str) -> None:
+def test_frozen_layers_stay(
+    kind: type, pattern: str, frozen: Callable[[Any], list[NDArray[Any]]]
+) -> None:
     X, y = class_data()
-    frozen = []
-    for max_iter in (1, 4):
-        callbacks = [Freezer(pattern)]
-        estimator = kind((5, 4), max_iter=max_iter, callbacks=callbacks, random_state=0)
-        fit_quietly(estimator, X, y)
-        arrays = estimator.coefs_
-        if pattern == "feedback.*":
-            arrays = estimator.feedback_coefs_
-        frozen.append(arrays[0])
-    np.testing.assert_array_equal(*frozen)
-
-
-def test_full_batches_take_no_smaller_steps() -> None:
-    X, y = class_data()
-    rates = {}
-    for batch_size in (len(X), len(X) - 1):
-        record = RecordRate()
-        estimator = RegularizedInversionClassifier(
-            (4, 3), solver="sgd", batch_size=batch_size, max_iter=1, callbacks=[record]
+    short, long = (
+        fit_quietly(
+            kind((5, 4), max_iter=n, callbacks=[Freezer(pattern)], random_state=0), X, y
         )
-        fit_quietly(estimator, X, y)
-        rates[batch_size] = record.rate
-    assert rates[len(X)] == rates[len(X) - 1] == 0.1
-
-
-class RecordRate(Callback):
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.rate = net.optimizer_.param_groups[0]["lr"]
+        for n in (1, 4)
+    )
+    for a, b in zip(frozen(short), frozen(long), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.allclose(short.coefs_[-1], long.coefs_[-1])
 
 
 class Training(Callback):

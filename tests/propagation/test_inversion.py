@@ -126,6 +126,10 @@ def pulled(W: Tensor, h: Tensor, inversion: Inversion) -> Callable[..., Tensor]:
     return lambda t, d: inversion.pull_back(matrix, h[t], d)
 
 
+def share_of_saturated(h: Tensor, clip: float) -> float:
+    return float((h.abs() > 1 - clip).double().mean())
+
+
 def identity(ridge: float, *, linearize: bool = True) -> Inversion:
     return Inversion(ridge, 1e-3, linearize, activation="identity")
 
@@ -310,6 +314,13 @@ def test_p9_inverse_is_stationary() -> None:
     assert float(slope.abs().max()) < 1e-13
 
 
+def test_values_beyond_the_clipped_range_are_saturated() -> None:
+    h = torch.tensor([-1.0, -0.95, 0.0, 0.89, 0.91])
+    inversion = Inversion(1.0, 0.1, linearize=True)
+    assert float(inversion.saturated(h)) == pytest.approx(3 / 5)
+    assert float(identity(1.0).saturated(h)) == 0
+
+
 @pytest.mark.parametrize("clip", [1e-3, 0.1, 0.5])
 def test_p10_factor_of_saturated_units_is_bounded(clip: float) -> None:
     inversion = Inversion(1.0, clip, linearize=True)
@@ -390,6 +401,9 @@ def test_padding_counts_for_nothing(update: str, per_step: bool) -> None:
         return F.cross_entropy(outputs[counts], labels[counts], reduction="sum") / B
 
     together = ours(net, padded, loss)
+    real = states_of(net, x).transpose(0, 1)[~padded[..., 0].isnan()]
+    share = share_of_saturated(real, 1e-3)
+    assert float(net.saturation_fraction) == pytest.approx(share)
     assert_close(
         net.displacement_norms[-1],
         displacements_of_last(net, x, per_step),
@@ -473,6 +487,9 @@ def test_dense_layers_are_inverted_one_by_one() -> None:
         fed = layers[i - 1].bias.detach()
         undone = (inverse(inversion, matrix, v, fed) for v in (target, h[i]))
         target = h[i - 1] + (next(undone) - next(undone))
+    share = share_of_saturated(torch.cat(h[1:], 1), 0.3)
+    assert 0 < share < 1
+    assert float(net.saturation_fraction) == pytest.approx(share)
     assert_allclose(
         net.displacement_norms,
         [float((t - v).norm()) for t, v in zip(targets, h[1:], strict=True)],
