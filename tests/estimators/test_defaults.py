@@ -24,6 +24,7 @@ from tests.estimators.support import (
     label_data,
     noisy,
     problem,
+    weights,
 )
 
 # Keeps the targets, and does not move them.
@@ -95,6 +96,42 @@ def test_numbers_start_from_themselves(n_outputs: int | None) -> None:
     )
 
 
+@for_both
+def test_normal_targets_are_drawn_at_their_scale(kind: type) -> None:
+    X, y = problem(kind)
+    settings = AT_THE_START | {"target_init": "normal", "project_targets": False}
+    small, large = (
+        fit_quietly(kind(**settings, target_scale=scale), X, y) for scale in (0.5, 1.0)
+    )
+    drawn = ([*e.targets_[:-1], e._last_targets] for e in (small, large))
+    for a, b in zip(*drawn, strict=True):
+        np.testing.assert_allclose(b, 2 * a)
+        assert np.abs(b).max() <= 2
+        # Cut off at 2σ, the deviation is 0.88 σ.
+        assert b.std() == pytest.approx(0.88, rel=0.1)
+
+
+@for_both
+def test_projected_targets_are_the_sums_they_lead_to(kind: type) -> None:
+    X, y = problem(kind)
+    settings = AT_THE_START | {"hidden_layer_sizes": (6, 5), "activation": "tanh"}
+    settings |= {"target_init": "normal", "lam": 1e-9}
+    missed = {}
+    for project in (True, False):
+        estimator = fit_quietly(kind(**settings, project_targets=project), X, y)
+        h, missed[project] = estimator.fixed_batch_, []
+        for stacked, targets in zip(
+            weights(estimator), estimator.targets_, strict=True
+        ):
+            sums = h @ stacked[1:] + stacked[0]
+            missed[project].append(
+                np.linalg.norm(sums - targets) / np.linalg.norm(targets)
+            )
+            h = np.tanh(sums)
+    assert max(missed[True]) < 1e-4
+    assert min(missed[False]) > 0.5
+
+
 OFFSETS: list[dict[str, Any]] = [
     {},
     {"parameterization": "weights"},
@@ -158,8 +195,8 @@ def test_constants_vary_by_no_rounding() -> None:
     y = np.column_stack([X[:, 0], np.full(2000, 0.1)]).astype(float)
     weight = np.random.default_rng(1).uniform(size=2000)
     model = TargetSpaceRegressor((5,), max_iter=3, random_state=0)
-    for weights in (None, weight):  # Warnings would be errors.
-        found = fit_quietly(model, X, y, sample_weight=weights).predict(X)
+    for given in (None, weight):  # Warnings would be errors.
+        found = fit_quietly(model, X, y, sample_weight=given).predict(X)
         np.testing.assert_allclose(found[:, 1], 0.1, rtol=1e-3)
 
 

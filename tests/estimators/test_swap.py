@@ -85,5 +85,5 @@ def test_values_that_the_mlp_refuses_are_refused(
 @for_pairs
 def test_parameters_are_keyword_only_after_the_first(ours: type, theirs: type) -> None:
     assert ours((3,)).hidden_layer_sizes == (3,)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="positional arguments but 3 were given"):
         ours((3,), "relu")

@@ -159,8 +159,9 @@ def test_other_layers_are_pulled_to_zero() -> None:
 def test_repr_and_errors() -> None:
     module, fixed = recurrent("tanh", 2, 4), batch(6, 7, 2)
     assert "anchor='weights'" in repr(TargetSpace(module, fixed, anchor="weights"))
-    assert "anchor" not in repr(TargetSpace(module, fixed))
-    with pytest.raises(AttributeError):
-        TargetSpace(module, fixed).anchor = "weights"
+    net = TargetSpace(module, fixed)
+    assert "anchor" not in repr(net)
+    with pytest.raises(AttributeError, match="anchor"):
+        net.anchor = "weights"
     with pytest.raises(ValueError, match="'zero' or 'weights', got 'start'"):
         TargetSpace(module, fixed, anchor="start")

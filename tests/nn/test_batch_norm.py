@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 
 
@@ -159,7 +160,7 @@ def test_norms_are_as_they_were_after_an_error() -> None:
     net = network()
     with torch.no_grad():
         next(iter(net.target_layers().values())).targets.fill_(torch.nan)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(FactorisationError, match="could not be solved"):
         net(batches(1)[0])
     for norm in (net.module[0], net.module[2]):
         assert norm.training

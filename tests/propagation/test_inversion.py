@@ -318,7 +318,6 @@ def test_values_beyond_the_clipped_range_are_saturated() -> None:
     h = torch.tensor([-1.0, -0.95, 0.0, 0.89, 0.91])
     inversion = Inversion(1.0, 0.1, linearize=True)
     assert float(inversion.saturated(h)) == pytest.approx(3 / 5)
-    assert float(identity(1.0).saturated(h)) == 0
 
 
 @pytest.mark.parametrize("clip", [1e-3, 0.1, 0.5])
@@ -528,7 +527,7 @@ def test_weights_that_are_not_finite_are_reported() -> None:
     net = make()
     with torch.no_grad():
         net.network.recurrent[0].weight_hh_l0[0, 0] = torch.inf
-    with pytest.raises(FactorisationError):
+    with pytest.raises(FactorisationError, match="trace of the Gramian is inf"):
         net.set_gradients(normal(B, T, D), cross_entropy)
 
 

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -123,6 +124,26 @@ def test_fused_adam_reads_maps_as_they_lie() -> None:
         optimiser.step()
     assert len(given) == 4 * 3
     assert all(tensor.is_contiguous() for tensor in given)
+
+
+def test_centred_rmsprop_follows_its_rule() -> None:
+    lr, rho, momentum, eps = 0.1, 0.7, 0.6, 0.02
+    rng = np.random.default_rng(0)
+    learnt = [nn.Parameter(torch.from_numpy(rng.normal(size=(3, 4)))) for _ in range(2)]
+    optimiser = CentredRMSprop(learnt, lr, rho, momentum, eps)
+    p = np.stack([part.detach().numpy() for part in learnt])
+    m, v, u = np.zeros((3, *p.shape))
+    for _ in range(5):
+        g = rng.normal(scale=0.3, size=p.shape)
+        for part, gradient in zip(learnt, g, strict=True):
+            part.grad = torch.from_numpy(gradient)
+        optimiser.step()
+        m = rho * m + (1 - rho) * g
+        v = rho * v + (1 - rho) * g**2
+        u = momentum * u - lr * g / np.sqrt(v - m**2 + eps)
+        p = p + u
+        for part, truth in zip(learnt, p, strict=True):
+            np.testing.assert_allclose(part.detach(), truth, rtol=1e-12)
 
 
 def test_steady_gradients_leave_rmsprop_finite() -> None:
