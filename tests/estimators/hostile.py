@@ -49,7 +49,7 @@ class Case:
             X = (X * self.magnitude).astype(self.dtype)
         if self.kind == "images":
             X = np.repeat(X[:, None, :, None], 4, axis=3)
-        elif self.kind in ("series", "series regressor", "inverted steps"):
+        elif self.kind.startswith(("series", "inverted steps")):
             X = np.repeat(X[:, None], 2, axis=1)
         return _lay_out(X, self.layout)
 
@@ -186,15 +186,12 @@ _DIFFERENCE = _SISTERS | {
     "feedback_learning_rate_init": _RATE,
     "n_samples_predict": st.integers(1, 5),
 }
-_INVERSION = (
-    _SISTERS
-    | _CLASS_WEIGHT
-    | {
-        "ridge": _RATE,
-        "clip": st.floats(0, 1, exclude_min=True, exclude_max=True),
-        "linearize": st.booleans(),
-    }
-)
+_INVERSION = _SISTERS | {
+    "ridge": _RATE,
+    "clip": st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "linearize": st.booleans(),
+}
+_LAYERS = _INVERSION | {"activation": st.sampled_from(["tanh", "identity"])}
 _STEPS = {k: v for k, v in _INVERSION.items() if k != "hidden_layer_sizes"} | {
     "recurrent_layer_sizes": st.integers(1, 20),
     "update": st.sampled_from(["local", "through_time"]),
@@ -217,9 +214,10 @@ BY_KIND: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "series regressor": PARAMETERS | _LOSS | _RECURRENT,
     "difference": _DIFFERENCE | _CLASS_WEIGHT,
     "difference regressor": _DIFFERENCE,
-    "inverted layers": _INVERSION
-    | {"activation": st.sampled_from(["tanh", "identity"])},
-    "inverted steps": _STEPS,
+    "inverted layers": _LAYERS | _CLASS_WEIGHT,
+    "inverted layers regressor": _LAYERS,
+    "inverted steps": _STEPS | _CLASS_WEIGHT,
+    "inverted steps regressor": _STEPS,
 }
 
 
