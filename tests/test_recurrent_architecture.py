@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sktarget.architectures import CELLS, RecurrentNetwork, chrono_
 from sktarget.nn import TargetSpace
+from tests.helpers import normal
 
 every_network = pytest.mark.parametrize(
     ("cell", "bidirectional", "per_step"),
@@ -67,7 +68,7 @@ def test_targets_of_own_weights_give_the_network_back(
 ) -> None:
     net = network(cell, bidirectional, per_step, shortcuts=True)
     x, _ = ragged(60)
-    fixed = torch.randn(60, 7, 2, dtype=torch.float64) if whole else ragged(60, 1)[0]
+    fixed = normal(60, 7, 2, seed=1) if whole else ragged(60, 1)[0]
     wrapped = TargetSpace(net, fixed, lam=1e-10)
     torch.testing.assert_close(wrapped(x), net(x), rtol=0, atol=1e-5)
     wrapped(x).sum().backward()
@@ -80,7 +81,7 @@ def test_sequences_of_any_length_beside_a_fixed_batch_of_whole_ones(
 ) -> None:
     # X̄ alone could be stacked with the batch; with padding in the batch it cannot.
     net = network("rnn", True, True)
-    fixed = torch.randn(30, 7, 2, dtype=torch.float64)
+    fixed = normal(30, 7, 2, seed=1)
     wrapped = TargetSpace(net, fixed, 0.1, untangling)
     wrapped.reset_targets(project=False, generator=torch.Generator().manual_seed(1))
     x, _ = ragged()
@@ -93,7 +94,7 @@ def test_direction_backwards_ends_at_the_first_step() -> None:
     net = network("rnn", True, False)
     net.recurrent = net.recurrent[:1]
     net.exit = nn.Identity()
-    x = torch.randn(3, 7, 2, dtype=torch.float64)
+    x = normal(3, 7, 2)
     _, last = net.recurrent[0](x)
     torch.testing.assert_close(net(x), torch.cat([last[0], last[1]], dim=1))
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -181,15 +182,30 @@ def test_pixels_are_left_out_before_the_gradient_of_a_kernel(stride: Any) -> Non
 
 
 # Axes of length 1: the channels, as oneDNN reads single precision, and the map's.
-NARROW = [
-    (nn.Conv2d(1, 8, (5, 3), stride=(1, 2)), (1, 100, 3)),
-    (nn.Sequential(nn.Conv2d(4, 1, 1), nn.Conv2d(1, 8, (5, 3), (1, 2))), (4, 100, 3)),
-    (nn.Conv2d(6, 2, 1, stride=(2, 1), groups=2, bias=False).double(), (6, 1, 9)),
-]
+def one_channel() -> nn.Module:
+    return nn.Conv2d(1, 8, (5, 3), stride=(1, 2))
 
 
-@pytest.mark.parametrize(("module", "shape"), NARROW, ids=str)
-def test_axes_of_length_one(module: nn.Module, shape: tuple[int, ...]) -> None:
+def one_channel_between() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(4, 1, 1), one_channel())
+
+
+def one_row() -> nn.Module:
+    return nn.Conv2d(6, 2, 1, stride=(2, 1), groups=2, bias=False).double()
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (one_channel, (1, 100, 3)),
+        (one_channel_between, (4, 100, 3)),
+        (one_row, (6, 1, 9)),
+    ],
+)
+def test_axes_of_length_one(
+    make: Callable[[], nn.Module], shape: tuple[int, ...]
+) -> None:
+    module = make()
     dtype = next(module.parameters()).dtype
     fixed, x = (torch.randn(n, *shape, dtype=dtype) for n in (60, 5))
     net = TargetSpace(module, fixed, lam=1e-6)

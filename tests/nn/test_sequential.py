@@ -14,6 +14,7 @@ from sktarget.architectures import DenseNetwork
 from sktarget.nn import TargetSpace
 from sktarget.nn._activations import activation_of
 from sktarget.nn._sequential import restore_sequentials
+from tests.helpers import normal
 
 F64 = torch.float64
 
@@ -88,9 +89,8 @@ def train(module: nn.Module, x: Tensor, **arguments: Any) -> list[Tensor]:
     return [outputs.detach(), *torch.autograd.grad(loss, list(net.parameters()))]
 
 
-torch.manual_seed(0)
-FIXED = torch.randn(9, 1, 8, 8, dtype=F64)
-OTHERS = torch.randn(4, 1, 8, 8, dtype=F64)
+FIXED = normal(9, 1, 8, 8)
+OTHERS = normal(4, 1, 8, 8, seed=1)
 
 
 @pytest.mark.parametrize("untangling", ["scu", "ocu"])

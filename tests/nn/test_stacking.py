@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -44,6 +45,19 @@ class Around(nn.Module):
         return self.after(self.layer(self.before(x)))
 
 
+def runs_as_one(net: TargetSpace, x: Tensor) -> bool:
+    """Return whether X̄ and x pass through the module together."""
+    seen: list[int] = []
+    hook = net.module.register_forward_pre_hook(
+        lambda _, args: seen.append(len(args[0]))
+    )
+    net.train()(x)
+    hook.remove()
+    apart = [len(net.fixed_batch), len(x)]
+    assert seen in (apart, [sum(apart)])
+    return seen != apart
+
+
 def same(x: Tensor) -> Tensor:
     return x
 
@@ -68,23 +82,24 @@ class OneAfterTheOther(nn.Module):
         return out
 
 
-MIXING = [
-    Siamese(),
-    Around(rows_last, rows_last),
-    Around(lambda x: x - x.mean(0), same),
-    Around(same, lambda out: out.softmax(0)),
-    nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0),  # takes the second axis for rows
-    OneAfterTheOther(),
-    Around(lambda x: x.cumsum(0), same),
-    Around(lambda x: x / x.abs().max(), same),
-    Around(lambda x: x - x.min(), same),
-]
+MIXING: dict[str, Callable[[], nn.Module]] = {
+    "halves": Siamese,
+    "transposed": partial(Around, rows_last, rows_last),
+    "centred": partial(Around, lambda x: x - x.mean(0), same),
+    "softmax": partial(Around, same, lambda out: out.softmax(0)),
+    # takes the second axis for rows
+    "attention": partial(nn.TransformerEncoderLayer, 4, 2, 8, dropout=0.0),
+    "in turn": OneAfterTheOther,
+    "running sum": partial(Around, lambda x: x.cumsum(0), same),
+    "over the maximum": partial(Around, lambda x: x / x.abs().max(), same),
+    "less the minimum": partial(Around, lambda x: x - x.min(), same),
+}
 
 
 @pytest.mark.filterwarnings("ignore:these modules cannot be learnt by targets")
-@pytest.mark.parametrize("module", MIXING)
-def test_modules_that_mix_rows(module: nn.Module) -> None:
-    net = TargetSpace(module, torch.randn(40, 2, 4)).train()
+@pytest.mark.parametrize("name", MIXING)
+def test_modules_that_mix_rows(name: str) -> None:
+    net = TargetSpace(MIXING[name](), torch.randn(40, 2, 4)).train()
     x = torch.randn(6, 2, 4)
     learnt = net(x)
     torch.testing.assert_close(learnt, net.eval()(x))
@@ -92,14 +107,16 @@ def test_modules_that_mix_rows(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    "module",
+    ("before", "after"),
     [
-        Around(same, lambda out: out / out.detach().abs().max().clamp_min(5.0)),
-        Around(lambda x: x if x.mean() > 0 else x - 3, same),
+        (same, lambda out: out / out.detach().abs().max().clamp_min(5.0)),
+        (lambda x: x if x.mean() > 0 else x - 3, same),
     ],
 )
-def test_modules_that_mix_rows_of_other_sizes(module: nn.Module) -> None:
-    net = TargetSpace(module, torch.randn(40, 4)).train()
+def test_modules_that_mix_rows_of_other_sizes(
+    before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]
+) -> None:
+    net = TargetSpace(Around(before, after), torch.randn(40, 4)).train()
     for x in (20 * torch.randn(6, 4), torch.randn(6, 4) + 4, torch.randn(6, 4) - 4):
         torch.testing.assert_close(net.train()(x), net.realise()(x))
 
@@ -110,13 +127,13 @@ def test_modules_of_positive_inputs_are_stacked() -> None:
 
     for before in (torch.log1p, torch.sqrt, embed):
         net = TargetSpace(Around(before, same), torch.rand(40, 4) + 1)
-        assert net._stacks
+        assert runs_as_one(net, torch.rand(6, 4) + 1)
 
 
 @pytest.mark.filterwarnings("ignore:these modules cannot be learnt by targets")
-@pytest.mark.parametrize("module", MIXING)
-def test_gradients_of_modules_that_mix_rows(module: nn.Module) -> None:
-    net = TargetSpace(module, torch.randn(5, 2, 4)).double().train()
+@pytest.mark.parametrize("name", MIXING)
+def test_gradients_of_modules_that_mix_rows(name: str) -> None:
+    net = TargetSpace(MIXING[name](), torch.randn(5, 2, 4)).double().train()
     x = torch.randn(3, 2, 4, dtype=torch.float64)
     targets = [layer.targets for layer in net.target_layers().values()]
 
@@ -128,12 +145,8 @@ def test_gradients_of_modules_that_mix_rows(module: nn.Module) -> None:
 
 
 def test_modules_that_treat_rows_alike_run_once() -> None:
-    seen: list[int] = []
     module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    net = TargetSpace(module, torch.randn(10, 4)).train()
-    net.module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    net(torch.randn(6, 4))
-    assert seen == [16]
+    assert runs_as_one(TargetSpace(module, torch.randn(10, 4)), torch.randn(6, 4))
 
 
 def test_outputs_whose_number_follows_the_rows() -> None:
@@ -258,8 +271,8 @@ def test_networks_that_are_taken_at_their_word(
     trusted = TargetSpace(module, fixed)
     monkeypatch.delattr(type(module), "treats_rows_alone")
     tried = TargetSpace(module, fixed)
-    assert trusted._stacks
-    assert tried._stacks
+    for net in (trusted, tried):
+        assert runs_as_one(net, torch.randn(5, *shape))
 
 
 class MixedInTraining(nn.Module):
@@ -291,7 +304,7 @@ def test_a_subclass_has_to_say_so_itself() -> None:
 
     net = TargetSpace(Centred(4, (6,), 3, "tanh"), torch.randn(12, 4))
     assert Centred.treats_rows_alone
-    assert not net._stacks
+    assert not runs_as_one(net, torch.randn(5, 4))
 
 
 def test_batch_normalisation_is_of_the_batch_alone() -> None:
@@ -350,10 +363,10 @@ class Gated(nn.Module):
 @pytest.mark.parametrize("gate", [0.0, 1e-6])
 def test_modules_that_learn_to_mix_rows(gate: float) -> None:
     net = TargetSpace(Gated(gate).double(), normal(20, 4), lam=0.1)
-    assert not net._stacks
+    x = normal(6, 4, seed=1) + 2
+    assert not runs_as_one(net, x)
     with torch.no_grad():
         net.module.gate.fill_(1.0)
-    x = normal(6, 4, seed=1) + 2
     torch.testing.assert_close(net(x), net.eval()(x))
 
 
@@ -361,7 +374,8 @@ def test_a_last_layer_that_starts_from_zero() -> None:
     module = Around(same, lambda out: out - out.mean(0)).double()
     nn.init.zeros_(module.layer.weight)
     nn.init.zeros_(module.layer.bias)
-    assert not TargetSpace(module, normal(20, 4), lam=0.1)._stacks
+    net = TargetSpace(module, normal(20, 4), lam=0.1)
+    assert not runs_as_one(net, normal(6, 4, seed=1))
 
 
 def test_gates_that_start_from_zero_and_mix_nothing() -> None:
@@ -377,5 +391,5 @@ def test_gates_that_start_from_zero_and_mix_nothing() -> None:
 
     module = Residual()
     before = [p.detach().clone() for p in module.parameters()]
-    assert TargetSpace(module, torch.randn(20, 4))._stacks
+    assert runs_as_one(TargetSpace(module, torch.randn(20, 4)), torch.randn(6, 4))
     assert all(map(torch.equal, module.parameters(), before))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sktarget._linear import Linear
 from sktarget.architectures import DenseNetwork
@@ -103,8 +103,3 @@ def test_units_follow_to_another_arithmetic() -> None:
     torch.testing.assert_close(
         narrow(x.float()).double(), measured(x), rtol=0, atol=1e-3
     )
-
-
-def test_layers_of_others_have_none() -> None:
-    (layer,) = TargetSpace(nn.Linear(3, 2), torch.randn(9, 3)).target_layers().values()
-    assert layer._unit is None  # type: ignore[union-attr]
