@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from torch import nn
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor, _archive, _files
 from sktarget.propagation import (
@@ -25,15 +24,9 @@ from sktarget.propagation import (
     RegularizedInversionClassifier,
     RegularizedInversionSequenceClassifier,
 )
-from tests.estimators.support import ALL_EPOCHS, class_data, curve_data
+from tests.estimators.support import ALL_EPOCHS, class_data, curve_data, with_dropout
 
 KILLS = 5
-
-
-def with_dropout(n_features: int, n_outputs: int) -> nn.Module:
-    """Make a network that draws from torch's global generator."""
-    layers = nn.Linear(n_features, 8), nn.Dropout(0.2), nn.Tanh()
-    return nn.Sequential(*layers, nn.Linear(8, n_outputs))
 
 
 COMMON: dict[str, Any] = {"max_iter": 40, "random_state": 0, "batch_size": 20}

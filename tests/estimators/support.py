@@ -11,6 +11,7 @@ from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
+from torch import nn
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from tests.reference import Network, realise
@@ -73,6 +74,12 @@ def noisy(kind: type) -> tuple[Any, Any]:
     return X, y
 
 
+def with_dropout(n_features: int, n_outputs: int) -> nn.Module:
+    """Make a network that draws from torch's global generator."""
+    layers = nn.Linear(n_features, 8), nn.Dropout(0.2), nn.Tanh()
+    return nn.Sequential(*layers, nn.Linear(8, n_outputs))
+
+
 def problem(kind: type) -> tuple[Array, Array]:
     return class_data() if kind is TargetSpaceClassifier else curve_data()
 
@@ -119,6 +126,13 @@ def assert_learns(
     assert estimator.score(X, y) > chance + share * (1 - chance)
 
 
+class NoTraining(Callback):
+    """Fails the test if training begins."""
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        pytest.fail("training began")
+
+
 class SeesData(Callback):
     """Remembers the rows that were trained on and those set aside."""
 
@@ -161,23 +175,12 @@ class Leaves(Callback):
 
 
 class SeesRates(Callback):
-    """Remembers the step size of every epoch, or every mini-batch, of the last fit."""
-
-    def __init__(self, every: str = "epoch") -> None:
-        self.every = every
+    """Remembers the step size of every epoch of the last fit."""
 
     def on_train_begin(self, net: Any, **_: Any) -> None:
         self.rates: list[float] = []
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        if self.every == "epoch":
-            self._note(net)
-
-    def on_batch_begin(self, net: Any, training: bool = False, **_: Any) -> None:
-        if self.every == "batch" and training:
-            self._note(net)
-
-    def _note(self, net: Any) -> None:
         self.rates.append(net.optimizer_.param_groups[0]["lr"])
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
-from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators._device import resolve_device
 from tests.estimators.support import (
     Array,
+    NoTraining,
     class_data,
     curve_data,
     fit_quietly,
@@ -23,13 +23,6 @@ from tests.estimators.support import (
 )
 
 SMALL: dict[str, Any] = {"hidden_layer_sizes": (5,), "random_state": 0, "max_iter": 5}
-
-
-class NoTraining(Callback):
-    """Fails the test if training begins."""
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        pytest.fail("training began")
 
 
 def state(estimator: Any) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import pytest
 import torch
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
-from torch import nn
 
 from sktarget import TargetSpaceClassifier
 from tests.estimators.support import (
@@ -27,6 +26,7 @@ from tests.estimators.support import (
     fit_quietly,
     for_both,
     problem,
+    with_dropout,
 )
 
 SMALL: dict[str, Any] = {
@@ -36,12 +36,6 @@ SMALL: dict[str, Any] = {
     **ALL_EPOCHS,
 }
 THREADS = 16
-
-
-def with_dropout(n_features: int, n_outputs: int) -> nn.Module:
-    """Make a network that draws from torch's global generator."""
-    layers = nn.Linear(n_features, 8), nn.Dropout(0.2), nn.Tanh()
-    return nn.Sequential(*layers, nn.Linear(8, n_outputs))
 
 
 def at_once(call: Callable[[int], Any]) -> list[Any]:

@@ -24,6 +24,7 @@ from sktarget.estimators._rows import TrainingRows
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from tests.estimators.support import (
+    SeesRates,
     assert_learns,
     class_data,
     fit_quietly,
@@ -190,16 +191,6 @@ def test_another_schedule_begins_anew() -> None:
     assert again._optimiser_state["param_groups"][0]["lr"] == 0.5
 
 
-class SeesRates(Callback):
-    """Records the step size of every epoch."""
-
-    def __init__(self) -> None:
-        self.rates: list[float] = []
-
-    def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self.rates.append(net.optimizer_.param_groups[0]["lr"])
-
-
 def test_a_schedule_of_the_users_begins_anew_in_every_fit() -> None:
     X, y = noisy_numbers(100)
     halved = LRScheduler("ExponentialLR", gamma=0.5)
@@ -226,7 +217,7 @@ def test_a_schedule_goes_on_from_call_to_call_of_partial_fit() -> None:
     for _ in range(3):
         fit_quietly(model, X, y, "partial_fit")
         rates += model.get_params()["callbacks"][1].rates
-    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.1, 0.05, 0.025])
+    assert rates == pytest.approx([0.1, 0.05, 0.025])
 
 
 def test_many_rows_of_noise_leave_tokens_to_hold_out() -> None:

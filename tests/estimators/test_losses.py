@@ -367,9 +367,8 @@ def test_predictions_far_off_are_finite() -> None:
     X, y = counts(200)
     X = X.astype("f4")
     model = TargetSpaceRegressor(
-        (), loss="poisson", activation="identity", max_iter=50, random_state=0
+        (4,), loss="poisson", activation="identity", max_iter=50, random_state=0
     )
-    model.set_params(hidden_layer_sizes=(4,))
     fit_quietly(model, X, y)
     found = model.predict(1e4 * X)
     assert np.isfinite(found).all()

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import sparse
-from skorch.callbacks import Callback
 from torch import nn
 
 from tests.estimators.sequence_support import (
@@ -17,17 +16,13 @@ from tests.estimators.sequence_support import (
     step_labels,
     tokens,
 )
+from tests.estimators.support import NoTraining
 
 X, Y = series()
 IDS, ID_LABELS = tokens()
 STEPS = step_labels(X)
 TOKENS = {"vocabulary_size": 8, "embedding_dim": 3}
 PER_STEP = {"return_sequences": True}
-
-
-class NoTraining(Callback):
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        pytest.fail("training began")
 
 
 def assert_refused(

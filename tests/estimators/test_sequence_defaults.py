@@ -12,7 +12,7 @@ from sktarget.estimators import _sequence_rules
 from sktarget.training import _train
 from sktarget.training._monitor import Monitor
 from tests.estimators.sequence_support import as_list, series, step_labels, tokens
-from tests.estimators.support import Array, fit_quietly
+from tests.estimators.support import Array, Leaves, SeesRates, fit_quietly
 
 
 class Course(Callback):
@@ -268,25 +268,21 @@ def test_the_first_of_many_steps_is_remembered() -> None:
     assert model.fit(X[:500], y[:500]).score(X[500:], y[500:]) > 0.9
 
 
-class SeesRate(Callback):
-    """Keeps the first step size, and ends the run."""
-
-    def on_batch_begin(self, net: Any, **_: Any) -> None:
-        self.rate = net.optimizer_.param_groups[0]["lr"]
-        raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
 def test_simple_cells_take_smaller_steps_in_long_runs(cell: str) -> None:
     X = np.random.default_rng(0).normal(size=(450, 1, 5))
     y = X[:, 0, 0] > 0
     rates = []
     for max_iter in (4, 2000):  # of three mini-batches each
-        seen = SeesRate()
+        seen = SeesRates()
         estimator = TargetSpaceSequenceClassifier(
-            (3,), cell=cell, max_iter=max_iter, callbacks=[seen], early_stopping=False
+            (3,),
+            cell=cell,
+            max_iter=max_iter,
+            callbacks=[seen, Leaves(1)],
+            early_stopping=False,
         )
         fit_quietly(estimator, X, y)
-        rates.append(seen.rate)
+        rates += seen.rates
     expected = np.sqrt(1000 / 6000) if cell == "rnn" else 1.0
     assert rates[1] / rates[0] == pytest.approx(expected)

@@ -22,6 +22,7 @@ from tests.estimators.sequence_support import series, tokens
 from tests.estimators.support import (
     ALL_EPOCHS,
     SeesData,
+    SeesRates,
     assert_learns,
     assert_same_weights,
     class_data,
@@ -229,18 +230,10 @@ def test_options_of_the_solvers_reach_them(kind: type) -> None:
             assert weights_differ(plain, changed), name
 
 
-class _Rates(SeesData):
-    def on_train_begin(self, net: Any, **_: Any) -> None:
-        self.rates: list[float] = []
-
-    def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        self.rates.append(net.optimizer_.param_groups[0]["lr"])
-
-
 @for_both
 def test_invscaling(kind: type) -> None:
     X, y = problem(kind)
-    seen = _Rates()
+    seen = SeesRates()
     settings = SMALL | {"solver": "sgd", "learning_rate": "invscaling", "max_iter": 4}
     estimator = kind(**settings, power_t=0.3, callbacks=[seen])
     fit_quietly(estimator, X, y)
@@ -251,7 +244,7 @@ def test_invscaling(kind: type) -> None:
 @for_both
 def test_adaptive_lowers_the_rate_until_it_stops(kind: type) -> None:
     X, y = problem(kind)
-    seen = _Rates()
+    seen = SeesRates()
     settings = SMALL | {"solver": "sgd", "learning_rate": "adaptive", "max_iter": 200}
     settings |= {"tol": 1e9, "n_iter_no_change": 2, "learning_rate_init": 1.0}
     estimator = kind(**settings, callbacks=[seen]).fit(X, y)

@@ -11,7 +11,6 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 from torch.autograd.functional import jvp
-from torch.nn import functional as F
 
 from sktarget.propagation._difference import DifferenceTargetNetwork
 from sktarget.propagation._feedback import FeedbackMap, propagate_targets
@@ -19,15 +18,12 @@ from sktarget.propagation._network import TransmittingNetwork
 from sktarget.propagation._noise import RowNoise, _hash_rows
 from sktarget.training._criteria import CRITERIA
 from tests.helpers import assert_all_close, normal
+from tests.propagation.support import assert_close, cross_entropy_of
 
 B = 10
 LABELS = torch.arange(B) % 3
 Y = normal(B, 3, seed=7)
-
-
-def cross_entropy(outputs: Tensor, weight: Tensor | None) -> Tensor:
-    losses = F.cross_entropy(outputs, LABELS, reduction="none")
-    return (losses if weight is None else losses * weight).mean()
+cross_entropy = cross_entropy_of(LABELS)
 
 
 def squared_error(outputs: Tensor, weight: Tensor | None) -> Tensor:
@@ -98,12 +94,6 @@ def backpropagated(
     net.zero_grad()
     loss(net(x), None).backward()
     return gradients(net.network)
-
-
-def assert_close(a: Tensor, b: Tensor, rtol: float = 1e-12) -> None:
-    a, b = a.detach(), b.detach()
-    scale = float(b.abs().max())
-    assert_allclose(a, b, rtol=0, atol=rtol * scale)
 
 
 # -- D1 to D9 ------------------------------------------------------------------------
@@ -367,22 +357,16 @@ def test_weights_are_as_good_as_repeats(transmission: str, top_target: str) -> N
     x, repeats = normal(4, 4), torch.tensor([1, 3, 2, 1])
     labels = torch.tensor([0, 1, 2, 1])
 
-    def loss_of(labels: Tensor) -> Callable[[Tensor, Tensor | None], Tensor]:
-        def loss(outputs: Tensor, weight: Tensor | None) -> Tensor:
-            losses = F.cross_entropy(outputs, labels, reduction="none")
-            return (losses if weight is None else losses * weight).mean()
-
-        return loss
-
     weight = repeats / repeats.double().mean()
-    weighted = local_gradients(net, x, loss_of(labels), weight)
+    weighted = local_gradients(net, x, cross_entropy_of(labels), weight)
     again, relabelled = (
         x.repeat_interleave(repeats, 0),
         labels.repeat_interleave(repeats),
     )
     order = torch.randperm(len(again), generator=torch.Generator().manual_seed(0))
     net.begin_epoch(1)
-    repeated = local_gradients(net, again[order], loss_of(relabelled[order]))
+    loss = cross_entropy_of(relabelled[order])
+    repeated = local_gradients(net, again[order], loss)
     for a, b in zip(weighted, repeated, strict=True):
         assert_close(a, b, 1e-10)
     net.begin_epoch(1)

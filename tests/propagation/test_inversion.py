@@ -24,16 +24,17 @@ from sktarget.propagation._recurrent_inversion import (
     step_errors,
 )
 from tests.helpers import normal, seeded
+from tests.propagation.support import (
+    assert_close,
+    assert_each_close,
+    cross_entropy_of,
+)
 
 B, T, D, P, K = 5, 7, 3, 6, 4
 LABELS = torch.arange(B) % K
 STEP_LABELS = torch.arange(B * T).reshape(B, T) % K
 UPDATES = ["local", "through_time"]
-
-
-def cross_entropy(outputs: Tensor, weight: Tensor | None) -> Tensor:
-    losses = F.cross_entropy(outputs, LABELS, reduction="none")
-    return (losses if weight is None else losses * weight).mean()
+cross_entropy = cross_entropy_of(LABELS)
 
 
 def step_cross_entropy(outputs: Tensor, weight: Tensor | None) -> Tensor:
@@ -105,16 +106,6 @@ def states_of(net: RecurrentInversionNetwork, x: Tensor) -> Tensor:
     return states
 
 
-def assert_close(a: Any, b: Any, rtol: float = 1e-12) -> None:
-    a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
-    assert_allclose(a, b, rtol=0, atol=rtol * float(b.abs().max()))
-
-
-def assert_all_close(a: list[Tensor], b: list[Tensor], rtol: float = 1e-12) -> None:
-    for one, other in zip(a, b, strict=True):
-        assert_close(one, other, rtol)
-
-
 def square(seed: int = 0, *, orthogonal: bool = False) -> Tensor:
     W = normal(P, P, seed=seed)
     return torch.linalg.qr(W)[0] if orthogonal else 0.2 * W + torch.eye(P)
@@ -160,7 +151,7 @@ def test_p0_p12_transposes_make_it_backpropagation_through_time(per_step: bool) 
         torch.einsum("tbi,btj->ij", errors, x),
         errors.sum((0, 1)),
     ]
-    assert_all_close(found, truth)
+    assert_each_close(found, truth)
 
 
 @pytest.mark.parametrize("linearize", [True, False])
@@ -272,7 +263,7 @@ def test_p7_linearised_is_homogeneous(update: str) -> None:
     x = normal(B, T, D)
     one = ours(make(update=update, target_lr=0.1), x)
     other = ours(make(update=update, target_lr=0.4), x)
-    assert_all_close([4 * g for g in one], other)
+    assert_each_close([4 * g for g in one], other)
 
 
 def test_gradients_take_the_place_of_earlier_ones() -> None:
@@ -281,7 +272,7 @@ def test_gradients_take_the_place_of_earlier_ones() -> None:
     for _ in range(2):
         net.set_gradients(x, cross_entropy)
         found.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
-    assert_all_close(*found, 0)
+    assert_each_close(*found, 0)
 
 
 @pytest.mark.parametrize("update", UPDATES)
@@ -296,7 +287,7 @@ def test_p8_one_step_is_scaled_backpropagation(
     )
     x = normal(B, 1, D)
     truth = through_time(net, x)
-    assert_all_close(ours(net, x), [0.3 * g for g in truth])
+    assert_each_close(ours(net, x), [0.3 * g for g in truth])
 
 
 def inverse(inversion: Inversion, matrix: Tensor, v: Tensor, fed: Tensor) -> Tensor:
@@ -344,7 +335,7 @@ def test_p11_limits_of_a_large_ridge(update: str) -> None:
         end = torch.tanh(sums + cell.bias_ih_l0)
         cross_entropy(net.network.exit(end), None).backward()
         truth = cell_gradients(net)
-    assert_all_close(found, [0.3 * g for g in truth], 1e-6)
+    assert_each_close(found, [0.3 * g for g in truth], 1e-6)
 
 
 # -- beyond --------------------------------------------------------------------------
@@ -378,7 +369,7 @@ def test_gradients_are_those_of_the_squared_distances(
             + cell.bias_ih_l0
         )
     (0.5 * (again - targets).square().sum()).backward()
-    assert_all_close(found, cell_gradients(net), 1e-10)
+    assert_each_close(found, cell_gradients(net), 1e-10)
 
 
 @pytest.mark.parametrize("update", UPDATES)
@@ -421,7 +412,7 @@ def test_padding_counts_for_nothing(update: str, per_step: bool) -> None:
             alone, ours(net, x[row : row + 1, :length], loss_of_row), strict=True
         ):
             total += g
-    assert_all_close(together, alone, 1e-10)
+    assert_each_close(together, alone, 1e-10)
 
 
 def displacements_of_last(
@@ -452,17 +443,13 @@ def test_weights_are_as_good_as_repeats(kind: str, linearize: bool) -> None:
             inner = make(update="local").network
             net = RecurrentInversionNetwork(inner, inversion, 5.0, "local", n)
 
-        def loss(outputs: Tensor, weight: Tensor | None) -> Tensor:
-            losses = F.cross_entropy(outputs, labels, reduction="none")
-            return (losses if weight is None else losses * weight).mean()
-
-        net.set_gradients(x, loss, weight)
+        net.set_gradients(x, cross_entropy_of(labels), weight)
         return [p.grad for p in net.parameters() if p.grad is not None]
 
     x = normal(B, T, D)
     weighted = gradients(x, LABELS, relative)
     again, labels = (v.repeat_interleave(repeats, 0) for v in (x, LABELS))
-    assert_all_close(weighted, gradients(again, labels, None), 1e-10)
+    assert_each_close(weighted, gradients(again, labels, None), 1e-10)
 
 
 def test_dense_layers_are_inverted_one_by_one() -> None:
@@ -498,7 +485,7 @@ def test_dense_layers_are_inverted_one_by_one() -> None:
     for i, t in enumerate(targets):
         (0.5 * (torch.tanh(layers[i](h[i])) - t).square().sum()).backward()
     truth = [p.grad for p in network.parameters() if p.grad is not None]
-    assert_all_close(found, truth, 1e-10)
+    assert_each_close(found, truth, 1e-10)
 
 
 def test_identity_is_neither_clipped_nor_saturated() -> None:
@@ -552,7 +539,7 @@ def test_weights_of_steps_scale_their_losses(update: str) -> None:
     net.set_gradients(x, loss, weight)
     found = cell_gradients(net)
     inside = ours(net, x, lambda outputs, _: loss(outputs, weight))
-    assert_all_close(found, inside, 1e-10)
+    assert_each_close(found, inside, 1e-10)
 
 
 @pytest.mark.parametrize("update", UPDATES)
@@ -566,4 +553,4 @@ def test_padding_of_all_changes_no_steps(update: str) -> None:
     )
     assert outputs.shape == (B, T + 4, K)
     assert net.displacement_norms.shape == (T + 4,)
-    assert_all_close(cell_gradients(net), expected)
+    assert_each_close(cell_gradients(net), expected)
