@@ -11,6 +11,7 @@ import importlib
 import os
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sktarget import _archive
@@ -77,6 +78,8 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
     for name, value in parameters.items():
         if isinstance(value, os.PathLike):
             parameters[name] = os.fspath(value)
+        elif isinstance(value, range) or hasattr(value, "to_numpy"):
+            parameters[name] = np.asarray(value)  # or a table, or a column of one
     left_out = [name for name, v in parameters.items() if not _archive.is_plain(v)]
     if "module" in state["_architecture"]:
         state["_architecture"] = {**state["_architecture"], "module": None}

@@ -8,6 +8,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import skops.io
@@ -422,6 +423,21 @@ def test_model_of_a_gpu_predicts_without_one(kind: type, tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
     found = np.load(tmp_path / "found.npy")
     np.testing.assert_array_equal(found, estimator.predict(X))
+
+
+@pytest.mark.parametrize("sizes", [range(3, 5), pd.Series([3, 4])], ids=repr)
+def test_what_may_be_given_as_an_array_is_kept_as_one(
+    sizes: Any, tmp_path: Path
+) -> None:
+    X, y = class_data()
+    given = pd.DataFrame(X[:50])
+    estimator = TargetSpaceClassifier(sizes, fixed_batch=given, max_iter=2)
+    fit_quietly(estimator, X, y)
+    save(estimator, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert list(again.hidden_layer_sizes) == [3, 4]
+    np.testing.assert_array_equal(again.fixed_batch, X[:50])
+    assert (again.predict_proba(X) == estimator.predict_proba(X)).all()
 
 
 def test_what_serves_fit_alone_is_left_out(tmp_path: Path) -> None:

@@ -134,6 +134,8 @@ def shape_of_images(
                 "makes a dense network: set conv_layers or module, or flatten the "
                 "images with X.reshape(len(X), -1)"
             )
+        if image_shape is not None:
+            _shape_of_rows(given_shape, parse_image_shape(image_shape))
         return None
     layers = None if has_module else parse_conv_layers(conv_layers)
     given = None if image_shape is None else parse_image_shape(image_shape)

@@ -74,14 +74,19 @@ def read_series(
             ensure_all_finite="allow-nan",
         )
     except ValueError as error:
-        if known and "is expecting" in str(error):
-            said = str(error).rstrip(".")
+        if "is expecting" not in str(error):
+            raise
+        said = str(error).rstrip(".")
+        if known:
             raise ValueError(
                 f"{said}. These are time steps, whose number is fixed by X of shape "
                 "(n, time): for series of any length fit with X[:, None], of shape "
                 "(n, 1, time)"
             ) from None
-        raise
+        raise ValueError(
+            f"{said}. These are channels, as X has the axes (n, channels, time): if "
+            "channels come last, give X.transpose(0, 2, 1)"
+        ) from None
     if X.ndim > 3:
         raise ValueError(
             f"Found array with dim {X.ndim}, but X must be of shape (n, time) or "

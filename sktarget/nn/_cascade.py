@@ -124,7 +124,8 @@ class Cascade(PassRunner):
             raise ValueError(
                 "the module has no layer that can be learnt by targets: none of a "
                 "registered kind (nn.Linear, nn.Conv2d, nn.LSTM, ...) whose weights "
-                "require gradients runs on the fixed batch"
+                "require gradients runs on the fixed batch. Train it in weight space, "
+                "as it is, or by parameterization='weights' of an estimator"
             )
         if any(norm.training for norm in self._norms):
             self._record()

@@ -108,7 +108,8 @@ class Pass:
                 f"layer {name!r} runs twice in one pass: one set of targets cannot "
                 "serve two places of the cascade. Give each place a layer of its own, "
                 "or leave it in weight space, by TargetSpace(..., in_weight_space="
-                f"[{name!r}])"
+                f"[{name!r}]), or all layers of an estimator by "
+                "parameterization='weights'"
             )
         self.order.append(name)
 

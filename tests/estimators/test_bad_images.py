@@ -95,6 +95,11 @@ def test_images_without_convolutions(kind: type) -> None:
 def test_images_that_are_none(kind: type) -> None:
     X, y = problem()
     conv = {"conv_layers": [(3, 4, 2)]}
+    flat = X.reshape(len(X), -1)
+    with pytest.raises(ValueError, match="makes 100 columns, but X has 96"):
+        kind(**SMALL, image_shape=(1, 10, 10)).fit(flat, y)
+    # So that searches may try networks with and without convolutions.
+    fit_quietly(kind(**SMALL, image_shape=(2, 8, 6)), flat, y)
     with pytest.raises(ValueError, match=r"\(30, 8, 6\).*image_shape="):
         kind(**SMALL, **conv).fit(X[:, 0], y)
     with pytest.raises(ValueError, match="dim 3"):
