@@ -124,6 +124,15 @@ class TrainingCourse(NetworkEstimator):
             and self.batch_size == "auto"
         )
 
+    def _smooths_borders(self, rows: TrainingRows) -> bool:
+        """Whether λ is to smooth the borders between classes.
+
+        It does so in one hidden layer, and on three columns or more: on fewer, borders
+        have to bend often.
+        """
+        has_one_layer = self._n_layers == 2 and self.module is None
+        return has_one_layer and not self._learns_numbers and rows.n_varying > 2
+
     def _takes_all(self, rows: TrainingRows) -> bool:
         """Whether rows are few enough for all of them to be both X̄ and the batch."""
         few = rows.n_with_held_out <= _rules.MOST_AT_ONCE
@@ -172,6 +181,11 @@ class TrainingCourse(NetworkEstimator):
             of_numbers=self._learns_numbers,
             holds_out=rows.has_validation,
         )
+
+    def _last_epochs(self, best_epoch: int, left: int, falls: bool) -> int:
+        if self._by_lbfgs and not self._learns_numbers:
+            return _noise_rules.auto_last_epochs_by_lbfgs(best_epoch, left)
+        return super()._last_epochs(best_epoch, left, falls)
 
     def _auto_rate(self, rows: TrainingRows) -> float:
         if self._follows_table_rules:
@@ -251,8 +265,8 @@ class TrainingCourse(NetworkEstimator):
             learning_rate=self._schedule(),
             power_t=self.power_t,
             nesterovs_momentum=bool(self.nesterovs_momentum),
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
+            beta_1=float(self.beta_1),
+            beta_2=float(self.beta_2),
             epsilon=self._epsilon(),
             alpha=alpha,
             first_alpha=first_alpha,

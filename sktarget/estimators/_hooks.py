@@ -75,9 +75,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     _incremental = False
     # What a Retry may change: the share of the λ that the rules choose; whether the
     # weight decay is strong; whether to take all epochs, with next to none; whether to
-    # go by L-BFGS, with one that stays as it is.
+    # go by L-BFGS, with one that stays as it is; whether mini-batches are smaller.
     _lam_share, _decays_strongly, _never_decays = 1.0, False, False
-    _by_lbfgs = False
+    _by_lbfgs = _takes_fewer = False
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
@@ -286,7 +286,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the settings of training that all kinds have parameters for."""
         return {
             "solver": self._present_solver,
-            "momentum": self.momentum,
+            "momentum": float(self.momentum),
             "batch_size": self._batch_rows(rows),
             "shuffle": bool(self.shuffle),
             "tol": self.tol,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sktarget.estimators import _noise_rules
+from sktarget.estimators import _noise_rules, _rules
 from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
@@ -109,14 +109,20 @@ class JudgedCourse(TrainingCourse):
             return []
         if held_out.n_distinct < _noise_rules.ENOUGH_TO_JUDGE:
             return []
-        rows, retries = task.rows, []
-        if self._lam_is_auto and not ending.has_learnt:
+        rows, retries, n_layers = task.rows, [], self._n_layers
+        # As many columns as rows fit everything already: what is missed is not there.
+        may_fit_more = rows.n_varying < len(rows)
+        if self._lam_is_auto and not ending.has_learnt and may_fit_more:
             retries.append(LESS_LAM)
-        n_layers = self._n_layers
-        if self._may_go_by_lbfgs(rows) and _noise_rules.may_underfit(
-            error, ending.best_at, self.max_iter, n_layers
-        ):
-            retries.append(BY_LBFGS)
+        smooths = self._smooths_borders(rows) and self._lam_is_auto
+        soon = smooths and rows.n_with_held_out < _noise_rules.SOON_TRIED
+        best_at = math.inf if soon else ending.best_at
+        underfits = _noise_rules.may_underfit(error, best_at, self.max_iter, n_layers)
+        if underfits and may_fit_more and self._may_go_by_lbfgs(rows):
+            by_lbfgs = dict(BY_LBFGS.changes)
+            if smooths and not ending.has_learnt:  # What is to be learnt bends often.
+                by_lbfgs["_lam_share"] = 1 / _rules.LAM_BY_LBFGS
+            retries.append(replace(BY_LBFGS, changes=by_lbfgs))
         if self.alpha == "auto" and _noise_rules.may_fit_noise(
             error, n_layers, rows.n_varying, rows.n_with_held_out
         ):

@@ -15,6 +15,7 @@ __all__ = [
     "LEAST_ALPHA",
     "LEAST_TO_SPARE",
     "MOST_BY_LBFGS",
+    "SOON_TRIED",
     "STRONG_ALPHA",
     "auto_alpha",
     "auto_alpha_of_few",
@@ -25,6 +26,7 @@ __all__ = [
     "auto_held_out",
     "auto_last_alpha_at",
     "auto_last_epochs",
+    "auto_last_epochs_by_lbfgs",
     "auto_overfit_share",
     "auto_patience",
     "auto_table_patience",
@@ -61,6 +63,9 @@ BADLY = 0.12
 
 MOST_BY_LBFGS = 50_000
 """Of more rows than this, passes over all of them take too much time and memory."""
+
+SOON_TRIED = 1000
+"""Fewer rows than this are learnt by L-BFGS, with a larger λ, in next to no time."""
 
 STRONG_ALPHA = 10.0
 """Weight decay with which to start anew where a network may have fitted noise."""
@@ -125,6 +130,15 @@ def auto_last_epochs(best_epoch: int, left: int, falls: bool) -> int:
     training then fits no noise, and they are 10 plus the number of the best epoch.
     """
     return min(left, 10 + (best_epoch if falls else best_epoch // 2))
+
+
+def auto_last_epochs_by_lbfgs(best_epoch: int, left: int) -> int:
+    """Epochs of L-BFGS on all rows after early stopping: a quarter of the best one's.
+
+    That is for classes.  It gets to the bottom in a few dozen epochs, and nothing tells
+    when it begins to tell single rows apart.
+    """
+    return min(left, -(-best_epoch // 4))
 
 
 def auto_alpha(n_samples: int, n_layers: int, n_columns: int, holds_out: bool) -> float:

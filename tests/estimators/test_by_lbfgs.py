@@ -76,7 +76,47 @@ def test_what_no_noise_blurs_is_told_apart() -> None:
     y = np.digitize(radius, np.quantile(radius, np.arange(1, 5) / 5))
     model = fit_quietly(TargetSpaceClassifier(random_state=0), X[:1000], y[:1000])
     # Adam alone reaches 0.7, whatever its weight decay 0.77.
-    assert model.score(X[1000:], y[1000:]) > 0.8
+    assert model.score(X[1000:], y[1000:]) > 0.85
+
+
+def smooth(n: int) -> tuple[Array, Array]:
+    """Make parts of a smooth function of three of eight columns, with some noise."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(n, 8))
+    found = X[:, 0] * X[:, 1] + X[:, 2] + 0.2 * rng.normal(size=n)
+    return X, np.digitize(found, [-1, -0.3, 0.3, 1])
+
+
+def test_borders_between_classes_are_smooth() -> None:
+    X, y = smooth(3000)
+    model = fit_quietly(TargetSpaceClassifier(random_state=0), X[:600], y[:600])
+    # With the λ of numbers 0.66, and with as many last epochs as after Adam no more.
+    assert model.score(X[600:], y[600:]) > 0.7
+
+
+@pytest.mark.parametrize(("soon", "tried"), [(0, False), (1000, True)])
+def test_few_rows_of_classes_are_tried_soon(
+    soon: int,
+    tried: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(_noise_rules, "SOON_TRIED", soon)
+    # The best epoch is too early for it to be tried elsewhere.
+    X, y = smooth(300)
+    fit_quietly(TargetSpaceClassifier(random_state=0, verbose=True), X, y)
+    assert ("trying L-BFGS" in capsys.readouterr().out) == tried
+
+
+def test_more_columns_than_rows_fit_everything_already(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(120, 100)), rng.integers(0, 2, 120)
+    fit_quietly(TargetSpaceClassifier(random_state=0, verbose=True), X, y)
+    assert "trying" not in capsys.readouterr().out.replace("trying more alpha", "")
+    fit_quietly(TargetSpaceClassifier(random_state=0, verbose=True), X[:, :50], y)
+    assert "trying L-BFGS" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -201,6 +241,11 @@ def test_as_many_last_epochs_are_reserved_as_the_run_is_long(
     by_lbfgs, last = (s for s in seen if s.solver == "lbfgs")
     assert (by_lbfgs.max_iter, by_lbfgs.reserved) == (200, 40)
     assert 4 < last.max_iter <= 40
+
+
+def test_few_of_them_learn_the_rows_held_out() -> None:
+    rule = _noise_rules.auto_last_epochs_by_lbfgs
+    assert [rule(best, 40) for best in (1, 4, 9, 100, 200)] == [1, 1, 3, 25, 40]
 
 
 @pytest.mark.parametrize("most", [140, 150])

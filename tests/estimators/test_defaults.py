@@ -483,7 +483,8 @@ def test_squared_error_decides_which_state_is_kept(
 def test_rows_held_out_are_learnt_in_the_end(kind: type) -> None:
     X, y = noisy(kind)
     course, seen = Course(), SeesData()
-    estimator = kind(random_state=0, callbacks=[course, seen])
+    # Any progress counts.
+    estimator = kind(random_state=0, tol=1e-9, callbacks=[course, seen])
     fit_quietly(estimator, X, y)
     best = int(np.argmin(course.errors))
     searched = len(estimator.validation_scores_)
@@ -593,6 +594,35 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
     # Few columns bear less, those of most tables all of it.
     lams = [_rules.auto_lam(1000, 2, n_columns=d) for d in (1, 2, 3, 4, 50)]
     assert lams == pytest.approx([100 / 64, 12.5, 100, 100, 100])
+
+
+def test_lam_of_classes_is_larger() -> None:
+    rule = _rules.auto_lam_of_classes
+    assert [rule(n, "adam") for n in (100, 300, 400, 9000)] == [1, 1.5, 2, 2]
+    assert rule(100, "lbfgs") == rule(9000, "lbfgs") == 15
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "settings", "times"),
+    [
+        (TargetSpaceClassifier, 3, {}, 2),
+        (TargetSpaceClassifier, 3, {"solver": "lbfgs"}, 15),
+        (TargetSpaceClassifier, 2, {}, 1),
+        (TargetSpaceClassifier, 3, {"hidden_layer_sizes": (6, 6)}, 1),
+        (TargetSpaceClassifier, 3, {"hidden_layer_sizes": ()}, 1),
+        (TargetSpaceClassifier, 3, {"module": lambda n, k: torch.nn.Linear(n, k)}, 1),
+        (TargetSpaceRegressor, 3, {}, 1),
+    ],
+)
+def test_whose_lam_is_larger(
+    kind: type, columns: int, settings: dict[str, Any], times: float
+) -> None:
+    X = np.random.default_rng(0).normal(size=(500, columns))
+    model = kind(**{"hidden_layer_sizes": (6,)} | settings, max_iter=1, random_state=0)
+    fit_quietly(model.set_params(early_stopping=False), X, (X[:, 0] > 0) * 1.0)
+    layers = 3 if settings.get("hidden_layer_sizes") else 2
+    plain = _rules.auto_lam(500, layers, n_columns=columns)
+    assert model.lam_ == pytest.approx(times * plain)
 
 
 def test_large_tables_are_learnt_in_parts() -> None:

@@ -230,6 +230,26 @@ def test_options_of_the_solvers_reach_them(kind: type) -> None:
             assert weights_differ(plain, changed), name
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beta_1": 0, "beta_2": np.float32(0.99)},
+        {"solver": "sgd", "momentum": np.float32(0.5)},
+        {"solver": "sgd", "momentum": 1},
+    ],
+    ids=str,
+)
+@for_both
+def test_options_may_be_numbers_of_any_type(
+    kind: type, options: dict[str, Any]
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"max_iter": 2} | options
+    plain = {k: v if isinstance(v, str) else float(v) for k, v in options.items()}
+    given = fit_quietly(kind(**settings), X, y)
+    assert_same_weights(given, fit_quietly(kind(**settings | plain), X, y))
+
+
 @for_both
 def test_invscaling(kind: type) -> None:
     X, y = problem(kind)
