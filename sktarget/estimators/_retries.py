@@ -10,6 +10,7 @@ from sktarget.estimators._noise_rules import BADLY, LAM_OF_SECOND_TRY
 
 __all__ = [
     "BY_LBFGS",
+    "FEWER_AT_ONCE",
     "FIRST_RUN",
     "LESS_LAM",
     "MORE_ALPHA",
@@ -47,6 +48,7 @@ FIRST_RUN: Mapping[str, Any] = {
     "_decays_strongly": False,
     "_never_decays": False,
     "_by_lbfgs": False,
+    "_takes_fewer": False,
 }
 """Attributes by which the rules are those of the first run."""
 
@@ -59,3 +61,4 @@ MORE_EPOCHS = Retry(
     needs=0.85,
 )
 OTHER_WEIGHTS = Retry("other weights", {})
+FEWER_AT_ONCE = Retry("smaller mini-batches", {"_takes_fewer": True}, needs=0.9)

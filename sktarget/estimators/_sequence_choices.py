@@ -26,7 +26,8 @@ from sktarget.estimators._channel_units import (
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._linear_baseline import error_of_linear_model, flattened
-from sktarget.estimators._retries import MORE_ALPHA, OTHER_WEIGHTS, Retry
+from sktarget.estimators._noise_rules import BADLY
+from sktarget.estimators._retries import FEWER_AT_ONCE, MORE_ALPHA, OTHER_WEIGHTS, Retry
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sequence_data import find_series, mean_length
 from sktarget.estimators._task import Task
@@ -142,11 +143,15 @@ class SequenceChoices(BaseTargetSpace):
         if not ending.has_learnt:
             # Whether a long memory is found within a run is partly luck.
             return [OTHER_WEIGHTS]
-        error = ending.held_out_error
-        if error is None or not (self._learns_numbers and self._decay_follows_loss):
+        error, retries = ending.held_out_error, []
+        if error is None:
             return []
-        tries = _sequence_rules.may_decay_more(error)
-        return [MORE_ALPHA] if tries else []
+        is_too_short = _sequence_rules.may_be_too_short(error, ending.best_at)
+        if is_too_short and self._may_take_fewer(task.rows):
+            retries.append(FEWER_AT_ONCE)
+        if self._learns_numbers and self._decay_follows_loss:
+            retries.append(replace(MORE_ALPHA, above=BADLY))
+        return retries
 
     def _advise(self, ending: Ending, task: Task) -> None:
         error, held_out = ending.held_out_error, task.held_out
@@ -301,6 +306,17 @@ class SequenceChoices(BaseTargetSpace):
         if self._learns_numbers and not self._decays_strongly:
             alpha *= _sequence_rules.ALPHA_OF_NUMBERS
         return alpha, alpha
+
+    def _may_take_fewer(self, rows: TrainingRows) -> bool:
+        """Whether mini-batches may be smaller in a further run."""
+        fewer = _sequence_rules.fewer_at_once(len(rows))
+        return self.batch_size == "auto" and fewer < self._batch_rows(rows)
+
+    def _batch_rows(self, rows: TrainingRows) -> int:
+        by_rule = self.batch_size == "auto" and self._anneals_targets
+        if self._takes_fewer and by_rule:
+            return _sequence_rules.fewer_at_once(len(rows))
+        return super()._batch_rows(rows)
 
     def _patience(self, rows: TrainingRows) -> float:
         # Where the weight decay grows, the loss may rise while the network improves.

@@ -157,6 +157,46 @@ def test_last_epochs_mix_sequences_in_the_order_of_their_classes(
     assert kinds == [2] * 4 * model.n_iter_
 
 
+def echoes(n: int) -> tuple[Array, Array]:
+    """Make noise, and that of eight steps before."""
+    X, y = np.random.default_rng(0).normal(size=(n, 1, 24)), np.full((n, 24), np.nan)
+    y[:, 8:] = X[:, 0, :-8]
+    return X, y
+
+
+def test_the_rule_for_smaller_mini_batches() -> None:
+    rule = _sequence_rules.may_be_too_short
+    assert [rule(error, 0.6) for error in (0.05, 0.06)] == [False, True]
+    assert [rule(0.5, best_at) for best_at in (0.59, 0.6)] == [False, True]
+    rows = _sequence_rules.fewer_at_once
+    assert [rows(n) for n in (9, 60, 300, 1000, 5000)] == [9, 25, 60, 200, 200]
+
+
+def test_what_takes_more_steps_is_learnt_in_smaller_mini_batches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    X, y = echoes(300)
+    settings = {"cell": "gru", "return_sequences": True, "max_iter": 120}
+    given = {"recurrent_layer_sizes": (24,), "random_state": 0, "verbose": True}
+    model = TargetSpaceSequenceRegressor(**settings, **given)
+    fit_quietly(model, X[:100], y[:100])
+    said = capsys.readouterr().out
+    assert "trying smaller mini-batches" in said
+    assert "By the rows held out, taking this one" in said
+    score = model.score(X[100:], y[100:])
+    assert score > 0.9
+    # A size that the user gives stays.
+    fit_quietly(model.set_params(batch_size=100), X[:100], y[:100])
+    assert "smaller" not in capsys.readouterr().out
+    assert model.score(X[100:], y[100:]) < score - 0.1
+    # So does that of single calls.
+    model.set_params(batch_size="auto")
+    model._takes_fewer = True
+    model.partial_fit(X[:100], y[:100])
+    rows = SequenceRows(X[:100].transpose(0, 2, 1).copy(), y[:100, None])
+    assert model._batch_rows(rows) == 100
+
+
 @pytest.mark.parametrize("numbers", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("better", [False, True])
