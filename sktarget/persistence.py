@@ -32,6 +32,7 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
     except for parameters that are objects or code (`module`, `callbacks`, a generator
     as `random_state`), which must be given to :func:`load`, and for what scikit-learn
     keeps only for `fit`: its own callbacks and the requests set by ``set_fit_request``.
+    Ranges and tables among the parameters come back as arrays.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def save(estimator: NetworkEstimator, path: str | os.PathLike[str]) -> None:
         if isinstance(value, os.PathLike):
             parameters[name] = os.fspath(value)
         elif isinstance(value, range) or hasattr(value, "to_numpy"):
-            parameters[name] = np.asarray(value)  # or a table, or a column of one
+            parameters[name] = np.asarray(value)  # also of tables, without names
     left_out = [name for name, v in parameters.items() if not _archive.is_plain(v)]
     if "module" in state["_architecture"]:
         state["_architecture"] = {**state["_architecture"], "module": None}

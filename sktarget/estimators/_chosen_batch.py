@@ -119,9 +119,9 @@ class ChosenBatch(JudgedCourse):
     ) -> float:
         n_given = rows.n_given if self._fixed_batch_is_all else n_fixed
         lam = _rules.auto_lam(n_fixed, n_layers, n_given, rows.n_varying)
-        # Strong decay smooths the borders between classes by itself.
-        if self._smooths_borders(rows) and not self._decays_strongly:
-            lam *= _rules.auto_lam_of_classes(n_given, self._present_solver)
+        if self._smooths and self._smooths_borders(rows):
+            by_lbfgs = self._by_lbfgs and not self._incremental
+            lam *= _rules.auto_lam_of_classes(n_given, by_lbfgs)
         return self._lam_share * lam
 
 

@@ -81,7 +81,7 @@ class TrainingCourse(NetworkEstimator):
 
     @property
     def _is_annealed(self) -> bool:
-        """Whether the step size falls to zero, unless a further run has none."""
+        """Whether the step size falls to zero; a run by L-BFGS has none."""
         return self._schedule() == "annealed"
 
     @property

@@ -89,7 +89,8 @@ class NetworkEstimator(FitHooks):
             if resumes:
                 architecture = self._describe_architecture(task.rows.X)
                 self._refuse_other_architecture(architecture)
-                self._by_lbfgs = self._by_lbfgs and self._may_go_by_lbfgs(task.rows)
+                if not (incremental or self._may_go_by_lbfgs(task.rows)):
+                    self._by_lbfgs = False
                 self._read_in_units(task)
                 self._arrange_again(task)
                 network, log = self._resume(task.rows, task.seed)

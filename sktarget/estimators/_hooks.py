@@ -73,10 +73,11 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
-    # What a Retry may change: the share of the λ that the rules choose; whether the
-    # weight decay is strong; whether to take all epochs, with next to none; whether to
-    # go by L-BFGS, with one that stays as it is; whether mini-batches are smaller.
-    _lam_share, _decays_strongly, _never_decays = 1.0, False, False
+    # What a Retry may change: the share of the λ that the rules choose; whether it is
+    # larger where borders between classes are to be smooth; whether the weight decay is
+    # strong; whether to take all epochs, with next to no weight decay; whether to go by
+    # L-BFGS, with a weight decay that does not fall; whether mini-batches are smaller.
+    _lam_share, _smooths, _decays_strongly, _never_decays = 1.0, True, False, False
     _by_lbfgs = _takes_fewer = False
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
@@ -299,7 +300,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     @property
     def _present_solver(self) -> str:
         """The solver asked for, or that of a further run, which takes all rows."""
-        return "lbfgs" if self._by_lbfgs else self.solver
+        return "lbfgs" if self._by_lbfgs and not self._incremental else self.solver
 
     def _share_to_hold_out(self, rows: TrainingRows) -> int:
         return math.ceil(self.validation_fraction * rows.n_distinct)

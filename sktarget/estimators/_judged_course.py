@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sktarget.estimators import _noise_rules, _rules
+from sktarget.estimators import _noise_rules
 from sktarget.estimators._arrays import torch_dtype
 from sktarget.estimators._course import TrainingCourse
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
@@ -115,14 +115,13 @@ class JudgedCourse(TrainingCourse):
         if self._lam_is_auto and not ending.has_learnt and may_fit_more:
             retries.append(LESS_LAM)
         smooths = self._smooths_borders(rows) and self._lam_is_auto
-        soon = smooths and rows.n_with_held_out < _noise_rules.SOON_TRIED
+        soon = smooths and rows.n_with_held_out < _noise_rules.FEW_BY_LBFGS
         best_at = math.inf if soon else ending.best_at
         underfits = _noise_rules.may_underfit(error, best_at, self.max_iter, n_layers)
         if underfits and may_fit_more and self._may_go_by_lbfgs(rows):
-            by_lbfgs = dict(BY_LBFGS.changes)
-            if smooths and not ending.has_learnt:  # What is to be learnt bends often.
-                by_lbfgs["_lam_share"] = 1 / _rules.LAM_BY_LBFGS
-            retries.append(replace(BY_LBFGS, changes=by_lbfgs))
+            # Where nothing has been learnt, borders may bend often.
+            changes = {**BY_LBFGS.changes, "_smooths": ending.has_learnt}
+            retries.append(replace(BY_LBFGS, changes=changes))
         if self.alpha == "auto" and _noise_rules.may_fit_noise(
             error, n_layers, rows.n_varying, rows.n_with_held_out
         ):

@@ -11,11 +11,11 @@ __all__ = [
     "BADLY",
     "BENEFIT_OF_DOUBT",
     "ENOUGH_TO_JUDGE",
+    "FEW_BY_LBFGS",
     "LAM_OF_SECOND_TRY",
     "LEAST_ALPHA",
     "LEAST_TO_SPARE",
     "MOST_BY_LBFGS",
-    "SOON_TRIED",
     "STRONG_ALPHA",
     "auto_alpha",
     "auto_alpha_of_few",
@@ -64,7 +64,7 @@ BADLY = 0.12
 MOST_BY_LBFGS = 50_000
 """Of more rows than this, passes over all of them take too much time and memory."""
 
-SOON_TRIED = 1000
+FEW_BY_LBFGS = 1000
 """Fewer rows than this are learnt by L-BFGS, with a larger λ, in next to no time."""
 
 STRONG_ALPHA = 10.0

@@ -113,9 +113,10 @@ default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets; it is not weight decay, which is `alpha`.  ``"auto"``
     grows with the rows of X̄, and is smaller for one or two columns, or where nothing
-    was learnt with the usual value; for images it is the mean eigenvalue of each
-    layer's Gramian; recurrent and exit layers differ, see :ref:`defaults`.  Several
-    numbers give each layer its own, in the order of ``coefs_``.""",
+    was learnt with the usual value, and larger for classes with one hidden layer; for
+    images it is the mean eigenvalue of each layer's Gramian; recurrent and exit layers
+    differ, see :ref:`defaults`.  Several numbers give each layer its own, in the order
+    of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
     n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
     together with a `batch_size` of all rows, one pass then serves both.  ``"auto"``:
@@ -165,8 +166,8 @@ default={default}
     architecture, `image_shape` apart, are then ignored.""",
     "solver": """{"adam", "sgd", "lbfgs"}, default={default}
     Optimiser of the targets.  ``"lbfgs"`` takes all rows at once.  Where the default
-    does badly on a table of up to 50,000 rows that holds little noise, it is tried,
-    too, see :ref:`defaults`.""",
+    does badly on a table of up to 50,000 rows that holds little noise, or few rows of
+    classes, it is tried, too, see :ref:`defaults`.""",
     "alpha": """float or "auto", default={default}
     Weight decay: half of it, times the squares of the realised weights (biases,
     embeddings and norms left out), divided by the rows of the batch, is added to the
@@ -207,7 +208,8 @@ default={default}
     Print the progress.""",
     "warm_start": """bool, default={default}
     Continue from the last ``fit``: its targets, its X̄ and its optimiser's state.  With
-    another `fixed_batch` or `fixed_batch_size` only its weights are kept.  An annealed
+    another `lam` or `untangling` its weights and its X̄ are kept, with another
+    `fixed_batch` or `fixed_batch_size` only its weights.  An annealed
     step size begins anew in every call, so for many short calls set
     `learning_rate_init`.""",
     "momentum": """float, default={default}

@@ -45,6 +45,7 @@ class Retry:
 
 FIRST_RUN: Mapping[str, Any] = {
     "_lam_share": 1.0,
+    "_smooths": True,
     "_decays_strongly": False,
     "_never_decays": False,
     "_by_lbfgs": False,
@@ -54,7 +55,11 @@ FIRST_RUN: Mapping[str, Any] = {
 
 LESS_LAM = Retry("less lam", {"_lam_share": LAM_OF_SECOND_TRY})
 BY_LBFGS = Retry("L-BFGS", {"_by_lbfgs": True}, above=BADLY, needs=0.9)
-MORE_ALPHA = Retry("more alpha", {"_by_lbfgs": False, "_decays_strongly": True})
+MORE_ALPHA = Retry(
+    "more alpha",
+    # Strong decay smooths the borders between classes by itself.
+    {"_by_lbfgs": False, "_decays_strongly": True, "_smooths": False},
+)
 MORE_EPOCHS = Retry(
     "more epochs",
     {"_by_lbfgs": False, "_decays_strongly": False, "_never_decays": True},

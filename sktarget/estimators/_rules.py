@@ -9,7 +9,6 @@ import math
 
 __all__ = [
     "IMAGES_IN_FIXED_BATCH",
-    "LAM_BY_LBFGS",
     "MOST_AT_ONCE",
     "MOST_IMAGE_LAM",
     "auto_activation",
@@ -31,9 +30,6 @@ MOST_AT_ONCE = 10_000
 
 IMAGES_IN_FIXED_BATCH = 100
 """n̄_b of images, each of which has a row for every pixel of a map."""
-
-LAM_BY_LBFGS = 15.0
-"""By how much λ is larger for classes that L-BFGS learns in one hidden layer."""
 
 MOST_IMAGE_LAM = 30.0
 """Bound on λ of images, in mean eigenvalues of the Gramian of inputs less their means.
@@ -83,17 +79,15 @@ def auto_lam(
     return 0.2 * n_fixed * few * narrow / max(2, n_layers)
 
 
-def auto_lam_of_classes(n_given: int, solver: str) -> float:
+def auto_lam_of_classes(n_given: int, by_lbfgs: bool) -> float:
     """By how much λ is larger for classes in one hidden layer: rows / 200, from 1 to 2.
 
-    Borders between classes follow single rows, and a larger λ smooths them.  L-BFGS,
-    which gets to the bottom of the loss, needs 15 times as much.  Few rows are learnt
-    in few epochs, for which λ must not be large.  Numbers would be less exact, and in
-    deeper networks every layer shrinks the signal.
+    Borders between classes follow single rows, and a larger λ smooths them.  Further
+    runs by L-BFGS, which get to the bottom of the loss, need 15 times as much.  Few
+    rows are learnt in few epochs, for which λ must not be large.  Numbers would be less
+    exact, and in deeper networks every layer shrinks the signal.
     """
-    if solver == "lbfgs":
-        return LAM_BY_LBFGS
-    return max(1.0, min(2.0, n_given / 200))
+    return 15.0 if by_lbfgs else max(1.0, min(2.0, n_given / 200))
 
 
 def auto_fixed_batch_size(n_samples: int, widest: int, n_pixels: int = 1) -> int:

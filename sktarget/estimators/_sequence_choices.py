@@ -33,7 +33,13 @@ from sktarget.estimators._sequence_data import find_series, mean_length
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import is_recurrent
-from sktarget.training import Ending, NumberCriterion, TrainingSettings, over_steps
+from sktarget.training import (
+    Ending,
+    NumberCriterion,
+    TrainingSettings,
+    n_batches,
+    over_steps,
+)
 
 __all__ = ["SequenceChoices"]
 
@@ -308,9 +314,9 @@ class SequenceChoices(BaseTargetSpace):
         return alpha, alpha
 
     def _may_take_fewer(self, rows: TrainingRows) -> bool:
-        """Whether mini-batches may be smaller in a further run."""
-        fewer = _sequence_rules.fewer_at_once(len(rows))
-        return self.batch_size == "auto" and fewer < self._batch_rows(rows)
+        """Whether a further run may have smaller mini-batches, and far more of them."""
+        n_steps = n_batches(len(rows), _sequence_rules.fewer_at_once(len(rows)))
+        return self.batch_size == "auto" and n_steps >= 2 * self._steps_of_epoch(rows)
 
     def _batch_rows(self, rows: TrainingRows) -> int:
         by_rule = self.batch_size == "auto" and self._anneals_targets

@@ -178,11 +178,12 @@ def may_be_too_short(held_out_error: float, best_at: float) -> bool:
 
 
 def fewer_at_once(n_samples: int) -> int:
-    """Sequences of a mini-batch where a run was too short: a fifth, from 25 to 200.
+    """Sequences of a mini-batch where a run was too short: a fifth, at least 25.
 
-    It is five times as many steps, unless there are few sequences or very many.
+    None is left over alone, which layers of the user's may not take.
     """
-    return min(n_samples, max(25, min(200, -(-n_samples // 5))))
+    size = max(25, -(-n_samples // 5))
+    return size + 1 if n_samples % size == 1 else min(n_samples, size)
 
 
 def auto_recurrent_alpha(n_samples: int, gated: bool) -> float:

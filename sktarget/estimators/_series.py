@@ -83,9 +83,10 @@ def read_series(
                 "(n, time): for series of any length fit with X[:, None], of shape "
                 "(n, 1, time)"
             ) from None
+        turned = "X.transpose(0, 2, 1)" if sizes is None else "[x.T for x in X]"
         raise ValueError(
-            f"{said}. These are channels, as X has the axes (n, channels, time): if "
-            "channels come last, give X.transpose(0, 2, 1)"
+            f"{said}. These are channels, and the last axis is time: if channels come "
+            f"last, give {turned}"
         ) from None
     if X.ndim > 3:
         raise ValueError(

@@ -97,7 +97,7 @@ def train(
     schedule.start_from(net)
     if validation is not None and monitor.validates_first:
         net.evaluated_first = validation.inputs(validation.x)
-    # Puts epochs before it into the log, of which all others have counted those there.
+    # Only now, as it adds epochs to the log: others have noted how many there were.
     if checkpoint is not None:
         kept = checkpoint.attach(module, monitor, generator)
         optimiser_state = kept or optimiser_state

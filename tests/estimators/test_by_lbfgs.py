@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sktarget import TargetSpaceClassifier
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from sktarget.estimators import _noise_rules, _rules, _runs
 from sktarget.estimators._retries import BY_LBFGS
 from tests.estimators.support import Array, fit_quietly
@@ -101,7 +101,7 @@ def test_few_rows_of_classes_are_tried_soon(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(_noise_rules, "SOON_TRIED", soon)
+    monkeypatch.setattr(_noise_rules, "FEW_BY_LBFGS", soon)
     # The best epoch is too early for it to be tried elsewhere.
     X, y = smooth(300)
     fit_quietly(TargetSpaceClassifier(random_state=0, verbose=True), X, y)
@@ -240,12 +240,65 @@ def test_as_many_last_epochs_are_reserved_as_the_run_is_long(
     fit_quietly(TargetSpaceClassifier(random_state=0), X, y)
     by_lbfgs, last = (s for s in seen if s.solver == "lbfgs")
     assert (by_lbfgs.max_iter, by_lbfgs.reserved) == (200, 40)
-    assert 4 < last.max_iter <= 40
+    assert last.max_iter <= 40
 
 
 def test_few_of_them_learn_the_rows_held_out() -> None:
     rule = _noise_rules.auto_last_epochs_by_lbfgs
     assert [rule(best, 40) for best in (1, 4, 9, 100, 200)] == [1, 1, 3, 25, 40]
+    X, y = parity()
+    model = fit_quietly(TargetSpaceClassifier(random_state=0), X, y)
+    assert model._last_epochs(40, 99, True) == 10
+    numbers = fit_quietly(TargetSpaceRegressor(max_iter=1), X, X[:, 0])
+    numbers._by_lbfgs = True
+    assert numbers._last_epochs(40, 99, True) == 50
+
+
+@pytest.mark.parametrize(
+    ("unlearnt", "taken", "times"),
+    [
+        (False, [], [2, 15, 1]),
+        (False, ["L-BFGS"], [2, 15, 1]),
+        (True, [], [2, 2 / 64, 1, 1]),
+        (True, ["L-BFGS"], [2, 2 / 64, 1, 1]),
+    ],
+)
+def test_lam_of_further_runs(
+    unlearnt: bool,
+    taken: list[str],
+    times: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lams: list[float] = []
+    begin = TargetSpaceClassifier._new_network
+
+    def notes(self: Any, task: Any) -> Any:
+        network = begin(self, task)
+        lams.append(self.lam_)
+        return network
+
+    monkeypatch.setattr(TargetSpaceClassifier, "_new_network", notes)
+    monkeypatch.setattr(_runs, "_does_better", lambda *given: given[4].what in taken)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(500, 4)), rng.integers(0, 2, 500)
+    if not unlearnt:
+        y = np.digitize(X[:, 0] * X[:, 1] + X[:, 2] + rng.normal(size=500), [-1, 0, 1])
+    fit_quietly(TargetSpaceClassifier((9,), max_iter=100, random_state=0), X, y)
+    plain = _rules.auto_lam(450, 2)
+    assert lams[: len(times)] == pytest.approx(plain * np.array(times))
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_calls_between_fits_do_not_end_it(partial: bool) -> None:
+    X, y = parity(300)
+    model = TargetSpaceClassifier(random_state=0, warm_start=True)
+    given = {"X_val": X[150:], "y_val": y[150:]}
+    fit_quietly(model, X[:150], y[:150], **given)
+    if partial:
+        fit_quietly(model, X[:150], y[:150], "partial_fit")
+        assert model._optimiser_name == "adam"
+    fit_quietly(model, X[:150], y[:150], **given)
+    assert model._optimiser_name == "lbfgs"
 
 
 @pytest.mark.parametrize("most", [140, 150])

@@ -598,19 +598,23 @@ def test_lam_grows_with_rows_and_shrinks_with_depth() -> None:
 
 def test_lam_of_classes_is_larger() -> None:
     rule = _rules.auto_lam_of_classes
-    assert [rule(n, "adam") for n in (100, 300, 400, 9000)] == [1, 1.5, 2, 2]
-    assert rule(100, "lbfgs") == rule(9000, "lbfgs") == 15
+    assert [rule(n, by_lbfgs=False) for n in (100, 300, 400, 9000)] == [1, 1.5, 2, 2]
+    assert rule(100, by_lbfgs=True) == rule(9000, by_lbfgs=True) == 15
+
+
+def two_layers(n: int, k: int) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(n, 6), torch.nn.Linear(6, k))
 
 
 @pytest.mark.parametrize(
     ("kind", "columns", "settings", "times"),
     [
         (TargetSpaceClassifier, 3, {}, 2),
-        (TargetSpaceClassifier, 3, {"solver": "lbfgs"}, 15),
+        (TargetSpaceClassifier, 3, {"solver": "lbfgs"}, 2),
         (TargetSpaceClassifier, 2, {}, 1),
         (TargetSpaceClassifier, 3, {"hidden_layer_sizes": (6, 6)}, 1),
         (TargetSpaceClassifier, 3, {"hidden_layer_sizes": ()}, 1),
-        (TargetSpaceClassifier, 3, {"module": lambda n, k: torch.nn.Linear(n, k)}, 1),
+        (TargetSpaceClassifier, 3, {"module": two_layers}, 1),
         (TargetSpaceRegressor, 3, {}, 1),
     ],
 )

@@ -219,7 +219,7 @@ def test_later_sequences() -> None:
     model = fitted(as_padded(X), Y)
     for bad, match in [
         (X[:, :1], r"X has 1 features, but .* expecting 2.*channels.*transpose"),
-        ([X[0, :1]], "X has 1 features, but .* expecting 2"),
+        ([X[0, :1]], r"X has 1 features, but .* expecting 2.*x\.T for x in X"),
         (X[:, 0], "X has 2 axes, but .*fitted with X of shape .n, channels, time"),
         (spoilt(5, np.nan), "nothing but padding"),
     ]:

@@ -169,7 +169,25 @@ def test_the_rule_for_smaller_mini_batches() -> None:
     assert [rule(error, 0.6) for error in (0.05, 0.06)] == [False, True]
     assert [rule(0.5, best_at) for best_at in (0.59, 0.6)] == [False, True]
     rows = _sequence_rules.fewer_at_once
-    assert [rows(n) for n in (9, 60, 300, 1000, 5000)] == [9, 25, 60, 200, 200]
+    assert [rows(n) for n in (9, 60, 76, 300, 1000)] == [9, 25, 26, 60, 200]
+
+
+@pytest.mark.parametrize(
+    ("n", "settings", "tried"),
+    [
+        (25, {}, False),
+        (26, {}, False),
+        (27, {}, True),
+        (400, {}, True),
+        (401, {}, False),
+        (400, {"batch_size": 200}, False),
+    ],
+)
+def test_on_how_many_sequences_they_are_tried(
+    n: int, settings: dict[str, Any], tried: bool
+) -> None:
+    rows = SequenceRows(np.zeros((n, 3, 1), "f4"), np.zeros((n, 1), "f4"))
+    assert regressor(**settings)._may_take_fewer(rows) == tried
 
 
 def test_what_takes_more_steps_is_learnt_in_smaller_mini_batches(
