@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from defaults_tables import spread, table
 from study_defaults import rounded
-from study_sequences import CELLS, in_weights, quiet_fit, study
+from study_sequences import CELLS, a_fifth, in_weights, quiet_fit, study
 
 from sktarget import TargetSpaceSequenceRegressor
 
@@ -38,6 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "weight space": {"parameterization": "weights"},
     "0.003, annealed": in_weights(0.003, "annealed"),
     "0.01, annealed": in_weights(0.01, "annealed"),
+    "0.01, annealed, fifths": in_weights(0.01, "annealed") | {"batch_size": "fifth"},
     "0.01, annealed, alpha = 0.3": in_weights(0.01, "annealed", 0.3),
 }
 """Target space, and settings of weight space, the best of which counts."""
@@ -165,12 +166,15 @@ def measure(
     if parts is None:
         return None
     X, y, X_test, y_test, of_steps = parts
+    settings = dict(METHODS[label])
+    if settings.get("batch_size") == "fifth":
+        settings["batch_size"] = a_fifth(X)
     model = TargetSpaceSequenceRegressor(
         cell=cell,
         return_sequences=of_steps,
         max_iter=epochs,
         random_state=seed,
-        **METHODS[label],
+        **settings,
     )
     start = time.perf_counter()
     quiet_fit(model, X, y)
@@ -194,7 +198,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         best = max(others, key=means.__getitem__)
         shown = [f"{means[m]:.3f}" for m in ("target space", "weight space", best)]
         rows.append(["mean", cell, *shown, "defaults" if best == others[0] else best])
-    head = ["task", "cell", "target space", "weight space", "best of four", "which"]
+    head = ["task", "cell", "target space", "weight space", "best of five", "which"]
     return table(head, rows) + "\n"
 
 
