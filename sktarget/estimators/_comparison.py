@@ -90,6 +90,7 @@ def share_of_errors(errors: Errors, before: Errors) -> float:
 
     Examples
     --------
+    >>> import torch
     >>> constant = torch.tensor([1.0, 4.0])
     >>> before = Errors(torch.tensor([0.5, 2.0]), constant)
     >>> share = share_of_errors(Errors(torch.tensor([0.25, 2.0]), constant), before)
