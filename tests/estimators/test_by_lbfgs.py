@@ -154,10 +154,9 @@ def test_it_is_not_tried_where_another_run_has_done_well(
     assert _runs.try_again(model, None, None, run, BY_LBFGS) is run  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("alpha", ["auto", 0.7])
-def test_it_takes_all_rows_and_the_weight_decay_that_was_given(
-    alpha: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def further_runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Collect the settings of all runs but the first."""
     seen, run = [], _runs.run
 
     def spy(*args: Any, **kwargs: Any) -> Any:
@@ -165,9 +164,16 @@ def test_it_takes_all_rows_and_the_weight_decay_that_was_given(
         return run(*args, **kwargs)
 
     monkeypatch.setattr(_runs, "run", spy)
+    return seen
+
+
+@pytest.mark.parametrize("alpha", ["auto", 0.7])
+def test_it_takes_all_rows_and_the_weight_decay_that_was_given(
+    alpha: Any, further_runs: list[Any]
+) -> None:
     X, y = parity()
     fit_quietly(TargetSpaceClassifier(random_state=0, alpha=alpha), X, y)
-    by_lbfgs = [settings for settings in seen if settings.solver == "lbfgs"]
+    by_lbfgs = [settings for settings in further_runs if settings.solver == "lbfgs"]
     assert by_lbfgs
     for settings in by_lbfgs:
         assert settings.batch_size >= 99
@@ -227,18 +233,11 @@ def test_later_fits_may_ask_for_something_else(settings: dict[str, Any]) -> None
 
 
 def test_as_many_last_epochs_are_reserved_as_the_run_is_long(
-    monkeypatch: pytest.MonkeyPatch,
+    further_runs: list[Any],
 ) -> None:
-    seen, run = [], _runs.run
-
-    def spy(*args: Any, **kwargs: Any) -> Any:
-        seen.append(args[4])
-        return run(*args, **kwargs)
-
-    monkeypatch.setattr(_runs, "run", spy)
     X, y = parity()
     fit_quietly(TargetSpaceClassifier(random_state=0), X, y)
-    by_lbfgs, last = (s for s in seen if s.solver == "lbfgs")
+    by_lbfgs, last = (s for s in further_runs if s.solver == "lbfgs")
     assert (by_lbfgs.max_iter, by_lbfgs.reserved) == (200, 40)
     assert last.max_iter <= 40
 
