@@ -127,7 +127,8 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
         # How sequences are run depends on their lengths, which a trace cannot.
         with contextlib.suppress(fx.proxy.TraceError, TypeError):
             module = _trace(module)
-    return module.eval()
+    module.eval()  # A module's own `train` need not return it.
+    return module
 
 
 def _as_sequential(module: DenseNetwork) -> nn.Sequential:

@@ -232,7 +232,7 @@ def _without_extremes(rows: Tensor) -> Tensor:
 
     Results of modules that scale by these then differ.
     """
-    if len(rows) < 3:
+    if len(rows) < 3 or rows.numel() == 0:
         return rows
     numbers = rows.flatten(1)
     extreme = (numbers == numbers.max()) | (numbers == numbers.min())

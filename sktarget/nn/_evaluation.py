@@ -8,7 +8,40 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["as_in_evaluation"]
+__all__ = ["as_in_evaluation", "calling_layers", "is_encoder"]
+
+
+def is_encoder(part: nn.Module) -> bool:
+    """Return whether torch may run a module in evaluation without calling its parts."""
+    return isinstance(part, nn.TransformerEncoder | nn.TransformerEncoderLayer)
+
+
+@contextmanager
+def calling_layers(module: nn.Module, layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Let Transformer encoders call their layers, in evaluation too.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module that is to run.
+    layers : iterable of nn.Module
+        Submodules that are to be called even where torch would read their weights.
+    """
+    parts = [part for part in module.modules() if is_encoder(part)]
+    encoders = [part for part in parts if isinstance(part, nn.TransformerEncoder)]
+    nested = [encoder.use_nested_tensor for encoder in encoders]
+    hooks = []
+    try:
+        for encoder in encoders:
+            encoder.use_nested_tensor = False  # Targets are tensors of one shape.
+        if parts:  # What has hooks is called.
+            hooks = [layer.register_forward_hook(_pass_on) for layer in layers]
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for encoder, value in zip(encoders, nested, strict=True):
+            encoder.use_nested_tensor = value
 
 
 @contextmanager
@@ -23,23 +56,11 @@ def as_in_evaluation(module: nn.Module, layers: Iterable[nn.Module]) -> Iterator
         Submodules that are to be called even where torch would read their weights.
     """
     modes = [(m, m.training) for m in module.modules()]
-    hooks = []
-    encoders = [m for m, _ in modes if isinstance(m, nn.TransformerEncoder)]
-    nested = [encoder.use_nested_tensor for encoder in encoders]
     try:
-        for encoder in encoders:
-            encoder.use_nested_tensor = False  # Targets are tensors of one shape.
-        if any(isinstance(m, nn.TransformerEncoderLayer) for m, _ in modes):
-            # In evaluation torch reads the weights of its linear layers and never
-            # calls them, unless these have hooks.
-            hooks = [layer.register_forward_hook(_pass_on) for layer in layers]
         module.eval()
-        yield
+        with calling_layers(module, layers):
+            yield
     finally:
-        for hook in hooks:
-            hook.remove()
-        for encoder, value in zip(encoders, nested, strict=True):
-            encoder.use_nested_tensor = value
         if module.training != modes[0][1]:
             module.train()  # Modules may do more than set a flag.
         for part, mode in modes:

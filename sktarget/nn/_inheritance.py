@@ -48,8 +48,9 @@ def as_ordinary(layer: StandIn) -> nn.Module:
 def inherit(new: nn.Module, old: nn.Module, copies: dict[int, Any]) -> None:
     """Let `new`, which takes the place of `old`, inherit its hooks and attributes.
 
-    Hooks that are methods of a module which is copied become those of the copy;
-    `copies` has the copy of each module by the identity of the module.
+    Hooks that are methods of a module which is copied, or are partial functions of
+    such, become those of the copy; `copies` has the copy of each module by the identity
+    of the module.
     """
     for name in _HOOKS:
         for key, hook in getattr(old, name).items():
@@ -68,6 +69,10 @@ def inherit(new: nn.Module, old: nn.Module, copies: dict[int, Any]) -> None:
 
 
 def _rebound(hook: Any, copies: dict[int, Any]) -> Any:
+    if isinstance(hook, functools.partial):
+        given = [copies.get(id(value), value) for value in hook.args]
+        named = {k: copies.get(id(v), v) for k, v in hook.keywords.items()}
+        return functools.partial(_rebound(hook.func, copies), *given, **named)
     owner = hook.__self__ if inspect.ismethod(hook) else None
     if isinstance(owner, nn.Module) and id(owner) in copies:
         return MethodType(hook.__func__, copies[id(owner)])
@@ -79,11 +84,14 @@ def _given(layer: nn.Module) -> dict[str, Any]:
     if isinstance(layer, StandIn):
         return dict(layer.given) | {name: getattr(layer, name) for name in layer.shown}
     usual = _usual_names(type(layer))  # type: ignore[arg-type]
-    return {name: value for name, value in vars(layer).items() if name not in usual}
+    # Not what `compile` has made: it runs the given layer.
+    state = layer.__getstate__()  # type: ignore[no-untyped-call]
+    return {name: value for name, value in state.items() if name not in usual}
 
 
 @functools.cache
 def _usual_names(kind: Callable[..., nn.Module]) -> frozenset[str]:
     """Return the names of the attributes that all layers of a registered kind have."""
     layer = kind(1, 1, 1, device="meta")
-    return frozenset(vars(layer)) | {*getattr(layer, "__constants__", ())}
+    declared = *getattr(kind, "__constants__", ()), *kind.__annotations__
+    return frozenset(vars(layer)) | {*declared}

@@ -77,7 +77,8 @@ class TargetLayer(TargetMap, StandIn):
         if current is None or current.applies_own_weights:
             return self.kept_weight, self.kept_bias
         if self.name in current.weights:
-            return self.from_matrix(current.weights[self.name])
+            weight, bias = self.from_matrix(current.weights[self.name])
+            return weight.contiguous(), bias  # as they are outside of a pass
         bias = None if self.kept_bias is None else torch.full_like(self.kept_bias, nan)
         return torch.full_like(self.kept_weight, nan), bias
 

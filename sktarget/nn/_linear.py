@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +50,8 @@ class TargetLinear(TargetLayer):
         self.out_features = layer.out_features
         self._keep_weights_of(layer)
         self._operator = DenseOperator(self.has_bias)
-        origin, unit = getattr(layer, "input_units", None) or (None, None)
+        units = layer.input_units if isinstance(layer, Linear) else None
+        origin, unit = units or (None, None)
         if origin is not None and not self.has_bias:
             origin = torch.zeros_like(origin)  # No bias could make up for it.
         self.register_buffer("_origin", origin, persistent=False)
@@ -61,7 +65,7 @@ class TargetLinear(TargetLayer):
 
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
         super().take_targets(sums, phase)
-        n, k = sums[..., 0].numel(), self.in_features
+        n, k = math.prod(sums.shape[:-1]), self.in_features
         narrow = k <= max(_NARROW, _PER_OUTPUT * self.out_features)
         small = narrow and n * k <= _MANY
         if self.has_bias and small and not prefers_dual(n, k + 1):
@@ -89,7 +93,7 @@ class TargetLinear(TargetLayer):
         return affine(inputs, weight, bias)
 
     def realise(self) -> nn.Linear:
-        layer = make_blank(
+        layer: Any = make_blank(
             self._kind,
             self.in_features,
             self.out_features,
@@ -97,4 +101,7 @@ class TargetLinear(TargetLayer):
             device="meta",
         )
         self._give_weights_to(layer)
-        return layer
+        if self._origin is not None and self._unit is not None:
+            layer.input_units = self._origin, self._unit
+        made: nn.Linear = layer
+        return made

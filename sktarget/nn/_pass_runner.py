@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from sktarget._tensors import is_recorded
 from sktarget.nn._batch_norm import batch_norms, by_own_statistics
-from sktarget.nn._evaluation import as_in_evaluation
+from sktarget.nn._evaluation import as_in_evaluation, calling_layers, is_encoder
 from sktarget.nn._pass import NotOneBatch, NotThisBatch, Pass, Phase, Stage
 from sktarget.nn._stacking import has_rows, same_memory, without_first
 from sktarget.nn._stand_in import StandIn
@@ -58,6 +58,9 @@ class PassRunner(nn.Module):
         super().__init__()
         self._fixed_shape = fixed_batch.shape
         self.untangling = untangling
+        if fixed_batch.is_inference():  # It could not be saved for a backward pass.
+            with torch.inference_mode(False):
+                fixed_batch = fixed_batch.clone()
         self.register_buffer("fixed_batch", fixed_batch.detach())
         self.module, self._layers = module, layers
         self._target_maps: dict[str, TargetMap] = {}
@@ -65,6 +68,7 @@ class PassRunner(nn.Module):
             self._target_maps.update(layer.target_maps())
         modules = list(module.modules())
         self._norms = batch_norms(module)
+        self._encoders = [m for m in modules if is_encoder(m)]
         self._dropouts = [m for m in modules if isinstance(m, _DROPOUTS)]
         # Dropout that comes first and works in place would overwrite X̄ itself.  Other
         # modules that work in place are detected in first passes, which run on copies.
@@ -154,7 +158,8 @@ class PassRunner(nn.Module):
         )
         self._stage.current = run
         try:
-            outputs = self.module(inputs)
+            with self._calling_layers():
+                outputs = self.module(inputs)
         finally:
             self._stage.current = None
         self._note_changes(run)
@@ -162,7 +167,13 @@ class PassRunner(nn.Module):
 
     def _as_in_evaluation(self) -> AbstractContextManager[None]:
         """Switch dropout and batch statistics off for a pass."""
-        return as_in_evaluation(self.module, self._layers.values())
+        return as_in_evaluation(self.module, ())
+
+    def _calling_layers(self) -> AbstractContextManager[None]:
+        """Let torch call all layers, which have no weights to read within a pass."""
+        if all(encoder.training for encoder in self._encoders):
+            return nullcontext()
+        return calling_layers(self.module, self._layers.values())
 
     @contextmanager
     def _as_in_solves(self) -> Iterator[None]:

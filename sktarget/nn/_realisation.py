@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,14 @@ from sktarget.nn._target_map import TargetMap
 __all__ = ["RealisedCascade"]
 
 
+class Realised(NamedTuple):
+    """What the weights kept were solved for from."""
+
+    lam: float | tuple[float, ...]
+    untangling: str
+    sources: Fingerprint
+
+
 class RealisedCascade(Cascade):
     """A cascade whose weights outlive the pass that found them.
 
@@ -27,8 +36,7 @@ class RealisedCascade(Cascade):
     untangling, parameters learnt in weight space, buffers.
     """
 
-    # λ, untangling and sources of the weights kept, if these are up to date.
-    _realised: tuple[Any, str, Fingerprint] | None = None
+    _realised: Realised | None = None
 
     def _solve_and_run(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         # A step may follow, and fused optimisers do not increase tensors' versions.
@@ -78,7 +86,8 @@ class RealisedCascade(Cascade):
             }
             copied = copy_with(
                 self.module, ordinary, self.fixed_batch, self._given_tensors
-            ).eval()
+            )
+        copied.eval()  # A module's own `train` need not return it.
         restore_sequentials(copied)
         return copied
 
@@ -98,8 +107,10 @@ class RealisedCascade(Cascade):
 
         Raises
         ------
+        TypeError
+            If `n_draws` is no integer.
         ValueError
-            If `n_draws` is not positive.
+            If it is not positive.
 
         Examples
         --------
@@ -111,7 +122,7 @@ class RealisedCascade(Cascade):
         >>> net(torch.randn(4, 3)).shape
         torch.Size([4, 1])
         """
-        if n_draws < 1:
+        if operator.index(n_draws) < 1:
             raise ValueError(f"n_draws must be at least 1, got {n_draws!r}")
         self.eval()
         self._ensure_realised()
@@ -145,11 +156,12 @@ class RealisedCascade(Cascade):
         if self.training or self._realised is None or not torch.is_grad_enabled():
             return
         sources = self._sources()
-        if len(sources) != len(self._realised[2]):
+        before = self._realised.sources
+        if len(sources) != len(before):
             return
         maps = self._target_maps.values()
         targets = {id(m.targets) for m in maps}
-        changed = self._realised[2].changed(sources)
+        changed = before.changed(sources)
         learn = all(t.requires_grad and id(t) not in targets for t in changed)
         if changed and learn and any(m.targets.requires_grad for m in maps):
             warnings.warn(
@@ -184,15 +196,16 @@ class RealisedCascade(Cascade):
 
     def _is_realised(self) -> bool:
         """Return whether the cached weights are those of the present targets."""
+        kept = self._realised
         return (
-            self._realised is not None
-            and self._realised[:2] == (self.lam, self.untangling)
-            and self._realised[2].matches(self._sources())
+            kept is not None
+            and (kept.lam, kept.untangling) == (self.lam, self.untangling)
+            and kept.sources.matches(self._sources())
         )
 
     def _note_realised(self) -> None:
-        state = Fingerprint(self._sources())
-        self._realised = (self.lam, self.untangling, state)
+        sources = Fingerprint(self._sources())
+        self._realised = Realised(self.lam, self.untangling, sources)
 
     def _sources(self) -> list[Tensor]:
         """List all tensors that the weights depend on."""
@@ -212,6 +225,7 @@ class RealisedCascade(Cascade):
 
         Where nothing changes nothing is written, as that memory may be read-only.
         """
+        self._realised = None  # Tensors made in inference mode do not count changes.
         key = f"{prefix}fixed_batch"
         if key in state_dict:
             if same_values(state_dict[key].to(self.fixed_batch), self.fixed_batch):

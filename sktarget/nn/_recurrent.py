@@ -50,6 +50,7 @@ class TargetRecurrent(StandIn):
 
     def __init__(self, layer: nn.RNNBase, name: str) -> None:
         super().__init__()
+        self.name = name
         self.batch_first, self.dropout = layer.batch_first, layer.dropout
         self.num_layers, self.bidirectional = layer.num_layers, layer.bidirectional
         self._kind, self._options = type(layer), _options(layer)
@@ -95,15 +96,15 @@ class TargetRecurrent(StandIn):
             raise ValueError(
                 "a recurrent layer in target space starts from zero: no initial state "
                 "belongs to X̄, and none is learnt. Leave hx out, give zeros, or leave "
-                "the layer in weight space, by TargetSpace(..., in_weight_space=[its "
-                "name])"
+                "the layer in weight space, by TargetSpace(..., in_weight_space="
+                f"[{self.name!r}])"
             )
         inputs, time_first = input, isinstance(input, Tensor) and not self.batch_first
         if isinstance(inputs, Tensor):
             inputs = _checked(inputs.transpose(0, 1) if time_first else inputs)
         outputs, states = self._dispatch(inputs)
         if time_first and isinstance(outputs, Tensor):
-            outputs = outputs.transpose(0, 1)
+            outputs = outputs.transpose(0, 1).contiguous()  # like torch's
         return outputs, states if len(states) > 1 else states[0]
 
     def flatten_parameters(self) -> None:

@@ -85,6 +85,8 @@ def _reason_to_keep(
         return "which shares weights"
     if not all(p.requires_grad for p in own):
         return "frozen in part"
+    if any(p.is_complex() for p in own):
+        return "whose weights are complex"
     if is_registered(layer) and "forward" in vars(layer):
         return "whose forward has been replaced"
     if is_registered(layer) and _has_parts_of_its_own(layer):

@@ -77,6 +77,8 @@ class MeanEigenvalue(NamedTuple):
 
     def of(self, gram: Tensor, trace: float, is_dual: bool) -> float:
         """Return λ for a Gramian, or for several, of which `trace` is the sum."""
+        if gram.numel() == 0:  # There is nothing to regularise.
+            return 0.0
         mean = trace * gram.shape[-1] / gram.numel()
         if math.isinf(self.most) or not (is_dual or self.has_bias):
             return mean

@@ -114,6 +114,8 @@ class _Solve(torch.autograd.Function):
         d = in_dtype(d_weights, rows.dtype)
         d_targets, right = pull_back(ctx.operator, ctx.solution, rows, d)
         assert right is not None
+        if not ctx.needs_input_grad[0]:
+            return None, in_dtype(d_targets, ctx.dtype), None, None, None
         if ctx.solution.dual:
             through = product(d_targets, weights.T)
         else:

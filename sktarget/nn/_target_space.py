@@ -349,7 +349,8 @@ class TargetSpace(RealisedCascade):
     def _project(self) -> None:
         """Replace the targets, layer by layer, by the sums that they lead to."""
         with torch.no_grad(), self._as_in_solves():
-            self._run(Phase.PROJECT, self._unchanging(self.fixed_batch))
+            fixed = self._unchanging(self.fixed_batch)
+            self._run(Phase.PROJECT, fixed, is_alone=True)
 
     def target_layers(self) -> dict[str, TargetMap]:
         """Return the target layers in the order in which they run.

@@ -318,6 +318,16 @@ def test_first_factor_is_computed_once(x: Tensor, count: Callable[[], int]) -> N
     assert count() == 2 + 6
 
 
+def test_first_factor_is_computed_once_whatever_the_layout(
+    count: Callable[[], int],
+) -> None:
+    by_columns = X.T.contiguous().T
+    net = TargetSpace(perceptron(), by_columns, 0.1)
+    for _ in range(5):
+        net(by_columns).sum().backward()
+    assert count() == 1 + 5
+
+
 @pytest.mark.parametrize(
     "change", [change_fixed_batch, replace_fixed_batch, lambda net: net.float()]
 )
