@@ -466,7 +466,8 @@ def test_torch_module_needs_nothing_of_the_package(
 @pytest.mark.parametrize("transmission", ["identity", "sign", "bernoulli"])
 def test_torch_module_transmits_what_units_do(transmission: str) -> None:
     X, y = class_data()
-    settings = SMALL | {"activation": "logistic", "transmission": transmission}
+    activation = "tanh" if transmission == "sign" else "logistic"
+    settings = SMALL | {"activation": activation, "transmission": transmission}
     estimator = fit_quietly(DifferenceTargetPropagationClassifier(**settings), X, y)
     module = to_torch(estimator)
     with torch.no_grad():

@@ -21,7 +21,7 @@ __all__ = [
     "SHARED_CONSTRAINTS",
     "SHARED_DOCS",
     "PropagationEstimator",
-    "warn_of_one_layer",
+    "warn_of_few_layers",
 ]
 
 Array = NDArray[Any]
@@ -85,6 +85,9 @@ SHARED_DOCS = {
 }
 """Texts for the section "Parameters" of their docstrings."""
 
+# Parts of an architecture that are drawn once, in the first fit, and then stay.
+_DRAWN = ("weight_init", "n_passes")
+
 
 class PropagationEstimator(NetworkEstimator):
     """Base of the estimators whose networks learn layer by layer from targets."""
@@ -125,16 +128,21 @@ class PropagationEstimator(NetworkEstimator):
         few = n_samples < _A_HANDFUL
         return _FULL_BATCH_RATE if few else max(rate, _FULL_BATCH_RATE)
 
+    def _refuse_other_architecture(self, now: dict[str, Any]) -> None:
+        drawn = {k: v for k, v in self._architecture.items() if k in _DRAWN}
+        super()._refuse_other_architecture(now | drawn)
+
     def _keep_network(self, network: nn.Module) -> None:
         """Keep nothing more: weights and optimiser state are all there is."""
 
 
-def warn_of_one_layer(n_hidden: int) -> None:
-    """Warn that targets need two hidden layers to be passed from one to the other."""
-    if n_hidden < 2:
+def warn_of_few_layers(n_hidden: int, needed: int = 2) -> None:
+    """Warn of fewer hidden layers than it takes to pass a target down."""
+    if n_hidden < needed:
         layers = "one hidden layer" if n_hidden else "no hidden layer"
+        least = "two" if needed == 2 else "one"
         warnings.warn(
             f"With {layers} no target is passed down: this is backpropagation. Give "
-            "two or more hidden_layer_sizes.",
+            f"{least} or more hidden_layer_sizes.",
             stacklevel=2,
         )

@@ -17,7 +17,7 @@ from sktarget.estimators.base import (
     TrainingRows,
     parse_layer_sizes,
 )
-from sktarget.propagation._base import warn_of_one_layer
+from sktarget.propagation._base import warn_of_few_layers
 from sktarget.propagation._dense_inversion import DenseInversionNetwork
 from sktarget.propagation._inversion_base import (
     INVERSION_CONSTRAINTS,
@@ -102,7 +102,7 @@ class BaseRegularizedInversion(InversionEstimator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        warn_of_one_layer(len(parse_layer_sizes(self.hidden_layer_sizes)))
+        warn_of_few_layers(len(parse_layer_sizes(self.hidden_layer_sizes)))
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
         return {

@@ -18,7 +18,7 @@ from sktarget.estimators.base import (
     as_tensor,
     parse_layer_sizes,
 )
-from sktarget.propagation._base import PropagationEstimator, warn_of_one_layer
+from sktarget.propagation._base import PropagationEstimator, warn_of_few_layers
 from sktarget.propagation._difference import DifferenceTargetNetwork
 from sktarget.propagation._difference_parameters import DIFFERENCE_CONSTRAINTS
 from sktarget.propagation._feedback import FeedbackMap
@@ -38,6 +38,10 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
     """Base of the estimators that learn feedback maps."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = DIFFERENCE_CONSTRAINTS
+    _remedy = (
+        "Lower learning_rate_init, feedback_learning_rate_init or target_lr, or "
+        "standardise X"
+    )
     out_activation_: str
 
     def __init__(
@@ -121,8 +125,16 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         n_hidden = len(parse_layer_sizes(self.hidden_layer_sizes))
-        if self.top_target == "penultimate":
-            warn_of_one_layer(n_hidden)
+        warn_of_few_layers(n_hidden, 2 if self.top_target == "penultimate" else 1)
+        if (self.transmission, self.activation) == ("sign", "logistic") and (
+            n_hidden > 1
+        ):
+            raise ValueError(
+                'transmission="sign" needs values on both sides of zero, and '
+                'activation="logistic" has none below: every row would be predicted '
+                'alike. Give activation="tanh", or transmission="bernoulli" to '
+                "transmit samples"
+            )
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:
         samples = self.transmission == "bernoulli"
@@ -138,11 +150,6 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
             "feedback_activation": self.feedback_activation,
             "top_target": self.top_target,
         }
-
-    def _refuse_other_architecture(self, now: dict[str, Any]) -> None:
-        # The passes of predictions were drawn in the first fit, and stay.
-        kept = {"n_passes": self._architecture["n_passes"]}
-        super()._refuse_other_architecture(now | kept)
 
     def _build(
         self,

@@ -171,6 +171,11 @@ class InversionNetwork(nn.Module):
         displaces its rows by more, and weights that make one row stand for several do
         not displace it by less.
 
+    Raises
+    ------
+    ValueError
+        If the ridge penalty is not finite in the dtype of the network.
+
     Attributes
     ----------
     displacement_norms : Tensor
@@ -188,6 +193,7 @@ class InversionNetwork(nn.Module):
         n_rows: float | None = None,
     ) -> None:
         super().__init__()
+        _refuse_infinite(inversion.ridge, network)
         self.network = network
         self.inversion = inversion
         self.target_lr = target_lr
@@ -227,7 +233,7 @@ class InversionNetwork(nn.Module):
         loss : Tensor of shape ()
             The loss.
         displacements : Tensor of the shape of `at`
-            A step of each row down its own loss.
+            A step of each row down the mean loss of `n_rows` rows.
         """
         top_loss, slope = loss_and_slope(loss, outputs, at, weight, within)
         self.network.zero_grad()
@@ -263,3 +269,12 @@ class InversionNetwork(nn.Module):
     def set_extra_state(self, state: tuple[Tensor, Tensor]) -> None:
         """Restore the statistics of the last mini-batch."""
         self.displacement_norms, self.saturation_fraction = state
+
+
+def _refuse_infinite(ridge: float, network: nn.Module) -> None:
+    dtype = next(network.parameters()).dtype
+    if ridge > torch.finfo(dtype).max:
+        raise ValueError(
+            f"ridge must be finite in {dtype}, got {ridge:g}: give less of it, or data "
+            "in float64"
+        )

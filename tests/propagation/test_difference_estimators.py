@@ -181,6 +181,40 @@ def test_parameters_have_a_say(
 
 
 @for_both
+def test_signs_of_what_is_never_negative_are_refused(kind: type) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"transmission": "sign", "activation": "logistic"}
+    with pytest.raises(ValueError, match=r'activation="logistic".*Give activation="ta'):
+        kind(**settings).fit(X, y)
+    # With one hidden layer, nothing is passed on as a sign.
+    shallow = settings | {"hidden_layer_sizes": 5, "top_target": "output"}
+    fit_quietly(kind(**shallow), X, y)
+
+
+@for_both
+@pytest.mark.parametrize(
+    ("sizes", "top_target", "least"),
+    [((), "output", "one"), ((5,), "penultimate", "two"), ((), "penultimate", "two")],
+)
+def test_networks_that_pass_no_target_down_are_named(
+    kind: type, sizes: tuple[int, ...], top_target: str, least: str
+) -> None:
+    X, y = problem(kind)
+    settings = SMALL | {"hidden_layer_sizes": sizes, "top_target": top_target}
+    with pytest.warns(UserWarning, match=f"no target is passed down.*Give {least}"):
+        fit_quietly(kind(**settings), X, y)
+
+
+@for_both
+def test_going_on_draws_no_weights(kind: type) -> None:
+    X, y = problem(kind)
+    pair = [fit_quietly(kind(**SMALL, warm_start=True), X, y) for _ in range(2)]
+    for estimator, weight_init in zip(pair, ("orthogonal", "uniform"), strict=True):
+        fit_quietly(estimator.set_params(weight_init=weight_init), X, y)
+    assert_same_weights(*pair)
+
+
+@for_both
 def test_samples_are_drawn_with_logistic_probabilities(kind: type) -> None:
     X, y = problem(kind)
     settings = SMALL | {"transmission": "bernoulli"}
@@ -348,7 +382,7 @@ def test_divergence_names_what_may_be_at_fault(kind: type) -> None:
     estimator = kind(**settings, learning_rate_init=1e30)
     message = (
         r"diverged.*epoch 1 \(learning_rate_init=1e\+30, feedback_learning_rate_init="
-        r"0.001, target_lr=0.01\)\. Lower learning_rate_init or target_lr"
+        r"0.001, target_lr=0.01\)\. Lower learning_rate_init, feedback_learning_rate_in"
     )
     with pytest.raises(ValueError, match=message):
         estimator.fit(X.astype("f4"), y)

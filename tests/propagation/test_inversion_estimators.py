@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sklearn.base import is_regressor
+from sklearn.base import clone, is_regressor
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
@@ -86,6 +86,59 @@ def test_fitted_attributes_of_recurrent_networks(return_sequences: bool) -> None
     assert estimator.n_layers_ == 3
     shape = (90, 10, 6) if return_sequences else (90, 4)
     assert estimator.predict_proba(X).shape == shape
+
+
+@for_all
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("linearize", True),
+        ("ridge", 3.0),
+        ("clip", 0.1),
+        ("target_lr", 0.03),
+        ("weight_init", "uniform"),
+    ],
+)
+def test_parameters_have_a_say(kind: type, name: str, value: Any) -> None:
+    X, y = problem(kind)
+    settings = {"solver": "sgd", "learning_rate_init": 0.1}
+    plain = fit_quietly(small(kind, **settings), X, y)
+    other = fit_quietly(small(kind, **settings, **{name: value}), X, y)
+    assert weights_differ(plain, other)
+
+
+@for_all
+def test_uniform_weights_lie_within_their_bounds(kind: type) -> None:
+    X, y = problem(kind)
+    settings = {"weight_init": "uniform", "solver": "sgd", "learning_rate_init": 1e-12}
+    estimator = fit_quietly(small(kind, **settings), X, y)
+    # A recurrent layer has two matrices, of inputs and of states; the last matrix of a
+    # regression is in units of y.
+    matrices = [
+        parameter.detach().numpy()
+        for name, parameter in estimator.module_.named_parameters()
+        if "weight" in name
+    ]
+    for matrix in matrices[:-1]:
+        bound = np.sqrt(6 / sum(matrix.shape))
+        assert 0.7 * bound < np.abs(matrix).max() < bound + 1e-6
+
+
+@for_all
+def test_going_on_draws_no_weights(kind: type) -> None:
+    X, y = problem(kind)
+    estimator = fit_quietly(small(kind, warm_start=True), X, y)
+    same = fit_quietly(small(kind, warm_start=True), X, y)
+    fit_quietly(same, X, y)
+    fit_quietly(estimator.set_params(weight_init="uniform"), X, y)
+    assert_same_weights(estimator, same)
+
+
+@for_all
+def test_ridge_beyond_single_precision_is_refused(kind: type) -> None:
+    X, y = problem(kind)
+    with pytest.raises(ValueError, match=r"ridge must be finite in torch\.float32"):
+        small(kind, ridge=1e39).fit(X.astype(np.float32), y)
 
 
 @for_all
@@ -397,17 +450,20 @@ def test_padding_of_all_in_a_mini_batch_is_left_out() -> None:
 
 
 def test_steps_are_learnt() -> None:
-    X, y = make_delayed_recall(300, 2, n_timesteps=15, random_state=0)
+    X, y = make_delayed_recall(300, 10, n_timesteps=23, random_state=0)
     estimator = RegularizedInversionSequenceClassifier(
         20,
         return_sequences=True,
-        solver="adam",
-        learning_rate_init=0.003,
+        solver="sgd",
+        learning_rate_init=0.3,
         batch_size=20,
         max_iter=40,
         random_state=0,
     )
-    assert fit_quietly(estimator, X, y).score(X, y) > 0.95
+    missed = 1 - fit_quietly(estimator, X, y).score(X, y)
+    alone = fit_quietly(clone(estimator).set_params(target_lr=0.0), X, y)
+    assert missed < 0.01
+    assert missed < 0.25 * (1 - alone.score(X, y))  # Random states hold much.
     lists = estimator.predict([row[:, :7] for row in X[:3]])
     assert [p.shape for p in lists] == [(7,)] * 3
 

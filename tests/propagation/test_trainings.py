@@ -110,6 +110,9 @@ def test_regularised_inversion_on_digits(sizes: tuple[int, ...]) -> None:
     settings = {"hidden_layer_sizes": sizes, "learning_rate_init": 0.001}
     scores = accuracies(RegularizedInversionClassifier, 3, **settings)
     assert (scores > 0.95).all()
+    head = accuracies(RegularizedInversionClassifier, 3, **settings, target_lr=0.0)
+    assert (scores - head).mean() > 0.02
+    assert (scores > head).all()
     too_stiff = {"linearize": True, "clip": 1e-3, "ridge": 10.0}
     if len(sizes) == 7:
         faded = accuracies(RegularizedInversionClassifier, 1, **settings, **too_stiff)
