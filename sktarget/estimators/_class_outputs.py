@@ -101,16 +101,18 @@ class ClassOutputs(NetworkEstimator):
                     )
             labels, index = np.unique(y, return_inverse=True)
             known = labels if classes is None else np.unique(classes)
-            known = known if first else self.classes_
-            self._check_weighted(known.tolist())
+            known = known if first else np.union1d(self.classes_, labels)
+            self._check_weighted(known.tolist(), first)
             given = [self.class_weight.get(c, 1.0) for c in labels.tolist()]
             return np.asarray(given, dtype=np.float64)[index]
         columns = y.T if y.ndim > 1 else [y]
         balanced = [_balance(column, weight) for column in columns]
         return np.asarray(np.prod(balanced, axis=0))
 
-    def _check_weighted(self, known: list[Any]) -> None:
-        unknown = [c for c in self.class_weight if c not in known]
+    def _check_weighted(self, known: list[Any], first: bool) -> None:
+        # A first fit forgets classes whose rows all have weight 0.
+        named = [c for c, weight in self.class_weight.items() if first or weight > 0]
+        unknown = [c for c in named if c not in known]
         if unknown and not all(c in self.class_weight for c in known):
             raise ValueError(
                 f"class_weight names {unknown}, which are not among the classes "

@@ -49,9 +49,9 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
         penalties included;
         `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`, NaN in
-        earlier fits without a validation set, and end before the epochs in which
-        held-out rows are learnt.
+        Record of all epochs; the latter two are None where no rows were held out
+        and no validation set was given, NaN in earlier fits of that kind, and end
+        before the epochs in which held-out rows are learnt.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.  Where the error on the
         rows held out decides, another epoch than that one may be kept.
@@ -92,10 +92,7 @@ class TargetSpaceClassifier(NetworkClassifier, BaseTargetSpace):
     >>> from sklearn.datasets import load_iris
     >>> from sktarget import TargetSpaceClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> X = (X - X.mean(axis=0)) / X.std(axis=0)
-    >>> clf = TargetSpaceClassifier(
-    ...     (8, 8), learning_rate_init=0.1, tol=0.01, max_iter=1000, random_state=0
-    ... )
+    >>> clf = TargetSpaceClassifier((8, 8), random_state=0)
     >>> clf.fit(X, y).score(X, y) > 0.95
     True
     """

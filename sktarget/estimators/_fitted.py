@@ -70,7 +70,8 @@ class FittedNetwork(BaseEstimator, ABC):
                 self._architecture, torch_dtype(self._dtype), torch.Generator()
             )
         module.load_state_dict(state_to_torch(self._module_state))
-        return module.eval()
+        module.eval()  # A module's own `train` need not return it.
+        return module
 
     def _rebuild_to_predict(self) -> nn.Module:
         """Build the module that gives y itself: its last layer undoes the units."""

@@ -41,7 +41,8 @@ def choose_fixed_batch(
     fixed_batch : {"sample", "noise"} or array-like
         Kind of X̄, or X̄ itself.
     size : int or None
-        n̄_b, or None for all rows.
+        n̄_b, or None for all rows; where some are held out, a sample has at most the
+        others.
     seed : int
         Decides the draw.
     of_all_columns : bool, default=False
@@ -69,15 +70,13 @@ def choose_fixed_batch(
         return noise if is_float else noise / noise.dtype.type(255), None
     if size is None:
         return _as_floats(rows.X), np.arange(len(rows))
-    if size > len(rows):
-        n = rows.n_held_out
-        without = f" without the {n} held out" if n else ""
+    if size > rows.n_with_held_out:
         raise ValueError(
             f"fixed_batch_size={size} is larger than the number of training rows, "
-            f"{len(rows)}{without}: use None for all of them, or fixed_batch='noise'."
+            f"{rows.n_with_held_out}: use None for all of them, or fixed_batch='noise'."
         )
     drawn, place = draw_rows(
-        rows.X, size, seed, rows.weight, of_all_columns=of_all_columns
+        rows.X, min(size, len(rows)), seed, rows.weight, of_all_columns=of_all_columns
     )
     return _as_floats(rows.X[drawn]), place
 

@@ -50,24 +50,12 @@ class JudgedCourse(TrainingCourse):
         learns_all = self._is_annealed and self._epochs_to_reserve(self.max_iter) > 0
         n = self._share_to_hold_out(rows)
         if learns_all:
-            more = max(n, _noise_rules.auto_held_out(rows.n_distinct))
-            n = more if self._can_sample(rows.n_distinct - more) else n
+            n = max(n, _noise_rules.auto_held_out(rows.n_distinct))
         wants_to = _noise_rules.auto_early_stopping(rows.n_distinct, learns_all)
-        if not (wants_to and self._can_spare(rows, n)):
+        if not (wants_to and can_hold_out(rows, n)):
             return None
         plan = HoldingOut(n, learns_all)
         return _without_far_rows(plan, rows) if learns_all else plan
-
-    def _can_spare(self, rows: TrainingRows, n: int) -> bool:
-        """Whether so many rows can be held out, and X̄ chosen from the others."""
-        return can_hold_out(rows, n) and self._can_sample(rows.n_distinct - n)
-
-    def _can_sample(self, n_left: int) -> bool:
-        """Whether so many rows are enough for the X̄ that was asked for."""
-        size = self.fixed_batch_size
-        if self._fixed_batch_kind != "sample" or size in (None, "auto"):
-            return True
-        return bool(size <= n_left)
 
     # -- when to stop -----------------------------------------------------------------
 
@@ -160,5 +148,5 @@ class JudgedCourse(TrainingCourse):
 def _without_far_rows(plan: HoldingOut, rows: TrainingRows) -> HoldingOut:
     """Keep a few rows far from all others: what is made of them says little."""
     far = far_rows(rows.X, rows.weight, rows.bulk)
-    are_few = 0 < np.count_nonzero(far) <= _MOST_FAR * len(rows)
+    are_few = 0 < np.average(far, weights=rows.weight) <= _MOST_FAR
     return plan._replace(stays=far) if are_few else plan

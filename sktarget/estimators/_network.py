@@ -141,9 +141,10 @@ def check_outputs(
     """
     mode = module.training
     try:
+        module.eval()  # Its own `train` need not return it.
         with torch.no_grad():
             # A copy, since the module may work in place.
-            outputs = module.eval()(as_inputs(as_tensor(X.copy()), dtype))
+            outputs = module(as_inputs(as_tensor(X.copy()), dtype))
     except Exception as error:
         raise ValueError(
             f"module cannot take rows of X, of shape {X.shape}: {error}"

@@ -118,10 +118,11 @@ default={default}
     differ, see :ref:`defaults`.  Several numbers give each layer its own, in the order
     of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
-    n̄_b, the rows of the fixed batch X̄.  None takes the whole training set as X̄;
-    together with a `batch_size` of all rows, one pass then serves both.  ``"auto"``:
-    for tables all rows up to 10,000, else 4,000; 100 images; more for wide layers, see
-    :ref:`defaults`.""",
+    n̄_b, the rows of the fixed batch X̄; a sample has at most those that are not held
+    out.  None takes the whole training set as X̄; together with a `batch_size` of all
+    rows, one pass then serves both.  ``"auto"``:
+    for tables all rows up to 10,000, else 4,000, or 1,000 if you set a step size, and
+    more for wide layers; 100 images.  See :ref:`defaults`.""",
     "fixed_batch": """{"sample", "noise"} or array-like of shape (n̄_b, n_features), \
 default={default}
     X̄: a sample of the distinct training rows; normal noise with the mean and
@@ -201,9 +202,10 @@ default={default}
     Determines the initial weights or targets, X̄, the validation rows, the mini-batches
     and dropout.""",
     "tol": """float, default={default}
-    Least improvement in loss, or in validation score with `early_stopping`, that counts
-    as progress.  In regression the loss is relative to the variance of y, where outputs
-    are measured in units of their own.""",
+    Least improvement that counts as progress: in the training loss or, where rows are
+    held out, in their error, or with ``early_stopping=True`` in their score.  In
+    regression the loss is relative to the variance of y, where outputs are measured in
+    units of their own.""",
     "verbose": """bool or int, default={default}
     Print the progress.""",
     "warm_start": """bool, default={default}
@@ -211,7 +213,8 @@ default={default}
     another `lam` or `untangling` its weights and its X̄ are kept, with another
     `fixed_batch` or `fixed_batch_size` only its weights.  An annealed
     step size begins anew in every call, so for many short calls set
-    `learning_rate_init`.""",
+    `learning_rate_init`.  Where a batch holds all rows, and no others judge, a fit ends
+    with its last state, and otherwise with that of the least loss.""",
     "momentum": """float, default={default}
     Momentum of ``solver="sgd"``.""",
     "nesterovs_momentum": """bool, default={default}

@@ -46,9 +46,9 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
         penalties included;
         `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`, NaN in
-        earlier fits without a validation set, and end before the epochs in which
-        held-out rows are learnt.
+        Record of all epochs; the latter two are None where no rows were held
+        out and no validation set was given, NaN in earlier fits of that kind, and end
+        before the epochs in which held-out rows are learnt.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.  Where the error on the
         rows held out decides, another epoch than that one may be kept.
@@ -90,9 +90,7 @@ class TargetSpaceRegressor(NetworkRegressor, BaseTargetSpace):
     >>> from sktarget import TargetSpaceRegressor
     >>> X = np.linspace(-1, 1, 100)[:, None]
     >>> y = np.sin(4 * X[:, 0])
-    >>> reg = TargetSpaceRegressor(
-    ...     (20,), learning_rate_init=0.1, tol=1e-3, max_iter=2000, random_state=0
-    ... )
+    >>> reg = TargetSpaceRegressor((20,), random_state=0)
     >>> reg.fit(X, y).score(X, y) > 0.95
     True
     """

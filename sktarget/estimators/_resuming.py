@@ -72,8 +72,11 @@ class ResumableNetwork(FittedNetwork):
     def _refuse_other_architecture(self, now: dict[str, Any]) -> None:
         """Refuse to go on with what describes another network."""
         before = self._architecture
-        names = now.keys() | before.keys()
-        changed = sorted(k for k in names if now.get(k) != before.get(k))
+        changed = [
+            f"{k} (was {before.get(k)!r}, is {now.get(k)!r})"
+            for k in sorted(now.keys() | before.keys())
+            if now.get(k) != before.get(k)
+        ]
         if changed:
             raise ValueError(
                 f"warm_start and partial_fit cannot change {', '.join(changed)} of a "
@@ -92,7 +95,8 @@ class ResumableNetwork(FittedNetwork):
             n_samples_seen=self.t_,
             first=self._first_epoch,
         )
-        return network.train(), log
+        network.train()
+        return network, log
 
     # -- fitted state ----------------------------------------------------------------
 

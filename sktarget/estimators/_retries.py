@@ -42,6 +42,10 @@ class Retry:
     above: float = 0.0
     needs: float = 1.0
 
+    def __post_init__(self) -> None:
+        unknown = self.changes.keys() - FIRST_RUN.keys()
+        assert not unknown, f"no such rules: {unknown}"
+
 
 FIRST_RUN: Mapping[str, Any] = {
     "_lam_share": 1.0,

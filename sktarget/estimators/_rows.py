@@ -16,7 +16,6 @@ from scipy import sparse
 from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._drawing import draw_rows
 from sktarget.estimators._hashing import by_appearance, number_pairs
-from sktarget.estimators._noise_rules import LEAST_TO_SPARE
 from sktarget.estimators._outliers import Bulk, bulk_of_columns
 from sktarget.estimators._statistics import ROUNDING
 from sktarget.estimators._weights import MOST_WEIGHT, relative_weights
@@ -132,13 +131,10 @@ class TrainingRows:
         """Rows before merging, or their total weight if larger.
 
         The rules thus choose the same whether repeats come as rows, merged or as
-        weights.  Weights alone do not lift a handful of rows to where some are held
-        out.
+        weights.
         """
         n = len(self) if self.n_before_merging is None else self.n_before_merging
-        spares = n + self.n_held_out >= LEAST_TO_SPARE
-        most = MOST_WEIGHT if spares else LEAST_TO_SPARE - 1
-        return max(n, round(min(self.total_weight, most)))
+        return max(n, round(min(self.total_weight, MOST_WEIGHT)))
 
     @property
     def n_with_held_out(self) -> int:
@@ -198,6 +194,8 @@ class TrainingRows:
         drawn, place = draw_rows(pairs, len(self), seed, self.weight)
         merged = self[drawn]
         merged.n_before_merging = len(self)
+        # Those held out hold as many repeats.
+        merged.n_held_out = round(self.n_held_out * len(drawn) / len(self))
         if self.weight is not None or len(drawn) < len(self):
             total = np.bincount(place, weights=self.weight).astype(np.float64)
             merged.weight = np.minimum(total, np.finfo(np.float64).max)

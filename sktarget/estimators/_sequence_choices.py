@@ -24,7 +24,7 @@ from sktarget.estimators._channel_units import (
     units_of_channels,
 )
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
-from sktarget.estimators._holding_out import HoldingOut
+from sktarget.estimators._holding_out import HoldingOut, can_hold_out
 from sktarget.estimators._linear_baseline import error_of_linear_model, flattened
 from sktarget.estimators._noise_rules import BADLY
 from sktarget.estimators._retries import FEWER_AT_ONCE, MORE_ALPHA, OTHER_WEIGHTS, Retry
@@ -113,7 +113,7 @@ class SequenceChoices(BaseTargetSpace):
             return None
         n, per_step = max(2, self._share_to_hold_out(rows)), bool(self.return_sequences)
         wants_to = _sequence_rules.spares_sequences(rows.n_distinct, per_step)
-        if not (wants_to and self._can_spare(rows, n)):
+        if not (wants_to and can_hold_out(rows, n)):
             return None
         return HoldingOut(n, learns_all=True)
 
@@ -126,9 +126,6 @@ class SequenceChoices(BaseTargetSpace):
 
     def _last_epochs(self, best_epoch: int, left: int, falls: bool) -> int:
         return _sequence_rules.auto_last_sequence_epochs(best_epoch, left)
-
-    def _can_sample(self, n_left: int) -> bool:
-        return self._embeds or super()._can_sample(n_left)  # X̄ of tokens is noise.
 
     def _error_of_best_constant(self, y: Tensor, weight: Tensor | None) -> float:
         of_rows = super()._error_of_best_constant

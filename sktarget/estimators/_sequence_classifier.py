@@ -44,9 +44,9 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
         penalties included;
         `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None without `early_stopping`, NaN in
-        earlier fits without a validation set, and end before the epochs in which
-        held-out sequences are learnt.
+        Record of all epochs; the latter two are None where no sequences were held
+        out and no validation set was given, NaN in earlier fits of that kind, and end
+        before the epochs in which held-out sequences are learnt.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.  Where the error on the
         rows held out decides, another epoch than that one may be kept.
@@ -107,12 +107,7 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
     >>> from sktarget.datasets import make_delayed_recall
     >>> X, y = make_delayed_recall(200, delay=3, n_timesteps=12, random_state=0)
     >>> clf = TargetSpaceSequenceClassifier(
-    ...     recurrent_layer_sizes=(8,),
-    ...     return_sequences=True,
-    ...     learning_rate_init=0.05,
-    ...     tol=0.01,
-    ...     n_iter_no_change=20,
-    ...     random_state=0,
+    ...     recurrent_layer_sizes=(8,), return_sequences=True, random_state=0
     ... )
     >>> clf.fit(X, y).score(X, y) > 0.95
     True

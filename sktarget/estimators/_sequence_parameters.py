@@ -79,6 +79,14 @@ SEQUENCE_DOCS = {
     and with ``target_init="normal"``.  None leaves the biases at zero, and that of an
     LSTM's forget gate at one.  With ``cell="rnn"``, a `module` or random targets it
     does nothing.""",
+    "batch_size": """int or "auto", default={default}
+    Sequences of a mini-batch.  ``"auto"`` is up to 200; a further run may take a fifth
+    of the sequences at a time, see :ref:`defaults`.""",
+    "learning_rate_init": """float or "auto", default={default}
+    Step size.  ``"auto"`` depends on the cell and on the length of the sequences, and
+    brings annealing, a weight decay and sequences held out; so does
+    ``learning_rate="annealed"`` with a step size of your own.  See
+    :ref:`defaults`.""",
     "activation": """{"auto", "identity", "logistic", "tanh", "relu", "leaky_relu"}, \
 default={default}
     Activation of the exit layers, and for ``cell="rnn"`` of the recurrent layers, where

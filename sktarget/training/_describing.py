@@ -39,7 +39,8 @@ def describe_value(value: Any) -> str:
     if isinstance(value, set | frozenset):
         return f"{{{', '.join(sorted(map(describe_value, value)))}}}"
     if isinstance(value, dict):
-        return str({describe_value(k): describe_value(v) for k, v in value.items()})
+        pairs = ((describe_value(k), describe_value(v)) for k, v in value.items())
+        return str(dict(sorted(pairs)))
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
     if isinstance(value, partial):

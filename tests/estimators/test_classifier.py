@@ -227,6 +227,19 @@ def test_class_weight_of_a_class_that_a_batch_lacks() -> None:
         small(class_weight={7: 1.0}).partial_fit(X, y, classes=[0, 1, 2])
 
 
+def test_class_weight_may_name_a_class_whose_rows_do_not_count() -> None:
+    X, y = class_data(3)
+    settings: Any = {"class_weight": {2: 0.0}, "max_iter": 3}
+    estimator = small(**settings, warm_start=True)
+    for _ in range(2):
+        fit_quietly(estimator, X, y)
+        assert_array_equal(estimator.classes_, [0, 1])
+    held_out = y[:20] < 2
+    judged = small(**settings, early_stopping=True)
+    fit_quietly(judged, X, y, X_val=X[:20][held_out], y_val=y[:20][held_out])
+    assert judged.validation_scores_ is not None
+
+
 @pytest.mark.parametrize("share", [1e-1, 1e-4])
 def test_small_weights_leave_deep_networks_as_they_are(share: float) -> None:
     X = np.random.default_rng(0).normal(size=(400, 4))

@@ -405,7 +405,8 @@ def test_a_step_of_ones_own_keeps_training_plain(kind: type) -> None:
         (199, {"fixed_batch_size": 50}, True),
         (199, {"batch_size": 50}, True),
         (200, {"fixed_batch_size": 180}, True),
-        (200, {"fixed_batch_size": 181}, False),
+        (200, {"fixed_batch_size": 181}, True),
+        (200, {"fixed_batch_size": 200}, True),
         (200, {"fixed_batch_size": None}, True),
         (200, {"fixed_batch_size": 500, "fixed_batch": "noise"}, True),
     ],
@@ -415,6 +416,15 @@ def test_when_rows_are_held_out(n_rows: int, settings: Any, held_out: bool) -> N
     estimator = TargetSpaceClassifier((6,), **({"max_iter": 5} | settings))
     fit_quietly(estimator, X, y)
     assert (estimator.validation_scores_ is not None) == held_out
+
+
+def test_a_fixed_batch_has_at_most_the_rows_that_are_left() -> None:
+    X, y = class_data(2, 200)
+    settings: Any = {"max_iter": 5, "early_stopping": True, "warm_start": True}
+    estimator = TargetSpaceClassifier((6,), fixed_batch_size=190, **settings)
+    assert len(fit_quietly(estimator, X, y).fixed_batch_) == 180
+    with pytest.raises(ValueError, match=r"fixed_batch_size=201 .* rows, 200:"):
+        TargetSpaceClassifier((6,), fixed_batch_size=201, **settings).fit(X, y)
 
 
 @pytest.mark.parametrize("early_stopping", ["auto", True])
@@ -564,6 +574,20 @@ def test_weights_are_repetitions_by_default(kind: type) -> None:
     assert len(order) < 200
     repeated = fit_quietly(kind((6,), **settings), many_X[order], many_y[order])
     assert_same_weights(weighted, repeated, atol=1e-8)
+
+
+@for_both
+@pytest.mark.parametrize("sizes", [(6,), (6, 6, 6)])
+def test_weights_of_a_handful_of_rows_are_repetitions(
+    kind: type, sizes: tuple[int, ...]
+) -> None:
+    X, y = (a[:20] for a in problem(kind))
+    weighted, repeated = (kind(sizes, random_state=0) for _ in range(2))
+    fit_quietly(weighted, X, y, sample_weight=np.full(20, 2.0))
+    fit_quietly(repeated, np.repeat(X, 2, axis=0), np.repeat(y, 2, axis=0))
+    assert weighted.n_iter_ == repeated.n_iter_
+    assert weighted.lam_ == repeated.lam_
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), atol=1e-4)
 
 
 @for_both

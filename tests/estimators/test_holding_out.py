@@ -15,6 +15,7 @@ from sktarget.estimators._holding_out import (
     can_hold_out,
     hold_out,
 )
+from sktarget.estimators._judged_course import _without_far_rows
 from sktarget.estimators._outliers import bulk_of_columns, far_rows
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import CRITERIA, TensorData
@@ -24,6 +25,15 @@ from tests.estimators.support import SeesData, fit_quietly
 def pairs(rows: TrainingRows) -> set[tuple[float, ...]]:
     columns = [rows.X, rows.y.reshape(len(rows), -1)]
     return set(map(tuple, np.column_stack(columns).tolist()))
+
+
+def test_held_out_repeats_are_merged_like_others() -> None:
+    X, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20.0)
+    rows = TrainingRows(np.repeat(X, 5, axis=0), np.repeat(y, 5))
+    left, _ = hold_out(rows, HoldingOut(6), 0.3, np.random.RandomState(0))
+    assert (len(left), left.n_held_out) == (70, 30)
+    merged = left.distinct(0)
+    assert (len(merged), merged.n_held_out) == (14, 6)
 
 
 @pytest.mark.parametrize("of_classes", [False, True])
@@ -210,6 +220,18 @@ def test_answers_that_are_counted_are_not_taken_from_all(of_numbers: bool) -> No
     rows = TrainingRows(rng.normal(size=(200, 3)), y[:200], np.full(200, 9.0))
     assert not rows.are_tallied
     assert not TrainingRows(pairs[:, :3], pairs[:, 3], np.ones(len(pairs))).are_tallied
+
+
+def test_far_rows_of_much_weight_may_be_held_out() -> None:
+    X = np.random.default_rng(0).uniform(size=(100, 2))
+    X[:4, 0] = 1e4
+    weight = np.where(np.arange(100) < 4, 1.0, 1.2)
+    plan = HoldingOut(20, learns_all=True)
+    light = _without_far_rows(plan, TrainingRows(X, X[:, 0], weight))
+    assert light.stays is not None
+    assert light.stays.sum() == 4
+    heavy = TrainingRows(X, X[:, 0], np.where(np.arange(100) < 4, 5.0, 1.0))
+    assert _without_far_rows(plan, heavy).stays is None
 
 
 @pytest.mark.parametrize("far", [30.0, -1e4])

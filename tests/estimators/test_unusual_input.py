@@ -184,6 +184,7 @@ def test_words_for_arrays_of_any_kind() -> None:
         assert describe_value(make(array)) == describe_value(make(array.copy()))
         assert describe_value(make(array)) != describe_value(make(array + 1))
     assert describe_value(range(3)) == "(0, 1, 2)"
+    assert describe_value({"b": 1, "a": 2}) == describe_value({"a": 2, "b": 1})
     assert describe_value(np.ndarray) == "ndarray"
     names = np.array(["a", "b"], dtype=object)
     assert describe_value(names) == describe_value(names.copy())
