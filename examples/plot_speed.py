@@ -61,7 +61,8 @@ _ = axes[0].legend()
 # %%
 # Growth
 # ------
-# With the length of the sequences, and with the number of rows in one epoch of ``fit``.
+# With the length of the sequences, and with the number of rows in one epoch of ``fit``,
+# in mini-batches of 200.
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
 part = "recurrent over length"

@@ -102,6 +102,7 @@ def skorch_net(
             optimizer=torch.optim.Adam,
             lr=rate,
             batch_size=batch,
+            iterator_train__shuffle=True,
             max_epochs=n_iterations,
             train_split=None,
             verbose=0,

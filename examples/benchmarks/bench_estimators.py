@@ -101,7 +101,7 @@ def overhead(settings: Settings) -> list[Row]:
 
 
 def growth(settings: Settings) -> list[Row]:
-    """Time one epoch of ``fit`` with default settings, two layers of 100."""
+    """Time one epoch of ``fit`` in mini-batches of 200, two layers of 100."""
     rows = []
     for n in settings.few([10**3, 10**4], [10**3, 10**4, 10**5, 10**6]):
         X, y = data(n)

@@ -46,7 +46,7 @@ def means_and_ranks(
 def of_halves(found: dict[str, Runs]) -> str:
     """Compare the estimators with their defaults, over the halves of the tables."""
     rows = []
-    for title, half in (("chose", CHOOSE), ("report", REPORT)):
+    for title, half in (("chose the defaults", CHOOSE), ("held back", REPORT)):
         for kind, names in half.items():
             runs = {name: found[name] for name in names if name in found}
             labels = networks(next(iter(runs.values())))
@@ -65,7 +65,7 @@ def of_halves(found: dict[str, Runs]) -> str:
                         f"{np.mean(times):.1f}",
                     ]
                 )
-    head = ["tables that", "", "mean rank", "mean score", "most behind", "seconds"]
+    head = ["tables", "", "mean rank", "mean score", "most behind", "seconds"]
     return table(head, rows)
 
 
@@ -131,6 +131,14 @@ def single_rules(found: dict[str, Runs]) -> str:
     return table(["", "mean score", "mean rank"], rows)
 
 
+def marked(parts: dict[str, str]) -> str:
+    """Join tables, each between marks by which pages include it."""
+    return "\n".join(
+        f"<!-- {name} -->\n\n{text}\n\n<!-- end of {name} -->\n"
+        for name, text in parts.items()
+    )
+
+
 def as_markdown(found: dict[str, Any]) -> str:
     """Return all tables, each between comments that name it."""
     parts = {
@@ -140,10 +148,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         "tuned": both_tuned(found["depth"], found["tuned"]),
         "rules": single_rules(found["rules"]),
     }
-    return "\n".join(
-        f"<!-- {name} -->\n\n{text}\n\n<!-- end of {name} -->\n"
-        for name, text in parts.items()
-    )
+    return marked(parts)
 
 
 if __name__ == "__main__":

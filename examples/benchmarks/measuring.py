@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -228,9 +229,15 @@ def options(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def limit_threads(n: int) -> None:
+    """Let every library compute on so many threads: torch, and NumPy's BLAS, too."""
+    torch.set_num_threads(n)
+    threadpool_limits(n)
+
+
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """Read the settings, and prepare torch accordingly."""
-    torch.set_num_threads(arguments.threads)
+    limit_threads(arguments.threads)
     # Denormal numbers take the processor a hundred times as long.
     torch.set_flush_denormal(True)
     return Settings(

@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from measuring import limit_threads
 from scipy.stats import rankdata
 from sklearn import datasets
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
@@ -231,11 +231,13 @@ CONTROLS: dict[str, dict[str, Any]] = {
         "activation": "tanh",
         "learning_rate_init": 0.003,
         "learning_rate": "annealed",
+        "n_iter_no_change": np.inf,
     },
     "tanh, 0.003, annealed, alpha = 0.3": {
         "activation": "tanh",
         "learning_rate_init": 0.003,
         "learning_rate": "annealed",
+        "n_iter_no_change": np.inf,
         "alpha": 0.3,
     },
     "relu, 0.001": {"activation": "relu", "learning_rate_init": 0.001},
@@ -412,7 +414,7 @@ def networks(runs: dict[str, Any]) -> list[str]:
 def summarise(found: dict[str, Any]) -> str:
     """Return mean rank, mean score and worst gap of the estimators by default."""
     lines = []
-    for title, half in (("chosen on", CHOOSE), ("reported on", REPORT)):
+    for title, half in (("chose the defaults", CHOOSE), ("held back", REPORT)):
         for kind, names in half.items():
             there = [n for n in names if n in found]
             labels = networks(found[there[0]])
@@ -441,7 +443,7 @@ def main() -> None:
     names = ("defaults", "depth", "tuned", "rules", "course")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    limit_threads(options.threads)
     found: dict[str, Any] = {}
     if options.json is not None and options.json.is_file():
         found = json.loads(options.json.read_text())

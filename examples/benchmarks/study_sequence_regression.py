@@ -22,10 +22,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from defaults_tables import spread, table
+from measuring import limit_threads
 from study_defaults import rounded
-from study_sequences import CELLS, a_fifth, in_weights, quiet_fit, study
+from study_sequences import (
+    CELLS,
+    a_fifth,
+    in_weights,
+    marked_numbers,
+    quiet_fit,
+    study,
+)
 
 from sktarget import TargetSpaceSequenceRegressor
 
@@ -59,14 +66,6 @@ def frequency(n: int, rng: np.random.Generator) -> Pair:
     phase, speed = rng.uniform(0, 2 * np.pi, (n, 1)), rng.uniform(0.2, 0.8, (n, 1))
     waves = np.sin(phase + speed * np.arange(40)) + 0.5 * rng.normal(size=(n, 40))
     return waves[:, None], speed[:, 0]
-
-
-def adding(n: int, rng: np.random.Generator) -> Pair:
-    """Add two marked numbers among 30."""
-    numbers, marks = rng.uniform(size=(n, 30)), np.zeros((n, 30))
-    marks[np.arange(n), rng.integers(0, 15, n)] = 1
-    marks[np.arange(n), rng.integers(15, 30, n)] = 1
-    return np.stack([numbers, marks], 1), (numbers * marks).sum(1)
 
 
 def echo(n: int, rng: np.random.Generator) -> Pair:
@@ -122,7 +121,7 @@ class Task(NamedTuple):
 TASKS = {
     "next of wave": Task(next_of_wave, 60, True),
     "frequency": Task(frequency, 300, False),
-    "adding": Task(adding, 1000, False),
+    "adding": Task(marked_numbers, 1000, False),
     "echo": Task(echo, 200, True),
     "NARMA": Task(narma, 100, True),
     "Mackey-Glass": Task(mackey_glass, 100, True),
@@ -161,7 +160,7 @@ def measure(
     task: str, cell: str, label: str, seed: int, folder: Path | None, epochs: int
 ) -> dict[str, Any] | None:
     """Fit and score on one split."""
-    torch.set_num_threads(1)
+    limit_threads(1)
     parts = load(task, seed, folder)
     if parts is None:
         return None

@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from defaults_tables import spread, table
+from defaults_tables import marked, spread, table
 from joblib import Parallel, delayed
+from measuring import limit_threads
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -89,12 +89,18 @@ def running_sum(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     return X, (sums[:, 4:] > sums[:, :-4]).astype(int)
 
 
-def adding(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Tell whether two marked numbers among 30 add up to more than 1."""
+def marked_numbers(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Make 30 numbers, of which two are marked, and the sum of these."""
     numbers, marks = rng.uniform(size=(n, 30)), np.zeros((n, 30))
     marks[np.arange(n), rng.integers(0, 15, n)] = 1
     marks[np.arange(n), rng.integers(15, 30, n)] = 1
-    return np.stack([numbers, marks], 1), ((numbers * marks).sum(1) > 1).astype(int)
+    return np.stack([numbers, marks], 1), (numbers * marks).sum(1)
+
+
+def adding(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Tell whether two marked numbers among 30 add up to more than 1."""
+    X, sums = marked_numbers(n, rng)
+    return X, (sums > 1).astype(int)
 
 
 MADE: dict[str, tuple[Callable[..., Any], int]] = {
@@ -155,6 +161,7 @@ def in_weights(rate: float, schedule: str, alpha: float = 0.0001) -> dict[str, A
         "parameterization": "weights",
         "learning_rate_init": rate,
         "learning_rate": schedule,
+        "n_iter_no_change": np.inf if schedule == "annealed" else "auto",
         "alpha": alpha,
     }
 
@@ -219,7 +226,7 @@ def measure(
     task: str, cell: str, label: str, seed: int, folder: Path | None, epochs: int
 ) -> dict[str, Any] | None:
     """Fit and score on one split."""
-    torch.set_num_threads(1)
+    limit_threads(1)
     parts = load(task, seed, folder)
     if parts is None:
         return None
@@ -313,10 +320,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         "tasks": of_methods(found["defaults"]),
         "rules": of_means(rules, list(VARIANTS), list(next(iter(rules.values())))),
     }
-    return "\n".join(
-        f"<!-- {name} -->\n\n{text}\n\n<!-- end of {name} -->\n"
-        for name, text in parts.items()
-    )
+    return marked(parts)
 
 
 def main() -> None:

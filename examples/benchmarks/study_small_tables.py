@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from defaults_tables import table
+from defaults_tables import marked, table
 from joblib import Parallel, delayed
+from measuring import limit_threads
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from study_defaults import (
     CHOOSE,
@@ -135,7 +135,7 @@ def rivals(classes: bool, shape: tuple[int, ...]) -> dict[str, Callable[[int], A
 
 def of_rows(name: str, n: int, shape: str, folder: Path | None) -> Any:
     """Compare on a table of which only some rows are learnt."""
-    torch.set_num_threads(1)
+    limit_threads(1)
     for _, parts in Tables(folder, n).of([name]):
         found = rivals(is_classes(name), SHAPES[shape])
         return {m: measure_on(make, parts) for m, make in found.items()}
@@ -144,7 +144,7 @@ def of_rows(name: str, n: int, shape: str, folder: Path | None) -> Any:
 
 def of_columns(name: str, shape: str) -> Any:
     """Compare on a function of few inputs."""
-    torch.set_num_threads(1)
+    limit_threads(1)
     found = rivals(load(name, 0)[1].dtype.kind == "i", SHAPES[shape])
     return {m: measure_on(make, partial(load, name)) for m, make in found.items()}
 
@@ -225,10 +225,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         "rows": of_few_rows(found["rows"]),
         "columns": of_few_columns(found["columns"]),
     }
-    return "\n".join(
-        f"<!-- {name} -->\n\n{text}\n\n<!-- end of {name} -->\n"
-        for name, text in parts.items()
-    )
+    return marked(parts)
 
 
 def main() -> None:
