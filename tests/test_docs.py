@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [f"docs/{name}.md" for name in ("user_guide", "images", "sequences", "torch")]
+NAMES = ("index", "user_guide", "images", "sequences", "torch")
+PAGES = [f"docs/{name}.md" for name in NAMES]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 

@@ -161,7 +161,6 @@ def in_weights(rate: float, schedule: str, alpha: float = 0.0001) -> dict[str, A
         "parameterization": "weights",
         "learning_rate_init": rate,
         "learning_rate": schedule,
-        "n_iter_no_change": np.inf if schedule == "annealed" else "auto",
         "alpha": alpha,
     }
 

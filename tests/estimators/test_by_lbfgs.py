@@ -300,7 +300,7 @@ def test_calls_between_fits_do_not_end_it(partial: bool) -> None:
     assert model._optimiser_name == "lbfgs"
 
 
-@pytest.mark.parametrize("most", [140, 150])
+@pytest.mark.parametrize("most", [120, 150])
 def test_it_is_not_tried_on_too_many_rows(
     most: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
