@@ -100,9 +100,10 @@ class ClassOutputs(NetworkEstimator):
                         f"{value!r} for class {label!r}"
                     )
             labels, index = np.unique(y, return_inverse=True)
-            known = labels if classes is None else np.unique(classes)
-            known = known if first else np.union1d(self.classes_, labels)
-            self._check_weighted(known.tolist(), first)
+            known = (labels if classes is None else np.unique(classes)).tolist()
+            if not first:
+                known = list(dict.fromkeys([*self.classes_.tolist(), *labels.tolist()]))
+            self._check_weighted(known, first)
             given = [self.class_weight.get(c, 1.0) for c in labels.tolist()]
             return np.asarray(given, dtype=np.float64)[index]
         columns = y.T if y.ndim > 1 else [y]

@@ -41,7 +41,7 @@ def choose_fixed_batch(
     fixed_batch : {"sample", "noise"} or array-like
         Kind of X̄, or X̄ itself.
     size : int or None
-        n̄_b, or None for all rows; where some are held out, a sample has at most the
+        n̄_b, or None for all rows; while some are held out, a sample has at most the
         others.
     seed : int
         Decides the draw.

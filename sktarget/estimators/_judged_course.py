@@ -24,6 +24,7 @@ from sktarget.estimators._retries import (
 )
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._task import Task
+from sktarget.estimators._weights import weights_or_ones
 from sktarget.training import Ending, Loss, NumberCriterion
 
 __all__ = ["JudgedCourse"]
@@ -148,5 +149,6 @@ class JudgedCourse(TrainingCourse):
 def _without_far_rows(plan: HoldingOut, rows: TrainingRows) -> HoldingOut:
     """Keep a few rows far from all others: what is made of them says little."""
     far = far_rows(rows.X, rows.weight, rows.bulk)
-    are_few = 0 < np.average(far, weights=rows.weight) <= _MOST_FAR
+    weight = weights_or_ones(rows.weight, len(rows))
+    are_few = 0 < np.average(far, weights=weight) <= _MOST_FAR
     return plan._replace(stays=far) if are_few else plan

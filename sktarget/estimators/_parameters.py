@@ -118,9 +118,9 @@ default={default}
     differ, see :ref:`defaults`.  Several numbers give each layer its own, in the order
     of ``coefs_``.""",
     "fixed_batch_size": """int, "auto" or None, default={default}
-    n̄_b, the rows of the fixed batch X̄; a sample has at most those that are not held
-    out.  None takes the whole training set as X̄; together with a `batch_size` of all
-    rows, one pass then serves both.  ``"auto"``:
+    n̄_b, the rows of the fixed batch X̄; while rows are held out, a sample has at most
+    the others.  None takes the whole training set as X̄; together with a `batch_size` of
+    all rows, one pass then serves both.  ``"auto"``:
     for tables all rows up to 10,000, else 4,000, or 1,000 if you set a step size, and
     more for wide layers; 100 images.  See :ref:`defaults`.""",
     "fixed_batch": """{"sample", "noise"} or array-like of shape (n̄_b, n_features), \
@@ -214,7 +214,7 @@ default={default}
     `fixed_batch` or `fixed_batch_size` only its weights.  An annealed
     step size begins anew in every call, so for many short calls set
     `learning_rate_init`.  Where a batch holds all rows, and no others judge, a fit ends
-    with its last state, and otherwise with that of the least loss.""",
+    with its last state; without `warm_start`, with that of the least loss.""",
     "momentum": """float, default={default}
     Momentum of ``solver="sgd"``.""",
     "nesterovs_momentum": """bool, default={default}

@@ -28,6 +28,8 @@ Array = NDArray[Any]
 
 # The schedule of one of the user's callbacks.
 _OWN = "own"
+# Characters up to which a value is shown in a message.
+_LEGIBLE = 40
 
 
 class ResumableNetwork(FittedNetwork):
@@ -73,7 +75,7 @@ class ResumableNetwork(FittedNetwork):
         """Refuse to go on with what describes another network."""
         before = self._architecture
         changed = [
-            f"{k} (was {before.get(k)!r}, is {now.get(k)!r})"
+            _describe_change(k, before.get(k), now.get(k))
             for k in sorted(now.keys() | before.keys())
             if now.get(k) != before.get(k)
         ]
@@ -184,3 +186,10 @@ class ResumableNetwork(FittedNetwork):
 def _schedule_of(settings: TrainingSettings) -> str:
     """Name what changes the step size in the course of a fit."""
     return _OWN if settings.has_own_schedule else settings.schedule
+
+
+def _describe_change(name: str, before: Any, now: Any) -> str:
+    """Name a part of an architecture, and its values if these are easy to read."""
+    was, is_now = repr(before), repr(now)
+    legible = was != is_now and max(len(was), len(is_now)) <= _LEGIBLE
+    return f"{name} (was {was}, is {is_now})" if legible else name

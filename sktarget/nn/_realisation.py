@@ -231,7 +231,8 @@ class RealisedCascade(Cascade):
             if same_values(state_dict[key].to(self.fixed_batch), self.fixed_batch):
                 state_dict = {**state_dict, key: self.fixed_batch}
             else:
-                self.fixed_batch = self.fixed_batch.clone()
+                with torch.inference_mode(False):  # Training may follow.
+                    self.fixed_batch = self.fixed_batch.clone()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:

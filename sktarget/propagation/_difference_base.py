@@ -130,10 +130,9 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
             n_hidden > 1
         ):
             raise ValueError(
-                'transmission="sign" needs values on both sides of zero, and '
-                'activation="logistic" has none below: every row would be predicted '
-                'alike. Give activation="tanh", or transmission="bernoulli" to '
-                "transmit samples"
+                'the values of activation="logistic" are all positive, so that with '
+                'transmission="sign" every row would be predicted alike: give '
+                'activation="tanh", or transmission="bernoulli" to transmit samples'
             )
 
     def _describe_architecture(self, X: Array) -> dict[str, Any]:

@@ -44,8 +44,8 @@ default={default}
     Activation of the feedback maps, with the same choices.""",
     "transmission": """{"identity", "sign", "bernoulli"}, default={default}
     What hidden units pass on: their values; between hidden layers the signs of their
-    values, which needs an `activation` with values below zero; or samples, 1 with the
-    value as probability and 0 otherwise.""",
+    values, for an `activation` other than ``"logistic"``, which has none below zero; or
+    samples, 1 with the value as probability and 0 otherwise.""",
     "top_target": """{"penultimate", "output"}, default={default}
     Layer with the first target.  ``"penultimate"`` is the last hidden layer; the output
     layer then learns by the gradient of the loss.  With ``"output"``, the outputs

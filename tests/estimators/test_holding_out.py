@@ -232,6 +232,8 @@ def test_far_rows_of_much_weight_may_be_held_out() -> None:
     assert light.stays.sum() == 4
     heavy = TrainingRows(X, X[:, 0], np.where(np.arange(100) < 4, 5.0, 1.0))
     assert _without_far_rows(plan, heavy).stays is None
+    huge = TrainingRows(X, X[:, 0], np.full(100, 1e308))
+    assert _without_far_rows(plan, huge).stays is not None
 
 
 @pytest.mark.parametrize("far", [30.0, -1e4])

@@ -184,7 +184,7 @@ def test_parameters_have_a_say(
 def test_signs_of_what_is_never_negative_are_refused(kind: type) -> None:
     X, y = problem(kind)
     settings = SMALL | {"transmission": "sign", "activation": "logistic"}
-    with pytest.raises(ValueError, match=r'activation="logistic".*Give activation="ta'):
+    with pytest.raises(ValueError, match=r'activation="logistic".*give activation="ta'):
         kind(**settings).fit(X, y)
     # With one hidden layer, nothing is passed on as a sign.
     shallow = settings | {"hidden_layer_sizes": 5, "top_target": "output"}
