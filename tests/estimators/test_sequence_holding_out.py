@@ -57,7 +57,7 @@ def windows(n: int, seed: int = 0, length: int = 12) -> tuple[Array, Array]:
         (100, {"learning_rate_init": 0.01, "learning_rate": "annealed"}, True),
         (100, {"callbacks": [LRScheduler("StepLR", step_size=2)]}, False),
         (100, {"fixed_batch_size": 90}, True),
-        (100, {"fixed_batch_size": 91}, False),
+        (100, {"fixed_batch_size": 91}, True),
     ],
 )
 def test_when_sequences_are_held_out(n: int, settings: Any, held_out: bool) -> None:
