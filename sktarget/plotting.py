@@ -20,7 +20,7 @@ _WITHIN = ("best_estimator_", "estimator_", "regressor_", "_final_estimator")
 _LABELS = {"loss": "Loss", "score": "Score of the rows held out"}
 _CURVES = {
     "loss": ("loss_curve_", "validation_loss_curve_"),
-    "score": ("", "validation_scores_"),
+    "score": (None, "validation_scores_"),
 }
 
 
@@ -185,7 +185,10 @@ class TrainingCurveDisplay:
         check_is_fitted(estimator)
         model = _trained(estimator)
         _check_response(response)
-        training, held_out = (getattr(model, c, None) for c in _CURVES[response])
+        training, held_out = (
+            None if curve is None else getattr(model, curve, None)
+            for curve in _CURVES[response]
+        )
         kind = type(model).__name__
         if not _has_values(training) and not _has_values(held_out):
             hint = ": set early_stopping=True" if response == "score" else ""

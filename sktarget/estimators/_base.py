@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from sktarget.estimators._images import (
     parse_image_shape,
     shape_of_images,
 )
-from sktarget.estimators._parameters import CONSTRAINTS
 from sktarget.estimators._pixels import (
     as_bytes,
     warn_of_large_pixels,
@@ -31,8 +30,6 @@ Array = NDArray[Any]
 
 class BaseTargetSpace(FixedTargets):
     """Base of all estimators in target space."""
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
     activation: str
     shortcuts: bool

@@ -14,6 +14,7 @@ from sktarget.architectures import DenseNetwork
 from sktarget.estimators import _rules
 from sktarget.estimators._arrays import Units, as_tensor
 from sktarget.estimators._fixed_batch import (
+    FixedRows,
     choose_fixed_batch,
     warn_of_few_rows,
     warn_of_loss,
@@ -44,34 +45,35 @@ class ChosenBatch(JudgedCourse):
     def _read_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
     ) -> tuple[torch.Tensor, Array | None]:
-        """Choose X̄ as a module takes it, and let the module read it in its units."""
+        """Choose X̄ as a module takes it, and let the module read it in its units.
+
+        Notes whether X̄ is all rows, which the choice of λ depends on.
+        """
         self._set_input_units(module)
-        array, place = self._choose_fixed_batch(module, rows, seed)
-        fixed = as_tensor(array)
+        chosen = self._choose_fixed_batch(module, rows, seed)
+        self._fixed_batch_is_all = chosen.is_all
+        fixed = as_tensor(chosen.values)
         if fixed.is_floating_point():  # X may have another dtype than in the first fit.
             of_weights = (p.dtype for p in module.parameters() if p.is_floating_point())
             fixed = fixed.to(next(of_weights, fixed.dtype))
-        return fixed, place
+        return fixed, chosen.place
 
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
-    ) -> tuple[Array, Array | None]:
-        """Return X̄, and which of its rows each training row is."""
+    ) -> FixedRows:
+        """Choose X̄ by the parameters and the rules."""
         self._check_columns_of_fixed_batch()
         widest, n_pixels = 1 + max(_n_inputs(module), default=0), rows.X[0, :1].size
-        is_sample = self._fixed_batch_kind == "sample"
-        if self._incremental and is_sample:
+        if self._incremental and self._fixed_batch_kind == "sample":
             self._warn_of_small_share(len(rows) * n_pixels, widest)
         size = self._n_fixed(rows, widest, n_pixels)
-        fixed, place = choose_fixed_batch(
+        return choose_fixed_batch(
             rows,
             self.fixed_batch,
             size,
             seed,
             of_all_columns=self.fixed_batch_size == "auto" and rows.X.ndim == 2,
         )
-        self._fixed_batch_is_all = is_sample and size is None
-        return fixed, place
 
     def _n_fixed(self, rows: TrainingRows, widest: int, n_pixels: int) -> int | None:
         """Return n̄_b, or None for all rows."""
@@ -87,7 +89,7 @@ class ChosenBatch(JudgedCourse):
 
     def _warn_of_small_share(self, n_rows: int, widest: int) -> None:
         """Warn of an X̄ that has to be chosen from the few rows of one call."""
-        if not hasattr(self, "_module_state"):
+        if not self._has_network:
             warn_of_few_rows(n_rows, widest)
         elif n_rows < widest:
             warn_of_loss(n_rows, widest, kept=hasattr(self, "targets_"))
@@ -119,10 +121,11 @@ class ChosenBatch(JudgedCourse):
     ) -> float:
         n_given = rows.n_given if self._fixed_batch_is_all else n_fixed
         lam = _rules.auto_lam(n_fixed, n_layers, n_given, rows.n_varying)
-        if self._smooths and self._smooths_borders(rows):
-            by_lbfgs = self._by_lbfgs and not self._incremental
+        rules = self._run_rules
+        if rules.smooths and self._smooths_borders(rows):
+            by_lbfgs = rules.by_lbfgs and not self._incremental
             lam *= _rules.auto_lam_of_classes(n_given, by_lbfgs)
-        return self._lam_share * lam
+        return rules.lam_share * lam
 
 
 def _n_inputs(module: nn.Module) -> list[int]:

@@ -63,7 +63,7 @@ class ClassOutputs(NetworkEstimator):
             way = "let y have rows of every class"
             if self._incremental:
                 way = "name all classes in the first call of partial_fit"
-            elif self.warm_start and hasattr(self, "_module_state"):
+            elif self.warm_start and self._has_network:
                 way = "set warm_start=False"
             raise ValueError(
                 f"y holds the classes {unknown.tolist()}, which are not among those "

@@ -109,7 +109,14 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _check_rows(
-        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        first: bool,
+        classes: Any = None,
+        training: TrainingRows | None = None,
     ) -> TrainingRows:
         X, y = self._validate(X, as_dense(y), reset=first, multi_output=True)
         kind = type_of_target(y)
@@ -124,13 +131,16 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
             y = column_or_1d(y, warn=True)
         weight = read_weights(sample_weight, X)
         weight = self._with_class_weights(y, weight, first, classes)
+        rows = self._with_enough_digits(TrainingRows(X, y, weight), first, training)
         if kind == "multilabel-indicator":
-            return self._multilabel_rows(X, y, weight, first, classes)
-        return self._class_rows(X, y, weight, first, classes)
+            self._learn_labels(rows, first, classes)
+        else:
+            self._learn_one_column(rows, first, classes)
+        return rows
 
-    def _multilabel_rows(
-        self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any
-    ) -> TrainingRows:
+    def _learn_labels(self, rows: TrainingRows, first: bool, classes: Any) -> None:
+        """Take indicators of labels as outputs; at the first fit, count them."""
+        y = rows.y
         if not np.isin(y, (0, 1)).all():
             raise ValueError(
                 "y has several columns, so each must say whether a row has a label (1) "
@@ -151,14 +161,10 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
                 f"y has {y.shape[1]} labels, but the estimator was fitted with "
                 f"{self.n_outputs_} {kind}: set warm_start=False or clone the estimator"
             )
-        rows = self._with_enough_digits(TrainingRows(X, y, weight), first)
-        rows.y = rows.y.astype(rows.dtype)
-        return rows
+        rows.y = y.astype(rows.dtype)
 
-    def _class_rows(
-        self, X: Array, y: Array, weight: Array | None, first: bool, classes: Any
-    ) -> TrainingRows:
-        present = np.unique(y if weight is None else y[weight > 0])
+    def _learn_one_column(self, rows: TrainingRows, first: bool, classes: Any) -> None:
+        """Take one column of classes as outputs; at the first fit, note which."""
         if first:
             self._multilabel = False
         elif self._multilabel:
@@ -167,10 +173,8 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
                 f"indicators of {self.n_outputs_} labels: set warm_start=False or "
                 "clone the estimator"
             )
-        self._learn_classes(present, first, classes)
-        rows = self._with_enough_digits(TrainingRows(X, y, weight), first)
+        self._learn_classes(np.unique(rows.y), first, classes)
         rows.classes = rows.y = self._encode(rows.y)
-        return rows
 
     # -- prediction ------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How a network in target space is trained: batches, steps, and when to stop."""
+"""How a network in target space is trained: batches, steps, and weight decay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._weights import MOST_WEIGHT
 from sktarget.training import (
-    NumberCriterion,
     TrainingSettings,
     brings_schedule,
     supported_schedule,
@@ -40,7 +39,6 @@ class TrainingCourse(NetworkEstimator):
     lam_: Any
     alpha: float | str
     learning_rate: str
-    learning_rate_init: float | str
     power_t: float
     nesterovs_momentum: bool
     beta_1: float
@@ -81,18 +79,16 @@ class TrainingCourse(NetworkEstimator):
 
     @property
     def _is_annealed(self) -> bool:
-        """Whether the step size falls to zero; a run by L-BFGS has none."""
+        """Whether the rules let the step size of `solver` fall to zero.
+
+        It stays so in a further run by L-BFGS, which has no step size.
+        """
         return self._schedule() == "annealed"
 
     @property
     def _normalises(self) -> bool:
         """Whether there is batch normalisation, of which a module decides itself."""
         return self.batch_norm and self.module is None
-
-    @property
-    def _learns_numbers(self) -> bool:
-        """Whether this is a regression."""
-        return isinstance(self._criterion, NumberCriterion)
 
     @property
     def _n_layers(self) -> int:
@@ -170,7 +166,9 @@ class TrainingCourse(NetworkEstimator):
     def _epochs(self, rows: TrainingRows) -> int:
         if self._incremental:
             return 1
-        if not (self._follows_table_rules and self._is_annealed) or self._by_lbfgs:
+        if not (self._follows_table_rules and self._is_annealed):
+            return self.max_iter
+        if self._run_rules.by_lbfgs:
             return self.max_iter
         if self.n_iter_no_change == np.inf:  # which asks for all of them
             return self.max_iter
@@ -183,7 +181,7 @@ class TrainingCourse(NetworkEstimator):
         )
 
     def _last_epochs(self, best_epoch: int, left: int, falls: bool) -> int:
-        if self._by_lbfgs and not self._learns_numbers:
+        if self._run_rules.by_lbfgs and not self._learns_numbers:
             return _noise_rules.auto_last_epochs_by_lbfgs(best_epoch, left)
         return super()._last_epochs(best_epoch, left, falls)
 
@@ -226,10 +224,11 @@ class TrainingCourse(NetworkEstimator):
         return False
 
     def _auto_alphas(self, rows: TrainingRows) -> tuple[float, float]:
+        rules = self._run_rules
         by_rule = self._follows_table_rules and self._is_annealed
-        if self._never_decays or not by_rule:
+        if rules.never_decays or not by_rule:
             return _noise_rules.LEAST_ALPHA, _noise_rules.LEAST_ALPHA
-        if self._by_lbfgs:
+        if rules.by_lbfgs:
             alpha = _noise_rules.auto_alpha_of_lbfgs(
                 rows.n_given,
                 self._n_layers,
@@ -237,7 +236,7 @@ class TrainingCourse(NetworkEstimator):
                 of_numbers=self._learns_numbers,
             )
             return alpha, alpha
-        if self._decays_strongly:
+        if rules.decays_strongly:
             return _noise_rules.STRONG_ALPHA, _noise_rules.STRONG_ALPHA
         return _noise_rules.auto_alphas(
             rows.n_given,
@@ -250,9 +249,7 @@ class TrainingCourse(NetworkEstimator):
     # -- the training loop -----------------------------------------------------------
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
-        rate = self.learning_rate_init
-        if rate == "auto":
-            rate = self._auto_rate(rows)
+        rate = self._rate(rows)
         described = [f"learning_rate_init={rate:g}"]
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
@@ -261,7 +258,7 @@ class TrainingCourse(NetworkEstimator):
         first_alpha, alpha = self._alphas(rows)
         return TrainingSettings(
             **self._shared_settings(rows),
-            learning_rate_init=float(rate),
+            learning_rate_init=rate,
             learning_rate=self._schedule(),
             power_t=self.power_t,
             nesterovs_momentum=bool(self.nesterovs_momentum),
@@ -271,7 +268,7 @@ class TrainingCourse(NetworkEstimator):
             alpha=alpha,
             first_alpha=first_alpha,
             alpha_follows_loss=self._decay_follows_loss,
-            evaluates_first=self.module is None and not self.batch_norm,
+            may_validate_first=self.module is None and not self.batch_norm,
             overfit_share=self._overfit_share(rows),
             max_iter=epochs,
             max_fun=self.max_fun,
@@ -285,7 +282,7 @@ class TrainingCourse(NetworkEstimator):
 
     def _overfit_share(self, rows: TrainingRows) -> float:
         # Strong decay may lead to constant outputs, from which there is no return.
-        if self.n_iter_no_change != "auto" or self._decays_strongly:
+        if self.n_iter_no_change != "auto" or self._run_rules.decays_strongly:
             return math.inf
         if not self._follows_table_rules:
             return 0.0

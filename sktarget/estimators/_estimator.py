@@ -20,7 +20,6 @@ from sktarget.estimators._guards import as_value_errors
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._random import combine_seeds, seeded_globally
-from sktarget.estimators._retries import FIRST_RUN
 from sktarget.estimators._rows import TrainingRows
 from sktarget.estimators._runs import (
     Run,
@@ -67,7 +66,7 @@ class NetworkEstimator(FitHooks):
         incremental: bool = False,
         classes: Any = None,
     ) -> Self:
-        resumes = hasattr(self, "_module_state") and (incremental or self.warm_start)
+        resumes = self._has_network and (incremental or self.warm_start)
         self._incremental = incremental
         self._check_parameters()
         if resumes:
@@ -75,9 +74,9 @@ class NetworkEstimator(FitHooks):
         else:
             self._output_units = None  # Those of an earlier fit mean nothing here.
         rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
-        held_out = (
-            None if validation is None else self._check_held_out(validation, rows)
-        )
+        held_out = None
+        if validation is not None:
+            held_out = self._check_held_out(validation, rows)
         task = self._open_task(rows, held_out, resumes)
         with (
             as_value_errors(),
@@ -90,20 +89,20 @@ class NetworkEstimator(FitHooks):
                 architecture = self._describe_architecture(task.rows.X)
                 self._refuse_other_architecture(architecture)
                 if not (incremental or self._may_go_by_lbfgs(task.rows)):
-                    self._by_lbfgs = False
+                    self._other_rules = {**self._other_rules, "by_lbfgs": False}
                 self._read_in_units(task)
                 self._arrange_again(task)
                 network, log = self._resume(task.rows, task.seed)
             else:
                 task.rows = self._arrange(task.rows, task.seed)
                 self._output_units = self._measure_outputs(task)
-                self._measure_inputs(task)  # on which the activation depends
+                self._note_inputs(task)  # on which the activation depends
                 self._read_in_units(task)
                 self._architecture = self._describe_architecture(task.rows.X)
-                self.__dict__.update(FIRST_RUN)
+                self._other_rules = {}
                 network, log = self._new_network(task), TrainingLog()
-            given = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
-            self._train(network, log, task, given)
+            arguments = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+            self._train(network, log, task, arguments)
         return self
 
     def _new_network(self, task: Task) -> nn.Module:
@@ -112,7 +111,9 @@ class NetworkEstimator(FitHooks):
         module = self._build(self._architecture, dtype, task.generator)
         return self._trainable(module, task)
 
-    def _check_held_out(self, given: ValidationSet, rows: TrainingRows) -> TrainingRows:
+    def _check_held_out(
+        self, validation: ValidationSet, rows: TrainingRows
+    ) -> TrainingRows:
         """Validate what the user gives to stop by."""
         if not self.early_stopping:
             raise ValueError(
@@ -120,23 +121,23 @@ class NetworkEstimator(FitHooks):
                 "or set early_stopping=True"
             )
         with naming_the_validation_set():
-            held_out = self._check_rows(*given, first=False)
+            held_out = self._check_rows(*validation, first=False, training=rows)
             check_validation_rows(held_out, rows)
         return held_out
 
     def _open_task(
-        self, rows: TrainingRows, given: TrainingRows | None, resumes: bool
+        self, rows: TrainingRows, held_out: TrainingRows | None, resumes: bool
     ) -> Task:
         """Hold rows out, unless some are given, and set up what draws at random."""
         device = resolve_device(self.device)
         random, checkpoint = check_random_state(self.random_state), None
-        plan = self._plan_holding_out(rows) if given is None else None
+        plan = self._plan_holding_out(rows) if held_out is None else None
         if self.checkpoint is not None and not self._incremental:
             checkpoint = open_checkpoint(
-                self, rows, given, plan, random, resumes=resumes
+                self, rows, held_out, plan, random, resumes=resumes
             )
             random = checkpoint.random_state
-        all_rows, held_out = rows, given
+        all_rows = rows
         if plan is not None:
             rows, held_out = hold_out(rows, plan, self.validation_fraction, random)
         rows.has_validation = held_out is not None
@@ -163,31 +164,34 @@ class NetworkEstimator(FitHooks):
         )
 
     def _train(
-        self, first: nn.Module, log: TrainingLog, task: Task, given: dict[str, Any]
+        self,
+        network: nn.Module,
+        log: TrainingLog,
+        task: Task,
+        arguments: dict[str, Any],
     ) -> None:
-        """Train, and keep the results.
+        """Train a network, perhaps others too, and keep the results.
 
-        `first` is the network of the first run, and perhaps the only one; `given` is
-        what ``fit`` was called with.
+        `arguments` is what ``fit`` was called with.
         """
-        already = len(log.loss_curve)
+        has_learnt_before = bool(log.loss_curve)
         if not self._incremental:
-            log.begin_again()
+            log.begin_fit()
         settings = settings_of_run(self, task)
         objective = self._objective(task.held_out if task.may_retry else None)
 
         def fitted_so_far() -> dict[str, Any]:
-            return self._fitted_attributes(first, log, len(log.loss_curve) - already)
+            return self._fitted_attributes(network, log)
 
-        with self._notifying_callbacks(fitted_so_far, given) as bridge:
+        with self._notifying_callbacks(fitted_so_far, arguments) as bridge:
             best = run(
                 self,
                 task,
-                first,
+                network,
                 log,
                 settings,
                 objective,
-                optimiser_state=self._kept_optimiser_state(already > 0, settings),
+                optimiser_state=self._kept_optimiser_state(has_learnt_before, settings),
                 bridge=bridge,
                 checkpoint=task.checkpoint,
                 resumable=self._is_resumable,
@@ -196,22 +200,19 @@ class NetworkEstimator(FitHooks):
             retries = [] if task.resumes else self._retries(best.ending, task)
             for retry in retries:
                 best = try_again(self, task, objective, best, retry)
-            ending, network = best.ending, best.network
+            ending, final = best.ending, best.network
             ending.warn()
             if ending.is_natural:
                 self._advise(ending, task)
             if task.learns_all and ending.is_natural:
-                network = learn_all(self, task, best)
+                final = learn_all(self, task, best)
             if not self._incremental:
-                self._average_weights(network)
-            self._keep_results(network, best, task, already)
+                self._average_weights(final)
+            self._keep_results(final, best, task)
 
-    def _keep_results(
-        self, network: nn.Module, of: Run, task: Task, epochs_before: int
-    ) -> None:
+    def _keep_results(self, network: nn.Module, of: Run, task: Task) -> None:
         """Set the fitted attributes, and what further training needs."""
-        n_iter = len(of.log.loss_curve) - epochs_before
-        self.__dict__.update(self._fitted_attributes(network, of.log, n_iter))
+        self.__dict__.update(self._fitted_attributes(network, of.log))
         self._forget_how_to_resume()
         if self._is_resumable:
             state = of.ending.optimiser_state
@@ -234,18 +235,18 @@ class NetworkEstimator(FitHooks):
 
     @contextmanager
     def _notifying_callbacks(
-        self, fitted: Callable[[], dict[str, Any]], given: dict[str, Any]
+        self, fitted: Callable[[], dict[str, Any]], arguments: dict[str, Any]
     ) -> Iterator[EpochContext | None]:
         """Notify scikit-learn's callbacks of a fit; yield what does so of epochs."""
         if not HAS_CALLBACKS or self._incremental:
             yield None
             return
         context = self._init_callback_context(max_subtasks=self.max_iter)
-        context.call_on_fit_task_begin(estimator=self, **given)
+        context.call_on_fit_task_begin(estimator=self, **arguments)
         bridge = None
         if getattr(self, "_skl_callbacks", None):
-            bridge = EpochContext(context, fitted, estimator=self, **given)
+            bridge = EpochContext(context, fitted, estimator=self, **arguments)
         yield bridge
         context.call_on_fit_task_end(
-            estimator=self, **given, reconstruction_attributes=dict
+            estimator=self, **arguments, reconstruction_attributes=dict
         )

@@ -58,9 +58,14 @@ class FittedNetwork(BaseEstimator, ABC):
 
     # -- fitted state ----------------------------------------------------------------
 
+    @property
+    def _has_network(self) -> bool:
+        """Whether there is a network; a fit that failed may leave the rest."""
+        return hasattr(self, "_module_state")
+
     def __sklearn_is_fitted__(self) -> bool:
-        """Return whether there is a network; a fit that failed may leave the rest."""
-        return hasattr(self, "n_iter_")
+        """Return whether ``fit`` has succeeded."""
+        return self._has_network
 
     def _rebuild(self) -> nn.Module:
         """Build the ordinary module with the weights as learnt, on the CPU."""

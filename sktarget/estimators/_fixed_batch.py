@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,32 @@ from sktarget.estimators._pixels import as_bytes
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import as_inputs
 
-__all__ = ["choose_fixed_batch", "warn_of_few_rows", "warn_of_loss"]
+__all__ = ["FixedRows", "choose_fixed_batch", "warn_of_few_rows", "warn_of_loss"]
 
 Array = NDArray[Any]
 
 # This many rows of X̄ are enough to start from, whatever the width.
 _FEW_ROWS = 50
+
+
+class FixedRows(NamedTuple):
+    """X̄ as it has been chosen.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n̄_b, ...)
+        X̄ in the dtype of the arithmetic; the inputs of the training rows themselves
+        where all of these are taken.
+    place : ndarray of shape (n,) or None
+        Which row of X̄ each training row is, -1 for none; None where X̄ is no sample, or
+        nobody asks.
+    is_all : bool
+        Whether X̄ is all training rows, in their order.
+    """
+
+    values: Array
+    place: Array | None
+    is_all: bool
 
 
 def choose_fixed_batch(
@@ -31,7 +51,7 @@ def choose_fixed_batch(
     seed: int,
     *,
     of_all_columns: bool = False,
-) -> tuple[Array, Array | None]:
+) -> FixedRows:
     """Choose X̄ by the parameters `fixed_batch` and `fixed_batch_size`.
 
     Parameters
@@ -50,11 +70,8 @@ def choose_fixed_batch(
 
     Returns
     -------
-    fixed : ndarray of shape (n̄_b, ...)
-        X̄ in the dtype of the arithmetic; ``rows.X`` itself where all rows of a table
-        are taken.
-    place : ndarray of shape (n,) or None
-        Which row of X̄ each training row is, -1 for none; None where X̄ is not a sample.
+    FixedRows
+        X̄, and which rows it is made of.
 
     Raises
     ------
@@ -62,14 +79,16 @@ def choose_fixed_batch(
         If a given X̄ has the wrong shape or is not finite, or `size` exceeds the data.
     """
     if not isinstance(fixed_batch, str):
-        return _given_batch(rows, fixed_batch), None
+        return FixedRows(_given_batch(rows, fixed_batch), None, False)
     if fixed_batch == "noise":
         n_noise = len(rows) if size is None else size
         noise = noise_batch(rows.X, n_noise, seed, rows.weight)
         is_float = rows.X.dtype.kind == "f"
-        return noise if is_float else noise / noise.dtype.type(255), None
+        if not is_float:
+            noise = noise / noise.dtype.type(255)
+        return FixedRows(noise, None, False)
     if size is None:
-        return _as_floats(rows.X), np.arange(len(rows))
+        return FixedRows(_as_floats(rows.X), np.arange(len(rows)), True)
     if size > rows.n_with_held_out:
         raise ValueError(
             f"fixed_batch_size={size} is larger than the number of training rows, "
@@ -78,7 +97,7 @@ def choose_fixed_batch(
     drawn, place = draw_rows(
         rows.X, min(size, len(rows)), seed, rows.weight, of_all_columns=of_all_columns
     )
-    return _as_floats(rows.X[drawn]), place
+    return FixedRows(_as_floats(rows.X[drawn]), place, False)
 
 
 def _given_batch(rows: TrainingRows, fixed_batch: Any) -> Array:

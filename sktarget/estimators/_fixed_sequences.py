@@ -75,7 +75,7 @@ def choose_fixed_sequences(
             f"fixed_sequence_length={length} is more than the longest sequence has: "
             f"{X.shape[1]} steps. Use fixed_batch='noise', or None for all steps"
         )
-    chosen, _ = choose_fixed_batch(rows, fixed_batch, size, seed)
+    chosen = choose_fixed_batch(rows, fixed_batch, size, seed).values
     return chosen if length == X.shape[1] else chosen[:, :length]
 
 

@@ -70,7 +70,9 @@ class FixedTargets(ChosenBatch):
     def _output_shape(self, X: Array) -> tuple[int, ...]:
         """Return the shape that the outputs for some rows must have."""
 
-    def _with_enough_digits(self, rows: TrainingRows, first: bool) -> TrainingRows:
+    def _with_enough_digits(
+        self, rows: TrainingRows, first: bool, training: TrainingRows | None
+    ) -> TrainingRows:
         if rows.X.dtype != np.float32 or not self._reads_table:
             return rows
         if first:
@@ -78,10 +80,11 @@ class FixedTargets(ChosenBatch):
             reads = self.parameterization == "targets" and self._starts_from_labels
             needs = reads and is_far_off(rows.bulk)
         else:
-            needs = hasattr(self, "_module_state") and self._dtype == np.float64
+            of_others = self._dtype if training is None else training.dtype
+            needs = of_others == np.float64
         return rows.in_double() if needs else rows
 
-    def _measure_inputs(self, task: Task) -> None:
+    def _note_inputs(self, task: Task) -> None:
         rows = task.all_rows
         # One column with such values can be learnt.  Combinations of several cannot,
         # and an unbounded activation would give huge outputs for them.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from sktarget.estimators._device import resolve_device
 from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._network import average_weights, build_module
 from sktarget.estimators._resuming import ResumableNetwork
-from sktarget.estimators._retries import Retry
+from sktarget.estimators._retries import Retry, RunRules
 from sktarget.estimators._rows import TrainingRows, as_dense
 from sktarget.estimators._task import Task
 from sktarget.training import (
@@ -58,6 +59,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     max_iter: int
     batch_size: Any
     n_iter_no_change: Any
+    learning_rate_init: float | str
     momentum: float
     shuffle: bool
     tol: float
@@ -73,12 +75,8 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     _fixed_batch_is_all = False
     # Whether rows come a batch at a time, from calls of partial_fit.
     _incremental = False
-    # What a Retry may change: the share of the λ that the rules choose; whether it is
-    # larger where borders between classes are to be smooth; whether the weight decay is
-    # strong; whether to take all epochs, with next to no weight decay; whether to go by
-    # L-BFGS, with a weight decay that does not fall; whether mini-batches are smaller.
-    _lam_share, _smooths, _decays_strongly, _never_decays = 1.0, True, False, False
-    _by_lbfgs = _takes_fewer = False
+    # The rules of the present run, as far as they are not those of a first one.
+    _other_rules: Mapping[str, Any] = MappingProxyType({})
     # The net that learns from mini-batches.
     _training_net: Callable[..., TrainingNet] = TrainingNet
 
@@ -93,10 +91,24 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Turn the parameters into settings of the training loop."""
 
     @abstractmethod
+    def _auto_rate(self, rows: TrainingRows) -> float:
+        """Return the step size that the rules choose."""
+
+    @abstractmethod
     def _check_rows(
-        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        first: bool,
+        classes: Any = None,
+        training: TrainingRows | None = None,
     ) -> TrainingRows:
-        """Validate the data; on the first call set what depends on y."""
+        """Validate the data; if they are the `first`, set what depends on y.
+
+        With training rows given, these are those of a validation set beside them.
+        """
 
     @abstractmethod
     def _score_sums(
@@ -185,7 +197,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the error that decides on validation rows; None if the score does."""
         return None
 
-    def _with_enough_digits(self, rows: TrainingRows, first: bool) -> TrainingRows:
+    def _with_enough_digits(
+        self, rows: TrainingRows, first: bool, training: TrainingRows | None
+    ) -> TrainingRows:
         """Return the rows of a table in the arithmetic that they need."""
         return rows
 
@@ -243,6 +257,11 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """What is minimised, and how outputs are judged."""
         return CRITERIA[self._loss]
 
+    @property
+    def _learns_numbers(self) -> bool:
+        """Whether this is a regression."""
+        return isinstance(self._criterion, NumberCriterion)
+
     def _loss_function(self, device: torch.device) -> Loss:
         """Return the loss of outputs on a device."""
         return self._criterion.loss
@@ -251,15 +270,18 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the error of constant outputs; 0 if it is not known."""
         return 0.0
 
-    def _tells_little(self, held_out: TrainingRows | None) -> bool:
+    def _tells_little(self, held_out: TrainingRows) -> bool:
         """Return whether few of these rows decide about most of the error."""
         return False
 
     def _measure_outputs(self, task: Task) -> Units | None:
-        """Return the origin and the unit in which every output is learnt, if any."""
+        """Return the origin and the unit in which every output is learnt, if any.
+
+        For counts, note the deviances of the best constants, too.
+        """
         return None
 
-    def _measure_inputs(self, task: Task) -> None:
+    def _note_inputs(self, task: Task) -> None:
         """Note what the inputs of a fresh fit need: units of their own, or bounds."""
 
     def _read_in_units(self, task: Task) -> None:
@@ -283,6 +305,15 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
 
     # -- what all kinds share -------------------------------------------------------
 
+    @property
+    def _run_rules(self) -> RunRules:
+        return RunRules(**self._other_rules)
+
+    def _rate(self, rows: TrainingRows) -> float:
+        """Return the step size to begin with."""
+        rate = self.learning_rate_init
+        return self._auto_rate(rows) if isinstance(rate, str) else float(rate)
+
     def _shared_settings(self, rows: TrainingRows) -> dict[str, Any]:
         """Return the settings of training that all kinds have parameters for."""
         return {
@@ -300,7 +331,8 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     @property
     def _present_solver(self) -> str:
         """The solver asked for, or that of a further run, which takes all rows."""
-        return "lbfgs" if self._by_lbfgs and not self._incremental else self.solver
+        by_lbfgs = self._run_rules.by_lbfgs and not self._incremental
+        return "lbfgs" if by_lbfgs else self.solver
 
     def _share_to_hold_out(self, rows: TrainingRows) -> int:
         return math.ceil(self.validation_fraction * rows.n_distinct)
@@ -312,7 +344,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """End a fit with the mean of the weights over draws of dropout, if any."""
         # The mean shrinks sums, which shifts predicted numbers but hardly changes the
         # order of classes.
-        if not isinstance(self._criterion, NumberCriterion):
+        if not self._learns_numbers:
             average_weights(network)
 
     def __sklearn_tags__(self) -> Any:

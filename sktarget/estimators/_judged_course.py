@@ -63,7 +63,7 @@ class JudgedCourse(TrainingCourse):
     def _patience(self, rows: TrainingRows) -> float:
         if not self._follows_table_rules or self.n_iter_no_change != "auto":
             return super()._patience(rows)
-        if self._never_decays:
+        if self._run_rules.never_decays:
             return math.inf
         n_steps = self._steps_of_epoch(rows)
         return _noise_rules.auto_table_patience(len(rows), n_steps, self._is_annealed)
@@ -109,7 +109,7 @@ class JudgedCourse(TrainingCourse):
         underfits = _noise_rules.may_underfit(error, best_at, self.max_iter, n_layers)
         if underfits and may_fit_more and self._may_go_by_lbfgs(rows):
             # Where nothing has been learnt, borders may bend often.
-            changes = {**BY_LBFGS.changes, "_smooths": ending.has_learnt}
+            changes = {**BY_LBFGS.changes, "smooths": ending.has_learnt}
             retries.append(replace(BY_LBFGS, changes=changes))
         if self.alpha == "auto" and _noise_rules.may_fit_noise(
             error, n_layers, rows.n_varying, rows.n_with_held_out

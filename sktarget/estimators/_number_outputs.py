@@ -87,10 +87,10 @@ class NumberOutputs(NetworkEstimator):
                 "set loss='quantile'"
             )
 
-    def _check_held_out(self, given: ValidationSet, rows: TrainingRows) -> TrainingRows:
-        y_is_1d = self._y_is_1d
-        held_out = super()._check_held_out(given, rows)
-        self._y_is_1d = y_is_1d  # Predictions have the form of y, not of y_val.
+    def _check_held_out(
+        self, validation: ValidationSet, rows: TrainingRows
+    ) -> TrainingRows:
+        held_out = super()._check_held_out(validation, rows)
         warn_of_other_mean(held_out, rows)
         return held_out
 
@@ -140,11 +140,12 @@ class NumberOutputs(NetworkEstimator):
         else:
             warn_of_other_units(self._loss, *self._output_units, *rows.outputs())
 
-    def _as_outputs(self, y: Array) -> Array:
-        """Give y an axis of outputs, and note whether it had one."""
+    def _as_outputs(self, y: Array, first: bool) -> Array:
+        """Give y an axis of outputs; note whether the first y had one."""
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        self._y_is_1d = y.ndim == 1
+        if first:
+            self._y_is_1d = y.ndim == 1
         return y.reshape(len(y), -1)
 
     def _check_n_outputs(self, n_outputs: int) -> None:
@@ -182,22 +183,22 @@ class NumberOutputs(NetworkEstimator):
             return None
         return origin, units if self._learns_in_units else np.ones_like(units)
 
-    def _tells_little(self, held_out: TrainingRows | None) -> bool:
-        if held_out is None or not self._criterion.is_log:
+    def _tells_little(self, held_out: TrainingRows) -> bool:
+        if not self._criterion.is_log:
             return False
         y, weight = held_out.outputs()
         events = y.astype(np.float64) * weights_or_ones(weight, len(y))[:, None]
         return not bool((effective_number(events) >= _FEW_EVENTS).any())
 
-    def _scales(self, unit: Array) -> torch.Tensor:
+    def _scales(self, units: Units) -> torch.Tensor:
         """Return what the error of each output is measured in."""
-        return as_tensor(self._deviances if self._criterion.is_log else unit)
+        return as_tensor(self._deviances if self._criterion.is_log else units[1])
 
     def _unit_settings(self) -> dict[str, Any]:
         if self._output_units is None:
             return {}
         origin, unit = map(as_tensor, self._output_units)
-        scales = self._scales(self._output_units[1])
+        scales = self._scales(self._output_units)
         return {
             "output_units": (origin, unit),
             "loss_unit": self._criterion.unit_of_loss(scales),
@@ -207,7 +208,7 @@ class NumberOutputs(NetworkEstimator):
         if self._output_units is None:
             return super()._loss_function(device)
         # Outputs count alike: squares relative to variances, as in a mean R².
-        return self._criterion.loss_in(self._scales(self._output_units[1]).to(device))
+        return self._criterion.loss_in(self._scales(self._output_units).to(device))
 
     def _as_learnt(self, sums: Array) -> Array:
         """Turn outputs of the network into numbers like y, with an axis of outputs."""

@@ -78,7 +78,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "callbacks": [list, tuple, None],
     "checkpoint": [str, os.PathLike, None],
 }
-"""Constraints on the parameters that all estimators share."""
+"""Constraints on the parameters of estimators of tables; others pick from these."""
 
 LOSS_OF_NUMBERS: dict[str, list[Any]] = {
     "loss": [StrOptions({*NUMBER_CRITERIA, "quantile"})],

@@ -93,14 +93,21 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_rows(
-        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        first: bool,
+        classes: Any = None,
+        training: TrainingRows | None = None,
     ) -> TrainingRows:
         X, y = self._validate(
             X, as_dense(y), reset=first, multi_output=True, y_numeric=True
         )
         weight = read_weights(sample_weight, X)
-        rows = TrainingRows(X, self._as_outputs(y), weight)
-        rows = self._with_enough_digits(rows, first)
+        rows = TrainingRows(X, self._as_outputs(y, first), weight)
+        rows = self._with_enough_digits(rows, first, training)
         self._learn_numbers(rows, first)
         return rows
 

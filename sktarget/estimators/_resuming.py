@@ -103,7 +103,7 @@ class ResumableNetwork(FittedNetwork):
     # -- fitted state ----------------------------------------------------------------
 
     def _fitted_attributes(
-        self, network: nn.Module, log: TrainingLog, n_iter: int
+        self, network: nn.Module, log: TrainingLog
     ) -> dict[str, Any]:
         module = ordinary_module(network)
         names = weight_names(network)
@@ -116,7 +116,7 @@ class ResumableNetwork(FittedNetwork):
             "_no_improvement": log.no_improvement,
             "_first_epoch": log.first,
             "n_layers_": len(names) + 1,
-            "n_iter_": max(n_iter, 1),
+            "n_iter_": max(log.epochs_of_run, 1),
             "t_": log.n_samples_seen,
             "loss_": log.loss_curve[-1] if log.loss_curve else np.inf,
             "loss_curve_": list(log.loss_curve),

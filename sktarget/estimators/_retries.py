@@ -11,13 +11,41 @@ from sktarget.estimators._noise_rules import BADLY, LAM_OF_SECOND_TRY
 __all__ = [
     "BY_LBFGS",
     "FEWER_AT_ONCE",
-    "FIRST_RUN",
     "LESS_LAM",
     "MORE_ALPHA",
     "MORE_EPOCHS",
     "OTHER_WEIGHTS",
     "Retry",
+    "RunRules",
 ]
+
+
+@dataclass(frozen=True)
+class RunRules:
+    """In what the rules of a run may differ from those of the first.
+
+    Attributes
+    ----------
+    lam_share : float
+        Share of the λ that the rules choose.
+    smooths : bool
+        Whether λ is larger where borders between classes are to be smooth.
+    decays_strongly : bool
+        Whether the weight decay is strong.
+    never_decays : bool
+        Whether to take all epochs, with next to no weight decay.
+    by_lbfgs : bool
+        Whether to go by L-BFGS, with a weight decay that does not fall.
+    takes_fewer : bool
+        Whether mini-batches of sequences are smaller.
+    """
+
+    lam_share: float = 1.0
+    smooths: bool = True
+    decays_strongly: bool = False
+    never_decays: bool = False
+    by_lbfgs: bool = False
+    takes_fewer: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,8 +57,8 @@ class Retry:
     what : str
         What is tried, in words.
     changes : mapping
-        Attributes of the estimator by which its rules are the other ones.  Others stay
-        as they are in the best run so far.
+        Fields of :class:`RunRules` that are other ones.  The rest stay as they are in
+        the best run so far.
     above : float
         It is tried only if the best run so far keeps more of the error of a constant.
     needs : float
@@ -42,32 +70,18 @@ class Retry:
     above: float = 0.0
     needs: float = 1.0
 
-    def __post_init__(self) -> None:
-        unknown = self.changes.keys() - FIRST_RUN.keys()
-        assert not unknown, f"no such rules: {unknown}"
 
-
-FIRST_RUN: Mapping[str, Any] = {
-    "_lam_share": 1.0,
-    "_smooths": True,
-    "_decays_strongly": False,
-    "_never_decays": False,
-    "_by_lbfgs": False,
-    "_takes_fewer": False,
-}
-"""Attributes by which the rules are those of the first run."""
-
-LESS_LAM = Retry("less lam", {"_lam_share": LAM_OF_SECOND_TRY})
-BY_LBFGS = Retry("L-BFGS", {"_by_lbfgs": True}, above=BADLY, needs=0.9)
+LESS_LAM = Retry("less lam", {"lam_share": LAM_OF_SECOND_TRY})
+BY_LBFGS = Retry("L-BFGS", {"by_lbfgs": True}, above=BADLY, needs=0.9)
 MORE_ALPHA = Retry(
     "more alpha",
     # Strong decay smooths the borders between classes by itself.
-    {"_by_lbfgs": False, "_decays_strongly": True, "_smooths": False},
+    {"by_lbfgs": False, "decays_strongly": True, "smooths": False},
 )
 MORE_EPOCHS = Retry(
     "more epochs",
-    {"_by_lbfgs": False, "_decays_strongly": False, "_never_decays": True},
+    {"by_lbfgs": False, "decays_strongly": False, "never_decays": True},
     needs=0.85,
 )
 OTHER_WEIGHTS = Retry("other weights", {})
-FEWER_AT_ONCE = Retry("smaller mini-batches", {"_takes_fewer": True}, needs=0.9)
+FEWER_AT_ONCE = Retry("smaller mini-batches", {"takes_fewer": True}, needs=0.9)

@@ -180,7 +180,7 @@ def _better_of(
 ) -> Run:
     """Return the run by other rules if it does better, else the one before."""
     undo, ending = remember(estimator), before.ending
-    estimator.__dict__.update(retry.changes)
+    estimator._other_rules = {**estimator._other_rules, **retry.changes}
     try:
         other = _run_anew(estimator, task, objective)
         # After one that diverged, rows held out would not be learnt.
@@ -216,7 +216,9 @@ def _does_better(
 ) -> bool:
     """Return whether another run predicts the rows held out better than one before."""
     needed = _noise_rules.needed_share(_error_of(before), retry.needs)
-    if estimator._decays_strongly and estimator._tells_little(task.held_out):
+    assert task.held_out is not None
+    decays_strongly = estimator._run_rules.decays_strongly
+    if decays_strongly and estimator._tells_little(task.held_out):
         needed *= _noise_rules.BENEFIT_OF_DOUBT
     errors = [_held_out_errors(estimator, task, of) for of in (other, before)]
     return share_of_errors(*errors) < needed

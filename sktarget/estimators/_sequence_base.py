@@ -10,7 +10,6 @@ from torch import nn
 from sktarget.architectures import RecurrentNetwork
 from sktarget.estimators._channel_units import fold_units_
 from sktarget.estimators._sequence_choices import SequenceChoices
-from sktarget.estimators._sequence_parameters import SEQUENCE_CONSTRAINTS
 from sktarget.estimators._sizes import parse_layer_sizes
 
 __all__ = ["BaseTargetSpaceSequence"]
@@ -25,7 +24,6 @@ class BaseTargetSpaceSequence(SequenceChoices):
     _reads_table = False
     _fixed_in_units: Array
     _resumable: ClassVar = (*SequenceChoices._resumable, "_fixed_in_units")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = SEQUENCE_CONSTRAINTS
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -23,6 +23,7 @@ from sktarget.estimators._channel_units import (
     rows_in_units,
     units_of_channels,
 )
+from sktarget.estimators._fixed_batch import FixedRows
 from sktarget.estimators._fixed_sequences import choose_fixed_sequences
 from sktarget.estimators._holding_out import HoldingOut, can_hold_out
 from sktarget.estimators._linear_baseline import error_of_linear_model, flattened
@@ -181,8 +182,8 @@ class SequenceChoices(BaseTargetSpace):
 
     # -- what it learns from ---------------------------------------------------------
 
-    def _measure_inputs(self, task: Task) -> None:
-        super()._measure_inputs(task)
+    def _note_inputs(self, task: Task) -> None:
+        super()._note_inputs(task)
         self._channel_units = None
         in_weights = self.parameterization == "weights"
         if self.module is None and not (
@@ -208,7 +209,7 @@ class SequenceChoices(BaseTargetSpace):
 
     def _choose_fixed_batch(
         self, module: nn.Module, rows: TrainingRows, seed: int
-    ) -> tuple[Array, Array | None]:
+    ) -> FixedRows:
         longest = rows.X.shape[1]
         noise = self._embeds or self._fixed_batch_kind == "noise"
         length, size = self.fixed_sequence_length, self.fixed_batch_size
@@ -227,10 +228,10 @@ class SequenceChoices(BaseTargetSpace):
             self.embedding_dim if self._embeds else None,
             seed,
         )
-        self._fixed_batch_is_all = fixed is rows.X
+        is_all = fixed is rows.X
         if self._channel_units is not None and self._fixed_batch_kind == "given":
             fixed = in_units(fixed, self._channel_units)
-        return fixed, None
+        return FixedRows(fixed, None, is_all)
 
     # -- λ, and what it pulls to -----------------------------------------------------
 
@@ -306,7 +307,7 @@ class SequenceChoices(BaseTargetSpace):
         alpha = _sequence_rules.auto_recurrent_alpha(
             rows.n_given, gated=not self._is_simple
         )
-        if self._learns_numbers and not self._decays_strongly:
+        if self._learns_numbers and not self._run_rules.decays_strongly:
             alpha *= _sequence_rules.ALPHA_OF_NUMBERS
         return alpha, alpha
 
@@ -317,7 +318,7 @@ class SequenceChoices(BaseTargetSpace):
 
     def _batch_rows(self, rows: TrainingRows) -> int:
         by_rule = self.batch_size == "auto" and self._anneals_targets
-        if self._takes_fewer and by_rule:
+        if self._run_rules.takes_fewer and by_rule:
             return _sequence_rules.fewer_at_once(len(rows))
         return super()._batch_rows(rows)
 

@@ -91,7 +91,14 @@ class SequenceNetwork(NetworkEstimator):
             self._refuse_other_architecture(now)
 
     def _check_rows(
-        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        first: bool,
+        classes: Any = None,
+        training: TrainingRows | None = None,
     ) -> TrainingRows:
         size = self.vocabulary_size
         sequences = self._read(X, reset=first, vocabulary_size=size)
@@ -158,9 +165,9 @@ class SequenceNetwork(NetworkEstimator):
         return bool(self._architecture["return_sequences"])
 
     def _fitted_attributes(
-        self, network: nn.Module, log: TrainingLog, n_iter: int
+        self, network: nn.Module, log: TrainingLog
     ) -> dict[str, Any]:
-        fitted = super()._fitted_attributes(network, log, n_iter)
+        fitted = super()._fitted_attributes(network, log)
         sizes = ("recurrent_layer_sizes", "hidden_layer_sizes")
         if sizes[0] in self._architecture:  # not of a module of the user's
             fitted["n_layers_"] = 2 + sum(len(self._architecture[k]) for k in sizes)

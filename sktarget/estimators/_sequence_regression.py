@@ -110,7 +110,7 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
     ) -> TrainingRows:
         _refuse_steps(y)
         y = self._check_given(y, values, multi_output=True, y_numeric=True)
-        rows = SequenceRows(values, self._as_outputs(y), weight)
+        rows = SequenceRows(values, self._as_outputs(y, first), weight)
         self._learn_numbers(rows, first)
         return rows
 
@@ -122,15 +122,17 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         first: bool,
         classes: Any,
     ) -> TrainingRows:
-        numbers, self._y_is_1d = read_step_numbers(y, sequences, self.n_ignored_steps)
+        numbers, y_is_1d = read_step_numbers(y, sequences, self.n_ignored_steps)
+        if first:
+            self._y_is_1d = y_is_1d
         counts = ~np.isnan(numbers[..., 0])
         step_weight = None if weight is None else weight[:, None] * counts
         rows = rows_of_steps(sequences, numbers, counts, step_weight)
         self._learn_numbers(rows, first)
         return rows
 
-    def _tells_little(self, held_out: TrainingRows | None) -> bool:
-        few = held_out is not None and len(held_out) < ENOUGH_TO_JUDGE
+    def _tells_little(self, held_out: TrainingRows) -> bool:
+        few = len(held_out) < ENOUGH_TO_JUDGE
         return (few and not self.return_sequences) or super()._tells_little(held_out)
 
     def _measure_outputs(self, task: Task) -> Units | None:

@@ -3,7 +3,7 @@
 Unlike the estimators themselves this may change from one version to the next.
 """
 
-from sktarget.estimators._arrays import as_tensor, torch_dtype
+from sktarget.estimators._arrays import as_tensor
 from sktarget.estimators._classification import NetworkClassifier
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._parameters import (
@@ -33,5 +33,4 @@ __all__ = [
     "as_tensor",
     "document_parameters",
     "parse_layer_sizes",
-    "torch_dtype",
 ]

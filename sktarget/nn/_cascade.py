@@ -56,9 +56,9 @@ class Cascade(PassRunner):
         if anchor not in ("zero", "weights"):
             raise ValueError(f"anchor must be 'zero' or 'weights', got {anchor!r}")
         keep_freed_memory()
-        copied, layers = replace_layers(module, in_weight_space)
+        copied, stand_ins = replace_layers(module, in_weight_space)
         take_over_sequentials(copied)
-        super().__init__(copied, layers, fixed_batch, untangling)
+        super().__init__(copied, stand_ins, fixed_batch, untangling)
         # What parts hold before any pass belongs to them.
         self._given_tensors = kept_tensors(self.module)
         self._adopt_weights(module)
@@ -107,11 +107,11 @@ class Cascade(PassRunner):
             self._refuse_another_network(outputs, given)
         idle = [
             name
-            for name, layer in self._layers.items()
+            for name, layer in self._stand_ins.items()
             if not layer.target_maps().keys() & set(run.order)
         ]
         for name in idle:
-            ordinary = as_ordinary(self._layers.pop(name))
+            ordinary = as_ordinary(self._stand_ins.pop(name))
             self.module = replace_layer(self.module, name, ordinary)
         if idle:
             warnings.warn(
@@ -139,7 +139,8 @@ class Cascade(PassRunner):
                 return self._record(as_given=True)
             except RuntimeError:
                 # The module may take views of maps, which depend on their layout.
-                changed = [layer.use_plain_layout() for layer in self._layers.values()]
+                stand_ins = self._stand_ins.values()
+                changed = [layer.use_plain_layout() for layer in stand_ins]
                 if not any(changed):
                     raise
                 return self._record(as_given=True)
@@ -153,7 +154,7 @@ class Cascade(PassRunner):
     def _refuse_another_network(self, outputs: Any, given: nn.Module) -> None:
         """Refuse a module that does something else with target layers in it."""
         given = copy_with(given, {})  # It may keep traces of having run.
-        layers = [given.get_submodule(name) for name in self._layers]
+        layers = [given.get_submodule(name) for name in self._stand_ins]
         if is_another_network(outputs, given, layers, self.fixed_batch):
             raise RuntimeError(
                 "with target layers in the place of its own, the module gives other "
@@ -173,7 +174,7 @@ class Cascade(PassRunner):
         training, so no trial would show it.
         """
         fixed, n = self.fixed_batch, len(self.fixed_batch)
-        if not all(layer.stacks for layer in self._layers.values()):
+        if not all(layer.stacks for layer in self._stand_ins.values()):
             return False
         if self._norms or not all(
             getattr(m, "treats_rows_alone", True) for m in self.module.modules()

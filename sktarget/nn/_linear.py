@@ -65,6 +65,10 @@ class TargetLinear(TargetLayer):
 
     def take_targets(self, sums: Tensor, phase: Phase) -> None:
         super().take_targets(sums, phase)
+        self._choose_operator(sums)
+
+    def _choose_operator(self, sums: Tensor) -> None:
+        """Choose how to multiply, now that the number of rows is known."""
         n, k = math.prod(sums.shape[:-1]), self.in_features
         narrow = k <= max(_NARROW, _PER_OUTPUT * self.out_features)
         small = narrow and n * k <= _MANY

@@ -32,7 +32,7 @@ class PassRunner(nn.Module):
     module : nn.Module
         The module.
     layers : dict of str to StandIn
-        Its target layers, by name.
+        What stands in for its own layers, by name.
     fixed_batch : Tensor of shape (n̄_b, ...)
         X̄.
     untangling : {"scu", "ocu"}
@@ -62,7 +62,7 @@ class PassRunner(nn.Module):
             with torch.inference_mode(False):
                 fixed_batch = fixed_batch.clone()
         self.register_buffer("fixed_batch", fixed_batch.detach())
-        self.module, self._layers = module, layers
+        self.module, self._stand_ins = module, layers
         self._target_maps: dict[str, TargetMap] = {}
         for layer in layers.values():
             self._target_maps.update(layer.target_maps())
@@ -130,7 +130,7 @@ class PassRunner(nn.Module):
     @property
     def is_random(self) -> bool:
         """Whether anything is dropped out in the present mode."""
-        return any(layer.is_random for layer in self._layers.values()) or any(
+        return any(layer.is_random for layer in self._stand_ins.values()) or any(
             m.training and _rate_of_dropout(m) > 0 for m in self._dropouts
         )
 
@@ -173,7 +173,7 @@ class PassRunner(nn.Module):
         """Let torch call all layers, which have no weights to read within a pass."""
         if all(encoder.training for encoder in self._encoders):
             return nullcontext()
-        return calling_layers(self.module, self._layers.values())
+        return calling_layers(self.module, self._stand_ins.values())
 
     @contextmanager
     def _as_in_solves(self) -> Iterator[None]:
@@ -201,7 +201,7 @@ class PassRunner(nn.Module):
         if self._norms:
             norms = batch_norms(self.module)
             self._norms_by_batch = tuple(m for m in norms if m.training)
-        parts = (*self._dropouts, *self._layers.values())
+        parts = (*self._dropouts, *self._stand_ins.values())
         self._random_parts = tuple(m for m in parts if m.training)
 
     def _solve_on_fixed_batch(

@@ -82,7 +82,7 @@ class RealisedCascade(Cascade):
         self._ensure_realised()
         with torch.inference_mode(False):  # The module may be trained further.
             ordinary: dict[nn.Module, nn.Module] = {
-                layer: layer.realise() for layer in self._layers.values()
+                layer: layer.realise() for layer in self._stand_ins.values()
             }
             copied = copy_with(
                 self.module, ordinary, self.fixed_batch, self._given_tensors

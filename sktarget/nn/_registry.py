@@ -9,7 +9,7 @@ from torch import nn
 
 from sktarget.nn._stand_in import StandIn
 
-__all__ = ["is_registered", "register", "target_layer_for"]
+__all__ = ["is_registered", "register", "stand_in_for"]
 
 _S = TypeVar("_S", bound=StandIn)
 _Make = Callable[[Any, str], StandIn]
@@ -47,7 +47,7 @@ def is_registered(layer: nn.Module) -> bool:
     return type(layer) in _registry
 
 
-def target_layer_for(layer: nn.Module, name: str) -> StandIn | None:
+def stand_in_for(layer: nn.Module, name: str) -> StandIn | None:
     """Make the target layer for an ordinary one, or None if its kind has none.
 
     Parameters

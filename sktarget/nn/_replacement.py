@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from sktarget.nn._copying import copy_with
 from sktarget.nn._ordinary import KEEPS_ITS_WEIGHTS
-from sktarget.nn._registry import is_registered, target_layer_for
+from sktarget.nn._registry import is_registered, stand_in_for
 from sktarget.nn._stand_in import StandIn
 
 __all__ = ["replace_layer", "replace_layers"]
@@ -41,7 +41,7 @@ def replace_layers(
         if child in stays or not any(p.requires_grad for p in own):
             continue
         reason = _reason_to_keep(child, own, owners)
-        layer = None if reason else target_layer_for(child, name)
+        layer = None if reason else stand_in_for(child, name)
         if layer is not None:
             # If the whole is in evaluation, a layer must not refuse to run.
             layer.train(child.training and module.training)

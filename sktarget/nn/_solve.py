@@ -93,10 +93,10 @@ class _Solve(torch.autograd.Function):
         rows: Tensor,
         targets: Tensor,
         operator: DesignOperator,
-        solution_of: Callable[[DesignOperator, Tensor], Solution],
+        factorise: Callable[[DesignOperator, Tensor], Solution],
         anchor: Tensor | None,
     ) -> Tensor:
-        solution = solution_of(operator, rows)
+        solution = factorise(operator, rows)
         ctx.operator, ctx.solution, ctx.dtype = operator, solution, rows.dtype
         work_dtype = solution.plan.work_dtype
         rows, t = in_dtype(rows, work_dtype), in_dtype(targets, work_dtype)
@@ -181,7 +181,7 @@ def solve_only(
     rows: Tensor,
     targets: Tensor,
     operator: DesignOperator,
-    solution_of: Callable[[DesignOperator, Tensor], Solution],
+    factorise: Callable[[DesignOperator, Tensor], Solution],
     anchor: Tensor | None = None,
 ) -> Tensor:
     """Solve for the weights that meet the targets, without applying them.
@@ -194,7 +194,7 @@ def solve_only(
         Targets T of the sums.
     operator : DesignOperator
         The products with A.
-    solution_of : callable
+    factorise : callable
         Returns the factor, given the operator and the rows.
     anchor : Tensor of shape (columns, outputs), optional
         The weights W₀ that the ridge pulls to, a constant; by default zero.
@@ -205,6 +205,6 @@ def solve_only(
         The weights W; differentiable.
     """
     weights: Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
-        rows, targets, operator, solution_of, anchor
+        rows, targets, operator, factorise, anchor
     )
     return weights

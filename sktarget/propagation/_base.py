@@ -93,7 +93,6 @@ class PropagationEstimator(NetworkEstimator):
     """Base of the estimators whose networks learn layer by layer from targets."""
 
     target_lr: float
-    learning_rate_init: float | str
 
     _remedy = "Lower learning_rate_init or target_lr, or standardise X"
 
@@ -104,14 +103,12 @@ class PropagationEstimator(NetworkEstimator):
         rates: dict[str, float] | None = None,
     ) -> TrainingSettings:
         """Make settings; `describe` names parameters to report if training diverges."""
-        rate = self.learning_rate_init
-        if rate == "auto":
-            rate = self._auto_rate(rows)
+        rate = self._rate(rows)
         named = {"learning_rate_init": rate}
         named |= {name: getattr(self, name) for name in describe}
         return TrainingSettings(
             **self._shared_settings(rows),
-            learning_rate_init=float(rate),
+            learning_rate_init=rate,
             max_iter=1 if self._incremental else self.max_iter,
             describe=", ".join(f"{k}={value:g}" for k, value in named.items()),
             remedy=self._remedy,

@@ -197,14 +197,14 @@ class BaseDifferenceTargetPropagation(PropagationEstimator):
         )
 
     def _fitted_attributes(
-        self, network: nn.Module, log: TrainingLog, n_iter: int
+        self, network: nn.Module, log: TrainingLog
     ) -> dict[str, Any]:
         assert isinstance(network, DifferenceTargetNetwork)
         linear = _linear_parts(network)
         # An epoch that diverged has no loss, and so gets no row here.
         curve = network.reconstruction_curve[: len(log.loss_curve)]
         shape = (len(curve), len(linear))
-        return super()._fitted_attributes(network, log, n_iter) | {
+        return super()._fitted_attributes(network, log) | {
             "feedback_coefs_": [state_to_numpy(g.weight.T) for g in linear],
             "feedback_intercepts_": [state_to_numpy(g.bias) for g in linear],
             "reconstruction_curve_": np.array(curve, dtype=np.float64).reshape(shape),

@@ -83,10 +83,8 @@ class InversionEstimator(PropagationEstimator):
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         return self._propagation_settings(rows, describe=["target_lr", "ridge", "clip"])
 
-    def _fitted_attributes(
-        self, network: Any, log: TrainingLog, n_iter: int
-    ) -> dict[str, Any]:
-        return super()._fitted_attributes(network, log, n_iter) | {
+    def _fitted_attributes(self, network: Any, log: TrainingLog) -> dict[str, Any]:
+        return super()._fitted_attributes(network, log) | {
             "displacement_norms_": state_to_numpy(network.displacement_norms),
             "saturation_fraction_": float(network.saturation_fraction),
         }

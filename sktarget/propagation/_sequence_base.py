@@ -26,14 +26,14 @@ from sktarget.propagation._network import INITIALISATIONS
 from sktarget.propagation._recurrent_inversion import RecurrentInversionNetwork
 
 __all__ = [
-    "SEQUENCE_CONSTRAINTS",
-    "SEQUENCE_DOCS",
+    "RECURRENT_CONSTRAINTS",
+    "RECURRENT_DOCS",
     "BaseRegularizedInversionSequence",
 ]
 
 Array = NDArray[Any]
 
-SEQUENCE_CONSTRAINTS: dict[str, list[Any]] = {
+RECURRENT_CONSTRAINTS: dict[str, list[Any]] = {
     **INVERSION_CONSTRAINTS,
     "recurrent_layer_sizes": CONSTRAINTS["hidden_layer_sizes"],
     "return_sequences": ["boolean"],
@@ -41,7 +41,7 @@ SEQUENCE_CONSTRAINTS: dict[str, list[Any]] = {
 }
 """Constraints on the parameters that both estimators have."""
 
-SEQUENCE_DOCS = INVERSION_DOCS | {
+RECURRENT_DOCS = INVERSION_DOCS | {
     "recurrent_layer_sizes": """int or array-like of one int, default={default}
     Width of the only recurrent layer.""",
     "return_sequences": """bool, default={default}
@@ -62,7 +62,7 @@ SEQUENCE_DOCS = INVERSION_DOCS | {
 class BaseRegularizedInversionSequence(InversionEstimator):
     """Base of the estimators that invert the steps of a recurrent layer."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = SEQUENCE_CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = RECURRENT_CONSTRAINTS
     # tanh can be inverted; other activations have no use here.
     activation = "tanh"
 

@@ -15,8 +15,8 @@ from sktarget.estimators.base import (
     document_parameters,
 )
 from sktarget.propagation._sequence_base import (
-    SEQUENCE_CONSTRAINTS,
-    SEQUENCE_DOCS,
+    RECURRENT_CONSTRAINTS,
+    RECURRENT_DOCS,
     BaseRegularizedInversionSequence,
 )
 
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-@document_parameters(**SEQUENCE_DOCS)
+@document_parameters(**RECURRENT_DOCS)
 class RegularizedInversionSequenceClassifier(
     NetworkSequenceClassifier, BaseRegularizedInversionSequence
 ):
@@ -107,7 +107,7 @@ class RegularizedInversionSequenceClassifier(
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **SEQUENCE_CONSTRAINTS,
+        **RECURRENT_CONSTRAINTS,
         "class_weight": CLASS_WEIGHT,
     }
 
@@ -169,7 +169,7 @@ class RegularizedInversionSequenceClassifier(
         self.class_weight = class_weight
 
 
-@document_parameters(**SEQUENCE_DOCS)
+@document_parameters(**RECURRENT_DOCS)
 class RegularizedInversionSequenceRegressor(
     NetworkSequenceRegressor, BaseRegularizedInversionSequence
 ):

@@ -188,7 +188,6 @@ class Checkpoint(Callback):
         """
         self._refuse_other_than_plain(module)
         self.monitor, self.generator = monitor, generator
-        self._already = len(monitor.log.loss_curve)
         if self._kept is None:
             return None
         self._compare_network(self._kept["module"], module)
@@ -260,7 +259,7 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Write the file."""
-        log = vars(self.monitor.log)
+        log = self.monitor.log
         state = {
             "module": net.module_.state_dict(),
             "optimiser": net.optimizer_.state_dict(),
@@ -272,8 +271,10 @@ class Checkpoint(Callback):
             "problem": self.problem,
             "random_state": self._began_with,
             "is_finished": self.monitor.reason is not None
-            or len(log["loss_curve"]) - self._already >= net.max_epochs,
-            "log": {k: np.array(v) if type(v) is list else v for k, v in log.items()},
+            or log.epochs_of_run >= net.max_epochs,
+            "log": {
+                k: np.array(v) if type(v) is list else v for k, v in vars(log).items()
+            },
             **state_to_numpy(state),
             **self._for_callbacks(net),
         }

@@ -84,8 +84,6 @@ class Monitor(Callback):
         self.constant_error = constant_error * settings.loss_unit
         self.keeps_best = keeps_best
         self.validates_first = validates_first
-        # Epochs of earlier calls, which may have learnt from other data.
-        self.already = len(log.loss_curve)
         # Losses have a unit, scores have none.
         scores_decide = has_validation and not stops_by_error
         self.tol = settings.tol * (1.0 if scores_decide else settings.loss_unit)
@@ -197,7 +195,8 @@ class Monitor(Callback):
     @property
     def _has_exploded(self) -> bool:
         """Whether the last of several losses is far beyond that of sensible outputs."""
-        losses = self.log.loss_curve[self.already :]
+        # Those of earlier runs may come of other data.
+        losses = self.log.loss_curve[self.log.began_with :]
         if self.reason is Reason.DIVERGED or not losses:
             return False
         return losses[-1] > _EXPLODED * max(self.settings.loss_unit, losses[0])

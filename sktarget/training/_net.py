@@ -31,8 +31,6 @@ class TrainingNet(NeuralNet):
         A :class:`~sktarget.nn.TargetSpace`, or any module for weight space.
     objective : Objective
         What to learn, and how to judge outputs.
-    alpha : float
-        Weight decay to begin with; ``Schedule`` sets it in every epoch.
     generator : torch.Generator or None
         Shuffles the mini-batches.
     loss_unit : float, default=1.0
@@ -55,14 +53,13 @@ class TrainingNet(NeuralNet):
         module: nn.Module,
         *,
         objective: Objective,
-        alpha: float,
         generator: torch.Generator | None,
         loss_unit: float = 1.0,
         output_units: tuple[Tensor, Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
         self.objective = objective
-        self.alpha = alpha
+        self.alpha = 0.0  # Schedule sets it in every epoch.
         self.generator = generator
         self.mean_weight = 1.0
         self.failure: str | None = None
@@ -74,8 +71,9 @@ class TrainingNet(NeuralNet):
             device = next(module.parameters()).device
             self.output_units = origin.to(device), units.to(device)
         self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
-        # Inputs to evaluate along with a step that takes all rows, and their outputs.
-        self.evaluated_first: Tensor | None = None
+        # Where a step takes all rows, its pass may evaluate the validation set too: all
+        # of its inputs, and the outputs that the last step has left.
+        self.rows_to_evaluate: Tensor | None = None
         self.outputs_before: Tensor | None = None
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
@@ -98,7 +96,7 @@ class TrainingNet(NeuralNet):
         if training:
             self.mean_weight = dataset.mean_weight
             return MiniBatches(dataset, self.batch_size, self.generator)
-        if self.evaluated_first is not None:  # All outputs come at once.
+        if self.rows_to_evaluate is not None:  # All outputs come at once.
             return MiniBatches(dataset, max(1, len(dataset)))
         return MiniBatches(dataset, max(self.batch_size, rows_at_a_time(dataset.x)))
 
@@ -150,9 +148,9 @@ class TrainingNet(NeuralNet):
         ordinary = [w for w in self.ordinary_weights if w.requires_grad]
         if not isinstance(self.module_, TargetSpace):
             return self._outputs(self.module_(x)), ordinary
-        if self.evaluated_first is not None:
+        if self.rows_to_evaluate is not None:
             sums, weights, before = self.module_.forward_and_evaluate(
-                x, self.evaluated_first
+                x, self.rows_to_evaluate
             )
             self.outputs_before = self._outputs(before)
         elif self.alpha == 0:

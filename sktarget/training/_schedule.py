@@ -22,7 +22,7 @@ class Schedule(Callback):
     Parameters
     ----------
     log : TrainingLog
-        Record of the epochs; those that it begins with belong to earlier fits.
+        Record of the epochs.
     settings : TrainingSettings
         How to train.
     """
@@ -30,7 +30,6 @@ class Schedule(Callback):
     def __init__(self, log: TrainingLog, settings: TrainingSettings) -> None:
         self.log, self.settings = log, settings
         self.kind = settings.schedule
-        self.already = len(log.loss_curve)
         self.rates: list[float] = []
         # Steps of the current epoch: done so far, and in total.
         self.step, self.n_steps = 0, 1
@@ -88,8 +87,8 @@ class Schedule(Callback):
 
     def _done(self) -> float:
         """Return the share of all steps that are done."""
-        epochs = len(self.log.loss_curve) - self.already + self.step / self.n_steps
-        return min(1.0, epochs / self.settings.epochs)
+        done = self.log.epochs_of_run + self.step / self.n_steps
+        return min(1.0, done / self.settings.epochs)
 
     def _set_rates(self, net: Any, share: float) -> None:
         """Set the step sizes to a share of those that training began with."""

@@ -56,7 +56,7 @@ class TrainingSettings:
         Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
     tol, n_iter_no_change
         Stopping rule; for losses, `tol` is in units of `loss_unit`.
-    evaluates_first : bool
+    may_validate_first : bool
         Whether the pass of a step may evaluate validation rows as well, since the
         module is known to do the same in training as in evaluation, but for dropout.
     overfit_share : float
@@ -102,7 +102,7 @@ class TrainingSettings:
     alpha: float = 0.0
     first_alpha: float = 0.0
     alpha_follows_loss: bool = False
-    evaluates_first: bool = False
+    may_validate_first: bool = False
     overfit_share: float = 0.0
     max_fun: int = 15000
     reserved: int = 0
@@ -184,7 +184,6 @@ class TrainingSettings:
         return {
             "loss_unit": self.loss_unit,
             "output_units": self.output_units,
-            "alpha": self.alpha,
             "batch_size": self.batch_size,
             "max_epochs": self.epochs,
             "device": None,  # skorch must not move the network.

@@ -85,9 +85,24 @@ def train(
     DivergenceError
         If the loss is not finite in the very first epoch.
     """
+    log.begin_run()
     schedule = Schedule(log, settings)
     module.train()
-    monitor = _make_monitor(module, data, validation, objective, schedule, resumable)
+    has_validation = validation is not None
+    all_at_once = settings.batch_size >= len(data)
+    monitor = Monitor(
+        log,
+        settings,
+        schedule,
+        has_validation=has_validation,
+        stops_by_error=objective.error is not None,
+        constant_error=objective.constant_error,
+        # Losses that hold more and more weight decay cannot be compared.
+        keeps_best=all_at_once and not resumable and not settings.alpha_follows_loss,
+        validates_first=has_validation
+        and all_at_once
+        and _may_validate_first(module, settings, objective),
+    )
     if bridge is not None:
         bridge.monitor = monitor
     callbacks = _in_order(monitor, schedule, bridge, settings.callbacks, checkpoint)
@@ -96,44 +111,17 @@ def train(
     )
     schedule.start_from(net)
     if validation is not None and monitor.validates_first:
-        net.evaluated_first = validation.inputs(validation.x)
-    # Only now, as it adds epochs to the log: others have noted how many there were.
+        net.rows_to_evaluate = validation.inputs(validation.x)
     if checkpoint is not None:
         kept = checkpoint.attach(module, monitor, generator)
         optimiser_state = kept or optimiser_state
     if optimiser_state is not None:
         net.optimizer_.load_state_dict(optimiser_state)
     net.notify("on_train_begin", X=data, y=None)
-    to_go = settings.epochs - (len(log.loss_curve) - monitor.already)
+    to_go = settings.epochs - log.epochs_of_run
     reason = _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
-    epochs = log.epochs_before + len(log.loss_curve) - monitor.already
-    return _ending_of(net, monitor, reason, epochs)
-
-
-def _make_monitor(
-    module: nn.Module,
-    data: TensorData,
-    validation: TensorData | None,
-    objective: Objective,
-    schedule: Schedule,
-    resumable: bool,
-) -> Monitor:
-    settings = schedule.settings
-    all_at_once = settings.batch_size >= len(data)
-    return Monitor(
-        schedule.log,
-        settings,
-        schedule,
-        has_validation=validation is not None,
-        stops_by_error=objective.error is not None,
-        constant_error=objective.constant_error,
-        # Losses that hold more and more weight decay cannot be compared.
-        keeps_best=all_at_once and not resumable and not settings.alpha_follows_loss,
-        validates_first=validation is not None
-        and all_at_once
-        and _may_validate_first(module, settings, objective),
-    )
+    return _ending_of(net, monitor, reason)
 
 
 def _may_validate_first(
@@ -146,7 +134,7 @@ def _may_validate_first(
     last step is not judged then, which of a few steps is too much to lose.
     """
     return (
-        settings.evaluates_first
+        settings.may_validate_first
         and settings.epochs >= _ENOUGH_EPOCHS
         and settings.solver != "lbfgs"
         and objective.error is not None
@@ -230,19 +218,19 @@ def _in_order(
     return [*first, *callbacks, *last]
 
 
-def _ending_of(
-    net: TrainingNet, monitor: Monitor, reason: Reason, epochs: int
-) -> Ending:
+def _ending_of(net: TrainingNet, monitor: Monitor, reason: Reason) -> Ending:
     # It may be the very last step that did.
     diverged = monitor.reason is Reason.DIVERGED
     if diverged and reason is not Reason.INTERRUPTED:
         reason = Reason.DIVERGED
+    log, settings = monitor.log, monitor.settings
+    epochs = log.epochs_before + log.epochs_of_run
     return Ending(
         None if diverged else net.optimizer_.state_dict(),
         reason,
         monitor.held_out_error,
-        max(0, monitor.log.best_epoch - monitor.already) / monitor.settings.epochs,
-        monitor.warning or _warning_of_the_end(reason, monitor.settings, epochs),
+        max(0, log.best_epoch - log.began_with) / settings.epochs,
+        monitor.warning or _warning_of_the_end(reason, settings, epochs),
     )
 
 

@@ -186,7 +186,7 @@ def test_chunks_that_follow_are_learnt_with_next_to_no_weight_decay(
 ) -> None:
     X, y = parity()
     model = fit_quietly(TargetSpaceClassifier(random_state=0), X, y)
-    assert model._by_lbfgs
+    assert model._run_rules.by_lbfgs
     seen = []
     settings = TargetSpaceClassifier._settings
     monkeypatch.setattr(
@@ -249,7 +249,7 @@ def test_few_of_them_learn_the_rows_held_out() -> None:
     model = fit_quietly(TargetSpaceClassifier(random_state=0), X, y)
     assert model._last_epochs(40, 99, True) == 10
     numbers = fit_quietly(TargetSpaceRegressor(max_iter=1), X, X[:, 0])
-    numbers._by_lbfgs = True
+    numbers._other_rules = {"by_lbfgs": True}
     assert numbers._last_epochs(40, 99, True) == 50
 
 

@@ -112,7 +112,7 @@ def test_linear_tables_with_noise_stay_as_they_are(
             patch.setattr(_noise_rules, "stuck_above", lambda *_, a=above: a)
             fit_quietly(model, X, y)
         assert ("more epochs" in capsys.readouterr().out) == tried
-        assert not model._never_decays
+        assert not model._run_rules.never_decays
         predicted.append(model.predict(X))
     np.testing.assert_array_equal(*predicted)
 

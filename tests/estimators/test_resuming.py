@@ -45,7 +45,7 @@ def test_strong_decay_of_a_fit_does_not_reach_later_calls() -> None:
     # In fewer than 100 epochs L-BFGS is not tried.
     estimator = TargetSpaceRegressor((20,), max_iter=99, random_state=0)
     fit_quietly(estimator, X[:250], (y + noise)[:250])
-    assert estimator._decays_strongly
+    assert estimator._run_rules.decays_strongly
     before = estimator.score(X[500:], y[500:])
     for start in range(0, 500, 25):
         rows = slice(start, start + 25)

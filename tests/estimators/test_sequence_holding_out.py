@@ -209,7 +209,7 @@ def test_what_takes_more_steps_is_learnt_in_smaller_mini_batches(
     assert model.score(X[100:], y[100:]) < score - 0.1
     # So does that of single calls.
     model.set_params(batch_size="auto")
-    model._takes_fewer = True
+    model._other_rules = {"takes_fewer": True}
     model.partial_fit(X[:100], y[:100])
     rows = SequenceRows(X[:100].transpose(0, 2, 1).copy(), y[:100, None])
     assert model._batch_rows(rows) == 100
@@ -429,9 +429,9 @@ def test_numbers_take_a_tenth_of_the_weight_decay() -> None:
     X, y = windows(200)
     rows = SequenceRows(X.transpose(0, 2, 1).copy(), y[:, None])
     model = fit_quietly(regressor(max_iter=1), X, y)
-    model._decays_strongly = False
+    model._other_rules = {}
     assert model._auto_alphas(rows) == pytest.approx((0.06, 0.06))  # 3 · 0.2 / 10
-    model._decays_strongly = True
+    model._other_rules = {"decays_strongly": True}
     assert model._auto_alphas(rows) == pytest.approx((0.6, 0.6))
 
 

@@ -74,6 +74,12 @@ def test_predictions_have_the_axes_of_y(form: str) -> None:
     assert model.score(X, y) > 0.3
 
 
+def test_later_outputs_of_other_axes_change_no_form() -> None:
+    y = FORMS["steps"][1]
+    model = fitted(X, y, **FORMS["steps"][0]).partial_fit(X, y[:, None])
+    assert model.predict(X).shape == y.shape
+
+
 @pytest.mark.parametrize("form", ["steps", "two of steps"])
 def test_lists_and_padding_are_the_same(form: str) -> None:
     _, y = FORMS[form]

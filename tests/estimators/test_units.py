@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.preprocessing import MinMaxScaler
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
@@ -367,6 +368,21 @@ def test_numbers_are_learnt_as_given_beside_times() -> None:
     y = 1e6 + y  # more digits than single precision has
     model = fit_quietly(TargetSpaceRegressor((20,), random_state=0), X, y)
     assert model.score(X, y) > 0.97
+
+
+def test_numbers_to_stop_by_keep_their_digits_beside_times() -> None:
+    X, y = times()
+    y = 1e8 + y  # less than the spacing of numbers in single precision
+    model = TargetSpaceRegressor((20,), max_iter=20, random_state=0)
+    curves = []
+    # The network of an earlier fit has no say in it.
+    for given in (X.astype(np.float64), X, X):
+        fit_quietly(model, given, y, X_val=given, y_val=y)
+        curves.append(model.validation_loss_curve_)
+        if len(curves) == 1:
+            model = clone(model)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)
+    assert curves[2] == curves[1]
 
 
 @for_both

@@ -109,14 +109,14 @@ def test_deep_networks_that_fit_noise_are_followed_by_others(
     estimator = fit_quietly(TargetSpaceClassifier(DEEP, random_state=0), X, y)
     assert 10.0 in alphas
     last = estimator.n_iter_ - len(estimator.validation_scores_)
-    assert (set(alphas[-last:]) == {10.0}) == estimator._decays_strongly
+    assert (set(alphas[-last:]) == {10.0}) == estimator._run_rules.decays_strongly
 
 
 def test_strong_decay_ends_with_the_rules_for_tables(alphas: list[float]) -> None:
     X, y = noisy(TargetSpaceClassifier)
     model = TargetSpaceClassifier(max_iter=99, warm_start=True, random_state=0)
     fit_quietly(model, X, y, X_val=X, y_val=y[::-1])
-    model._decays_strongly = True
+    model._other_rules = {"decays_strongly": True}
     alphas.clear()
     fit_quietly(model, X, y, X_val=X, y_val=y[::-1])
     assert alphas[0] == 10.0
