@@ -250,10 +250,16 @@ class TrainingCourse(NetworkEstimator):
 
     def _settings(self, rows: TrainingRows) -> TrainingSettings:
         rate = self._rate(rows)
-        described = [f"learning_rate_init={rate:g}"]
+        described, remedies = [], ["standardise X and y"]
+        if not self._learns_numbers:
+            remedies = ["standardise X"]
         if self.parameterization == "targets":
             lams = np.atleast_1d(self.lam_)
-            described.insert(0, "lam=" + ", ".join(f"{lam:g}" for lam in lams))
+            described.append("lam=" + ", ".join(f"{lam:g}" for lam in lams))
+            remedies.insert(0, "raise lam")
+        if self._present_solver != "lbfgs":  # which searches for the length of a step
+            described.append(f"learning_rate_init={rate:g}")
+            remedies.insert(0, "lower learning_rate_init")
         epochs = self._epochs(rows)
         first_alpha, alpha = self._alphas(rows)
         return TrainingSettings(
@@ -273,8 +279,7 @@ class TrainingCourse(NetworkEstimator):
             max_iter=epochs,
             max_fun=self.max_fun,
             describe=", ".join(described),
-            remedy="Lower learning_rate_init, raise lam, or standardise X"
-            + (" and y" if self._learns_numbers else ""),
+            remedy=_either(remedies),
             warns_at_end=epochs == self.max_iter
             and not self._incremental
             and not self._ends_as_planned(rows),
@@ -302,3 +307,10 @@ class TrainingCourse(NetworkEstimator):
             len(rows), shallow=self._is_shallow, of_numbers=self._learns_numbers
         )
         return math.isinf(self._patience(rows)) and self.max_iter > few
+
+
+def _either(ways: list[str]) -> str:
+    """Write several ways out as one, beginning with a capital letter."""
+    *first, last = ways
+    text = ", ".join([*first, f"or {last}"]) if first else last
+    return text[:1].upper() + text[1:]

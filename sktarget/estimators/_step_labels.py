@@ -177,6 +177,12 @@ def _is_number(x: Any) -> bool:
 def _plain(labels: Array) -> Array:
     """Return labels in the type that they would have had without -1 and NaN."""
     if labels.dtype.kind == "O":
+        if len({isinstance(label, str) for label in labels}) > 1:
+            raise ValueError(
+                "y mixes texts with other labels, such as "
+                f"{next(x for x in labels if not isinstance(x, str))!r}: make all of "
+                "them texts, or mark the steps that do not count by NaN"
+            )
         labels = np.array(labels.tolist())
     if labels.dtype.kind == "f" and (labels == np.trunc(labels)).all():
         return labels.astype(np.int64)

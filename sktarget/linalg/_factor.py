@@ -95,11 +95,11 @@ class RidgeFactor:
 
         Notes
         -----
-        The errors are those of triangular solves, up to ``ε √(τ / λ)`` relative to AZ;
-        an explicit ``(G + λI)⁻¹`` would square that.  For right-hand sides in single
-        precision a factor in double can afford it: it is one product in place of two
-        solves, and its error ``ε₆₄ τ / λ`` vanishes beside that of the right-hand
-        sides, which amounts to ``ε √(τ / λ) / 2`` in AZ.
+        The errors are those of triangular solves, in the primal form up to
+        ``ε √(τ / λ)`` relative to AZ; an explicit ``(G + λI)⁻¹`` would square that.
+        For right-hand sides in single precision a factor in double can afford it: it is
+        one product in place of two solves, and its error ``ε₆₄ τ / λ`` vanishes beside
+        that of the right-hand sides, which amounts to ``ε √(τ / λ) / 2`` in AZ.
         """
         dtype, wanted = self.lower.dtype, right.dtype
         wide = right if wanted == dtype else right.to(dtype=dtype)

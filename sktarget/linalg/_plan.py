@@ -18,6 +18,8 @@ from sktarget.linalg._factor import FactorisationError
 
 __all__ = ["SolvePlan", "at_least_float32", "plan_solve", "read_trace"]
 
+# In the dual form λ has to be as many times ετ for narrow arithmetic to be enough.
+_OF_DUAL = 1024
 # The relative floor below which λ drowns in the rounding of the Gramian.
 _FLOOR = 16 * torch.finfo(torch.float64).eps
 
@@ -48,7 +50,9 @@ class SolvePlan(NamedTuple):
     below_trace: bool = False
 
 
-def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
+def plan_solve(
+    trace: Tensor, lam: float, dtype: torch.dtype, *, dual: bool = False
+) -> SolvePlan:
     """Choose the arithmetic and the effective λ of a ridge problem.
 
     With ``τ`` the trace of the Gramian, an upper bound of its largest eigenvalue,
@@ -60,10 +64,15 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
       reach ``AW`` multiplied by up to ``1 / 2√λ``;
     - λ is raised to ``16 ε₆₄ τ``, which allows λ = 0 on inputs of any rank.
 
+    In the dual form all of this is in float64 unless ``λ ≥ 1024ετ``: the solution of
+    the system is up to T / λ, and its rounding reaches ``AW`` multiplied by AAᵀ.  As
+    there is nothing wider than float64, an error of about ``ε₆₄ τ / λ`` remains.
+
     On a GPU the trace is not read back, because that would stall the device.
-    Gramian and factor are then always formed in float64, other products never in more
-    than the arithmetic of the inputs, and λ is raised to ``(64ε)² τ``, from which on
-    these are accurate, or to ``16 ε₆₄ τ``, whichever is larger.
+    Gramian and factor are then always formed in float64, and so are the other products
+    of the dual form.  Those of the primal form are never in more than the arithmetic of
+    the inputs, and λ is raised to ``(64ε)² τ``, from which on these are accurate, or to
+    ``16 ε₆₄ τ``, whichever is larger.
 
     Parameters
     ----------
@@ -73,6 +82,8 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
         λ ≥ 0.
     dtype : torch.dtype
         Arithmetic of the inputs.
+    dual : bool, default=False
+        Whether the problem is solved in its dual form.
 
     Returns
     -------
@@ -91,16 +102,21 @@ def plan_solve(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
     torch.float32
     >>> plan_solve(torch.tensor(100.0), 1e-5, torch.float32).gram_dtype
     torch.float64
+    >>> plan_solve(torch.tensor(100.0), 1e-3, torch.float32, dual=True).gram_dtype
+    torch.float64
     """
     if not trace.is_cpu:
-        return _plan_unread(trace, lam, dtype)
+        return _plan_unread(trace, lam, dtype, dual)
     narrow = at_least_float32(dtype)
     largest, eps, least = _arithmetic(narrow)
     tau = read_trace(trace, largest)
+    for_gram, for_work = 16 * eps * tau, (64 * eps) ** 2 * tau
+    if dual:
+        for_gram = for_work = _OF_DUAL * eps * tau
     return SolvePlan(
         ridge=max(lam, _FLOOR * tau, least),
-        gram_dtype=narrow if lam >= 16 * eps * tau else torch.float64,
-        work_dtype=torch.float64 if lam < (64 * eps) ** 2 * tau else narrow,
+        gram_dtype=narrow if lam >= for_gram else torch.float64,
+        work_dtype=narrow if lam >= for_work else torch.float64,
         below_trace=lam <= tau,
     )
 
@@ -136,9 +152,11 @@ def read_trace(trace: Tensor, largest: float = math.inf) -> float:
     return value
 
 
-def _plan_unread(trace: Tensor, lam: float, dtype: torch.dtype) -> SolvePlan:
+def _plan_unread(
+    trace: Tensor, lam: float, dtype: torch.dtype, dual: bool = False
+) -> SolvePlan:
     """Plan without reading the trace, which would wait for the device."""
-    work_dtype = at_least_float32(dtype)
+    work_dtype = torch.float64 if dual else at_least_float32(dtype)
     floor = max(_FLOOR, (64 * torch.finfo(work_dtype).eps) ** 2)
     least = _arithmetic(work_dtype)[2]
     ridge = (trace.double() * floor).clamp(min=max(lam, least))

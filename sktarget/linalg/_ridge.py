@@ -82,9 +82,10 @@ def ridge_solve(rows: Tensor, targets: Tensor, lam: float) -> Tensor:
     """
     _check_problem(rows, targets, lam)
     trace = rows.to(at_least_float32(rows.dtype)).square().sum()
-    plan = plan_solve(trace, lam, rows.dtype)
+    dual = prefers_dual(*rows.shape)
+    plan = plan_solve(trace, lam, rows.dtype, dual=dual)
     a, t = rows.to(plan.work_dtype), targets.to(plan.work_dtype)
-    if prefers_dual(*rows.shape):
+    if dual:
         factor = factorise(gramian(a.T, plan.gram_dtype), plan.ridge)
         weights = product(a.T, factor.solve(t))
     else:

@@ -26,8 +26,10 @@ from sktarget.nn._trials import (
 
 __all__ = ["Cascade"]
 
-# What X̄ is multiplied by to see what a module does with other numbers.
-_AWAY = -8.0
+# What X̄ is multiplied by to see what a module does with other numbers: far from X̄ and
+# on the other side of 0 modules may clip, or branch otherwise; next to 0 they do not
+# clip, which may hide that they divide by the largest of all numbers.
+_OTHER_SCALES = (-8.0, 0.05)
 
 
 class Cascade(PassRunner):
@@ -190,8 +192,10 @@ class Cascade(PassRunner):
             return True
         if mixes_rows(copy_with(given, {}), fixed, others):
             return False
-        # Far from X̄ and on the other side of 0, modules may clip, or branch otherwise.
-        return self._go_together(_AWAY * others, outputs, may_fail=True)
+        return all(
+            self._go_together(scale * others, outputs, may_fail=True)
+            for scale in _OTHER_SCALES
+        )
 
     def _go_together(
         self, others: Tensor, outputs: Any, *, may_fail: bool = False

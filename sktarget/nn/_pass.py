@@ -127,6 +127,7 @@ class Pass:
             and inputs.data_ptr() == own.data_ptr()
             and inputs.numel() == own.numel()
             and inputs.dtype == own.dtype
+            and inputs.is_neg() == own.is_neg()
             and not self.has_changed_inputs()
             and _laid_out_alike(inputs, own)
         )

@@ -241,6 +241,7 @@ def _checked(inputs: Tensor) -> Tensor:
     if inputs.ndim != 3 or 0 in inputs.shape[:2]:
         raise ValueError(
             "a recurrent layer in target space takes a batch of sequences, with three "
-            f"axes and at least one step, got shape {tuple(inputs.shape)}"
+            "axes, at least one sequence and at least one step, got shape "
+            f"{tuple(inputs.shape)}"
         )
     return inputs

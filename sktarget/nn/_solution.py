@@ -138,7 +138,7 @@ def _plan(
     trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
     if isinstance(lam, MeanEigenvalue):
         lam = lam.of(gram, read_trace(trace), is_dual)
-    return plan_solve(trace, lam, dtype), lam
+    return plan_solve(trace, lam, dtype, dual=is_dual), lam
 
 
 def find_weights(

@@ -18,6 +18,7 @@ def same_memory(x: Tensor, fixed: Tensor) -> bool:
         and x.shape == fixed.shape
         and x.stride() == fixed.stride()
         and x.dtype == fixed.dtype
+        and x.is_neg() == fixed.is_neg()
     )
 
 

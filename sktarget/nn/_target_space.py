@@ -113,9 +113,9 @@ class TargetSpace(RealisedCascade):
     last realisation are applied and nothing is solved, so that no gradient reaches the
     targets: call ``train()`` before training.  Any number of threads may evaluate.  The
     weights are refreshed on switching from training to evaluation, and by the first
-    evaluation after the targets have changed.  Changes that torch does not see, through
-    ``p.data`` and fused optimisers in evaluation mode, go unnoticed until the next
-    switch: ``net.train().eval()``.
+    evaluation after the targets have changed.  What changes in evaluation mode without
+    a trace on the tensors, through ``p.data``, fused optimisers, hooks or attributes of
+    modules, goes unnoticed until the next switch: ``net.train().eval()``.
 
     A module may use ``weight`` and ``bias`` of a dense or convolutional layer
     elsewhere: within a pass they are those solved for, and NaN until then.  Between

@@ -15,6 +15,9 @@ from sktarget.training._optimisers import CentredRMSprop, FusedAdam, FusedSGD
 
 __all__ = ["TrainingSettings", "supported_schedule"]
 
+# The line search of L-BFGS, which has taken up to 60 evaluations where it ended, may
+# go on for ever among numbers whose rounding hides the slope.
+_MOST_EVALUATIONS = 100
 # Schedules of the solvers that support none, or more than the annealed one.
 _SCHEDULES: dict[str, set[str]] = {
     "lbfgs": set(),
@@ -211,7 +214,7 @@ class TrainingSettings:
             return torch.optim.LBFGS, {
                 "lr": 1.0,
                 "max_iter": 1,
-                "max_eval": self.max_fun,
+                "max_eval": min(self.max_fun, _MOST_EVALUATIONS),
                 "history_size": 10,
                 "line_search_fn": "strong_wolfe",
             }

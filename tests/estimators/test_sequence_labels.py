@@ -279,6 +279,18 @@ def test_steps_that_all_belong_to_rows_without_weight() -> None:
         estimator.fit(X, y, sample_weight=[0.0, 1.0, 1.0, 1.0])
 
 
+def test_labels_of_several_kinds_are_refused() -> None:
+    X, _ = series()
+    y: list[Any] = [["up", "down", *["up"] * (x.shape[-1] - 2)] for x in X]
+    model = small(return_sequences=True)
+    for mark in (np.nan, None, -1):
+        y[0][0] = mark
+        assert set(fit_quietly(model, X, y).classes_) == {"up", "down"}
+    y[0][0] = np.inf
+    with pytest.raises(ValueError, match="texts with other labels, such as inf: make"):
+        model.fit(X, y)
+
+
 def test_an_array_of_labels_for_a_list_is_padded() -> None:
     X, _ = series()
     y = step_labels(X)

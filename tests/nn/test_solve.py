@@ -298,6 +298,17 @@ def test_wide_inputs_in_single_precision(lam: float) -> None:
         assert torch.linalg.vector_norm(a - b) < 3e-6 * torch.linalg.vector_norm(b)
 
 
+@pytest.mark.parametrize("lam", [1e-3, 1e-2, 0.1])
+def test_narrow_fixed_batches_in_single_precision(lam: float) -> None:
+    """Targets that hardly differ in their inputs lead to huge (AAᵀ + λI)⁻¹T."""
+    x = normal(40, 2, dtype=torch.float32)
+    net = TargetSpace(DenseNetwork(2, (64, 64), 1, "tanh"), x, lam)
+    net.reset_targets(project=False)
+    # From the factor, from the weights within a pass, and from those realised.
+    found = net.train()(x), net(x.clone()), net.eval()(x)
+    assert_all_close(found[:2], [found[2]] * 2, 2e-3)
+
+
 def test_wide_inputs_under_a_large_ridge() -> None:
     x = normal(50, 200, dtype=torch.float32)
     net = TargetSpace(nn.Linear(200, 3), x, lam=1e9).reset_targets(

@@ -121,6 +121,23 @@ def test_modules_that_mix_rows_of_other_sizes(
         torch.testing.assert_close(net.train()(x), net.realise()(x))
 
 
+def test_modules_that_mix_rows_where_these_are_not_clipped() -> None:
+    class OverTheMaximum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = nn.functional.hardtanh(self.inner(x))
+            out: Tensor = self.outer(h / (1e-3 + h.abs().max()))
+            return out
+
+    net = TargetSpace(OverTheMaximum(), torch.randn(60, 4), 0.1).train()
+    net.reset_targets(0.1, project=False)
+    x = torch.randn(7, 4)
+    torch.testing.assert_close(net(x), net.eval()(x))
+
+
 def test_modules_of_positive_inputs_are_stacked() -> None:
     def embed(x: Tensor) -> Tensor:
         return torch.eye(9)[x[:, 0].long()][:, :4]
