@@ -230,7 +230,7 @@ def test_plan_has_three_regimes(dtype: torch.dtype) -> None:
     "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 )
 def test_plan_without_reading_the_trace(dtype: torch.dtype) -> None:
-    """That of a GPU: products stay narrow, so λ is raised to where that is enough."""
+    """That of a GPU: of the primal form products stay narrow, if λ is raised to it."""
     tau = torch.tensor(100.0, dtype=dtype)
     plan = _plan_unread(tau, 3.5, dtype)
     assert plan[:2] == (torch.tensor(3.5, dtype=torch.float64), torch.float64)
@@ -241,7 +241,10 @@ def test_plan_without_reading_the_trace(dtype: torch.dtype) -> None:
     assert (read.work_dtype, read.ridge) == (work, float(raised) * 1.01)
     dual = _plan_unread(tau, 0.0, dtype, dual=True)
     assert (dual.gram_dtype, dual.work_dtype) == (torch.float64, torch.float64)
-    assert float(dual.ridge) == plan_solve(tau.to(work), 0.0, work).ridge
+    for trace in (tau, torch.zeros_like(tau)):
+        dual = _plan_unread(trace, 0.0, dtype, dual=True)
+        read = plan_solve(trace.to(work), 0.0, work, dual=True)
+        assert float(dual.ridge) == pytest.approx(float(read.ridge), rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -79,7 +79,7 @@ class TrainingCourse(NetworkEstimator):
 
     @property
     def _is_annealed(self) -> bool:
-        """Whether the rules let the step size of `solver` fall to zero.
+        """Whether the step size of `solver` falls to zero.
 
         It stays so in a further run by L-BFGS, which has no step size.
         """
@@ -166,9 +166,8 @@ class TrainingCourse(NetworkEstimator):
     def _epochs(self, rows: TrainingRows) -> int:
         if self._incremental:
             return 1
-        if not (self._follows_table_rules and self._is_annealed):
-            return self.max_iter
-        if self._run_rules.by_lbfgs:
+        by_rule = self._follows_table_rules and self._is_annealed
+        if not by_rule or self._run_rules.by_lbfgs:
             return self.max_iter
         if self.n_iter_no_change == np.inf:  # which asks for all of them
             return self.max_iter

@@ -30,8 +30,8 @@ class FixedRows(NamedTuple):
     Attributes
     ----------
     values : ndarray of shape (n̄_b, ...)
-        X̄ in the dtype of the arithmetic; the inputs of the training rows themselves
-        where all of these are taken.
+        X̄ in the dtype of the arithmetic; the very inputs of the training rows where
+        all of these are taken, unless they are bytes.
     place : ndarray of shape (n,) or None
         Which row of X̄ each training row is, -1 for none; None where X̄ is no sample, or
         nobody asks.

@@ -307,6 +307,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
 
     @property
     def _run_rules(self) -> RunRules:
+        """The rules of the present run."""
         return RunRules(**self._other_rules)
 
     def _rate(self, rows: TrainingRows) -> float:

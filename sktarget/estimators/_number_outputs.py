@@ -94,8 +94,14 @@ class NumberOutputs(NetworkEstimator):
         warn_of_other_mean(held_out, rows)
         return held_out
 
-    def _learn_numbers(self, rows: TrainingRows, first: bool) -> None:
-        """Take the outputs into the arithmetic of X; at the first fit, count them."""
+    def _learn_numbers(
+        self, rows: TrainingRows, first: bool, training: TrainingRows | None
+    ) -> None:
+        """Take the outputs into the arithmetic of X; at the first fit, count them.
+
+        Those of a validation set go into that of the training rows.
+        """
+        dtype = (rows if training is None else training).dtype
         if rows.y.dtype.kind not in "biuf":
             dates = rows.y.dtype.kind in "mM"
             way = "take days since the first date" if dates else "use y.astype(float)"
@@ -110,10 +116,10 @@ class NumberOutputs(NetworkEstimator):
         rows.y = rows.y.astype(np.float64, copy=False)
         given, _ = rows.outputs()
         with np.errstate(over="ignore"):  # reported below, as an error
-            rows.y = rows.y.astype(rows.dtype)
+            rows.y = rows.y.astype(dtype)
         if not float(np.nanmax(np.abs(rows.y))) <= _LARGEST:
             raise ValueError(
-                f"y is too large for {rows.dtype}, the arithmetic of X: scale y down"
+                f"y is too large for {dtype}, the arithmetic of X: scale y down"
             )
         if first:
             self._loss = self.loss
@@ -132,7 +138,7 @@ class NumberOutputs(NetworkEstimator):
             # Rows of next to no weight may make a unit small, but lose no digits by it.
             unweighted = measure_outputs(self._loss, given, None)
             is_log = self._criterion.is_log
-            warn_of_lost_digits(*unweighted, rows.dtype, is_log=is_log)
+            warn_of_lost_digits(*unweighted, dtype, is_log=is_log)
         if first or self._output_units is None or not self._learns_in_units:
             return
         if self._criterion.is_log:

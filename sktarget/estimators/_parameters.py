@@ -247,8 +247,8 @@ default={default}
     :ref:`defaults`); never while a weight decay that is ``"auto"`` grows, unless
     ``early_stopping=True``.""",
     "max_fun": """int, default={default}
-    Bound on the evaluations of the loss within one ``"lbfgs"`` iteration, which takes
-    100 at most.""",
+    Bound on the evaluations of the loss within one ``"lbfgs"`` iteration; more than
+    100 make no difference.""",
     "class_weight": """dict, "balanced" or None, default={default}
     Weights of the classes, as in scikit-learn; ``"balanced"`` counts rows by their
     `sample_weight`, in ``partial_fit`` those of the call.""",

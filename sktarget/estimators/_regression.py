@@ -108,7 +108,7 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         weight = read_weights(sample_weight, X)
         rows = TrainingRows(X, self._as_outputs(y, first), weight)
         rows = self._with_enough_digits(rows, first, training)
-        self._learn_numbers(rows, first)
+        self._learn_numbers(rows, first, training)
         return rows
 
     def predict(self, X: ArrayLike) -> Array:

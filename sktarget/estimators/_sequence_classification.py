@@ -113,7 +113,13 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _sequence_rows(
-        self, values: Array, y: Any, weight: Array | None, first: bool, classes: Any
+        self,
+        values: Array,
+        y: Any,
+        weight: Array | None,
+        first: bool,
+        classes: Any,
+        training: TrainingRows | None,
     ) -> TrainingRows:
         if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
             raise _labels_of_steps(f"an array of shape {y.shape}")
@@ -135,6 +141,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         weight: Array | None,
         first: bool,
         classes: Any,
+        training: TrainingRows | None,
     ) -> TrainingRows:
         ignored = self.n_ignored_steps
         labels, counts = read_step_labels(y, sequences, ignored, warns=first)

@@ -105,8 +105,10 @@ class SequenceNetwork(NetworkEstimator):
         values = sequences.values
         sample_weight = read_weights(sample_weight, values)
         if self.return_sequences:
-            return self._step_rows(sequences, y, sample_weight, first, classes)
-        return self._sequence_rows(values, y, sample_weight, first, classes)
+            return self._step_rows(
+                sequences, y, sample_weight, first, classes, training
+            )
+        return self._sequence_rows(values, y, sample_weight, first, classes, training)
 
     def _check_given(self, y: Any, values: Array, **kwargs: Any) -> Array:
         """Validate what was given for sequences as a whole, as scikit-learn does."""
@@ -121,7 +123,13 @@ class SequenceNetwork(NetworkEstimator):
 
     @abstractmethod
     def _sequence_rows(
-        self, values: Array, y: Any, weight: Array | None, first: bool, classes: Any
+        self,
+        values: Array,
+        y: Any,
+        weight: Array | None,
+        first: bool,
+        classes: Any,
+        training: TrainingRows | None,
     ) -> TrainingRows:
         """Validate what belongs to sequences as a whole."""
 
@@ -133,6 +141,7 @@ class SequenceNetwork(NetworkEstimator):
         weight: Array | None,
         first: bool,
         classes: Any,
+        training: TrainingRows | None,
     ) -> TrainingRows:
         """Validate what belongs to steps."""
 

@@ -106,12 +106,18 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _sequence_rows(
-        self, values: Array, y: Any, weight: Array | None, first: bool, classes: Any
+        self,
+        values: Array,
+        y: Any,
+        weight: Array | None,
+        first: bool,
+        classes: Any,
+        training: TrainingRows | None,
     ) -> TrainingRows:
         _refuse_steps(y)
         y = self._check_given(y, values, multi_output=True, y_numeric=True)
         rows = SequenceRows(values, self._as_outputs(y, first), weight)
-        self._learn_numbers(rows, first)
+        self._learn_numbers(rows, first, training)
         return rows
 
     def _step_rows(
@@ -121,6 +127,7 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         weight: Array | None,
         first: bool,
         classes: Any,
+        training: TrainingRows | None,
     ) -> TrainingRows:
         numbers, y_is_1d = read_step_numbers(y, sequences, self.n_ignored_steps)
         if first:
@@ -128,7 +135,7 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         counts = ~np.isnan(numbers[..., 0])
         step_weight = None if weight is None else weight[:, None] * counts
         rows = rows_of_steps(sequences, numbers, counts, step_weight)
-        self._learn_numbers(rows, first)
+        self._learn_numbers(rows, first, training)
         return rows
 
     def _tells_little(self, held_out: TrainingRows) -> bool:
@@ -159,8 +166,8 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         ndarray of shape (n,), (n, n_outputs), (n, time) or (n, n_outputs, time), or \
 list of ndarray of shape (t_i,) or (n_outputs, t_i)
             Outputs for each sequence or, with `return_sequences`, for each step, with
-            as many axes as `y` had in ``fit``, in the form of X; NaN where there is
-            padding.
+            as many axes as `y` had in the first ``fit``, in the form of X; NaN where
+            there is padding.
         """
         answers = self._answer(X, self._decode, np.nan)
         if self._y_is_1d or not self._predicts_steps:

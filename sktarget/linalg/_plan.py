@@ -64,9 +64,10 @@ def plan_solve(
       reach ``AW`` multiplied by up to ``1 / 2√λ``;
     - λ is raised to ``16 ε₆₄ τ``, which allows λ = 0 on inputs of any rank.
 
-    In the dual form all of this is in float64 unless ``λ ≥ 1024ετ``: the solution of
-    the system is up to T / λ, and its rounding reaches ``AW`` multiplied by AAᵀ.  As
-    there is nothing wider than float64, an error of about ``ε₆₄ τ / λ`` remains.
+    In the dual form Gramian, factor and products are in float64 unless ``λ ≥ 1024ετ``:
+    the solution of the system is up to T / λ, and its rounding reaches ``AW``
+    multiplied by AAᵀ.  As there is nothing wider than float64, an error of about
+    ``ε₆₄ τ / λ`` remains.
 
     On a GPU the trace is not read back, because that would stall the device.
     Gramian and factor are then always formed in float64, and so are the other products
@@ -158,7 +159,7 @@ def _plan_unread(
     """Plan without reading the trace, which would wait for the device."""
     work_dtype = torch.float64 if dual else at_least_float32(dtype)
     floor = max(_FLOOR, (64 * torch.finfo(work_dtype).eps) ** 2)
-    least = _arithmetic(work_dtype)[2]
+    least = _arithmetic(at_least_float32(dtype))[2]
     ridge = (trace.double() * floor).clamp(min=max(lam, least))
     return SolvePlan(ridge, torch.float64, work_dtype)
 

@@ -27,8 +27,8 @@ from sktarget.nn._trials import (
 __all__ = ["Cascade"]
 
 # What X̄ is multiplied by to see what a module does with other numbers: far from X̄ and
-# on the other side of 0 modules may clip, or branch otherwise; next to 0 they do not
-# clip, which may hide that they divide by the largest of all numbers.
+# on the other side of 0 modules may clip, or branch otherwise.  Clipping may hide that
+# they divide by the largest of all numbers; next to 0 they do not clip.
 _OTHER_SCALES = (-8.0, 0.05)
 
 

@@ -126,7 +126,8 @@ def factorise_design(
         # on what came before.
         gram = operator.gramian(rows, plan.gram_dtype, own_lam)
         anew, own_lam = _plan(gram, lam, rows.dtype, is_dual)
-        plan = anew._replace(gram_dtype=plan.gram_dtype)
+        work_dtype = plan.work_dtype if is_dual else anew.work_dtype
+        plan = anew._replace(gram_dtype=plan.gram_dtype, work_dtype=work_dtype)
     factor = factorise(gram, plan.ridge)
     return Solution(factor, is_dual, plan, own_lam)
 
@@ -135,9 +136,10 @@ def _plan(
     gram: Tensor, lam: float | MeanEigenvalue, dtype: torch.dtype, is_dual: bool
 ) -> tuple[SolvePlan, float]:
     """Choose the arithmetic for a Gramian, and λ if there is none."""
-    trace = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum()
+    traces = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum(-1)
     if isinstance(lam, MeanEigenvalue):
-        lam = lam.of(gram, read_trace(trace), is_dual)
+        lam = lam.of(gram, read_trace(traces.sum()), is_dual)
+    trace = traces if gram.ndim == 2 else traces.max()  # Each group is solved alone.
     return plan_solve(trace, lam, dtype, dual=is_dual), lam
 
 

@@ -28,7 +28,7 @@ class TrainingLog:
     first : int
         Index of the first epoch of the present fit, among whose epochs the best is
         looked for.
-    began_with : int
+    epochs_of_earlier_runs : int
         Epochs of earlier runs; those of ``partial_fit`` are runs within one fit.
     """
 
@@ -39,19 +39,19 @@ class TrainingLog:
     n_samples_seen: int = 0
     epochs_before: int = 0
     first: int = 0
-    began_with: int = 0
+    epochs_of_earlier_runs: int = 0
 
     def begin_run(self) -> None:
         """Begin to count the epochs of another run."""
-        self.began_with = len(self.loss_curve)
+        self.epochs_of_earlier_runs = len(self.loss_curve)
 
     @property
     def epochs_of_run(self) -> int:
         """How many epochs the present run has taken."""
-        return len(self.loss_curve) - self.began_with
+        return len(self.loss_curve) - self.epochs_of_earlier_runs
 
     def begin_fit(self) -> None:
-        """Begin to learn from other data, whose losses may be larger."""
+        """Begin another fit, perhaps to other data, whose losses may be larger."""
         self.no_improvement, self.first = 0, len(self.loss_curve)
 
     def add_validation(self, loss: float, score: float) -> None:

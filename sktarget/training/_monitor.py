@@ -196,7 +196,7 @@ class Monitor(Callback):
     def _has_exploded(self) -> bool:
         """Whether the last of several losses is far beyond that of sensible outputs."""
         # Those of earlier runs may come of other data.
-        losses = self.log.loss_curve[self.log.began_with :]
+        losses = self.log.loss_curve[self.log.epochs_of_earlier_runs :]
         if self.reason is Reason.DIVERGED or not losses:
             return False
         return losses[-1] > _EXPLODED * max(self.settings.loss_unit, losses[0])
@@ -267,7 +267,8 @@ class Monitor(Callback):
 
     def _diverged(self, net: Any, what: str, which: str = "training") -> None:
         settings = self.settings
-        message = f"the {which} loss {what} ({settings.describe}). {settings.remedy}"
+        named = f" ({settings.describe})" if settings.describe else ""
+        message = f"the {which} loss {what}{named}. {settings.remedy}"
         if net.failure is not None:
             message = f"{message}. What failed first: {net.failure.rstrip('.')}"
         if not self.has_best:

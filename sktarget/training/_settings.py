@@ -56,7 +56,8 @@ class TrainingSettings:
     reserved : int
         How many of these to leave for the last epochs, on all rows.
     max_fun : int
-        Bound on the evaluations of one ``"lbfgs"`` iteration's line search.
+        Bound on the evaluations of one ``"lbfgs"`` iteration's line search, which takes
+        100 at most.
     tol, n_iter_no_change
         Stopping rule; for losses, `tol` is in units of `loss_unit`.
     may_validate_first : bool
@@ -71,7 +72,7 @@ class TrainingSettings:
     callbacks : sequence
         The user's skorch callbacks.
     describe : str
-        The settings to name when training diverges.
+        The settings to name when training diverges, if any.
     warns_at_end : bool
         Whether to warn if `max_iter` epochs pass without convergence.
     remedy : str

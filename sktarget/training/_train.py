@@ -229,7 +229,7 @@ def _ending_of(net: TrainingNet, monitor: Monitor, reason: Reason) -> Ending:
         None if diverged else net.optimizer_.state_dict(),
         reason,
         monitor.held_out_error,
-        max(0, log.best_epoch - log.began_with) / settings.epochs,
+        max(0, log.best_epoch - log.epochs_of_earlier_runs) / settings.epochs,
         monitor.warning or _warning_of_the_end(reason, settings, epochs),
     )
 

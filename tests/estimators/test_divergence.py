@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
+from skorch.callbacks import Callback
 
-from sktarget import TargetSpaceClassifier
+from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from tests.estimators.support import (
     ALL_EPOCHS,
     SetsRate,
@@ -111,6 +112,36 @@ def test_last_step_of_all_does_not_go_unnoticed() -> None:
             estimator.fit(X, y)
         assert all(np.isfinite(w).all() for w in weights(estimator))
         assert np.isfinite(estimator.predict_proba(X)).all()
+
+
+@for_both
+@pytest.mark.parametrize("parameterization", ["targets", "weights"])
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_only_what_has_an_effect_is_named(
+    kind: type, parameterization: str, solver: str
+) -> None:
+    def spoil(module: Any, inputs: Any, outputs: Any) -> Any:
+        return outputs * np.inf
+
+    class Spoils(Callback):  # type: ignore[misc]
+        def on_train_begin(self, net: Any, **_: Any) -> None:
+            inner = getattr(net.module_, "module", net.module_)
+            inner.register_forward_hook(spoil)
+
+    options = {**SMALL, "learning_rate_init": 0.3, "callbacks": [Spoils()]}
+    model = kind(**options, parameterization=parameterization, solver=solver)
+    with pytest.raises(ValueError, match="diverged") as caught:
+        model.fit(*problem(kind))
+    of_targets, steps = parameterization == "targets", solver == "sgd"
+    for word, applies in {
+        "lam=0.5": of_targets,
+        "aise lam": of_targets,
+        "learning_rate_init=0.3": steps,
+        "ower learning_rate_init": steps,
+        "tandardise X and y": kind is TargetSpaceRegressor,
+        "()": False,
+    }.items():
+        assert (word in str(caught.value)) == applies, word
 
 
 @for_both

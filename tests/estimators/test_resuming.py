@@ -187,6 +187,7 @@ def test_warm_start_takes_another_rate(kind: type) -> None:
         ("sgd", {"nesterovs_momentum": False}, {"momentum": 0.9, "nesterov": False}),
         ("adam", {"beta_1": 0.5, "epsilon": 1e-3}, {"betas": (0.5, 0.999)}),
         ("lbfgs", {"max_fun": 7}, {"max_eval": 7}),
+        ("lbfgs", {"max_fun": 10**6}, {"max_eval": 100}),
     ],
 )
 def test_warm_start_takes_other_options_of_the_optimiser(

@@ -185,6 +185,23 @@ def test_images_may_have_another_form() -> None:
     assert len(model.validation_scores_) == 12
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["numbers", "numbers of sequences", "numbers of steps", "difference propagation"],
+)
+def test_its_numbers_keep_their_digits_beside_inputs_in_single_precision(
+    kind: str,
+) -> None:
+    estimator, X, y, given = parts(kind)
+    y, y_val = 1e8 + y, 1e8 + given["y_val"]  # float32 has steps of 8 there
+    curves = []
+    for dtype in (np.float64, np.float32):
+        X_val = given["X_val"].astype(dtype)
+        model = fit_quietly(clone(estimator), X, y, X_val=X_val, y_val=y_val)
+        curves.append(model.validation_loss_curve_)
+    np.testing.assert_allclose(*curves, rtol=1e-3)
+
+
 def test_what_an_earlier_fit_has_learnt_does_not_matter() -> None:
     X, y = curve_data()
     model = TargetSpaceRegressor(**TABLE)

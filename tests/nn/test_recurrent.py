@@ -235,7 +235,7 @@ def test_errors() -> None:
     learnt = nn.Parameter(torch.zeros(1, 3, 4, dtype=torch.float64))
     with pytest.raises(ValueError, match="none is learnt"):
         net.module(batch(3, 7, 2), learnt)
-    with pytest.raises(ValueError, match=r"three axes .* got shape \(7, 2\)"):
+    with pytest.raises(ValueError, match=r"three axes, .* got shape \(7, 2\)"):
         net(batch(7, 2))
     with pytest.raises(ValueError, match="at least one step"):
         net(batch(3, 0, 2))

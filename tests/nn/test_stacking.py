@@ -336,6 +336,13 @@ def test_batch_normalisation_is_of_the_batch_alone() -> None:
         net(x[:1])
 
 
+def test_the_negative_of_the_fixed_batch_is_another_batch() -> None:
+    fixed = torch.randn(20, 4, 2)[..., 0]
+    net = TargetSpace(nn.Linear(4, 3), fixed, 0.1).reset_targets(project=False).train()
+    negative = torch._neg_view(net.fixed_batch)  # in the same memory
+    torch.testing.assert_close(net(negative), net(negative.clone()))
+
+
 def test_gradient_of_rows_that_are_those_of_the_fixed_batch() -> None:
     module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)).double()
     fixed = normal(20, 4)

@@ -549,9 +549,9 @@ def test_twice_five_epochs_are_ten(options: dict[str, Any], space: str) -> None:
             )
         results.append((log, list(module.parameters())))
     (log, parameters), (log_again, parameters_again) = results
-    assert (log.began_with, log.epochs_of_run) == (0, 10)
-    assert (log_again.began_with, log_again.epochs_of_run) == (5, 5)
-    assert replace(log_again, began_with=0) == log
+    assert (log.epochs_of_earlier_runs, log.epochs_of_run) == (0, 10)
+    assert (log_again.epochs_of_earlier_runs, log_again.epochs_of_run) == (5, 5)
+    assert replace(log_again, epochs_of_earlier_runs=0) == log
     assert log.loss_curve[-1] < log.loss_curve[0]
     assert_all_close(parameters_again, parameters, 0)
 
