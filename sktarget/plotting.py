@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
@@ -223,6 +224,8 @@ def _is_fitted(estimator: Any) -> bool:
 
 def _trained(estimator: Any) -> Any:
     """Return the innermost estimator, which others are wrapped around."""
+    if isinstance(estimator, FrozenEstimator):
+        return _trained(estimator.estimator)
     for name in _WITHIN:
         within = getattr(estimator, name, None)
         if within is not None and _is_fitted(within):

@@ -160,6 +160,14 @@ def test_onnx_labels(labels: Any) -> None:
     assert_predicts(to_onnx(estimator), estimator, X)
 
 
+def test_labels_that_onnx_cannot_hold() -> None:
+    X, y = class_data()
+    large = y.astype(np.uint64) + np.uint64(2**63)
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, large)
+    with pytest.raises(ValueError, match=r"cannot hold the labels .* below 2\*\*63"):
+        to_onnx(estimator)
+
+
 def test_onnx_of_several_outputs() -> None:
     X, Y = label_data()
     X = X.astype("f4")

@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.neural_network import MLPClassifier
@@ -86,6 +87,8 @@ def test_within_others() -> None:
     assert_array_equal(line.get_ydata(), model.loss_curve_)
     line = TrainingCurveDisplay.from_estimator(around).lines_[0]
     assert_array_equal(line.get_ydata(), around.regressor_.loss_curve_)
+    line = TrainingCurveDisplay.from_estimator(FrozenEstimator(model)).lines_[0]
+    assert line.get_label() == "TargetSpaceClassifier, training"
 
 
 def test_curves_may_be_arrays() -> None:

@@ -8,9 +8,9 @@ stated accuracy.  Prints every table; with ``--out`` it also writes ``results.js
     python examples/benchmarks/run_all.py [--quick] [--threads 1] [--device cpu]
         [--out DIR] [--only PART ...] [--data DIR]
 
-On one thread it takes half an hour, with ``--quick`` two minutes.  Run it on an idle
-machine; ``--data`` names a folder with ``mnist.npz``.  With ``--only``, the other
-results in DIR are kept, if they were measured in the same environment.
+On one thread it takes more than half an hour, with ``--quick`` two minutes.  Run it on
+an idle machine; ``--data`` names a folder with ``mnist.npz``.  With ``--only``, the
+other results in DIR are kept, if they were measured in the same environment.
 """
 
 from __future__ import annotations

@@ -88,6 +88,8 @@ class Head:
                 raise _unknown_labels(classes)
             classes = classes.astype(object)
         elif classes.dtype.kind in "iu":
+            if classes[-1] > np.iinfo(np.int64).max:
+                raise _unknown_labels(classes)
             classes = classes.astype(np.int64)
         elif classes.dtype.kind not in "bf":
             raise _unknown_labels(classes)
@@ -138,8 +140,8 @@ def has_text_labels(classes: Array) -> bool:
 
 def _unknown_labels(classes: Array) -> ValueError:
     return ValueError(
-        f"ONNX cannot hold the labels {classes.tolist()}: use strings, integers, "
-        "floats or booleans"
+        f"ONNX cannot hold the labels {classes.tolist()}: use strings, integers below "
+        "2**63, floats or booleans"
     )
 
 

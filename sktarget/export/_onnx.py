@@ -42,8 +42,8 @@ def to_onnx(
         Where to write the model; it is written completely or not at all.
     dtype : {"float32", "float64"}, default="float32"
         Arithmetic of the model, and dtype of ``X`` unless that holds token ids.
-        onnxruntime runs dense networks in both, unless their activation is the leaky
-        rectifier, and others in float32 only.
+        onnxruntime runs dense networks in both, though not every release if their
+        activation is the leaky rectifier, and others in float32 only.
 
     Returns
     -------
