@@ -17,7 +17,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget.estimators import _noise_rules, _rules
-from sktarget.estimators._arrays import Units, as_array
+from sktarget.estimators._arrays import Units, as_array, is_clean
 from sktarget.estimators._compat import CallbackSupportMixin
 from sktarget.estimators._device import resolve_device
 from sktarget.estimators._holding_out import HoldingOut
@@ -138,6 +138,13 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         **kwargs: Any,
     ) -> Any:
         """Validate X, or X and y, as scikit-learn does; X comes out dense."""
+        if (
+            not (reset or y or kwargs)
+            # Names of columns would be compared with those of X.
+            and not hasattr(self, "feature_names_in_")
+            and is_clean(X, self.n_features_in_, dtype)
+        ):
+            return X
         kwargs |= {"reset": reset, "dtype": dtype, "accept_sparse": "csr"}
         checked = validate_data(self, as_array(X), *y, **kwargs)
         if not y:

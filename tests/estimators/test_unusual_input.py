@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from sktarget import (
@@ -14,7 +16,7 @@ from sktarget import (
     TargetSpaceSequenceClassifier,
     TargetSpaceSequenceRegressor,
 )
-from sktarget.estimators import _fitted, _rows
+from sktarget.estimators import _fitted, _hooks, _rows
 from sktarget.estimators._arrays import as_array
 from sktarget.estimators._output_units import moments_of_outputs
 from sktarget.propagation import (
@@ -247,3 +249,70 @@ def test_digits_that_float32_lacks_are_missed(deviation: float, of_steps: bool) 
     estimator = kind(**(settings | {"max_iter": 2}))
     with pytest.warns(UserWarning, match="hardly resolves.*subtract a constant"):
         fit_quietly(estimator, X, y)
+
+
+# --- rows that scikit-learn's validation need not see ---------------------------------
+
+
+def backwards(row: Any) -> Any:
+    return row.astype(row.dtype.newbyteorder())
+
+
+@pytest.mark.parametrize(
+    ("change", "is_spared"),
+    [
+        (lambda row: row, True),
+        (lambda row: row.astype(np.float32), True),
+        (lambda row: np.repeat(row, 9, axis=0)[::2], True),
+        (lambda row: row.astype(np.float16), False),
+        (lambda row: row.astype(int), False),
+        (lambda row: row.tolist(), False),
+        (lambda row: np.ma.masked_array(row), False),
+        (lambda row: sparse.csr_array(row), False),
+        (backwards, False),
+        (lambda row: np.repeat(row, 10_000, axis=0), False),
+    ],
+)
+def test_only_clean_rows_are_spared_validation(
+    monkeypatch: pytest.MonkeyPatch, change: Any, is_spared: bool
+) -> None:
+    validated = []
+
+    def validate(*args: Any, **kwargs: Any) -> Any:
+        validated.append(args)
+        return validate_data(*args, **kwargs)
+
+    X, y = class_data()
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
+    monkeypatch.setattr(_hooks, "validate_data", validate)
+    row = np.round(X[:1])
+    found = estimator.predict_proba(change(row))
+    assert len(validated) == (not is_spared)
+    np.testing.assert_allclose(found[0], estimator.predict_proba(row)[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda row: row[0], "2D array"),
+        (lambda row: row[:0], "0 sample"),
+        (lambda row: row[:, 1:], "features"),
+        (lambda row: row * np.nan, "NaN"),
+        (lambda row: np.where(row == row[0, 0], np.inf, row), "infinity"),
+        (lambda row: row * 1j, "[Cc]omplex"),
+        (lambda row: row.astype("m8[s]"), "dates|days"),
+    ],
+)
+def test_bad_rows_are_refused_one_by_one(spoil: Any, message: str) -> None:
+    X, y = class_data()
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), X, y)
+    with pytest.raises(ValueError, match=message):
+        estimator.predict(spoil(X[:1]))
+
+
+def test_rows_without_the_names_of_their_columns_are_warned_about() -> None:
+    X, y = class_data()
+    named = pd.DataFrame(X, columns=[f"column {j}" for j in range(X.shape[1])])
+    estimator = fit_quietly(TargetSpaceClassifier(**SMALL), named, y)
+    with pytest.warns(UserWarning, match="feature names"):
+        estimator.predict(X[:1])
