@@ -37,9 +37,7 @@ def network(seed: int) -> TargetSpaceClassifier:
         hidden_layer_sizes=(64,),
         conv_layers=[(3, 16, 1), (3, 32, 2)],
         image_shape=(1, 8, 8),
-        activation="leaky_relu",
-        dropout=0.2,
-        batch_size=100,
+        dropout=0.05,
         max_iter=15,
         random_state=seed,
     )

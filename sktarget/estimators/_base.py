@@ -38,8 +38,9 @@ class BaseTargetSpace(FixedTargets):
     conv_layers: Sequence[tuple[int, int, int]] | None = None
     image_shape: tuple[int, int, int] | None = None
 
-    # Whether images were fitted as bytes.
+    # Whether images were fitted as bytes, and the largest of their pixels.
     _of_bytes = False
+    _largest_pixel = 0.0
 
     def __init__(self, **parameters: Any) -> None:
         # scikit-learn reads names and defaults from the signatures of subclasses.
@@ -82,8 +83,9 @@ class BaseTargetSpace(FixedTargets):
         pixels = checked[0] if y else checked
         if reset:
             self._of_bytes = pixels.dtype == np.uint8
-        elif self._of_bytes:
-            warn_of_other_pixels(pixels)
+            self._largest_pixel = float(pixels.max())
+        else:
+            warn_of_other_pixels(pixels, self._of_bytes, self._largest_pixel)
         if not y:
             return checked.reshape(-1, *shape)
         if reset and self.parameterization == "targets":

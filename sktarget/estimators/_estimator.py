@@ -191,7 +191,7 @@ class NetworkEstimator(FitHooks):
                 log,
                 settings,
                 objective,
-                optimiser_state=self._kept_optimiser_state(has_learnt_before, settings),
+                before=self._kept_continuation(has_learnt_before, settings),
                 bridge=bridge,
                 checkpoint=task.checkpoint,
                 resumable=self._is_resumable,
@@ -215,8 +215,8 @@ class NetworkEstimator(FitHooks):
         self.__dict__.update(self._fitted_attributes(network, of.log))
         self._forget_how_to_resume()
         if self._is_resumable:
-            state = of.ending.optimiser_state
-            self._keep_for_resuming(network, state, task.generator, of.settings)
+            left = of.ending.continuation
+            self._keep_for_resuming(network, left, task.generator, of.settings)
 
     @property
     def _is_resumable(self) -> bool:

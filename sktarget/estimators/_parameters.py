@@ -107,8 +107,9 @@ default={default}
 default={default}
     Activation of the hidden layers; the slope of ``"leaky_relu"`` is 0.2.  ``"auto"``
     is ``"leaky_relu"`` for one hidden layer, for up to two in classifiers and up to
-    three after convolutions; for more it is ``"tanh"``, and so it is for logarithms
-    (``loss="poisson"``) and where values of several columns are very far off.""",
+    three after convolutions; for more it is ``"tanh"``, and for tables also with
+    ``loss="poisson"``, which learns logarithms, and where values of several columns are
+    very far off.""",
     "lam": """float, "auto" or array-like of float, default={default}
     λ ≥ 0 of Eq. 7: the ridge of every solve for weights.  It bounds how steeply the
     weights follow the targets; it is not weight decay, which is `alpha`.  ``"auto"``

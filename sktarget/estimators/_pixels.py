@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from sktarget.estimators._arrays import as_array
 
@@ -35,7 +36,7 @@ def as_bytes(X: Any) -> Any:
     """
     X = as_array(X)
     try:
-        array = np.asarray(X)
+        array = X.data if sparse.issparse(X) else np.asarray(X)
     except (TypeError, ValueError):  # ragged, which validation complains about
         return X
     if array.dtype == np.uint8 or array.dtype.kind not in "iu" or not array.size:
@@ -45,20 +46,32 @@ def as_bytes(X: Any) -> Any:
     return X.astype(np.uint8) if hasattr(X, "astype") else array.astype(np.uint8)
 
 
-def warn_of_other_pixels(X: Array) -> None:
-    """Warn of pixels that are not scaled as bytes are.
+def warn_of_other_pixels(X: Array, fitted_bytes: bool, most: float) -> None:
+    """Warn of pixels that are not scaled as those of the training set were.
 
     Parameters
     ----------
     X : ndarray of shape (n, ...)
-        Images for a network that was fitted on bytes.
+        Images.
+    fitted_bytes : bool
+        Whether the training set was of bytes.
+    most : float
+        The largest value in it.
 
     Warns
     -----
     UserWarning
-        If pixels are not bytes and reach far beyond 1.
+        If only one of the two is of bytes and the other reaches far beyond 1.
     """
-    if X.dtype != np.uint8 and X.max() > _FAR_BEYOND_ONE:
+    are_bytes = X.dtype == np.uint8
+    if are_bytes and not fitted_bytes and most > _FAR_BEYOND_ONE:
+        warnings.warn(
+            f"the network was fitted on images with values up to {most:g}, taken as "
+            "they were, but X is of bytes, which are divided by 255. Pass numbers like "
+            "those that were fitted, X.astype(float)",
+            stacklevel=2,
+        )
+    if fitted_bytes and not are_bytes and X.max() > _FAR_BEYOND_ONE:
         warnings.warn(
             "the network was fitted on bytes, which are divided by 255, but X has "
             f"values up to {X.max():g}, which are taken as they are. Pass bytes, "

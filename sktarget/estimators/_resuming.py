@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +17,7 @@ from sktarget.estimators._fitted import FittedNetwork
 from sktarget.estimators._network import ordinary_module, weight_names
 from sktarget.estimators._rows import TrainingRows
 from sktarget.training import (
+    Continuation,
     TrainingLog,
     TrainingSettings,
     state_to_numpy,
@@ -37,6 +40,8 @@ class ResumableNetwork(FittedNetwork):
 
     # Where the epochs of the last call of ``fit`` begin.
     _first_epoch = 0
+    # What callbacks need, to go on in another call of ``partial_fit``.
+    _course: Mapping[str, Any] = MappingProxyType({})
 
     solver: str
     early_stopping: bool | str
@@ -47,6 +52,7 @@ class ResumableNetwork(FittedNetwork):
         "_optimiser_name",
         "_optimiser_rates",
         "_optimiser_schedule",
+        "_course",
         "_generator_state",
     )
 
@@ -128,9 +134,10 @@ class ResumableNetwork(FittedNetwork):
             "best_validation_score_": best if math.isfinite(best) else None,
         }
 
-    def _kept_optimiser_state(
+    def _kept_continuation(
         self, resumes: bool, settings: TrainingSettings
-    ) -> dict[str, Any] | None:
+    ) -> Continuation | None:
+        """Return what the last call has left to go on from, by the present settings."""
         kept = getattr(self, "_optimiser_state", None)
         if not resumes or kept is None or self._optimiser_name != settings.solver:
             return None
@@ -140,7 +147,8 @@ class ResumableNetwork(FittedNetwork):
         # The optimiser's options are the present ones, not those it was saved with.
         options = settings.optimiser()[1]
         before, now = self._optimiser_schedule, _schedule_of(settings)
-        # Calls of partial_fit are epochs of one course.
+        # Calls of partial_fit are epochs of one course, unless its step size changes.
+        goes_on = self._incremental and before == now
         over = before in ("annealed", _OWN) and not self._incremental
         begins_anew = over or before != now
         for group in groups:
@@ -155,7 +163,8 @@ class ResumableNetwork(FittedNetwork):
             if rate != kept_rate or begins_anew:
                 group["lr"] = rate
                 group.pop("initial_lr", None)  # from which torch's schedules start
-        return state
+                goes_on = False
+        return Continuation(state, **(self._course if goes_on else {}))
 
     def _forget_how_to_resume(self) -> None:
         """Drop what the last fit kept for further training.
@@ -169,16 +178,18 @@ class ResumableNetwork(FittedNetwork):
     def _keep_for_resuming(
         self,
         network: nn.Module,
-        optimiser_state: dict[str, Any] | None,
+        continuation: Continuation | None,
         generator: torch.Generator,
         settings: TrainingSettings,
     ) -> None:
         """Keep targets, X̄ and the optimiser's state, so that training can go on."""
-        if optimiser_state is not None:
+        if continuation is not None:
+            kept = dict(vars(continuation))
             self._optimiser_rates = settings.group_rates()
-            self._optimiser_state = state_to_numpy(optimiser_state)
+            self._optimiser_state = state_to_numpy(kept.pop("optimiser"))
             self._optimiser_name = settings.solver
             self._optimiser_schedule = _schedule_of(settings)
+            self._course = kept
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)
 

@@ -44,9 +44,9 @@ class TargetSpaceSequenceClassifier(NetworkSequenceClassifier, BaseTargetSpaceSe
         penalties included;
         `best_loss_` is None with ``early_stopping=True``, as in scikit-learn.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
-        Record of all epochs; the latter two are None where no sequences were held
-        out and no validation set was given, NaN in earlier fits of that kind, and end
-        before the epochs in which held-out sequences are learnt.
+        One entry for each epoch.  The latter two are None if sequences were neither
+        held out nor given for validation; they hold NaN for earlier fits without such
+        sequences, and end before the last epochs, in which those held out are learnt.
     best_validation_score_ : float or None
         The best validation score of the last call of ``fit``.  Where the error on the
         rows held out decides, another epoch than that one may be kept.

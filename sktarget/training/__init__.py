@@ -2,6 +2,7 @@
 
 from sktarget.training._bridge import EpochContext
 from sktarget.training._checkpoint import Checkpoint
+from sktarget.training._continuation import Continuation
 from sktarget.training._criteria import (
     CRITERIA,
     NUMBER_CRITERIA,
@@ -38,6 +39,7 @@ __all__ = [
     "NUMBER_CRITERIA",
     "Batch",
     "Checkpoint",
+    "Continuation",
     "Criterion",
     "DivergenceError",
     "Ending",

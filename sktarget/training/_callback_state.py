@@ -47,7 +47,7 @@ def callback_states(callbacks: Named) -> dict[str, dict[str, Any]]:
 
 
 def restore_callbacks(
-    callbacks: Named, kept: dict[str, dict[str, Any]], path: str
+    callbacks: Named, kept: dict[str, dict[str, Any]], course: str
 ) -> bool:
     """Put callbacks into the states given by :func:`callback_states`.
 
@@ -58,8 +58,8 @@ def restore_callbacks(
         was kept, stay as they are.
     kept : dict of str to dict
         What was kept.
-    path : str
-        Where it was kept, for messages.
+    course : str
+        What goes on, for messages.
 
     Returns
     -------
@@ -94,8 +94,8 @@ def restore_callbacks(
             )
         if reason:
             warnings.warn(
-                f"checkpoint={path!r} goes on, but the callback {name!r} begins anew: "
-                f"{reason}. The fit will not end as it would have uninterrupted",
+                f"{course} goes on, but the callback {name!r} begins anew: {reason}. "
+                "Training will not end as it would have uninterrupted",
                 stacklevel=2,
             )
         else:

@@ -19,17 +19,13 @@ from torch import nn
 from sktarget import _archive, _files
 from sktarget._version import __version__
 from sktarget.training._bridge import EpochContext
-from sktarget.training._callback_state import (
-    callback_states,
-    pack,
-    restore_callbacks,
-    unpack,
-)
+from sktarget.training._callback_state import callback_states, pack, unpack
+from sktarget.training._continuation import freeze, restore_with_rates
 from sktarget.training._monitor import Monitor, Stopper
 from sktarget.training._schedule import Schedule
 from sktarget.training._state import state_to_numpy, state_to_torch
 
-__all__ = ["Checkpoint", "is_of_user"]
+__all__ = ["Checkpoint", "is_of_user", "users_callbacks"]
 
 _KIND = "checkpoint"
 _NAMES = (
@@ -222,25 +218,15 @@ class Checkpoint(Callback):
             # The state of a generator does not fit another device: draws begin anew.
             if state.shape == source.get_state().shape:
                 source.set_state(state)
-        frozen = self._kept["frozen"]
-        for name, parameter in net.module_.named_parameters():
-            parameter.requires_grad_(name not in frozen)
+        freeze(net.module_, self._kept["frozen"])
         net.history.extend(unpack(self._kept["history"]))
-        self._restore_callbacks(net)
-
-    def _restore_callbacks(self, net: Any) -> None:
-        assert self._kept is not None
-        callbacks, path = self._callbacks(net), os.fspath(self.path)
-        if not restore_callbacks(callbacks, self._kept["callbacks"], path):
-            return
-        # The schedule began anew before its state was restored, which moved the rates.
-        groups = state_to_torch(self._kept["optimiser"]["param_groups"])
-        for group, kept in zip(net.optimizer_.param_groups, groups, strict=True):
-            group.update({k: v for k, v in kept.items() if k != "params"})
-
-    def _callbacks(self, net: Any) -> list[tuple[str, Callback]]:
-        """List the callbacks that are the user's, with their names."""
-        return [(n, c) for n, c in net.callbacks_ if is_of_user(c)]
+        restore_with_rates(
+            net,
+            users_callbacks(net),
+            self._kept["callbacks"],
+            state_to_torch(self._kept["optimiser"]["param_groups"]),
+            f"checkpoint={os.fspath(self.path)!r}",
+        )
 
     def _generators(self, module: nn.Module) -> list[torch.Generator]:
         """List all generators that are drawn from, in an order that does not change."""
@@ -303,7 +289,7 @@ class Checkpoint(Callback):
 
     def _for_callbacks(self, net: Any) -> dict[str, Any]:
         """Return what only the user's callbacks read or change."""
-        callbacks = self._callbacks(net)
+        callbacks = users_callbacks(net)
         parameters = net.module_.named_parameters()
         return {
             "callbacks": callback_states(callbacks),
@@ -336,6 +322,11 @@ def is_of_user(callback: Callback) -> bool:
     """Return whether a callback of a net is the user's, not one of this package."""
     own = Monitor | Schedule | EpochContext | Checkpoint | Stopper
     return not isinstance(callback, own)
+
+
+def users_callbacks(net: Any) -> list[tuple[str, Callback]]:
+    """List the callbacks of a net that are the user's, with their names."""
+    return [(name, c) for name, c in net.callbacks_ if is_of_user(c)]
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ __all__ = [
     "as_inputs",
     "n_batches",
     "rows_at_a_time",
+    "stored_like",
 ]
 
 # Limits on the rows, and on the numbers in them, that are evaluated at a time, so that
@@ -49,6 +50,40 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     if x.dtype == torch.int64:
         return x
     return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+
+
+def stored_like(x: Tensor, stored: torch.dtype, dtype: torch.dtype) -> Tensor:
+    """Convert rows to how those of a training set are stored.
+
+    Only there is it known whether bytes are brightness or numbers like others.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        The rows, in any dtype.
+    stored : torch.dtype
+        That of the training set, as :func:`as_inputs` takes it.
+    dtype : torch.dtype
+        What the network computes in.
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+        Integers as the training set stores them, if that is possible; everything else
+        in `dtype`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rows = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
+    >>> as_inputs(stored_like(rows, torch.float64, torch.float32))
+    tensor([[  0.,  51., 255.]])
+    """
+    if not x.is_floating_point() and not stored.is_floating_point:
+        is_same = x.to(stored) == x
+        if is_same.all():
+            return x.to(stored)
+    return x.to(dtype)
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import warnings
 from dataclasses import dataclass
-from typing import Any
+
+from sktarget.training._continuation import Continuation
 
 __all__ = ["Ending", "Reason", "may_have_learnt"]
 
@@ -29,8 +30,8 @@ class Ending:
 
     Attributes
     ----------
-    optimiser_state : dict or None
-        State to continue from; None if training diverged, which it would do again.
+    continuation : Continuation or None
+        What to go on from; None if training diverged, which it would do again.
     reason : Reason
         Why it ended.
     held_out_error : float or None
@@ -42,7 +43,7 @@ class Ending:
         What the user should be told, if the network is kept.
     """
 
-    optimiser_state: dict[str, Any] | None
+    continuation: Continuation | None
     reason: Reason
     held_out_error: float | None = None
     best_at: float = 0.0

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.nn.base import ordinary_weights
-from sktarget.training._data import Batch, MiniBatches, TensorData, rows_at_a_time
+from sktarget.training._data import (
+    Batch,
+    MiniBatches,
+    TensorData,
+    rows_at_a_time,
+    stored_like,
+)
 from sktarget.training._losses import squared_norm
 from sktarget.training._objective import Objective
 
@@ -75,6 +81,10 @@ class TrainingNet(NeuralNet):
         # of its inputs, and the outputs that the last step has left.
         self.rows_to_evaluate: Tensor | None = None
         self.outputs_before: Tensor | None = None
+        # How rows of the user's that callbacks ask about are read.
+        self.stored_as: torch.dtype | None = None
+        # Outputs of shuffled mini-batches are not in the order of the training rows.
+        kwargs["use_caching"] = False
         super().__init__(module, criterion=nn.Identity, **kwargs)
 
     @property
@@ -245,6 +255,8 @@ class TrainingNet(NeuralNet):
     def _answer(self, X: Any, decode: Callable[[Tensor], Any] | None) -> Any:
         if not isinstance(X, TensorData):
             x, own = torch.as_tensor(X), next(self.module_.parameters())
+            if self.stored_as is not None:
+                x = stored_like(x, self.stored_as, own.dtype)
             X = TensorData(x, x, device=own.device, dtype=own.dtype)
             X.copies = True
         if self.module_.training:

@@ -13,7 +13,12 @@ from torch import nn
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training._bridge import EpochContext
-from sktarget.training._checkpoint import Checkpoint, is_of_user
+from sktarget.training._checkpoint import Checkpoint, is_of_user, users_callbacks
+from sktarget.training._continuation import (
+    Continuation,
+    continuation_of,
+    take_up,
+)
 from sktarget.training._data import TensorData
 from sktarget.training._ending import Ending, Reason
 from sktarget.training._log import TrainingLog
@@ -38,7 +43,7 @@ def train(
     *,
     log: TrainingLog,
     generator: torch.Generator | None,
-    optimiser_state: dict[str, Any] | None = None,
+    before: Continuation | None = None,
     bridge: EpochContext | None = None,
     net_class: Callable[..., TrainingNet] = TrainingNet,
     checkpoint: Checkpoint | None = None,
@@ -60,8 +65,8 @@ def train(
         Continued in place.
     generator : torch.Generator or None
         Shuffles the mini-batches.
-    optimiser_state : dict, optional
-        State to continue from.
+    before : Continuation, optional
+        What an earlier run has left, to go on from.
     bridge : EpochContext, optional
         Reports every epoch to scikit-learn's callbacks.
     net_class : callable
@@ -78,7 +83,7 @@ def train(
     Returns
     -------
     Ending
-        State of the optimiser, and why the run ended; ``ending.warn()`` tells the user.
+        Why the run ended, and what it leaves; ``ending.warn()`` tells the user.
 
     Raises
     ------
@@ -110,18 +115,22 @@ def train(
         net_class, module, validation, settings, objective, generator, callbacks
     )
     schedule.start_from(net)
+    net.stored_as = data.x.dtype
     if validation is not None and monitor.validates_first:
         net.rows_to_evaluate = validation.inputs(validation.x)
     if checkpoint is not None:
         kept = checkpoint.attach(module, monitor, generator)
-        optimiser_state = kept or optimiser_state
-    if optimiser_state is not None:
-        net.optimizer_.load_state_dict(optimiser_state)
+        before = before if kept is None else Continuation(kept)
+    if before is not None:
+        net.optimizer_.load_state_dict(before.optimiser)
     net.notify("on_train_begin", X=data, y=None)
+    if before is not None and before.history:
+        take_up(net, users_callbacks(net), before)
     to_go = settings.epochs - log.epochs_of_run
     reason = _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
-    return _ending_of(net, monitor, reason)
+    n_before = 0 if before is None else len(before.history)
+    return _ending_of(net, monitor, reason, n_before)
 
 
 def _may_validate_first(
@@ -218,7 +227,9 @@ def _in_order(
     return [*first, *callbacks, *last]
 
 
-def _ending_of(net: TrainingNet, monitor: Monitor, reason: Reason) -> Ending:
+def _ending_of(
+    net: TrainingNet, monitor: Monitor, reason: Reason, n_before: int
+) -> Ending:
     # It may be the very last step that did.
     diverged = monitor.reason is Reason.DIVERGED
     if diverged and reason is not Reason.INTERRUPTED:
@@ -226,7 +237,7 @@ def _ending_of(net: TrainingNet, monitor: Monitor, reason: Reason) -> Ending:
     log, settings = monitor.log, monitor.settings
     epochs = log.epochs_before + log.epochs_of_run
     return Ending(
-        None if diverged else net.optimizer_.state_dict(),
+        None if diverged else continuation_of(net, users_callbacks(net), n_before),
         reason,
         monitor.held_out_error,
         max(0, log.best_epoch - log.epochs_of_earlier_runs) / settings.epochs,

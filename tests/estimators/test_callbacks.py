@@ -168,6 +168,25 @@ def test_scores_of_several_classes(name: str) -> None:
 
 
 @pytest.mark.parametrize("caching", [False, True])
+def test_scores_on_training_rows_that_are_shuffled(caching: bool) -> None:
+    X, y = class_data()
+    scoring = EpochScoring(
+        "accuracy", on_train=True, lower_is_better=False, use_caching=caching
+    )
+    keeps = Keeps()
+    model = TargetSpaceClassifier(
+        **SMALL,
+        learning_rate_init=0.05,
+        batch_size=8,
+        early_stopping=False,
+        callbacks=[scoring, keeps],
+    )
+    fit_quietly(model, X, y)
+    assert model.score(X, y) > 0.8
+    assert keeps.history[-1, "accuracy"] == pytest.approx(model.score(X, y))
+
+
+@pytest.mark.parametrize("caching", [False, True])
 def test_scores_of_probabilities(caching: bool) -> None:
     _, history = scored(TargetSpaceClassifier, "neg_log_loss", caching)
     np.testing.assert_allclose(
@@ -463,6 +482,29 @@ def test_own_rows_are_taken_in_any_dtype(kind: type) -> None:
     )
     expected = estimator.predict(X.astype(np.float32))
     np.testing.assert_allclose(np.ravel(predicts.found), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32])
+def test_own_rows_of_integers_are_read_as_the_tables_are(dtype: Any) -> None:
+    X = np.random.default_rng(0).integers(0, 255, size=(60, 4)).astype(dtype)
+    predicts = Predicts(X)
+    model = TargetSpaceRegressor(
+        (4,), max_iter=3, random_state=0, early_stopping=False, callbacks=[predicts]
+    )
+    fit_quietly(model, X, X[:, 0] / 9)
+    np.testing.assert_allclose(np.ravel(predicts.found), model.predict(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_own_images_are_read_as_those_learnt(dtype: Any) -> None:
+    X = np.random.default_rng(0).integers(0, 255, size=(40, 1, 4, 4)).astype(np.uint8)
+    own = (X / np.float32(255)) if dtype is np.float32 else X.astype(dtype)
+    predicts = Predicts(own)
+    model = TargetSpaceRegressor(
+        (4,), conv_layers=[(3, 2, 1)], max_iter=2, random_state=0, callbacks=[predicts]
+    )
+    fit_quietly(model, X, X.mean(axis=(1, 2, 3)))
+    np.testing.assert_allclose(np.ravel(predicts.found), model.predict(X), rtol=1e-4)
 
 
 @pytest.mark.parametrize("given_as", ["bare", "named"])

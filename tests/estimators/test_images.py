@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -377,6 +378,34 @@ def test_images_fitted_as_bytes_stay_bytes() -> None:
         estimator.predict_proba(X.astype(float))
     with pytest.warns(UserWarning, match="fitted on bytes"):
         estimator.partial_fit(X - 1.0, y[:120])
+
+
+def test_bytes_beside_numbers_that_were_not_scaled_are_warned_about() -> None:
+    X, y = load_digits(return_X_y=True)
+    X, y = (X * 15).astype(np.uint8).reshape(-1, 1, 8, 8)[:120], y[:120]
+    model = TargetSpaceClassifier(
+        (8,), conv_layers=[(3, 4, 2)], parameterization="weights", max_iter=2
+    )
+    fit_quietly(model, X.astype(float), y)
+    for ask in (model.predict, lambda X: model.partial_fit(X, y)):
+        with pytest.warns(UserWarning, match=r"values up to 240.*X is of bytes"):
+            ask(X)
+    fit_quietly(model, X / 255, y)
+    np.testing.assert_allclose(
+        model.predict_proba(X), model.predict_proba(X / 255), rtol=1e-4
+    )
+
+
+def test_sparse_integers_are_read_as_bytes_too() -> None:
+    X, y = load_digits(return_X_y=True)
+    X = sparse.csr_array((X[:120] * 15).astype(np.uint8))
+    model = TargetSpaceClassifier(
+        (8,), conv_layers=[(3, 4, 2)], image_shape=(1, 8, 8), max_iter=2
+    )
+    fit_quietly(model, X, y[:120])
+    np.testing.assert_allclose(
+        model.predict_proba(X.astype(np.int64)), model.predict_proba(X), rtol=1e-5
+    )
 
 
 def test_tables_of_integers_are_read_as_bytes_too() -> None:

@@ -1,8 +1,10 @@
 """Parameters that act together, each of which is tested by itself elsewhere."""
 
 import copy
+import pickle
 import threading
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import Callback, EpochScoring, Freezer, LRScheduler
 from torch import Tensor, nn
 
 from sktarget import (
@@ -207,17 +209,73 @@ def test_a_schedule_of_the_users_begins_anew_in_every_fit() -> None:
         assert seen.rates == pytest.approx(expected)
 
 
-def test_a_schedule_goes_on_from_call_to_call_of_partial_fit() -> None:
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        LRScheduler("ExponentialLR", gamma=0.5),
+        LRScheduler("StepLR", step_size=2),
+        LRScheduler(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda e: 0.9**e),
+        LRScheduler("CosineAnnealingLR", T_max=6),
+        LRScheduler("WarmRestartLR", base_period=3),
+    ],
+    ids=lambda schedule: getattr(schedule.policy, "__name__", schedule.policy),
+)
+def test_a_schedule_goes_on_from_call_to_call_of_partial_fit(
+    schedule: LRScheduler,
+) -> None:
     X, y = noisy_numbers(100)
-    halved, seen = LRScheduler("ExponentialLR", gamma=0.5), SeesRates()
+    seen, rates = SeesRates(), []
     model = TargetSpaceRegressor(
-        (3,), learning_rate_init=0.1, callbacks=[halved, seen], random_state=0
+        (3,), learning_rate_init=0.1, callbacks=[schedule, seen], random_state=0
     )
-    rates = []
-    for _ in range(3):
+    for _ in range(6):
         fit_quietly(model, X, y, "partial_fit")
-        rates += model.get_params()["callbacks"][1].rates
-    assert rates == pytest.approx([0.1, 0.05, 0.025])
+        rates += seen.rates
+    assert rates == pytest.approx(schedule.simulate(6, 0.1).tolist())
+
+
+def test_a_stored_model_goes_on_with_its_schedule() -> None:
+    X, y = noisy_numbers(100)
+    callbacks = [LRScheduler("StepLR", step_size=2), SeesRates()]
+    model = TargetSpaceRegressor((3,), callbacks=callbacks, random_state=0)
+    rates = []
+    # Another step size is where it begins anew.
+    for initial in (0.1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3):
+        model = pickle.loads(pickle.dumps(model)).set_params(learning_rate_init=initial)
+        fit_quietly(model, X, y, "partial_fit")
+        rates += model.callbacks[1].rates
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.3, 0.3, 0.03])
+
+
+def test_skorchs_callbacks_go_on_from_call_to_call_of_partial_fit() -> None:
+    X, y = noisy_numbers(100)
+    scores = EpochScoring("r2", on_train=True, lower_is_better=False)
+    model = TargetSpaceRegressor(
+        (3,),
+        parameterization="weights",
+        callbacks=[scores, Freezer("layers.0.*", at=3), Remembers()],
+        random_state=0,
+    )
+    first = []
+    for _ in range(6):
+        fit_quietly(model, X, y, "partial_fit")
+        first.append(model.coefs_[0].copy())
+    moved = [bool((a != b).any()) for a, b in pairwise(first)]
+    assert moved == [True, False, False, False, False]
+    history = model.callbacks[-1].history
+    assert history[:, "epoch"] == [1, 2, 3, 4, 5, 6]
+    bests = [i for i, is_best in enumerate(history[:, "r2_best"]) if is_best]
+    assert history[bests[-1], "r2"] == max(history[:, "r2"])
+    # Every fit is a course of its own.
+    fit_quietly(model.set_params(max_iter=2), X, y)
+    assert model.callbacks[-1].history[:, "epoch"] == [1, 2]
+
+
+class Remembers(Callback):
+    """Keeps the history."""
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.history = net.history
 
 
 def test_many_rows_of_noise_leave_tokens_to_hold_out() -> None:

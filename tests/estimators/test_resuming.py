@@ -233,13 +233,13 @@ def test_moments_of_other_targets_are_forgotten(
     X, y = problem(TargetSpaceClassifier)
     model = TargetSpaceClassifier(**SMALL, warm_start=True)
     fit_quietly(model, X, y)
-    kept, ask = [], TargetSpaceClassifier._kept_optimiser_state
+    kept, ask = [], TargetSpaceClassifier._kept_continuation
 
     def spy(*args: Any) -> Any:
         kept.append(ask(*args))
         return kept[-1]
 
-    monkeypatch.setattr(TargetSpaceClassifier, "_kept_optimiser_state", spy)
+    monkeypatch.setattr(TargetSpaceClassifier, "_kept_continuation", spy)
     fit_quietly(model, X, y)
     fit_quietly(model.set_params(lam=5.0), X, y)
     fit_quietly(model, X, y)

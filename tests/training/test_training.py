@@ -18,6 +18,7 @@ from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
 from sktarget.training import (
     CRITERIA,
+    Continuation,
     DivergenceError,
     Objective,
     Reason,
@@ -497,10 +498,10 @@ def run(
     *,
     log: TrainingLog | None = None,
     generator: torch.Generator | None = None,
-    state: dict[str, Any] | None = None,
+    before: Continuation | None = None,
     data: TensorData = DATA,
     **changes: Any,
-) -> dict[str, Any]:
+) -> Continuation | None:
     ending = train(
         module,
         data,
@@ -509,11 +510,11 @@ def run(
         Objective(loss=CRITERIA["squared_error"].loss, score=lambda *_: 0.0),
         log=TrainingLog() if log is None else log,
         generator=generator or torch.Generator().manual_seed(0),
-        optimiser_state=state,
+        before=before,
         resumable=True,
     )
     ending.warn()
-    return ending.optimiser_state
+    return ending.continuation
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -542,7 +543,7 @@ def test_twice_five_epochs_are_ten(options: dict[str, Any], space: str) -> None:
                 module,
                 log=log,
                 generator=generator,
-                state=copy.deepcopy(state),
+                before=copy.deepcopy(state),
                 max_iter=epochs,
                 tol=NEVER,
                 **options,

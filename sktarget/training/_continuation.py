@@ -1,0 +1,156 @@
+"""What a run of training leaves to one that goes on where it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skorch.callbacks import Callback, LRScheduler
+from torch import nn
+
+from sktarget import _archive
+from sktarget.training._callback_state import callback_states, restore_callbacks
+
+__all__ = ["Continuation", "continuation_of", "restore_with_rates", "take_up"]
+
+Named = Sequence[tuple[str, Callback]]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a run of training leaves to one that goes on where it ended.
+
+    Attributes
+    ----------
+    optimiser : dict
+        State of the optimiser.
+    history : list of dict
+        Records of the epochs for callbacks, without those of mini-batches.  If there
+        are any, the run that goes on takes up these and what follows.
+    callbacks : dict
+        States of skorch's callbacks by name, in plain values.
+    frozen : list of str
+        Names of the parameters that need no gradient.
+    """
+
+    optimiser: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    frozen: list[str] = field(default_factory=list)
+
+
+def continuation_of(net: Any, callbacks: Named, n_before: int) -> Continuation:
+    """Return what a run leaves to one that goes on.
+
+    Parameters
+    ----------
+    net : TrainingNet
+        The net, at the end of its run.
+    callbacks : sequence of (str, Callback)
+        The user's callbacks, and the names that the net knows them by.  Without any
+        nothing reads records, and none are kept.
+    n_before : int
+        How many epochs the history held before this run.
+
+    Returns
+    -------
+    Continuation
+        The state of its optimiser, and what callbacks need.
+    """
+    optimiser = net.optimizer_.state_dict()
+    if not callbacks:
+        return Continuation(optimiser)
+    history = list(net.history)
+    history[n_before:] = map(_record, history[n_before:])
+    parameters = net.module_.named_parameters()
+    return Continuation(
+        optimiser,
+        history,
+        callback_states(_of_skorch(callbacks)),
+        [name for name, p in parameters if not p.requires_grad],
+    )
+
+
+def take_up(net: Any, callbacks: Named, before: Continuation) -> None:
+    """Let a net go on where another has ended; its ``on_train_begin`` is over.
+
+    Callbacks of the user's own keep what they like themselves.
+
+    Parameters
+    ----------
+    net : TrainingNet
+        The net, with the state of the optimiser.
+    callbacks : sequence of (str, Callback)
+        The user's callbacks, and the names that the net knows them by.
+    before : Continuation
+        What the other one has left.
+
+    Warns
+    -----
+    UserWarning
+        If a callback of skorch's begins anew.
+    """
+    net.history.extend(before.history)
+    freeze(net.module_, before.frozen)
+    of_skorch, groups = _of_skorch(callbacks), before.optimiser["param_groups"]
+    restore_with_rates(net, of_skorch, before.callbacks, groups, "partial_fit")
+
+
+def restore_with_rates(
+    net: Any, callbacks: Named, kept: dict[str, Any], groups: Any, course: str
+) -> None:
+    """Put callbacks into the states that they had.
+
+    Parameters
+    ----------
+    net : TrainingNet
+        The net.
+    callbacks : sequence of (str, Callback)
+        What to restore.
+    kept : dict
+        The states by name.
+    groups : list of dict
+        The optimiser's groups of parameters as they were.
+    course : str
+        What goes on, for messages.
+
+    Warns
+    -----
+    UserWarning
+        If a callback begins anew.
+    """
+    if not restore_callbacks(callbacks, kept, course):
+        return
+    # The schedule began anew before its state was restored, which moved the rates.
+    for group, before in zip(net.optimizer_.param_groups, groups, strict=True):
+        group.update({k: v for k, v in before.items() if k != "params"})
+
+
+def freeze(module: nn.Module, names: Sequence[str]) -> None:
+    """Let exactly the parameters of these names learn nothing.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    names : sequence of str
+        Names of parameters.
+    """
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in names)
+
+
+def _of_skorch(callbacks: Named) -> Named:
+    return [
+        (name, callback)
+        for name, callback in callbacks
+        if isinstance(callback, LRScheduler)
+        or type(callback).__module__.startswith("skorch.")
+    ]
+
+
+def _record(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the plain part of an epoch's record, without its mini-batches."""
+    plain = {k: v for k, v in row.items() if k != "batches" and _archive.is_plain(v)}
+    return {**plain, "batches": []}
