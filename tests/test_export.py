@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
-from torch import nn
+from torch import Tensor, nn
 
 from sktarget import (
     TargetSpaceClassifier,
@@ -32,6 +32,7 @@ from sktarget import (
     TargetSpaceSequenceClassifier,
     TargetSpaceSequenceRegressor,
 )
+from sktarget.architectures import DenseNetwork
 from sktarget.estimators.base import NetworkEstimator
 from sktarget.export import to_onnx, to_torch
 from sktarget.persistence import load, save
@@ -653,6 +654,23 @@ def test_onnx_of_numbers(per_step: bool, outputs: int) -> None:
     wanted = estimator.predict(padded(X))
     steps = ~np.isnan(wanted)
     np.testing.assert_allclose(found[steps], wanted[steps], rtol=0, atol=2e-5)
+
+
+class Centred(DenseNetwork):
+    """A dense network that does more than its layers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x / 10)
+
+
+def test_networks_of_classes_of_the_users_are_copied_to_torch() -> None:
+    X, y = class_data()
+    estimator = TargetSpaceClassifier(
+        module=lambda n, k: Centred(n, (4,), k, "tanh"), max_iter=3, random_state=0
+    )
+    module = to_torch(fit_quietly(estimator, X, y))
+    found = module(torch.as_tensor(X)).softmax(1).detach()
+    np.testing.assert_allclose(found, estimator.predict_proba(X), rtol=1e-6)
 
 
 def test_recurrent_networks_are_copied_to_torch() -> None:

@@ -94,6 +94,9 @@ class RecurrentNetwork(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if cell not in CELLS:
+            known = ", ".join(map(repr, CELLS))
+            raise ValueError(f"cell must be one of {known}, got {cell!r}")
         self.return_sequences = return_sequences
         self.bidirectional = bidirectional
         self.embedding: nn.Embedding | None = None
@@ -104,25 +107,14 @@ class RecurrentNetwork(nn.Module):
                 vocabulary_size, embedding_dim, generator, dtype
             )
             n_inputs = embedding_dim
-        if cell not in CELLS:
-            known = ", ".join(map(repr, CELLS))
-            raise ValueError(f"cell must be one of {known}, got {cell!r}")
-        options: dict[str, Any] = {"nonlinearity": activation} if cell == "rnn" else {}
-        directions = 1 + bidirectional
+        options: dict[str, Any] = {"bidirectional": bidirectional, "dtype": dtype}
+        if cell == "rnn":
+            options["nonlinearity"] = activation
         self.recurrent = nn.ModuleList()
         for width in recurrent_layer_sizes:
-            layer = make_blank(
-                CELLS[cell],
-                input_size=n_inputs,
-                hidden_size=width,
-                batch_first=True,
-                bidirectional=bidirectional,
-                device="cpu",
-                dtype=dtype,
-                **options,
-            )
+            layer = _recurrent_layer(CELLS[cell], n_inputs, width, options)
             self.recurrent.append(initialise_cell_(layer, generator))
-            n_inputs = directions * width
+            n_inputs = (1 + bidirectional) * width
         self.dropout = SeededDropout(dropout, generator) if dropout > 0 else None
         self.exit = DenseNetwork(
             n_inputs,
@@ -230,6 +222,20 @@ def _real_steps(x: Tensor) -> Tensor | None:
     # A 0 between the tokens of a sequence is a step too, whatever it stands for.
     real = x.ne(0).long().flip(1).cumsum(1).flip(1) > 0
     return None if bool(real[:, -1].all()) else real
+
+
+def _recurrent_layer(
+    kind: type[nn.RNNBase], n_inputs: int, width: int, options: dict[str, Any]
+) -> nn.RNNBase:
+    """Make a recurrent layer whose weights are still to be drawn."""
+    return make_blank(
+        kind,
+        input_size=n_inputs,
+        hidden_size=width,
+        batch_first=True,
+        device="cpu",
+        **options,
+    )
 
 
 def _embedding(

@@ -116,14 +116,16 @@ def to_torch(estimator: NetworkEstimator) -> nn.Module:
             part.__class__ = nn.Linear  # type: ignore[assignment]
     # Networks of the sister algorithms may transmit what no activation computes.
     transmits = getattr(module, "transmission", "identity")
+    is_own = type(module).__module__.startswith("sktarget.")
     if (
-        isinstance(module, DenseNetwork)
+        is_own
+        and isinstance(module, DenseNetwork)
         and not module.shortcuts
         and transmits == "identity"
     ):
         module = _as_sequential(module)
     # Predictions from samples are means over many passes, too many for a trace.
-    elif transmits != "bernoulli" and type(module).__module__.startswith("sktarget."):
+    elif is_own and transmits != "bernoulli":
         # How sequences are run depends on their lengths, which a trace cannot.
         with contextlib.suppress(fx.proxy.TraceError, TypeError):
             module = _trace(module)

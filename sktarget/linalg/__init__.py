@@ -8,6 +8,8 @@ from sktarget.linalg._plan import SolvePlan, at_least_float32, plan_solve, read_
 from sktarget.linalg._products import (
     FEW_COLUMNS,
     add_product,
+    column_products,
+    dtype_of_sums,
     gramian,
     is_for_onednn,
     product,
@@ -21,6 +23,8 @@ __all__ = [
     "SolvePlan",
     "add_product",
     "at_least_float32",
+    "column_products",
+    "dtype_of_sums",
     "factorise",
     "gramian",
     "is_for_onednn",

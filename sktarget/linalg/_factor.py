@@ -144,7 +144,7 @@ def factorise(gram: Tensor, ridge: float | Tensor) -> RidgeFactor:
     ----------
     gram : Tensor of shape (k, k) or (g, k, k)
         The Gramian, or several; only its lower triangle is read.
-    ridge : float or Tensor of shape ()
+    ridge : float or Tensor of shape (), (1,) or (g, 1)
         λ > 0, as :func:`plan_solve` returns it.
 
     Returns

@@ -20,6 +20,8 @@ from sktarget._tensors import is_recorded
 __all__ = [
     "FEW_COLUMNS",
     "add_product",
+    "column_products",
+    "dtype_of_sums",
     "gramian",
     "is_for_onednn",
     "product",
@@ -166,8 +168,9 @@ def gramian(
     """
     rows = rows if dtype in (None, rows.dtype) else rows.to(dtype=dtype)
     n, k = rows.shape
-    if k < FEW_COLUMNS and n > _FEW_COLUMNS_ROWS and rows.dtype == torch.float32:
-        return gramian(rows, torch.float64, ones=ones).to(rows.dtype)
+    wide = dtype_of_sums(n, k, rows.dtype)
+    if wide != rows.dtype:
+        return gramian(rows, wide, ones=ones).to(rows.dtype)
     if n > _GRAM_ROWS and rows.dtype == torch.float32:
         parts = torch.split(rows, _GRAM_ROWS)
         gram = gramian(parts[0], ones=ones)
@@ -184,6 +187,60 @@ def gramian(
     out = rows.new_full((k + 1, k + 1), n)
     torch.sum(rows, 0, out=out[1:, 0])
     _fill(out[1:, 1:], rows)
+    return out
+
+
+def dtype_of_sums(n_rows: int, n_columns: int, dtype: torch.dtype) -> torch.dtype:
+    """Return the arithmetic in which products of columns are to be summed.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+        Length of the columns, and their number in the narrower factor.
+    dtype : torch.dtype
+        Arithmetic of the columns.
+
+    Returns
+    -------
+    torch.dtype
+        Double in place of single precision for a few long columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> dtype_of_sums(1000, 3, torch.float32), dtype_of_sums(1000, 30, torch.float32)
+    (torch.float64, torch.float32)
+    """
+    is_risky = n_columns < FEW_COLUMNS and n_rows > _FEW_COLUMNS_ROWS
+    return torch.float64 if is_risky and dtype == torch.float32 else dtype
+
+
+def column_products(left: Tensor, right: Tensor) -> Tensor:
+    """Form ``leftᵀ @ right`` of several problems, as exactly as Gramians.
+
+    Parameters
+    ----------
+    left, right : Tensor of shape (problems, n, k) and (problems, n, m)
+        The columns, in the arithmetic that :func:`dtype_of_sums` gives.
+
+    Returns
+    -------
+    Tensor of shape (problems, k, m)
+        The products.
+
+    Examples
+    --------
+    >>> import torch
+    >>> column_products(torch.ones(1, 3, 2), torch.ones(1, 3, 1))
+    tensor([[[3.],
+             [3.]]])
+    """
+    if left.shape[1] <= _GRAM_ROWS or left.dtype != torch.float32:
+        return torch.bmm(left.mT, right)
+    lefts, rights = (torch.split(part, _GRAM_ROWS, 1) for part in (left, right))
+    out = torch.bmm(lefts[0].mT, rights[0])
+    for part, other in zip(lefts[1:], rights[1:], strict=True):
+        out.add_(torch.bmm(part.mT, other))  # baddbmm sums one by one.
     return out
 
 

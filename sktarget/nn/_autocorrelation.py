@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sktarget._slices import slice_size
-from sktarget.linalg import FEW_COLUMNS
+from sktarget.linalg import FEW_COLUMNS, column_products, dtype_of_sums
 from sktarget.nn._patches import Window, patch_gramian
 from sktarget.nn._spectrum import autocorrelation
 
@@ -253,9 +253,10 @@ def _autocorrelations(
     # In one dimension there are few lags: one product each.  Zeros separate the images,
     # so that a product can run through all of them.
     lag = 2 * reach[0] if reach else 0
-    rows = F.pad(maps, (0, 0, 0, lag)).to(dtype).flatten(1, -2)
-    n = rows.shape[1]
-    half = [torch.bmm(rows[:, : n - s].mT, rows[:, s:]) for s in range(lag + 1)]
+    rows = F.pad(maps, (0, 0, 0, lag)).flatten(1, -2)
+    n, channels = rows.shape[1:]
+    rows = rows.to(dtype_of_sums(n, channels, dtype))
+    half = [column_products(rows[:, : n - s], rows[:, s:]) for s in range(lag + 1)]
     if not reach:
-        return half[0]
-    return torch.stack([*(r.mT for r in reversed(half[1:])), *half], 1)
+        return half[0].to(dtype)
+    return torch.stack([*(r.mT for r in reversed(half[1:])), *half], 1).to(dtype)

@@ -4,7 +4,8 @@
 convolution and ``SWᵀ`` the gradient with respect to its input.  The Gramian of a
 "same" convolution comes from the autocorrelation of the map, of each group of channels
 by itself if these are not very few; any other comes from patches gathered a few images
-at a time.
+at a time.  Only the dual form, where there are fewer patches than weights of a kernel,
+gathers all of them for its Gramian.
 """
 
 from __future__ import annotations

@@ -78,6 +78,3 @@ class Factors:
         if known is None or known[0] != key:
             known = self._known[name] = (key, make())
         return known[1]
-
-    def __reduce__(self) -> tuple[type[Factors], tuple[()]]:
-        return Factors, ()

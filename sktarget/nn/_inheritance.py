@@ -42,7 +42,7 @@ def as_ordinary(layer: StandIn) -> nn.Module:
     """
     ordinary = layer.realise()
     inherit(ordinary, layer, {})
-    return ordinary
+    return ordinary.train(layer.training)
 
 
 def inherit(new: nn.Module, old: nn.Module, copies: dict[int, Any]) -> None:

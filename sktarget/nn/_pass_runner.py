@@ -123,9 +123,15 @@ class PassRunner(nn.Module):
         """Return whether the network may treat equal rows of X̄ and X differently.
 
         It does with optimistic untangling, with dropout, which is drawn for each of the
-        two independently, and if X needs gradients, since X̄ is constant.
+        two independently, and if X needs gradients, since X̄ is constant; in evaluation
+        also where X̄ alone is normalised by its own statistics.
         """
-        return self.untangling == "ocu" or is_recorded(x) or self.is_random
+        return (
+            self.untangling == "ocu"
+            or is_recorded(x)
+            or self.is_random
+            or bool(self._norms_by_batch and not self.module.training)
+        )
 
     @property
     def is_random(self) -> bool:

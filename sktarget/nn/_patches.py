@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sktarget._slices import slice_size
-from sktarget.linalg import gramian
+from sktarget.linalg import column_products, dtype_of_sums, gramian
 
 __all__ = ["Window", "patch_gramian", "patches"]
 
@@ -156,7 +156,8 @@ def patch_gramian(
         if groups == 1:
             gram[0] += gramian(rows[0], ones=ones)
             continue
-        gram[:, ones:, ones:].baddbmm_(rows.mT, rows)
+        wide = rows.to(dtype_of_sums(rows.shape[1], rows.shape[2], dtype))
+        gram[:, ones:, ones:] += column_products(wide, wide)
         if ones:
             gram[:, 1:, 0] += rows.sum(1)
             gram[:, 0, 0] += rows.shape[1]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -97,8 +97,9 @@ class RealisedCascade(Cascade):
         In training every pass solves on what dropout leaves of X̄.  Evaluation solves
         on all of it, and so arrives at weights that training has never tried; the mean
         over some draws is closer to what was learnt.  It is used, by :meth:`realise`
-        too, until targets, X̄ or buffers change or are moved, or the network goes back
-        to training mode; it is not part of a ``state_dict``.
+        too, until targets, X̄ or buffers change or are moved, the network goes back to
+        training mode, or a pass with gradients solves anew, as in
+        ``forward_with_weights``; it is not part of a ``state_dict``.
 
         Parameters
         ----------
@@ -122,7 +123,10 @@ class RealisedCascade(Cascade):
         >>> net(torch.randn(4, 3)).shape
         torch.Size([4, 1])
         """
-        if operator.index(n_draws) < 1:
+        given: Any = n_draws
+        if not isinstance(given, Integral):
+            raise TypeError(f"n_draws must be an integer of at least 1, got {given!r}")
+        if n_draws < 1:
             raise ValueError(f"n_draws must be at least 1, got {n_draws!r}")
         self.eval()
         self._ensure_realised()

@@ -54,14 +54,12 @@ class TargetRecurrent(StandIn):
         self.batch_first, self.dropout = layer.batch_first, layer.dropout
         self.num_layers, self.bidirectional = layer.num_layers, layer.bidirectional
         self._kind, self._options = type(layer), _options(layer)
-        self._paths: list[str] = []
         n_directions = 2 if layer.bidirectional else 1
         for k, flat in enumerate(layer.all_weights):
             level, backwards = divmod(k, n_directions)
             cell = cell_of(layer, flat[0].shape[1])
             part = f"l{level}_reverse" if backwards else f"l{level}"
             path = f"{name}.{part}" if name else part
-            self._paths.append(path)
             self.add_module(part, TargetDirection(cell, flat, bool(backwards), path))
 
     @property

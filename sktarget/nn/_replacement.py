@@ -32,7 +32,9 @@ def replace_layers(
     owners = Counter(
         parameter
         for child in module.modules()
-        for parameter in child.parameters(recurse=False)
+        for _, parameter in child.named_parameters(
+            recurse=False, remove_duplicate=False
+        )
     )
     for name, child in list(module.named_modules()):
         if child not in stays:

@@ -54,8 +54,9 @@ def right_inverse(
         return sums
     rows, s = operator.rows(inputs.double()), operator.sums(sums.double())
     gram = operator.gramian(rows, torch.float64, ridge=0.0)
-    trace = gram.diagonal(dim1=-2, dim2=-1).sum()
-    read_trace(trace)  # It must be finite.
+    # Of every group of a convolution its own.
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
+    read_trace(trace.sum())  # It must be finite.
     tiny = torch.finfo(torch.float64).tiny
     factor = factorise(gram, (_NEGLIGIBLE * trace).clamp(min=tiny))
     factor.check()

@@ -139,8 +139,12 @@ def _plan(
     traces = gram.trace() if gram.ndim == 2 else gram.diagonal(0, -2, -1).sum(-1)
     if isinstance(lam, MeanEigenvalue):
         lam = lam.of(gram, read_trace(traces.sum()), is_dual)
-    trace = traces if gram.ndim == 2 else traces.max()  # Each group is solved alone.
-    return plan_solve(trace, lam, dtype, dual=is_dual), lam
+    if gram.ndim == 2:
+        return plan_solve(traces, lam, dtype, dual=is_dual), lam
+    # Each group is solved alone, but all in the same arithmetic.
+    plan = plan_solve(traces.max(), lam, dtype, dual=is_dual)
+    below_all = plan.below_trace and lam <= read_trace(traces.min())
+    return plan._replace(below_trace=below_all), lam
 
 
 def find_weights(

@@ -65,9 +65,6 @@ def _autocorrelation(
             whole = _autocorrelation(pieces, reach, dtype)
             return whole.sub_(_autocorrelation(overlaps, reach, dtype))
     extents, c = maps.shape[2:-1], maps.shape[-1]
-    if not extents:
-        rows = maps.reshape(-1, c).to(dtype)
-        return rows.T @ rows
     box = tuple(h + 2 * p for h, p in zip(extents, reach, strict=True))
     spectra = _power_spectra(maps, box, dtype).flatten(1)
     # The frequencies of the last axis come first.

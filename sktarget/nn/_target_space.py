@@ -385,7 +385,10 @@ class TargetSpace(RealisedCascade):
         return self.module(self._unchanging(x))
 
     def forward_with_weights(self, x: Tensor) -> tuple[Any, list[Tensor]]:
-        """Run in training mode; return the weights used as well, for penalties on them.
+        """Solve anew and run; return the weights used as well, for penalties on them.
+
+        Dropout and normalisation act as in the present mode, which is that of training
+        in a training loop.
 
         Parameters
         ----------
@@ -408,7 +411,7 @@ class TargetSpace(RealisedCascade):
     def forward_and_evaluate(
         self, x: Tensor, others: Tensor
     ) -> tuple[Any, list[Tensor], Any]:
-        """Run in training mode, and on other rows as evaluation would at this point.
+        """Solve anew and run, and also on other rows as evaluation would at this point.
 
         The weights are solved for only once.  With dropout, which takes part in the
         solves of training, the outputs for the other rows are not those of evaluation.

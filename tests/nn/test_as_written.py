@@ -43,6 +43,26 @@ def same_as_realised(module: nn.Module, fixed: Tensor, x: Tensor) -> TargetSpace
     return net
 
 
+def test_directions_that_share_weights_keep_them() -> None:
+    cell = nn.GRU(3, 4, bidirectional=True, batch_first=True).double()
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        setattr(cell, f"{name}_reverse", getattr(cell, name))
+    module = nn.Sequential(cell, Last(), nn.Linear(8, 2).double())
+    with pytest.warns(UserWarning, match=r"0 \(GRU, which shares weights\)"):
+        net = TargetSpace(module, normal(5, 6, 3), 0.1)
+    assert list(net.target_layers()) == ["2"]
+    realised = net.realise()[0]
+    assert realised.weight_ih_l0_reverse is realised.weight_ih_l0
+
+
+class Last(nn.Module):
+    """Outputs of a recurrent layer at the last step."""
+
+    def forward(self, outputs: Any) -> Tensor:
+        last: Tensor = outputs[0][:, -1]
+        return last
+
+
 def test_tied_layers_keep_their_weights() -> None:
     module = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.Linear(3, 1))
     module[2].weight = module[0].weight

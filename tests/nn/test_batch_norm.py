@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
+from tests.helpers import normal, seeded
 
 
 def batches(n: int) -> list[Tensor]:
@@ -92,6 +93,27 @@ def test_evaluation_normalises_batches_by_running_statistics() -> None:
     torch.testing.assert_close(net(x[:1]), realised(x)[:1])
     # The statistics have had time to settle, so both kinds are about the same.
     assert F.mse_loss(net(x), net.train()(x)) < 0.1 * net(x).var()
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_evaluation_of_the_fixed_batch_is_that_of_equal_rows(norm: str) -> None:
+    if norm == "batch":
+        net = network()
+        train(net, [3 * x + 1 for x in batches(5)])
+        x = net.fixed_batch
+    else:
+        x = normal(6, 2, 9)
+        layers = nn.Conv1d(2, 3, 3), nn.InstanceNorm1d(3, track_running_stats=True)
+        net = TargetSpace(seeded(nn.Sequential(*layers)).double(), x, 0.1).train()
+        for _ in range(5):
+            net(3 * normal(6, 2, 9) + 1)
+    net.eval()
+    wanted, weights = net.forward_with_weights(x.clone())
+    found, same = net.forward_with_weights(x)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(same, weights)
+    torch.testing.assert_close(found, net.realise()(x))
+    torch.testing.assert_close(net.forward_and_evaluate(x, x)[2], wanted)
 
 
 def test_one_pass_for_both_is_tracked_once() -> None:

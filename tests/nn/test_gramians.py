@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sktarget.nn import _autocorrelation, _conv_operator, _spectrum
 from sktarget.nn._autocorrelation import same_gramian
+from sktarget.nn._conv_operator import ConvOperator
 from sktarget.nn._patches import Window, patch_gramian, patches
 from sktarget.nn._spectrum import autocorrelation
 from tests import reference
@@ -121,6 +122,34 @@ def test_rounding_of_gramians_of_like_maps(extent: int, c: int) -> None:
     error = error + error.tril(-1).T
     # The smallest ridge that is added to a Gramian in single precision is 16 ετ.
     allowed = 16 * torch.finfo(torch.float32).eps * ours.trace()
+    assert torch.linalg.eigvalsh(error).abs().max() < allowed
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "groups", "stride"),
+    [
+        ((1000, 1, 300), (3,), 1, (1,)),
+        ((1000, 16, 300), (3,), 1, (1,)),
+        ((1000, 3, 32, 32), (1, 1), 1, (1, 1)),
+        ((1000, 4, 28, 28), (3, 3), 4, (1, 1)),
+        ((1000, 4, 28, 28), (3, 3), 4, (2, 2)),
+        ((100, 32, 28, 28), (3, 3), 8, (1, 1)),
+    ],
+)
+def test_rounding_of_gramians_of_few_columns(
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    groups: int,
+    stride: tuple[int, ...],
+) -> None:
+    once, padding = (1,) * len(kernel), tuple(k // 2 for k in kernel)
+    operator = ConvOperator(Window(kernel, stride, padding, once), groups, bias=True)
+    rows = operator.rows(torch.full(shape, 0.1))
+    ours = operator.gramian(rows, torch.float32).tril().double()
+    error = ours - operator.gramian(rows.double(), F64).tril()
+    error = error + error.tril(-1).mT
+    trace = ours.diagonal(0, -2, -1).sum(-1).max()
+    allowed = 16 * torch.finfo(torch.float32).eps * trace
     assert torch.linalg.eigvalsh(error).abs().max() < allowed
 
 

@@ -110,6 +110,25 @@ def test_layer_that_does_not_run_is_named() -> None:
     assert_all_close(net.realise().spare.parameters(), module.spare.parameters(), 0)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_layer_that_does_not_run_keeps_its_mode(training: bool) -> None:
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used = nn.Linear(3, 2)
+            self.spare = nn.LSTM(3, 2, num_layers=2, dropout=0.5, batch_first=True)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.used(x) if x.ndim == 2 else self.spare(x)[0]
+
+    module = Sometimes().train(training)
+    with pytest.warns(UserWarning, match="'spare' do not run"):
+        net = TargetSpace(module, normal(10, 3, dtype=torch.float32))
+    assert net.module.spare.training == training
+    x = normal(2, 5, 3, dtype=torch.float32)
+    assert torch.equal(net(x), net(x)) != training
+
+
 def test_layer_that_does_not_run_keeps_its_hooks() -> None:
     class Sometimes(nn.Module):
         def __init__(self) -> None:

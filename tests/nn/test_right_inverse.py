@@ -61,6 +61,13 @@ def test_weights_given_are_kept(name: str, untangling: str, lam: float) -> None:
         assert max((a - b).abs().max().item() for a, b in pairs) > 1e-3
 
 
+def test_weights_of_groups_of_any_scale_are_kept() -> None:
+    fixed = normal(50, 2, 9) * torch.tensor([1e4, 1e-2], dtype=torch.float64)[:, None]
+    module = seeded(nn.Conv1d(2, 2, 1, groups=2, bias=False)).double()
+    net = TargetSpace(module, fixed, lam=1e-3, keep_weights=True)
+    torch.testing.assert_close(net.realise().weight, module.weight, rtol=1e-4, atol=0)
+
+
 @with_networks
 @pytest.mark.parametrize("mode", [True, False])
 def test_passes_in_training_begin_where_the_module_is(name: str, mode: bool) -> None:

@@ -254,6 +254,6 @@ def test_targets_for_other_rows_are_refused() -> None:
 def test_draws_have_to_be_a_number(n_draws: Any) -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
     net = TargetSpace(module, torch.randn(20, 3))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"n_draws must be an integer.*got"):
         net.average_weights(n_draws)
     assert net.training
