@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._forks import serial_in_forks
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import Role, TrainingRows
 from sktarget.estimators._weights import multiply_weights
 from sktarget.training import Objective
 
@@ -35,9 +35,10 @@ class ClassOutputs(NetworkEstimator):
     classes_: Array
     out_activation_: str
 
-    def _learn_classes(self, present: Array, first: bool, classes: Any) -> None:
+    def _learn_classes(self, present: Array, role: Role) -> None:
         """Set the classes at the first fit; refuse any others later."""
-        if first:
+        classes = role.classes
+        if role.first:
             self.classes_ = present if classes is None else np.unique(classes)
             if len(self.classes_) < 2:
                 named = "y must hold" if classes is None else "classes must name"
@@ -72,17 +73,15 @@ class ClassOutputs(NetworkEstimator):
             )
 
     def _with_class_weights(
-        self, y: Array, weight: Array | None, first: bool, classes: Any
+        self, y: Array, weight: Array | None, role: Role
     ) -> Array | None:
         """Multiply the weights of labels, 1 if None, by those of their classes."""
         if self.class_weight is None:
             return weight
         given = np.ones(len(y)) if weight is None else weight
-        return multiply_weights(given, self._weigh_classes(y, given, first, classes))
+        return multiply_weights(given, self._weigh_classes(y, given, role))
 
-    def _weigh_classes(
-        self, y: Array, weight: Array, first: bool, classes: Any
-    ) -> Array:
+    def _weigh_classes(self, y: Array, weight: Array, role: Role) -> Array:
         """Return for every label the weight of its class, by `class_weight`.
 
         For "balanced" a label counts by its weight, as if it were repeated.
@@ -100,10 +99,11 @@ class ClassOutputs(NetworkEstimator):
                         f"{value!r} for class {label!r}"
                     )
             labels, index = np.unique(y, return_inverse=True)
-            known = (labels if classes is None else np.unique(classes)).tolist()
-            if not first:
+            named = labels if role.classes is None else np.unique(role.classes)
+            known = named.tolist()
+            if not role.first:
                 known = list(dict.fromkeys([*self.classes_.tolist(), *labels.tolist()]))
-            self._check_weighted(known, first)
+            self._check_weighted(known, role.first)
             given = [self.class_weight.get(c, 1.0) for c in labels.tolist()]
             return np.asarray(given, dtype=np.float64)[index]
         columns = y.T if y.ndim > 1 else [y]

@@ -13,7 +13,7 @@ from sklearn.utils.validation import column_or_1d
 from sktarget.estimators._class_outputs import ClassOutputs
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
-from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._rows import Role, TrainingRows, as_dense
 from sktarget.estimators._validation_set import ValidationSet
 from sktarget.estimators._weights import read_weights
 
@@ -113,12 +113,9 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
         X: Any,
         y: Any,
         sample_weight: Any,
-        *,
-        first: bool,
-        classes: Any = None,
-        training: TrainingRows | None = None,
+        role: Role,
     ) -> TrainingRows:
-        X, y = self._validate(X, as_dense(y), reset=first, multi_output=True)
+        X, y = self._validate(X, as_dense(y), reset=role.first, multi_output=True)
         kind = type_of_target(y)
         if kind not in _OF_CLASSES:  # The check asks for the type again.
             check_classification_targets(y)
@@ -130,15 +127,15 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
         if kind != "multilabel-indicator":
             y = column_or_1d(y, warn=True)
         weight = read_weights(sample_weight, X)
-        weight = self._with_class_weights(y, weight, first, classes)
-        rows = self._with_enough_digits(TrainingRows(X, y, weight), first, training)
+        weight = self._with_class_weights(y, weight, role)
+        rows = self._with_enough_digits(TrainingRows(X, y, weight), role)
         if kind == "multilabel-indicator":
-            self._learn_labels(rows, first, classes)
+            self._learn_labels(rows, role)
         else:
-            self._learn_one_column(rows, first, classes)
+            self._learn_one_column(rows, role)
         return rows
 
-    def _learn_labels(self, rows: TrainingRows, first: bool, classes: Any) -> None:
+    def _learn_labels(self, rows: TrainingRows, role: Role) -> None:
         """Take indicators of labels as outputs; at the first fit, count them."""
         y = rows.y
         if not np.isin(y, (0, 1)).all():
@@ -146,12 +143,13 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
                 "y has several columns, so each must say whether a row has a label (1) "
                 f"or not (0); got the values {np.unique(y)[:5].tolist()}"
             )
+        classes = role.classes
         if classes is not None and not np.array_equal(classes, np.arange(y.shape[1])):
             raise ValueError(
                 f"classes={classes!r} does not name the columns of y, which has "
                 f"{y.shape[1]} labels: leave it out, or give range({y.shape[1]})"
             )
-        if first:
+        if role.first:
             self.classes_ = np.arange(y.shape[1])
             self._set_loss("logistic", y.shape[1])
             self._multilabel = True
@@ -163,9 +161,9 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
             )
         rows.y = y.astype(rows.dtype)
 
-    def _learn_one_column(self, rows: TrainingRows, first: bool, classes: Any) -> None:
+    def _learn_one_column(self, rows: TrainingRows, role: Role) -> None:
         """Take one column of classes as outputs; at the first fit, note which."""
-        if first:
+        if role.first:
             self._multilabel = False
         elif self._multilabel:
             raise ValueError(
@@ -173,7 +171,7 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
                 f"indicators of {self.n_outputs_} labels: set warm_start=False or "
                 "clone the estimator"
             )
-        self._learn_classes(np.unique(rows.y), first, classes)
+        self._learn_classes(np.unique(rows.y), role)
         rows.classes = rows.y = self._encode(rows.y)
 
     # -- prediction ------------------------------------------------------------------

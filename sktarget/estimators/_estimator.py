@@ -20,7 +20,7 @@ from sktarget.estimators._guards import as_value_errors
 from sktarget.estimators._holding_out import hold_out
 from sktarget.estimators._hooks import FitHooks
 from sktarget.estimators._random import combine_seeds, seeded_globally
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import Role, TrainingRows
 from sktarget.estimators._runs import (
     Run,
     learn_all,
@@ -73,7 +73,8 @@ class NetworkEstimator(FitHooks):
             self._check_what_stays()
         else:
             self._output_units = None  # Those of an earlier fit mean nothing here.
-        rows = self._check_rows(X, y, sample_weight, first=not resumes, classes=classes)
+        role = Role(first=not resumes, classes=classes)
+        rows = self._check_rows(X, y, sample_weight, role)
         held_out = None
         if validation is not None:
             held_out = self._check_held_out(validation, rows)
@@ -121,7 +122,7 @@ class NetworkEstimator(FitHooks):
                 "or set early_stopping=True"
             )
         with naming_the_validation_set():
-            held_out = self._check_rows(*validation, first=False, training=rows)
+            held_out = self._check_rows(*validation, Role(first=False, training=rows))
             check_validation_rows(held_out, rows)
         return held_out
 

@@ -32,7 +32,7 @@ from sktarget.estimators._network import (
     weight_names,
 )
 from sktarget.estimators._outliers import is_far_off, n_far_columns
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import Role, TrainingRows
 from sktarget.estimators._task import Task
 from sktarget.nn import TargetSpace
 from sktarget.training import state_to_numpy
@@ -70,18 +70,17 @@ class FixedTargets(ChosenBatch):
     def _output_shape(self, X: Array) -> tuple[int, ...]:
         """Return the shape that the outputs for some rows must have."""
 
-    def _with_enough_digits(
-        self, rows: TrainingRows, first: bool, training: TrainingRows | None
-    ) -> TrainingRows:
+    def _with_enough_digits(self, rows: TrainingRows, role: Role) -> TrainingRows:
         if rows.X.dtype != np.float32 or not self._reads_table:
             return rows
-        if first:
+        if role.first:
             # Weights for the columns as given subtract the mean only after the product.
             reads = self.parameterization == "targets" and self._starts_from_labels
             needs = reads and is_far_off(rows.bulk)
         else:
-            of_others = self._dtype if training is None else training.dtype
-            needs = of_others == np.float64
+            others = role.training
+            dtype = self._dtype if others is None else others.dtype
+            needs = dtype == np.float64
         return rows.in_double() if needs else rows
 
     def _note_inputs(self, task: Task) -> None:

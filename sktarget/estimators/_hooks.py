@@ -24,7 +24,7 @@ from sktarget.estimators._holding_out import HoldingOut
 from sktarget.estimators._network import average_weights, build_module
 from sktarget.estimators._resuming import ResumableNetwork
 from sktarget.estimators._retries import Retry, RunRules
-from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._rows import Role, TrainingRows, as_dense
 from sktarget.estimators._task import Task
 from sktarget.training import (
     CRITERIA,
@@ -100,15 +100,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         X: Any,
         y: Any,
         sample_weight: Any,
-        *,
-        first: bool,
-        classes: Any = None,
-        training: TrainingRows | None = None,
+        role: Role,
     ) -> TrainingRows:
-        """Validate the data; if they are the `first`, set what depends on y.
-
-        With training rows given, these are those of a validation set beside them.
-        """
+        """Validate the data; if they are the first, set what depends on y."""
 
     @abstractmethod
     def _score_sums(
@@ -204,9 +198,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the error that decides on validation rows; None if the score does."""
         return None
 
-    def _with_enough_digits(
-        self, rows: TrainingRows, first: bool, training: TrainingRows | None
-    ) -> TrainingRows:
+    def _with_enough_digits(self, rows: TrainingRows, role: Role) -> TrainingRows:
         """Return the rows of a table in the arithmetic that they need."""
         return rows
 

@@ -21,7 +21,7 @@ from sktarget.estimators._output_checks import (
     warn_of_scale,
 )
 from sktarget.estimators._output_units import deviances_of_counts, measure_outputs
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import Role, TrainingRows
 from sktarget.estimators._statistics import effective_number
 from sktarget.estimators._task import Task
 from sktarget.estimators._validation_set import ValidationSet, warn_of_other_mean
@@ -94,34 +94,14 @@ class NumberOutputs(NetworkEstimator):
         warn_of_other_mean(held_out, rows)
         return held_out
 
-    def _learn_numbers(
-        self, rows: TrainingRows, first: bool, training: TrainingRows | None
-    ) -> None:
+    def _learn_numbers(self, rows: TrainingRows, role: Role) -> None:
         """Take the outputs into the arithmetic of X; at the first fit, count them.
 
         Those of a validation set go into that of the training rows.
         """
-        dtype = (rows if training is None else training).dtype
-        if rows.y.dtype.kind not in "biuf":
-            dates = rows.y.dtype.kind in "mM"
-            way = "take days since the first date" if dates else "use y.astype(float)"
-            raise ValueError(
-                f"y has dtype {rows.y.dtype}, but a regression learns numbers: convert "
-                f"it, for instance {way}"
-            )
-        if rows.y.ndim == 2 and not np.isfinite(rows.y).all():
-            raise ValueError(
-                "Input y contains NaN, None or infinity: leave these rows out"
-            )
-        rows.y = rows.y.astype(np.float64, copy=False)
-        given, _ = rows.outputs()
-        with np.errstate(over="ignore"):  # reported below, as an error
-            rows.y = rows.y.astype(dtype)
-        if not float(np.nanmax(np.abs(rows.y))) <= _LARGEST:
-            raise ValueError(
-                f"y is too large for {dtype}, the arithmetic of X: scale y down"
-            )
-        if first:
+        dtype = (rows if role.training is None else role.training).dtype
+        given = _take_numbers(rows, dtype)
+        if role.first:
             self._loss = self.loss
             self.n_outputs_ = rows.y.shape[-1]
             self.out_activation_ = "exp" if self._criterion.is_log else "identity"
@@ -133,13 +113,18 @@ class NumberOutputs(NetworkEstimator):
             )
         self._check_n_outputs(rows.y.shape[-1])
         if self._criterion.is_log:
-            check_counts(*rows.outputs(), self.loss, first=first)
-        if first:
+            check_counts(*rows.outputs(), self.loss, first=role.first)
+        if role.first:
             # Rows of next to no weight may make a unit small, but lose no digits by it.
             unweighted = measure_outputs(self._loss, given, None)
             is_log = self._criterion.is_log
             warn_of_lost_digits(*unweighted, dtype, is_log=is_log)
-        if first or self._output_units is None or not self._learns_in_units:
+        else:
+            self._warn_of_other_numbers(rows)
+
+    def _warn_of_other_numbers(self, rows: TrainingRows) -> None:
+        """Warn of numbers that are far from those of the first fit."""
+        if self._output_units is None or not self._learns_in_units:
             return
         if self._criterion.is_log:
             warn_of_other_counts(self._output_units[0], *rows.outputs())
@@ -259,3 +244,25 @@ class NumberOutputs(NetworkEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _take_numbers(rows: TrainingRows, dtype: Any) -> Array:
+    """Turn the outputs of rows into numbers of a dtype; return them in double."""
+    if rows.y.dtype.kind not in "biuf":
+        dates = rows.y.dtype.kind in "mM"
+        way = "take days since the first date" if dates else "use y.astype(float)"
+        raise ValueError(
+            f"y has dtype {rows.y.dtype}, but a regression learns numbers: convert it, "
+            f"for instance {way}"
+        )
+    if rows.y.ndim == 2 and not np.isfinite(rows.y).all():
+        raise ValueError("Input y contains NaN, None or infinity: leave these rows out")
+    rows.y = rows.y.astype(np.float64, copy=False)
+    given, _ = rows.outputs()
+    with np.errstate(over="ignore"):  # reported below, as an error
+        rows.y = rows.y.astype(dtype)
+    if not float(np.nanmax(np.abs(rows.y))) <= _LARGEST:
+        raise ValueError(
+            f"y is too large for {dtype}, the arithmetic of X: scale y down"
+        )
+    return given

@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._number_outputs import NumberOutputs
-from sktarget.estimators._rows import TrainingRows, as_dense
+from sktarget.estimators._rows import Role, TrainingRows, as_dense
 from sktarget.estimators._validation_set import ValidationSet
 from sktarget.estimators._weights import read_weights
 
@@ -97,18 +97,15 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         X: Any,
         y: Any,
         sample_weight: Any,
-        *,
-        first: bool,
-        classes: Any = None,
-        training: TrainingRows | None = None,
+        role: Role,
     ) -> TrainingRows:
         X, y = self._validate(
-            X, as_dense(y), reset=first, multi_output=True, y_numeric=True
+            X, as_dense(y), reset=role.first, multi_output=True, y_numeric=True
         )
         weight = read_weights(sample_weight, X)
-        rows = TrainingRows(X, self._as_outputs(y, first), weight)
-        rows = self._with_enough_digits(rows, first, training)
-        self._learn_numbers(rows, first, training)
+        rows = TrainingRows(X, self._as_outputs(y, role.first), weight)
+        rows = self._with_enough_digits(rows, role)
+        self._learn_numbers(rows, role)
         return rows
 
     def predict(self, X: ArrayLike) -> Array:

@@ -21,7 +21,7 @@ from sktarget.estimators._statistics import ROUNDING
 from sktarget.estimators._weights import MOST_WEIGHT, relative_weights
 from sktarget.training import TensorData
 
-__all__ = ["TrainingRows", "as_dense"]
+__all__ = ["Role", "TrainingRows", "as_dense"]
 
 Array = NDArray[Any]
 
@@ -224,6 +224,25 @@ class TrainingRows:
         relative, mean = relative_weights(self.weight)
         weight = as_tensor(relative.astype(self.dtype)).to(device)
         return TensorData(x, y, weight, mean, device, dtype)
+
+
+@dataclass(frozen=True)
+class Role:
+    """In what role rows are read.
+
+    Attributes
+    ----------
+    first : bool
+        Whether they set what depends on y, or have to suit what an earlier fit has set.
+    classes : array-like or None
+        All labels that will ever occur, if ``partial_fit`` was given them.
+    training : TrainingRows or None
+        The training rows beside which they are a validation set.
+    """
+
+    first: bool
+    classes: Any = None
+    training: TrainingRows | None = None
 
 
 def as_dense(a: Any) -> Any:

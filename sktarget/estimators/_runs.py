@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -21,8 +21,11 @@ from sktarget.estimators._retries import Retry
 from sktarget.estimators._task import Task
 from sktarget.linalg import FactorisationError
 from sktarget.training import (
+    Checkpoint,
+    Continuation,
     DivergenceError,
     Ending,
+    EpochContext,
     Objective,
     Reason,
     TrainingLog,
@@ -75,7 +78,12 @@ def run(
     log: TrainingLog,
     settings: TrainingSettings,
     objective: Objective,
-    **more: Any,
+    *,
+    generator: torch.Generator | None = None,
+    before: Continuation | None = None,
+    bridge: EpochContext | None = None,
+    checkpoint: Checkpoint | None = None,
+    resumable: bool = False,
 ) -> Run:
     """Train a network.
 
@@ -93,8 +101,10 @@ def run(
         How to train.
     objective : Objective
         What to learn, and how to judge it.
-    **more
-        Further arguments of :func:`~sktarget.training.train`.
+    generator : torch.Generator, optional
+        Shuffles the mini-batches; by default that of the fit.
+    before, bridge, checkpoint, resumable
+        As for :func:`~sktarget.training.train`.
 
     Returns
     -------
@@ -121,7 +131,11 @@ def run(
         objective,
         log=log,
         net_class=estimator._training_net,
-        **{"generator": task.generator, **more},
+        generator=task.generator if generator is None else generator,
+        before=before,
+        bridge=bridge,
+        checkpoint=checkpoint,
+        resumable=resumable,
     )
     return Run(network, log, ending, settings)
 
@@ -162,12 +176,12 @@ def try_again(
         return before
     verbose = before.settings.verbose
     if verbose:
-        print(f"Rows held out are predicted badly: trying {retry.what}.")
+        print(f"Rows to stop by are predicted badly: trying {retry.what}.")
     best = _better_of(estimator, task, objective, before, retry)
     if verbose and best.ending.is_natural:
         is_other = best.network is not before.network
         verb = "taking this one" if is_other else "keeping the network before"
-        print(f"By the rows held out, {verb}.")
+        print(f"By these rows, {verb}.")
     return best
 
 

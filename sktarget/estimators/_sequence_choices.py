@@ -173,7 +173,7 @@ class SequenceChoices(BaseTargetSpace):
         of_linear /= self._constant_error(held_out)
         if of_linear < _MUCH_BETTER * error:
             warnings.warn(
-                "the last windows of the series are predicted worse than by linear "
+                "the windows that training stops by are predicted worse than by linear "
                 f"regression on their steps: the errors are {error:.2g} and "
                 f"{of_linear:.2g} of that of a constant. If the series has a trend, "
                 "learn changes: subtract the last value of each window from X and y",

@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
 from sktarget.estimators._class_outputs import ClassOutputs
 from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import Role, TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sequence_rows import SequenceRows, rows_of_steps
@@ -117,9 +117,7 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         values: Array,
         y: Any,
         weight: Array | None,
-        first: bool,
-        classes: Any,
-        training: TrainingRows | None,
+        role: Role,
     ) -> TrainingRows:
         if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
             raise _labels_of_steps(f"an array of shape {y.shape}")
@@ -127,9 +125,9 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
             raise _labels_of_steps("a list of arrays")
         y = self._check_given(y, values)
         check_classification_targets(y)
-        weight = self._with_class_weights(y, weight, first, classes)
+        weight = self._with_class_weights(y, weight, role)
         present = np.unique(y if weight is None else y[weight > 0])
-        self._learn_classes(present, first, classes)
+        self._learn_classes(present, role)
         rows = SequenceRows(values, y, weight)
         rows.classes = rows.y = self._encode(rows.y)
         return rows
@@ -139,23 +137,19 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         sequences: Sequences,
         y: Any,
         weight: Array | None,
-        first: bool,
-        classes: Any,
-        training: TrainingRows | None,
+        role: Role,
     ) -> TrainingRows:
         ignored = self.n_ignored_steps
-        labels, counts = read_step_labels(y, sequences, ignored, warns=first)
+        labels, counts = read_step_labels(y, sequences, ignored, warns=role.first)
         step_weight = None
         if weight is not None or self.class_weight is not None:
             step_weight = np.zeros(counts.shape)
             of_rows = np.ones(len(counts)) if weight is None else weight
             of_steps = np.repeat(of_rows, counts.sum(axis=1))
-            step_weight[counts] = self._with_class_weights(
-                labels, of_steps, first, classes
-            )
+            step_weight[counts] = self._with_class_weights(labels, of_steps, role)
             labels = labels[step_weight[counts] > 0]
             counts &= step_weight > 0
-        self._learn_classes(np.unique(labels), first, classes)
+        self._learn_classes(np.unique(labels), role)
         outputs = np.full(counts.shape, -1)
         outputs[counts] = self._encode(labels)
         return rows_of_steps(sequences, outputs, counts, step_weight)

@@ -19,7 +19,7 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._fitted import read_only
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import Role, TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._series import read_series
 from sktarget.estimators._sizes import parse_layer_sizes
@@ -95,20 +95,15 @@ class SequenceNetwork(NetworkEstimator):
         X: Any,
         y: Any,
         sample_weight: Any,
-        *,
-        first: bool,
-        classes: Any = None,
-        training: TrainingRows | None = None,
+        role: Role,
     ) -> TrainingRows:
         size = self.vocabulary_size
-        sequences = self._read(X, reset=first, vocabulary_size=size)
+        sequences = self._read(X, reset=role.first, vocabulary_size=size)
         values = sequences.values
         sample_weight = read_weights(sample_weight, values)
         if self.return_sequences:
-            return self._step_rows(
-                sequences, y, sample_weight, first, classes, training
-            )
-        return self._sequence_rows(values, y, sample_weight, first, classes, training)
+            return self._step_rows(sequences, y, sample_weight, role)
+        return self._sequence_rows(values, y, sample_weight, role)
 
     def _check_given(self, y: Any, values: Array, **kwargs: Any) -> Array:
         """Validate what was given for sequences as a whole, as scikit-learn does."""
@@ -127,9 +122,7 @@ class SequenceNetwork(NetworkEstimator):
         values: Array,
         y: Any,
         weight: Array | None,
-        first: bool,
-        classes: Any,
-        training: TrainingRows | None,
+        role: Role,
     ) -> TrainingRows:
         """Validate what belongs to sequences as a whole."""
 
@@ -139,9 +132,7 @@ class SequenceNetwork(NetworkEstimator):
         sequences: Sequences,
         y: Any,
         weight: Array | None,
-        first: bool,
-        classes: Any,
-        training: TrainingRows | None,
+        role: Role,
     ) -> TrainingRows:
         """Validate what belongs to steps."""
 

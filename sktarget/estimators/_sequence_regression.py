@@ -15,7 +15,7 @@ from sktarget.estimators._compat import with_callbacks
 from sktarget.estimators._guards import keeps_fitted_state
 from sktarget.estimators._noise_rules import ENOUGH_TO_JUDGE
 from sktarget.estimators._number_outputs import NumberOutputs, outputs_that_vary
-from sktarget.estimators._rows import TrainingRows
+from sktarget.estimators._rows import Role, TrainingRows
 from sktarget.estimators._sequence_data import Sequences
 from sktarget.estimators._sequence_network import SequenceNetwork
 from sktarget.estimators._sequence_rows import SequenceRows, rows_of_steps
@@ -110,14 +110,12 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         values: Array,
         y: Any,
         weight: Array | None,
-        first: bool,
-        classes: Any,
-        training: TrainingRows | None,
+        role: Role,
     ) -> TrainingRows:
         _refuse_steps(y)
         y = self._check_given(y, values, multi_output=True, y_numeric=True)
-        rows = SequenceRows(values, self._as_outputs(y, first), weight)
-        self._learn_numbers(rows, first, training)
+        rows = SequenceRows(values, self._as_outputs(y, role.first), weight)
+        self._learn_numbers(rows, role)
         return rows
 
     def _step_rows(
@@ -125,17 +123,15 @@ class NetworkSequenceRegressor(RegressorMixin, SequenceNetwork, NumberOutputs):
         sequences: Sequences,
         y: Any,
         weight: Array | None,
-        first: bool,
-        classes: Any,
-        training: TrainingRows | None,
+        role: Role,
     ) -> TrainingRows:
         numbers, y_is_1d = read_step_numbers(y, sequences, self.n_ignored_steps)
-        if first:
+        if role.first:
             self._y_is_1d = y_is_1d
         counts = ~np.isnan(numbers[..., 0])
         step_weight = None if weight is None else weight[:, None] * counts
         rows = rows_of_steps(sequences, numbers, counts, step_weight)
-        self._learn_numbers(rows, first, training)
+        self._learn_numbers(rows, role)
         return rows
 
     def _tells_little(self, held_out: TrainingRows) -> bool:

@@ -64,8 +64,27 @@ def read_series(
         X, sizes = _pad_series(X)
     # Before the columns are counted, which are something else in another form.
     _refuse_other_form(known, getattr(X, "ndim", None))
+    turned = "X.transpose(0, 2, 1)" if sizes is None else "[x.T for x in X]"
+    X = _validated(estimator, X, reset, known, turned)
+    if X.ndim > 3:
+        raise ValueError(
+            f"Found array with dim {X.ndim}, but X must be of shape (n, time) or "
+            "(n, channels, time)"
+        )
+    _refuse_other_form(known, X.ndim)
+    values, lengths = as_steps(X)
+    return Sequences(values, lengths, sizes), X.ndim == 2
+
+
+def _validated(
+    estimator: BaseEstimator, X: Any, reset: bool, univariate: bool | None, turned: str
+) -> Array:
+    """Validate X as scikit-learn does, which counts what it calls features.
+
+    `turned` is how to turn X if its channels come last, for the message.
+    """
     try:
-        X = validate_data(
+        checked: Array = validate_data(
             estimator,
             as_array(X),
             reset=reset,
@@ -77,33 +96,27 @@ def read_series(
         if "is expecting" not in str(error):
             raise
         said = str(error).rstrip(".")
-        if known:
+        if univariate:
             raise ValueError(
                 f"{said}. These are time steps, whose number is fixed by X of shape "
                 "(n, time): for series of any length fit with X[:, None], of shape "
                 "(n, 1, time)"
             ) from None
-        turned = "X.transpose(0, 2, 1)" if sizes is None else "[x.T for x in X]"
         raise ValueError(
             f"{said}. These are channels, and the last axis is time: if channels come "
             f"last, give {turned}"
         ) from None
-    if X.ndim > 3:
-        raise ValueError(
-            f"Found array with dim {X.ndim}, but X must be of shape (n, time) or "
-            "(n, channels, time)"
-        )
-    _refuse_other_form(known, X.ndim)
-    values, lengths = as_steps(X)
-    return Sequences(values, lengths, sizes), X.ndim == 2
+    return checked
 
 
 def _refuse_other_form(univariate: bool | None, n_axes: int | None) -> None:
     """Refuse two axes where there were three in ``fit``, and the other way round."""
     if univariate is not None and n_axes in (2, 3) and univariate != (n_axes == 2):
         form = "(n, time)" if univariate else "(n, channels, time), or a list"
+        way = "X[:, 0], if there is one channel" if univariate else "X[:, None]"
         raise ValueError(
-            f"X has {n_axes} axes, but the estimator was fitted with X of shape {form}"
+            f"X has {n_axes} axes, but the estimator was fitted with X of shape "
+            f"{form}: give {way}, or fit again"
         )
 
 

@@ -40,7 +40,9 @@ def as_many(y: Any, sequences: Sequences) -> Any:
         If there are more or fewer items than sequences.
     """
     if y is None:
-        raise ValueError("y must be given, it is None")
+        raise ValueError(
+            "y must be given, as (n, time) or as a list of arrays (t_i,), it is None"
+        )
     if not isinstance(y, list | tuple):
         y = np.asarray(y)
     n = len(sequences.values)

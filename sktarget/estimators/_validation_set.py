@@ -83,7 +83,10 @@ def check_validation_rows(held_out: TrainingRows, rows: TrainingRows) -> None:
         If most rows of a table are far from those of the training set.
     """
     if len(held_out) < 2:
-        raise ValueError("it must have at least two rows of positive weight")
+        raise ValueError(
+            f"it has {len(held_out)} row of positive weight, but needs at least two: "
+            "give more rows, or leave it out"
+        )
     of_numbers = held_out.X.dtype.kind == rows.X.dtype.kind == "f"
     if of_numbers:
         held_out.X = held_out.X.astype(rows.X.dtype, copy=False)

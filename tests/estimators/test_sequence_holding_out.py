@@ -200,7 +200,7 @@ def test_what_takes_more_steps_is_learnt_in_smaller_mini_batches(
     fit_quietly(model, X[:100], y[:100])
     said = capsys.readouterr().out
     assert "trying smaller mini-batches" in said
-    assert "By the rows held out, taking this one" in said
+    assert "By these rows, taking this one" in said
     score = model.score(X[100:], y[100:])
     assert score > 0.9
     # A size that the user gives stays.

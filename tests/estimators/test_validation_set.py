@@ -232,14 +232,14 @@ def test_what_an_earlier_fit_has_learnt_does_not_matter() -> None:
             "The validation set, X_val and y_val: .*inconsistent",
         ),
         ({"X_val": np.ones((5, 4)), "y_val": np.arange(5)}, r"classes \[2, 3, 4\]"),
-        ({"X_val": np.ones((1, 4)), "y_val": [0]}, "at least two rows"),
+        ({"X_val": np.ones((1, 4)), "y_val": [0]}, "at least two"),
         (
             {
                 "X_val": np.ones((5, 4)),
                 "y_val": np.arange(5) % 2,
                 "sample_weight_val": [1, 0, 0, 0, 0],
             },
-            "at least two rows of positive weight",
+            "it has 1 row of positive weight, but needs at least two",
         ),
     ],
 )
