@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -185,7 +186,10 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
                 "give a list of them"
             )
         _refuse_what_holds_no_texts(raw_documents)
-        counter = self._counter().fit(raw_documents)
+        self._check_pattern()
+        documents = list(raw_documents)
+        self._refuse_other_than_texts(documents)
+        counter = self._counter().fit(documents)
         known = sorted(counter.vocabulary_, key=counter.vocabulary_.__getitem__)
         self.vocabulary_ = {token: k for k, token in enumerate(known, _FIRST)}
         return self
@@ -236,13 +240,15 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _refuse_what_holds_no_texts(raw_documents)
+        documents = list(raw_documents)
+        self._refuse_other_than_texts(documents)
         analyze = self._counter().build_analyzer()
         known = self.vocabulary_
         rows = [
             # A row of nothing but padding would be no sequence.
             self._cut([known.get(token, _UNKNOWN) for token in analyze(text)])
             or [_UNKNOWN]
-            for text in raw_documents
+            for text in documents
         ]
         width = self.max_length or max(map(len, rows), default=1)
         ids = np.full((len(rows), max(width, 1)), _PADDING, dtype=np.int64)
@@ -256,6 +262,29 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         if self.truncate == "pre":
             return tokens[-self.max_length :]
         return tokens[: self.max_length]
+
+    def _check_pattern(self) -> None:
+        if self.tokenizer is not None or self.analyzer != "word":
+            return
+        pattern: Any = self.token_pattern
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"token_pattern={pattern!r} is no regular expression: "
+                f"{error}. Correct it, or give a tokenizer"
+            ) from None
+
+    def _refuse_other_than_texts(self, documents: list[Any]) -> None:
+        if self.preprocessor is not None or callable(self.analyzer):
+            return  # Functions of the user's may read anything.
+        for i, document in enumerate(documents):
+            is_nan = isinstance(document, float) and np.isnan(document)
+            if not (isinstance(document, str | bytes) or is_nan):
+                raise ValueError(
+                    f"item {i} of the texts is {document!r}, of type "
+                    f"{type(document).__name__}: give a text, '' where there is none"
+                )
 
     def _counter(self) -> CountVectorizer:
         """Make the vectorizer that splits texts and picks the vocabulary."""

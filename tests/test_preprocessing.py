@@ -135,6 +135,24 @@ def test_bad_input() -> None:
         TokenSequencer().fit(["", "!"])
 
 
+@pytest.mark.parametrize("item", [None, 5, ["a", "b"]])
+def test_items_that_are_no_texts_are_named(item: Any) -> None:
+    fitted = TokenSequencer().fit(["one two"])
+    for call in (TokenSequencer().fit, fitted.transform):
+        with pytest.raises(ValueError, match=r"item 1 of the texts is .* of type"):
+            call(["one two", item])
+    reads_lists = TokenSequencer(analyzer=lambda tokens: tokens)
+    assert reads_lists.fit_transform([["a", "b"]]).shape == (1, 2)
+
+
+@pytest.mark.parametrize("pattern", ["(", None])
+def test_patterns_that_are_none_are_named(pattern: Any) -> None:
+    with pytest.raises(ValueError, match=r"token_pattern=.* is no regular"):
+        TokenSequencer(token_pattern=pattern).fit(["one two"])
+    if pattern is None:
+        TokenSequencer(token_pattern=None, tokenizer=str.split).fit(["one two"])
+
+
 @pytest.mark.parametrize("axes", [0, 2])
 def test_arrays_of_texts_have_one_axis(axes: int) -> None:
     texts = np.array("to be") if axes == 0 else np.array([["to be"], ["or not"]])

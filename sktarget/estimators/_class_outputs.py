@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.validation import column_or_1d
 from torch.nn import functional as F
 
 from sktarget.estimators._estimator import NetworkEstimator
@@ -37,9 +38,9 @@ class ClassOutputs(NetworkEstimator):
 
     def _learn_classes(self, present: Array, role: Role) -> None:
         """Set the classes at the first fit; refuse any others later."""
-        classes = role.classes
+        classes = None if role.classes is None else _distinct(role.classes)
         if role.first:
-            self.classes_ = present if classes is None else np.unique(classes)
+            self.classes_ = present if classes is None else classes
             if len(self.classes_) < 2:
                 named = "y must hold" if classes is None else "classes must name"
                 if classes is None and self._incremental:
@@ -54,10 +55,11 @@ class ClassOutputs(NetworkEstimator):
                     "sets to zero does not count, nor does -1 as the label of a step"
                 )
             self._set_loss("cross_entropy", len(self.classes_))
-        elif classes is not None and set(np.unique(classes)) != set(self.classes_):
+        elif classes is not None and set(classes) != set(self.classes_):
             raise ValueError(
-                f"classes={classes!r} is not what the first call of partial_fit was "
-                f"given, {self.classes_.tolist()}: leave it out, or clone the estimator"
+                f"classes={role.classes!r} is not what the first call of partial_fit "
+                f"was given, {self.classes_.tolist()}: leave it out, or clone the "
+                "estimator"
             )
         unknown = np.setdiff1d(present, self.classes_)
         if len(unknown):
@@ -99,7 +101,7 @@ class ClassOutputs(NetworkEstimator):
                         f"{value!r} for class {label!r}"
                     )
             labels, index = np.unique(y, return_inverse=True)
-            named = labels if role.classes is None else np.unique(role.classes)
+            named = labels if role.classes is None else _distinct(role.classes)
             known = named.tolist()
             if not role.first:
                 known = list(dict.fromkeys([*self.classes_.tolist(), *labels.tolist()]))
@@ -175,6 +177,22 @@ class ClassOutputs(NetworkEstimator):
             if self._loss == "cross_entropy":
                 return torch.log_softmax(x, -1).numpy()
             return F.logsigmoid(x).numpy()
+
+
+def _distinct(classes: Any) -> Array:
+    """Return the labels that ``partial_fit`` was told of, each once and in order."""
+    try:
+        distinct = np.unique(column_or_1d(classes))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"classes must list all labels, got {classes!r}: {error}"
+        ) from None
+    if distinct.dtype.kind == "f" and not np.isfinite(distinct).all():
+        raise ValueError(
+            f"classes holds {distinct[~np.isfinite(distinct)][0]}, which is no label: "
+            "leave it out"
+        )
+    return distinct
 
 
 def _balance(labels: Array, weight: Array) -> Array:

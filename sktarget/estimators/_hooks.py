@@ -17,7 +17,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sktarget.estimators import _noise_rules, _rules
-from sktarget.estimators._arrays import Units, as_array, is_clean
+from sktarget.estimators._arrays import Units, as_array, as_tensor, is_clean
 from sktarget.estimators._compat import CallbackSupportMixin
 from sktarget.estimators._device import resolve_device
 from sktarget.estimators._holding_out import HoldingOut
@@ -286,6 +286,10 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _read_in_units(self, task: Task) -> None:
         """Put rows into the units that the inputs need, before X̄ is chosen of them."""
 
+    def _read_for_callbacks(self, X: Any) -> Any:
+        """Validate rows for which a callback asks for predictions."""
+        return as_tensor(self._validate(X, reset=False))
+
     def _objective(self, held_out: TrainingRows | None = None) -> Objective:
         """Return what to learn, and how outputs are judged.
 
@@ -298,6 +302,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
             score=self._score_sums,
             error=self._stopping_error(device),
             constant_error=0.0 if held_out is None else self._constant_error(held_out),
+            read=self._read_for_callbacks,
             decode=lambda sums: self._as_learnt(sums.numpy(force=True)),
             decode_proba=lambda sums: self._probabilities(sums.numpy(force=True)),
         )

@@ -260,9 +260,12 @@ default={default}
     Called during training, after the estimator's own stopping rule has judged an
     epoch, and before it ends the run.  The history of the net has ``train_loss`` and,
     where rows are held out, ``valid_loss`` and ``valid_score`` of every epoch; the same
-    names with ``_best`` at the end tell whether an epoch's is the best so far.  They
-    take no part in further runs, nor in last epochs on all rows, where a fit has such,
-    see :ref:`defaults`.""",
+    names with ``_best`` at the end tell whether an epoch's is the best so far.  Where a
+    step takes all rows, one pass serves these as well, so that both are those of the
+    state before the step, unless ``early_stopping=True``.  Callbacks take no part in
+    further runs, nor in last epochs on all rows, where a fit has such, see
+    :ref:`defaults`.  Those that set step sizes themselves need
+    ``learning_rate="constant"``, except skorch's schedules.""",
     "checkpoint": """path-like or None, default={default}
     File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one
     goes on from there, and so ends as if it had never been killed.  It refuses the file

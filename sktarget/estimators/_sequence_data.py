@@ -16,6 +16,7 @@ __all__ = [
     "lengths_of",
     "mean_length",
     "refuse_empty",
+    "refuse_masks",
 ]
 
 Array = NDArray[Any]
@@ -244,3 +245,22 @@ def is_list(X: Any) -> bool:
         return len(X) > 0
     kind = getattr(getattr(X, "dtype", None), "kind", None)
     return kind == "O" and np.ndim(X) == 1 and len(X) > 0
+
+
+def refuse_masks(values: Any, name: str, way: str) -> None:
+    """Refuse a masked array, whose mask validation would drop.
+
+    Parameters
+    ----------
+    values : object
+        What the user gives.
+    name, way : str
+        Its name, and what to give in its place.
+
+    Raises
+    ------
+    ValueError
+        If it is a masked array.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array: give {way}")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import (
-    _check_sample_weight,
     _check_y,
     check_consistent_length,
     check_is_fitted,
@@ -19,8 +18,8 @@ from torch import nn
 
 from sktarget.estimators._estimator import NetworkEstimator
 from sktarget.estimators._fitted import read_only
-from sktarget.estimators._rows import Role, TrainingRows
-from sktarget.estimators._sequence_data import Sequences
+from sktarget.estimators._rows import Role, TrainingRows, as_dense
+from sktarget.estimators._sequence_data import Sequences, refuse_masks
 from sktarget.estimators._series import read_series
 from sktarget.estimators._sizes import parse_layer_sizes
 from sktarget.estimators._tokens import read_tokens
@@ -112,7 +111,8 @@ class SequenceNetwork(NetworkEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is "
                 "None"
             )
-        y = _check_y(y, estimator=self, **kwargs)
+        refuse_masks(y, "y", "y.filled(...), or leave rows out")
+        y = _check_y(as_dense(y), estimator=self, **kwargs)
         check_consistent_length(values, y)
         return np.asarray(y)
 
@@ -136,6 +136,10 @@ class SequenceNetwork(NetworkEstimator):
     ) -> TrainingRows:
         """Validate what belongs to steps."""
 
+    def _read_for_callbacks(self, X: Any) -> Any:
+        # What they see, and ask for, is in the units of the network.
+        return X
+
     def _objective(self, held_out: TrainingRows | None = None) -> Objective:
         of_rows = super()._objective(held_out)
         if not self.return_sequences:
@@ -154,7 +158,8 @@ class SequenceNetwork(NetworkEstimator):
         """Give every step to score the weight of its sequence."""
         if sample_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, sequences.values)
+        weights = read_weights(sample_weight, sequences.values)
+        assert weights is not None
         return np.repeat(weights, counts.sum(axis=1))
 
     # -- fitted state ----------------------------------------------------------------

@@ -17,6 +17,7 @@ from sktarget.estimators._sequence_data import (
     count_steps,
     is_list,
     refuse_empty,
+    refuse_masks,
 )
 
 __all__ = ["as_steps", "read_series"]
@@ -55,6 +56,7 @@ def read_series(
     """
     if isinstance(X, list | tuple) and not X:
         raise ValueError("X is empty: give at least one sequence")
+    refuse_masks(X, "X", "X.filled(np.nan)")
     sizes = None
     known = None if reset else univariate
     _refuse_cells_of_series(X)
@@ -176,6 +178,12 @@ def _is_list_of_series(X: Any, univariate: bool | None) -> bool:
         return False
     is_array = not isinstance(X, list | tuple)
     items = [_array(item) for item in X]
+    for i, item in enumerate(X):
+        if items[i] is None and isinstance(item, list | tuple):
+            raise ValueError(
+                f"item {i} of X is ragged: its channels have the lengths "
+                f"{[np.size(channel) for channel in item]}, and must have one"
+            )
     if any(item is not None and item.ndim == 2 for item in items):
         return True
     lengths = {len(item) for item in items if item is not None and item.ndim == 1}
@@ -233,16 +241,26 @@ def _warn_of_tables(X: Sequence[Any]) -> None:
 
 def _array(item: Any) -> Array | None:
     try:
-        return np.asarray(item)
-    except ValueError:  # ragged
+        return np.asarray(as_array(item))
+    except ValueError:  # ragged, or dates
         return None
+
+
+def _as_numbers(i: int, item: Array) -> Array:
+    """Turn objects, among which None may stand for NaN, into numbers."""
+    if item.dtype.kind != "O":
+        return item
+    try:
+        return item.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"item {i} of X does not hold numbers: {error}") from None
 
 
 def _pad_series(X: Sequence[ArrayLike]) -> tuple[Array, Array]:
     """Stack (channels, t_i) arrays as (n, channels, time), NaN after their ends."""
     items = []
     _warn_of_tables(X)
-    arrays = [np.asarray(item) for item in X]
+    arrays = [_as_numbers(i, np.asarray(as_array(item))) for i, item in enumerate(X)]
     n_axes = max(array.ndim for array in arrays)
     for i, array in enumerate(arrays):
         if array.ndim != n_axes or n_axes > 2 or 0 in array.shape:

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
-from sktarget.estimators._sequence_data import Sequences
+from sktarget.estimators._sequence_data import Sequences, refuse_masks
 
 __all__ = ["as_many", "none_counts", "read_step_labels"]
 
 Array = NDArray[Any]
 
+# Predictions hold -1 at padding, so labels must be signed integers.
+_MOST = 2.0**63
 # Share of all steps that are seldom left out between others.
 _MANY = 0.1
 
@@ -43,8 +45,15 @@ def as_many(y: Any, sequences: Sequences) -> Any:
         raise ValueError(
             "y must be given, as (n, time) or as a list of arrays (t_i,), it is None"
         )
+    refuse_masks(y, "y", "y.filled(-1)")
     if not isinstance(y, list | tuple):
         y = np.asarray(y)
+        if y.ndim == 0:
+            kind = type(y.item()).__name__
+            raise ValueError(
+                "y must be an array of shape (n, time) or a list of arrays (t_i,), "
+                f"got one object of type {kind}: convert it"
+            )
     n = len(sequences.values)
     if len(y) != n:
         raise ValueError(
@@ -145,7 +154,9 @@ def _join(y: Any, sequences: Sequences) -> Array:
     parts = []
     for i, item in enumerate(y):
         row = np.asarray(item)
-        if row.dtype.kind in "US":  # NumPy would make texts of -1 and NaN as well.
+        # Beside texts NumPy would make texts of -1 and NaN, too, and beside NaN floats
+        # of integers.
+        if row.dtype.kind in "US" or (row.dtype.kind == "f" and row is not item):
             row = np.asarray(item, dtype=object)
         if row.ndim != 1:
             raise ValueError(
@@ -154,6 +165,8 @@ def _join(y: Any, sequences: Sequences) -> Array:
                 f"{i} has shape {row.shape}"
             )
         parts.append(sequences.cut(i, row))
+    if {part.dtype.kind for part in parts} == {"i", "f"}:
+        parts = [part.astype(object) for part in parts]
     return np.concatenate(parts)
 
 
@@ -186,6 +199,20 @@ def _plain(labels: Array) -> Array:
                 "them texts, or mark the steps that do not count by NaN"
             )
         labels = np.array(labels.tolist())
+    if labels.dtype.kind in "mM":
+        raise ValueError(
+            f"y has dtype {labels.dtype}, but labels of steps are numbers, -1 where a "
+            "step does not count, or texts: give y.astype(str)"
+        )
+    if labels.dtype.kind not in "iuf" or not len(labels):
+        return labels
+    if np.isinf(labels).any():
+        raise ValueError("y contains infinity: mark steps that do not count by NaN")
+    if labels.dtype.kind != "i" and labels.max() >= _MOST:
+        raise ValueError(
+            f"y holds the label {labels.max()}, but numbers must be below 2**63: give "
+            "them as texts"
+        )
     if labels.dtype.kind == "f" and (labels == np.trunc(labels)).all():
         return labels.astype(np.int64)
     return labels

@@ -69,7 +69,7 @@ def _numbers_of(i: int, item: Any) -> Array:
         if given.dtype.kind not in "biufO":
             raise TypeError(f"it has dtype {given.dtype}")
         numbers = given.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"item {i} of y does not hold numbers: {error}") from None
     if numbers.ndim not in (1, 2) or numbers.shape[0] == 0:
         raise ValueError(

@@ -45,9 +45,16 @@ def read_weights(sample_weight: Any, X: Array) -> Array | None:
     """
     if sample_weight is None:
         return None
-    weights: Array = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
-    )
+    try:
+        weights: Array = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+    except (TypeError, ValueError) as error:
+        if "sample_weight" in str(error):
+            raise
+        raise ValueError(
+            f"sample_weight must hold a number for each row, or be one: {error}"
+        ) from None
     return weights
 
 

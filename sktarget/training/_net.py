@@ -120,11 +120,15 @@ class TrainingNet(NeuralNet):
         if self.alpha > 0 and weights:
             decay = 0.5 * self.alpha / (len(x) * self.mean_weight)
             loss = loss + squared_norm(weights) * decay
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # Callbacks may have frozen everything for a while.
+            loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
 
     def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
         searches = isinstance(self.optimizer_, torch.optim.LBFGS)
+        if searches and self.optimizer_.param_groups[0]["lr"] == 0:
+            step_fn()  # Torch's line search would divide by the step.
+            return
         super()._step_optimizer(self._searchable(step_fn) if searches else step_fn)
 
     def _searchable(self, step_fn: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -254,6 +258,8 @@ class TrainingNet(NeuralNet):
 
     def _answer(self, X: Any, decode: Callable[[Tensor], Any] | None) -> Any:
         if not isinstance(X, TensorData):
+            if self.objective.read is not None and not isinstance(X, Tensor):
+                X = self.objective.read(X)
             x, own = torch.as_tensor(X), next(self.module_.parameters())
             if self.stored_as is not None:
                 x = stored_like(x, self.stored_as, own.dtype)

@@ -28,6 +28,9 @@ class Objective:
     constant_error : float
         What `error` is on the validation set for outputs that do not depend on the
         inputs.  Until a network does clearly better, early stopping waits; 0 if not.
+    read : callable, optional
+        Turns inputs of any form that the user may give into an array that torch can
+        view, for callbacks that ask for predictions.
     decode : callable, optional
         Turns sums into predictions of y as the training data hold it, for callbacks
         that score: of classes, their indices.
@@ -41,6 +44,7 @@ class Objective:
     score: Callable[[Tensor, Tensor, Tensor | None], float]
     error: Loss | None = None
     constant_error: float = 0.0
+    read: Callable[[Any], Any] | None = None
     decode: Callable[[Tensor], Any] | None = None
     decode_proba: Callable[[Tensor], Any] | None = None
     decide: Callable[[Tensor], Any] | None = None

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -18,8 +20,10 @@ from skorch.callbacks import (
     Checkpoint,
     EarlyStopping,
     EpochScoring,
+    Freezer,
     LRScheduler,
     PrintLog,
+    Unfreezer,
 )
 
 from sktarget import (
@@ -493,6 +497,54 @@ def test_own_rows_of_integers_are_read_as_the_tables_are(dtype: Any) -> None:
     )
     fit_quietly(model, X, X[:, 0] / 9)
     np.testing.assert_allclose(np.ravel(predicts.found), model.predict(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "form", [pd.DataFrame, sparse.csr_array, lambda X: X[::-1], lambda X: X.tolist()]
+)
+def test_own_rows_are_taken_in_any_form(form: Any) -> None:
+    X, y = class_data()
+    predicts = Predicts(form(X))
+    model = TargetSpaceClassifier(**SMALL, early_stopping=False, callbacks=[predicts])
+    fit_quietly(model, X, y)
+    np.testing.assert_array_equal(predicts.found, model.predict(form(X)))
+
+
+def test_own_rows_of_other_columns_are_refused() -> None:
+    X, y = class_data()
+    model = TargetSpaceClassifier(**SMALL, callbacks=[Predicts(X[:, 1:])])
+    with pytest.raises(ValueError, match="features, but TargetSpaceClassifier is"):
+        fit_quietly(model, X, y)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("space", ["targets", "weights"])
+def test_everything_may_be_frozen_for_a_while(solver: str, space: str) -> None:
+    X, y = curve_data()
+    settings = {"solver": solver, "parameterization": space, "early_stopping": False}
+    model = TargetSpaceRegressor(
+        (4,), max_iter=6, random_state=0, callbacks=[Freezer("*")], **settings
+    )
+    fit_quietly(model, X, y)
+    assert len(set(model.loss_curve_)) == 1
+    model.set_params(callbacks=[Freezer("*"), Unfreezer("*", at=4)])
+    fit_quietly(model, X, y)
+    assert len(set(model.loss_curve_)) > 1
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        LRScheduler("CosineAnnealingLR", T_max=3),
+        LRScheduler(torch.optim.lr_scheduler.PolynomialLR, total_iters=4),
+    ],
+)
+def test_lbfgs_takes_no_step_of_length_zero(schedule: LRScheduler) -> None:
+    X, y = curve_data()
+    model = TargetSpaceRegressor(
+        (4,), solver="lbfgs", max_iter=8, random_state=0, callbacks=[schedule]
+    )
+    assert fit_quietly(model, X, y).score(X, y) > 0
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])

@@ -265,3 +265,57 @@ def test_univariate_series_have_no_axis_of_channels() -> None:
     model = fitted(X[:, 0], Y)
     with pytest.raises(ValueError, match=r"X has 3 axes, but .* of shape .n, time"):
         model.predict(X[:, :1])
+
+
+# --- labels of steps that predictions could not tell from padding ---------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        (np.where(STEPS == 1, np.inf, 1.0), "y contains infinity"),
+        (STEPS.astype(float) + 1e19, r"below 2\*\*63: give them as texts"),
+        (STEPS.astype(np.uint64) + 2**63, r"below 2\*\*63: give them as texts"),
+        (STEPS.astype("M8[D]"), "y has dtype datetime64"),
+        (np.where(STEPS == 1, "", "a"), "the label '', which predictions have at pad"),
+        (np.ma.masked_array(STEPS, STEPS == 1), r"give y.filled\(-1\)"),
+        (sparse.csr_array(STEPS), "one object of type csr_array"),
+        (1, "one object of type int"),
+    ],
+)
+def test_labels_that_are_none(labels: Any, match: str) -> None:
+    assert_refused(PER_STEP, X, labels, match)
+
+
+@pytest.mark.parametrize(
+    ("classes", "match"),
+    [
+        ([-1, 0, 1], "classes holds -1, which marks steps"),
+        ([0.0, 1.0, np.nan], "classes holds nan, which is no label"),
+        ([0, 1, None], r"classes must list all labels, got \[0, 1, None\]"),
+        ({0, 1}, r"classes must list all labels, got \{0, 1\}"),
+    ],
+)
+def test_classes_that_are_none(classes: Any, match: str) -> None:
+    model = small(**PER_STEP)
+    with pytest.raises(ValueError, match=match):
+        model.partial_fit(X, STEPS, classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        (np.ma.masked_array(X, X > 1), r"X is a masked array: give X.filled\(np.nan\)"),
+        ([[[1, 2, 3], [4, 5]]] * 20, r"item 0 of X is ragged.* \[3, 2\]"),
+        (
+            [np.array([1, 2, None], dtype=object), np.ones(2)] * 10,
+            "NaN, in item 0: the sequences of a list need no padding",
+        ),
+        (
+            [np.array(["a", {}], dtype=object), np.ones(3)] * 10,
+            "item 0 of X does not hold numbers",
+        ),
+    ],
+)
+def test_sequences_that_are_none(bad: Any, match: str) -> None:
+    assert_refused({}, bad, np.arange(20) % 2, match)
