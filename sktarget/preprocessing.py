@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -187,9 +187,7 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
             )
         _refuse_what_holds_no_texts(raw_documents)
         self._check_pattern()
-        documents = list(raw_documents)
-        self._refuse_other_than_texts(documents)
-        counter = self._counter().fit(documents)
+        counter = self._counter().fit(self._texts(raw_documents))
         known = sorted(counter.vocabulary_, key=counter.vocabulary_.__getitem__)
         self.vocabulary_ = {token: k for k, token in enumerate(known, _FIRST)}
         return self
@@ -240,15 +238,13 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _refuse_what_holds_no_texts(raw_documents)
-        documents = list(raw_documents)
-        self._refuse_other_than_texts(documents)
         analyze = self._counter().build_analyzer()
         known = self.vocabulary_
         rows = [
             # A row of nothing but padding would be no sequence.
             self._cut([known.get(token, _UNKNOWN) for token in analyze(text)])
             or [_UNKNOWN]
-            for text in documents
+            for text in self._texts(raw_documents)
         ]
         width = self.max_length or max(map(len, rows), default=1)
         ids = np.full((len(rows), max(width, 1)), _PADDING, dtype=np.int64)
@@ -275,16 +271,20 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
                 f"{error}. Correct it, or give a tokenizer"
             ) from None
 
-    def _refuse_other_than_texts(self, documents: list[Any]) -> None:
-        if self.preprocessor is not None or callable(self.analyzer):
-            return  # Functions of the user's may read anything.
+    def _texts(self, documents: Iterable[Any]) -> Iterator[Any]:
+        """Go through the texts, and refuse what is none."""
+        # Functions of the user's may read anything.
+        are_tokens = self.tokenizer is not None and not self.lowercase
+        reads_any = self.preprocessor is not None or callable(self.analyzer)
         for i, document in enumerate(documents):
             is_nan = isinstance(document, float) and np.isnan(document)
-            if not (isinstance(document, str | bytes) or is_nan):
+            is_text = isinstance(document, str | bytes) or is_nan
+            if not (is_text or are_tokens or reads_any):
                 raise ValueError(
                     f"item {i} of the texts is {document!r}, of type "
                     f"{type(document).__name__}: give a text, '' where there is none"
                 )
+            yield document
 
     def _counter(self) -> CountVectorizer:
         """Make the vectorizer that splits texts and picks the vocabulary."""

@@ -141,8 +141,12 @@ def test_items_that_are_no_texts_are_named(item: Any) -> None:
     for call in (TokenSequencer().fit, fitted.transform):
         with pytest.raises(ValueError, match=r"item 1 of the texts is .* of type"):
             call(["one two", item])
-    reads_lists = TokenSequencer(analyzer=lambda tokens: tokens)
-    assert reads_lists.fit_transform([["a", "b"]]).shape == (1, 2)
+    as_it_is: Any = {"lowercase": False, "token_pattern": None}
+    for reads_lists in (
+        TokenSequencer(analyzer=lambda tokens: tokens),
+        TokenSequencer(tokenizer=lambda tokens: tokens, **as_it_is),
+    ):
+        assert reads_lists.fit_transform([["a", "b"]]).shape == (1, 2)
 
 
 @pytest.mark.parametrize("pattern", ["(", None])

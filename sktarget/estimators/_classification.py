@@ -108,7 +108,7 @@ class NetworkClassifier(ClassifierMixin, ClassOutputs):
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def _check_rows(
+    def _read_rows(
         self,
         X: Any,
         y: Any,

@@ -74,7 +74,7 @@ class NetworkEstimator(FitHooks):
         else:
             self._output_units = None  # Those of an earlier fit mean nothing here.
         role = Role(first=not resumes, classes=classes)
-        rows = self._check_rows(X, y, sample_weight, role)
+        rows = self._read_rows(X, y, sample_weight, role)
         held_out = None
         if validation is not None:
             held_out = self._check_held_out(validation, rows)
@@ -86,25 +86,29 @@ class NetworkEstimator(FitHooks):
             serial_in_forks(),
             seeded_globally(self.module is not None, task.dropout_seed, task.device),
         ):
-            if resumes:
-                architecture = self._describe_architecture(task.rows.X)
-                self._refuse_other_architecture(architecture)
-                if not (incremental or self._may_go_by_lbfgs(task.rows)):
-                    self._other_rules = {**self._other_rules, "by_lbfgs": False}
-                self._read_in_units(task)
-                self._arrange_again(task)
-                network, log = self._resume(task.rows, task.seed)
-            else:
-                task.rows = self._arrange(task.rows, task.seed)
-                self._output_units = self._measure_outputs(task)
-                self._note_inputs(task)  # on which the activation depends
-                self._read_in_units(task)
-                self._architecture = self._describe_architecture(task.rows.X)
-                self._other_rules = {}
-                network, log = self._new_network(task), TrainingLog()
+            network, log = self._take_up(task) if resumes else self._begin(task)
             arguments = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             self._train(network, log, task, arguments)
         return self
+
+    def _begin(self, task: Task) -> tuple[nn.Module, TrainingLog]:
+        """Choose from the data what is chosen once, and make a new network."""
+        task.rows = self._arrange(task.rows, task.seed)
+        self._output_units = self._measure_outputs(task)
+        self._note_inputs(task)  # on which the activation depends
+        self._read_in_units(task)
+        self._architecture = self._describe_architecture(task.rows.X)
+        self._other_rules = {}
+        return self._new_network(task), TrainingLog()
+
+    def _take_up(self, task: Task) -> tuple[nn.Module, TrainingLog]:
+        """Rebuild the network of an earlier fit, to go on with these rows."""
+        self._refuse_other_architecture(self._describe_architecture(task.rows.X))
+        if not (self._incremental or self._may_go_by_lbfgs(task.rows)):
+            self._other_rules = {**self._other_rules, "by_lbfgs": False}
+        self._read_in_units(task)
+        self._arrange_again(task)
+        return self._resume(task.rows, task.seed)
 
     def _new_network(self, task: Task) -> nn.Module:
         """Build the network, and choose where its training starts."""
@@ -122,7 +126,7 @@ class NetworkEstimator(FitHooks):
                 "or set early_stopping=True"
             )
         with naming_the_validation_set():
-            held_out = self._check_rows(*validation, Role(first=False, training=rows))
+            held_out = self._read_rows(*validation, Role(first=False, training=rows))
             check_validation_rows(held_out, rows)
         return held_out
 

@@ -95,7 +95,7 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         """Return the step size that the rules choose."""
 
     @abstractmethod
-    def _check_rows(
+    def _read_rows(
         self,
         X: Any,
         y: Any,

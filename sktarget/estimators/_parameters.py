@@ -261,10 +261,11 @@ default={default}
     epoch, and before it ends the run.  The history of the net has ``train_loss`` and,
     where rows are held out, ``valid_loss`` and ``valid_score`` of every epoch; the same
     names with ``_best`` at the end tell whether an epoch's is the best so far.  Where a
-    step takes all rows, one pass serves these as well, so that both are those of the
-    state before the step, unless ``early_stopping=True``.  Callbacks take no part in
-    further runs, nor in last epochs on all rows, where a fit has such, see
-    :ref:`defaults`.  Those that set step sizes themselves need
+    step takes all rows, its pass evaluates the rows held out, too, so that their loss
+    and score are those before the step, unless ``early_stopping=True``.  Callbacks take
+    no part in further runs, nor in last epochs on all rows, where a fit has such, see
+    :ref:`defaults`.  In ``partial_fit`` the history, schedules and scores go on from
+    call to call.  Callbacks that set step sizes themselves need
     ``learning_rate="constant"``, except skorch's schedules.""",
     "checkpoint": """path-like or None, default={default}
     File in which ``fit`` keeps its state after every epoch.  A ``fit`` that finds one

@@ -36,7 +36,7 @@ def as_bytes(X: Any) -> Any:
     """
     X = as_array(X)
     try:
-        array = X.data if sparse.issparse(X) else np.asarray(X)
+        array = X.tocsr().data if sparse.issparse(X) else np.asarray(X)
     except (TypeError, ValueError):  # ragged, which validation complains about
         return X
     if array.dtype == np.uint8 or array.dtype.kind not in "iu" or not array.size:

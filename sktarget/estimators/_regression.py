@@ -92,7 +92,7 @@ class NetworkRegressor(RegressorMixin, NumberOutputs):
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def _check_rows(
+    def _read_rows(
         self,
         X: Any,
         y: Any,

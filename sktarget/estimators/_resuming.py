@@ -44,6 +44,7 @@ class ResumableNetwork(FittedNetwork):
     _course: Mapping[str, Any] = MappingProxyType({})
 
     solver: str
+    learning_rate_init: Any
     early_stopping: bool | str
 
     # Attributes that exist only while training can go on; each class adds its own.
@@ -148,6 +149,8 @@ class ResumableNetwork(FittedNetwork):
         options = settings.optimiser()[1]
         before, now = self._optimiser_schedule, _schedule_of(settings)
         # Calls of partial_fit are epochs of one course, unless its step size changes.
+        # One that is chosen for them is that of the first call.
+        stays = self._incremental and self.learning_rate_init == "auto"
         goes_on = self._incremental and before == now
         over = before in ("annealed", _OWN) and not self._incremental
         begins_anew = over or before != now
@@ -160,7 +163,7 @@ class ResumableNetwork(FittedNetwork):
         ):
             # A rate that a schedule has lowered must not stay there under another; an
             # annealed one has fallen to zero.
-            if rate != kept_rate or begins_anew:
+            if (rate != kept_rate and not stays) or begins_anew:
                 group["lr"] = rate
                 group.pop("initial_lr", None)  # from which torch's schedules start
                 goes_on = False

@@ -140,13 +140,14 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
         role: Role,
     ) -> TrainingRows:
         ignored = self.n_ignored_steps
-        if role.classes is not None and -1 in np.ravel(role.classes).tolist():
+        named = [] if role.classes is None else np.ravel(role.classes).tolist()
+        if -1 in named:
             raise ValueError(
                 "classes holds -1, which marks steps that do not count: leave it out, "
                 "or add 1 to all labels"
             )
         labels, counts = read_step_labels(y, sequences, ignored, warns=role.first)
-        if "" in labels.tolist():
+        if "" in named or (labels.dtype.kind == "U" and (labels == "").any()):
             raise ValueError(
                 "y holds the label '', which predictions have at padding: give it "
                 "another name, or mark steps that do not count by NaN"

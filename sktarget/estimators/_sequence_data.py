@@ -248,7 +248,7 @@ def is_list(X: Any) -> bool:
 
 
 def refuse_masks(values: Any, name: str, way: str) -> None:
-    """Refuse a masked array, whose mask validation would drop.
+    """Refuse masked arrays, whose masks validation would drop.
 
     Parameters
     ----------
@@ -260,7 +260,8 @@ def refuse_masks(values: Any, name: str, way: str) -> None:
     Raises
     ------
     ValueError
-        If it is a masked array.
+        If it is a masked array, or holds one, and anything is masked.
     """
-    if isinstance(values, np.ma.MaskedArray):
-        raise ValueError(f"{name} is a masked array: give {way}")
+    items = values if isinstance(values, list | tuple) else [values]
+    if any(np.ma.is_masked(item) for item in items):
+        raise ValueError(f"{name} has masked values: give {way}")

@@ -89,7 +89,7 @@ class SequenceNetwork(NetworkEstimator):
             now = {**self._architecture, "vocabulary_size": self.vocabulary_size}
             self._refuse_other_architecture(now)
 
-    def _check_rows(
+    def _read_rows(
         self,
         X: Any,
         y: Any,

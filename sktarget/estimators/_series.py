@@ -240,9 +240,10 @@ def _warn_of_tables(X: Sequence[Any]) -> None:
 
 
 def _array(item: Any) -> Array | None:
+    item = as_array(item)
     try:
-        return np.asarray(as_array(item))
-    except ValueError:  # ragged, or dates
+        return np.asarray(item)
+    except ValueError:  # ragged
         return None
 
 

@@ -17,11 +17,13 @@ Array = NDArray[Any]
 
 # Predictions hold -1 at padding, so labels must be signed integers.
 _MOST = 2.0**63
+# From here on floats leave integers out.
+_EXACT = 2.0**53
 # Share of all steps that are seldom left out between others.
 _MANY = 0.1
 
 
-def as_many(y: Any, sequences: Sequences) -> Any:
+def as_many(y: Any, sequences: Sequences, mark: Any) -> Any:
     """Check that there is something for each sequence.
 
     Parameters
@@ -30,6 +32,8 @@ def as_many(y: Any, sequences: Sequences) -> Any:
         What was given for the steps.
     sequences : Sequences
         The sequences.
+    mark : object
+        What may stand for steps that do not count, for messages.
 
     Returns
     -------
@@ -43,16 +47,16 @@ def as_many(y: Any, sequences: Sequences) -> Any:
     """
     if y is None:
         raise ValueError(
-            "y must be given, as (n, time) or as a list of arrays (t_i,), it is None"
+            "y is None: give an array of shape (n, time) or a list of arrays (t_i,)"
         )
-    refuse_masks(y, "y", "y.filled(-1)")
+    refuse_masks(y, "y", f"y.filled({mark})")
     if not isinstance(y, list | tuple):
         y = np.asarray(y)
         if y.ndim == 0:
             kind = type(y.item()).__name__
             raise ValueError(
-                "y must be an array of shape (n, time) or a list of arrays (t_i,), "
-                f"got one object of type {kind}: convert it"
+                f"y is one object of type {kind}: give an array of shape (n, time) or "
+                "a list of arrays (t_i,)"
             )
     n = len(sequences.values)
     if len(y) != n:
@@ -116,7 +120,7 @@ def read_step_labels(
     ValueError
         If y differs from X in length, holds real numbers, or no label counts.
     """
-    y, counts = as_many(y, sequences), sequences.real
+    y, counts = as_many(y, sequences, -1), sequences.real
     if isinstance(y, np.ndarray) and y.shape == counts.shape:
         labels = y[counts]
     else:
@@ -155,8 +159,8 @@ def _join(y: Any, sequences: Sequences) -> Array:
     for i, item in enumerate(y):
         row = np.asarray(item)
         # Beside texts NumPy would make texts of -1 and NaN, too, and beside NaN floats
-        # of integers.
-        if row.dtype.kind in "US" or (row.dtype.kind == "f" and row is not item):
+        # of integers, which may lose digits.
+        if row.dtype.kind in "US" or (row is not item and _may_lose_digits(row)):
             row = np.asarray(item, dtype=object)
         if row.ndim != 1:
             raise ValueError(
@@ -165,9 +169,15 @@ def _join(y: Any, sequences: Sequences) -> Array:
                 f"{i} has shape {row.shape}"
             )
         parts.append(sequences.cut(i, row))
-    if {part.dtype.kind for part in parts} == {"i", "f"}:
-        parts = [part.astype(object) for part in parts]
-    return np.concatenate(parts)
+    joined = np.concatenate(parts)
+    if _may_lose_digits(joined) and any(part.dtype.kind == "i" for part in parts):
+        return np.concatenate([part.astype(object) for part in parts])
+    return joined
+
+
+def _may_lose_digits(labels: Array) -> bool:
+    """Return whether floats are so large that integers are not exact among them."""
+    return labels.dtype.kind == "f" and bool((np.abs(labels) >= _EXACT).any())
 
 
 def _is_ignored(labels: Array) -> Array:
@@ -208,10 +218,10 @@ def _plain(labels: Array) -> Array:
         return labels
     if np.isinf(labels).any():
         raise ValueError("y contains infinity: mark steps that do not count by NaN")
-    if labels.dtype.kind != "i" and labels.max() >= _MOST:
+    if labels.dtype.kind != "i" and np.abs(labels).max() >= _MOST:
         raise ValueError(
-            f"y holds the label {labels.max()}, but numbers must be below 2**63: give "
-            "them as texts"
+            f"y holds the label {labels[np.abs(labels).argmax()]}, but numbers must be "
+            "below 2**63: give them as texts"
         )
     if labels.dtype.kind == "f" and (labels == np.trunc(labels)).all():
         return labels.astype(np.int64)

@@ -6,15 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import BatchScoring, Callback, EpochScoring, LRScheduler
 from torch import nn
 
 from sktarget import _archive
 from sktarget.training._callback_state import callback_states, restore_callbacks
 
-__all__ = ["Continuation", "continuation_of", "restore_with_rates", "take_up"]
+__all__ = [
+    "Continuation",
+    "continuation_of",
+    "freeze",
+    "restore_with_rates",
+    "take_up",
+]
 
 Named = Sequence[tuple[str, Callback]]
+
+# Others begin anew in every call, as skorch has it: early stopping would go back to
+# the best state of calls long ago.
+_GO_ON = LRScheduler, EpochScoring, BatchScoring
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Continuation:
         Records of the epochs for callbacks, without those of mini-batches.  If there
         are any, the run that goes on takes up these and what follows.
     callbacks : dict
-        States of skorch's callbacks by name, in plain values.
+        States of schedules and scores of skorch's by name, in plain values.
     frozen : list of str
         Names of the parameters that need no gradient.
     """
@@ -62,12 +72,12 @@ def continuation_of(net: Any, callbacks: Named, n_before: int) -> Continuation:
     if not callbacks:
         return Continuation(optimiser)
     history = list(net.history)
-    history[n_before:] = map(_record, history[n_before:])
+    history[n_before:] = map(_plain_part, history[n_before:])
     parameters = net.module_.named_parameters()
     return Continuation(
         optimiser,
         history,
-        callback_states(_of_skorch(callbacks)),
+        callback_states(_going_on(callbacks)),
         [name for name, p in parameters if not p.requires_grad],
     )
 
@@ -75,7 +85,7 @@ def continuation_of(net: Any, callbacks: Named, n_before: int) -> Continuation:
 def take_up(net: Any, callbacks: Named, before: Continuation) -> None:
     """Let a net go on where another has ended; its ``on_train_begin`` is over.
 
-    Callbacks of the user's own keep what they like themselves.
+    What it froze must be frozen before, so that callbacks may decide otherwise then.
 
     Parameters
     ----------
@@ -89,12 +99,12 @@ def take_up(net: Any, callbacks: Named, before: Continuation) -> None:
     Warns
     -----
     UserWarning
-        If a callback of skorch's begins anew.
+        If a schedule begins anew.
     """
-    net.history.extend(before.history)
-    freeze(net.module_, before.frozen)
-    of_skorch, groups = _of_skorch(callbacks), before.optimiser["param_groups"]
-    restore_with_rates(net, of_skorch, before.callbacks, groups, "partial_fit")
+    net.history[:] = before.history
+    groups = before.optimiser["param_groups"]
+    going_on = _going_on(callbacks)
+    restore_with_rates(net, going_on, before.callbacks, groups, "partial_fit")
 
 
 def restore_with_rates(
@@ -141,16 +151,11 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
         parameter.requires_grad_(name not in names)
 
 
-def _of_skorch(callbacks: Named) -> Named:
-    return [
-        (name, callback)
-        for name, callback in callbacks
-        if isinstance(callback, LRScheduler)
-        or type(callback).__module__.startswith("skorch.")
-    ]
+def _going_on(callbacks: Named) -> Named:
+    return [(name, one) for name, one in callbacks if isinstance(one, _GO_ON)]
 
 
-def _record(row: dict[str, Any]) -> dict[str, Any]:
+def _plain_part(row: dict[str, Any]) -> dict[str, Any]:
     """Return the plain part of an epoch's record, without its mini-batches."""
     plain = {k: v for k, v in row.items() if k != "batches" and _archive.is_plain(v)}
     return {**plain, "batches": []}

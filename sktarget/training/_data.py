@@ -23,6 +23,7 @@ __all__ = [
 # memory.
 _MOST_ROWS = 1024
 _MOST_NUMBERS = 1 << 19
+_IMAGE_AXES = 4
 
 
 def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -53,9 +54,9 @@ def as_inputs(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def stored_like(x: Tensor, stored: torch.dtype, dtype: torch.dtype) -> Tensor:
-    """Convert rows to how those of a training set are stored.
+    """Convert integers to how a training set stores them.
 
-    Only there is it known whether bytes are brightness or numbers like others.
+    Only there is it known whether they are token ids or numbers like others.
 
     Parameters
     ----------
@@ -69,8 +70,8 @@ def stored_like(x: Tensor, stored: torch.dtype, dtype: torch.dtype) -> Tensor:
     Returns
     -------
     Tensor of shape (n, ...)
-        Integers as the training set stores them, if that is possible; everything else
-        in `dtype`.
+        Images of bytes, whose values are brightness, as they are; other integers as
+        the training set stores them, if that is possible; everything else in `dtype`.
 
     Examples
     --------
@@ -79,6 +80,8 @@ def stored_like(x: Tensor, stored: torch.dtype, dtype: torch.dtype) -> Tensor:
     >>> as_inputs(stored_like(rows, torch.float64, torch.float32))
     tensor([[  0.,  51., 255.]])
     """
+    if x.dtype == torch.uint8 and x.ndim == _IMAGE_AXES:
+        return x
     if not x.is_floating_point() and not stored.is_floating_point:
         is_same = x.to(stored) == x
         if is_same.all():

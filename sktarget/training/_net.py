@@ -120,7 +120,9 @@ class TrainingNet(NeuralNet):
         if self.alpha > 0 and weights:
             decay = 0.5 * self.alpha / (len(x) * self.mean_weight)
             loss = loss + squared_norm(weights) * decay
-        if loss.requires_grad:  # Callbacks may have frozen everything for a while.
+        # Callbacks may have frozen everything for a while.
+        learns = any(p.requires_grad for p in self.module_.parameters())
+        if learns or loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
 
@@ -247,7 +249,7 @@ class TrainingNet(NeuralNet):
         Parameters
         ----------
         X : TensorData or array-like
-            Inputs as the network takes them.
+            Inputs as ``fit`` takes them; sequences as the network does.
 
         Returns
         -------

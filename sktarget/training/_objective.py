@@ -29,8 +29,8 @@ class Objective:
         What `error` is on the validation set for outputs that do not depend on the
         inputs.  Until a network does clearly better, early stopping waits; 0 if not.
     read : callable, optional
-        Turns inputs of any form that the user may give into an array that torch can
-        view, for callbacks that ask for predictions.
+        Turns inputs of any form that ``fit`` takes into what torch can read, for
+        callbacks that ask for predictions.
     decode : callable, optional
         Turns sums into predictions of y as the training data hold it, for callbacks
         that score: of classes, their indices.

@@ -17,6 +17,7 @@ from sktarget.training._checkpoint import Checkpoint, is_of_user, users_callback
 from sktarget.training._continuation import (
     Continuation,
     continuation_of,
+    freeze,
     take_up,
 )
 from sktarget.training._data import TensorData
@@ -123,13 +124,17 @@ def train(
         before = before if kept is None else Continuation(kept)
     if before is not None:
         net.optimizer_.load_state_dict(before.optimiser)
+    of_user = users_callbacks(net)
+    goes_on = before if before is not None and before.history and of_user else None
+    if goes_on is not None:
+        freeze(module, goes_on.frozen)
     net.notify("on_train_begin", X=data, y=None)
-    if before is not None and before.history:
-        take_up(net, users_callbacks(net), before)
+    if goes_on is not None:
+        take_up(net, of_user, goes_on)
     to_go = settings.epochs - log.epochs_of_run
     reason = _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
-    n_before = 0 if before is None else len(before.history)
+    n_before = 0 if goes_on is None else len(goes_on.history)
     return _ending_of(net, monitor, reason, n_before)
 
 

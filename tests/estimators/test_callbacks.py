@@ -547,16 +547,42 @@ def test_lbfgs_takes_no_step_of_length_zero(schedule: LRScheduler) -> None:
     assert fit_quietly(model, X, y).score(X, y) > 0
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
-def test_own_images_are_read_as_those_learnt(dtype: Any) -> None:
-    X = np.random.default_rng(0).integers(0, 255, size=(40, 1, 4, 4)).astype(np.uint8)
-    own = (X / np.float32(255)) if dtype is np.float32 else X.astype(dtype)
-    predicts = Predicts(own)
+IMAGES = np.random.default_rng(0).integers(0, 255, size=(60, 1, 4, 4)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("own", [np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize("learnt", [np.uint8, np.float32])
+@pytest.mark.parametrize("fixed_batch_size", ["auto", None])
+def test_own_images_are_read_as_those_learnt(
+    own: Any, learnt: Any, fixed_batch_size: Any
+) -> None:
+    if own is np.int64 and learnt is np.float32:
+        pytest.skip("integers are read as bytes only beside bytes")
+    scaled = IMAGES / np.float32(255)
+    predicts = Predicts(scaled if own is np.float32 else IMAGES.astype(own))
+    keeps = Keeps()
     model = TargetSpaceRegressor(
-        (4,), conv_layers=[(3, 2, 1)], max_iter=2, random_state=0, callbacks=[predicts]
+        (4,),
+        conv_layers=[(3, 2, 1)],
+        max_iter=2,
+        random_state=0,
+        fixed_batch_size=fixed_batch_size,
+        early_stopping=True,
+        callbacks=[EpochScoring("r2", lower_is_better=False), predicts, keeps],
     )
-    fit_quietly(model, X, X.mean(axis=(1, 2, 3)))
-    np.testing.assert_allclose(np.ravel(predicts.found), model.predict(X), rtol=1e-4)
+    X = scaled if learnt is np.float32 else IMAGES
+    y = IMAGES.mean(axis=(1, 2, 3))
+    fit_quietly(model, X[:40], y[:40], X_val=IMAGES[40:], y_val=y[40:])
+    np.testing.assert_allclose(
+        keeps.history[:, "r2"], model.validation_scores_, rtol=1e-3
+    )
+    # The last epoch is not the best one's: compare what the weights of that give.
+    assert predicts.found.shape == (60, 1)
+    model.set_params(early_stopping=False, callbacks=[predicts])
+    fit_quietly(model, X, y)
+    np.testing.assert_allclose(
+        np.ravel(predicts.found), model.predict(predicts.X), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("given_as", ["bare", "named"])

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from skorch.callbacks import Callback, EpochScoring, Freezer, LRScheduler
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EpochScoring,
+    Freezer,
+    LRScheduler,
+)
 from torch import Tensor, nn
 
 from sktarget import (
@@ -269,6 +275,64 @@ def test_skorchs_callbacks_go_on_from_call_to_call_of_partial_fit() -> None:
     # Every fit is a course of its own.
     fit_quietly(model.set_params(max_iter=2), X, y)
     assert model.callbacks[-1].history[:, "epoch"] == [1, 2]
+
+
+def test_early_stopping_does_not_undo_calls_of_partial_fit() -> None:
+    X, y = noisy_numbers(100)
+    stops = EarlyStopping(monitor="train_loss", load_best=True, patience=1)
+    model = TargetSpaceRegressor((3,), callbacks=[stops], random_state=0)
+    fit_quietly(model, X, y, "partial_fit")
+    before = [w.copy() for w in model.coefs_]
+    fit_quietly(model, X, 3 * y, "partial_fit")  # whose loss is far larger
+    assert any((a != b).any() for a, b in zip(before, model.coefs_, strict=True))
+
+
+class Thaws(Callback):
+    """Lets everything learn."""
+
+    def on_train_begin(self, net: Any, **_: Any) -> None:
+        net.module_.requires_grad_(True)
+
+
+@pytest.mark.parametrize("then", [None, [Thaws()]])
+def test_what_was_frozen_may_learn_again(then: Any) -> None:
+    X, y = noisy_numbers(100)
+    model = TargetSpaceRegressor(
+        (3,), parameterization="weights", callbacks=[Freezer("*")], random_state=0
+    )
+    fit_quietly(model, X, y, "partial_fit")
+    before = model.coefs_[0].copy()
+    fit_quietly(model, X, y, "partial_fit")
+    np.testing.assert_array_equal(model.coefs_[0], before)
+    fit_quietly(model.set_params(callbacks=then), X, y, "partial_fit")
+    assert (model.coefs_[0] != before).any()
+
+
+def test_a_failed_call_of_partial_fit_leaves_the_schedule() -> None:
+    X, y = noisy_numbers(100)
+    schedule, seen = LRScheduler("StepLR", step_size=2), SeesRates()
+    settings = {"learning_rate_init": 0.1, "random_state": 0}
+    model = TargetSpaceRegressor((3,), callbacks=[schedule, seen], **settings)
+    rates = []
+    for _ in range(4):
+        fit_quietly(model, X, y, "partial_fit")
+        rates += seen.rates
+        with pytest.raises(ValueError, match="NaN"):
+            model.partial_fit(X * np.nan, y)
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_schedule_goes_on_over_sequences_of_any_length() -> None:
+    X = np.random.default_rng(0).normal(size=(30, 2, 200))
+    schedule, seen = LRScheduler("ExponentialLR", gamma=0.5), SeesRates()
+    model = TargetSpaceSequenceClassifier(
+        recurrent_layer_sizes=(3,), callbacks=[schedule, seen], random_state=0
+    )
+    rates = []
+    for length in (20, 200, 90):
+        fit_quietly(model, X[:, :, :length], X[:, 0, 0] > 0, "partial_fit")
+        rates += seen.rates
+    assert rates == pytest.approx([rates[0], rates[0] / 2, rates[0] / 4])
 
 
 class Remembers(Callback):

@@ -135,7 +135,7 @@ def label_lists() -> list[Any]:
 
 
 STEP_CASES: dict[str, tuple[Any, Any, str]] = {
-    "none": (X, None, "y must be given"),
+    "none": (X, None, "y is None"),
     "a label each": (X, Y, r"label for every step.*item 0 has shape \(\)"),
     "fewer rows": (X, STEPS[:30], r"inconsistent numbers of samples: \[40, 30\]"),
     "fewer steps": (X, STEPS[:, :8], "8 steps for sequence 0, but X has 9"),
@@ -278,7 +278,7 @@ def test_univariate_series_have_no_axis_of_channels() -> None:
         (STEPS.astype(np.uint64) + 2**63, r"below 2\*\*63: give them as texts"),
         (STEPS.astype("M8[D]"), "y has dtype datetime64"),
         (np.where(STEPS == 1, "", "a"), "the label '', which predictions have at pad"),
-        (np.ma.masked_array(STEPS, STEPS == 1), r"give y.filled\(-1\)"),
+        (np.ma.masked_array(STEPS, STEPS == 1), r"masked values: give y.filled\(-1\)"),
         (sparse.csr_array(STEPS), "one object of type csr_array"),
         (1, "one object of type int"),
     ],
@@ -305,7 +305,9 @@ def test_classes_that_are_none(classes: Any, match: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "match"),
     [
-        (np.ma.masked_array(X, X > 1), r"X is a masked array: give X.filled\(np.nan\)"),
+        (np.ma.masked_array(X, X > 1), r"X has masked values: give X.filled\(np.nan\)"),
+        ([np.ma.masked_array(x, x > 1) for x in X], "X has masked values"),
+        (list(X[:, :, 0].astype("M8[D]")[:, :, None]), "X has dtype datetime64"),
         ([[[1, 2, 3], [4, 5]]] * 20, r"item 0 of X is ragged.* \[3, 2\]"),
         (
             [np.array([1, 2, None], dtype=object), np.ones(2)] * 10,

@@ -42,13 +42,14 @@ def test_marked_steps_do_not_count_among_texts(mark: Any, form: Any) -> None:
     assert model.classes_.tolist() == ["a", "b"]
 
 
-@pytest.mark.parametrize("form", [list, np.array])
+@pytest.mark.parametrize("form", [list, np.array, None])
 def test_large_labels_keep_their_digits_beside_marks(form: Any) -> None:
     X, _ = series()
     y = [2**60 + row for row in step_labels(X)]
     y[0] = np.full(len(y[0]), np.nan)  # no label in this row
     second = [np.nan, *y[1][1:].tolist()]
-    y[1] = second if form is list else np.array(second, dtype=object)
+    if form is not None:
+        y[1] = second if form is list else np.array(second, dtype=object)
     model = fitted(X, y, **STEPS)
     assert model.classes_.tolist() == (2**60 + np.unique(step_labels(X))).tolist()
 
