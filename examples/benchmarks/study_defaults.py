@@ -160,10 +160,14 @@ class Tables:
         Folder with more tables.
     most : int
         Most training rows of each.
+    distinct : bool
+        Leave out rows whose inputs have occurred before.
     """
 
-    def __init__(self, folder: Path | None, most: int = MOST_ROWS) -> None:
-        self.folder, self.most = folder, most
+    def __init__(
+        self, folder: Path | None, most: int = MOST_ROWS, *, distinct: bool = False
+    ) -> None:
+        self.folder, self.most, self.distinct = folder, most, distinct
 
     def of(self, names: list[str]) -> Iterator[tuple[str, Callable[[int], Parts]]]:
         """Go through those of the tables that are available."""
@@ -172,6 +176,10 @@ class Tables:
             if table is None:
                 print(f"{name}: not found, left out")
                 continue
+            if self.distinct:
+                X, y = table
+                is_new = ~X.duplicated().to_numpy()
+                table = X[is_new].reset_index(drop=True), y[is_new]
             yield (
                 name,
                 lambda seed, n=name, t=table: split(*t, seed, is_classes(n), self.most),
@@ -439,6 +447,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rows, one split")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--json", type=Path, help="add the results to this file")
+    parser.add_argument(
+        "--distinct", action="store_true", help="without repeated rows of inputs"
+    )
     parser.add_argument("--threads", type=int, default=1)
     names = ("defaults", "depth", "tuned", "rules", "course")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
@@ -448,7 +459,9 @@ def main() -> None:
     if options.json is not None and options.json.is_file():
         found = json.loads(options.json.read_text())
     most, splits = (200, 1) if options.quick else (MOST_ROWS, options.splits)
-    tables, small = Tables(options.data, most), Tables(options.data, min(most, 2000))
+    tables, small = (
+        Tables(options.data, n, distinct=options.distinct) for n in (most, min(most, 2000))
+    )
     depths = [1, 4] if options.quick else DEPTHS
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "defaults": lambda: study_defaults(tables, splits),

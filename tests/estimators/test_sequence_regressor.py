@@ -271,7 +271,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "too few": (X, X[:9, 0, 0], {}, "inconsistent numbers of samples"),
     "NaN": (X, np.full(40, np.nan), {}, "Input y contains NaN"),
     "words": (X, np.array(["a"] * 40, dtype=object), {}, "could not convert"),
-    "no y of steps": (X, None, STEPS, "y must be given"),
+    "no y of steps": (X, None, STEPS, "y is None"),
     "one per sequence": (X, X[:, 0, 0], STEPS, "y must hold numbers for every step"),
     "four axes": (X, X[..., None, None], STEPS, "y must hold numbers for every step"),
     "words of steps": (X, [["a"] * 9] * 40, STEPS, "item 0 of y does not hold numbers"),
