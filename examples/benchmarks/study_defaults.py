@@ -460,7 +460,8 @@ def main() -> None:
         found = json.loads(options.json.read_text())
     most, splits = (200, 1) if options.quick else (MOST_ROWS, options.splits)
     tables, small = (
-        Tables(options.data, n, distinct=options.distinct) for n in (most, min(most, 2000))
+        Tables(options.data, n, distinct=options.distinct)
+        for n in (most, min(most, 2000))
     )
     depths = [1, 4] if options.quick else DEPTHS
     parts: dict[str, Callable[[], dict[str, Any]]] = {
