@@ -59,7 +59,6 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     max_iter: int
     batch_size: Any
     n_iter_no_change: Any
-    learning_rate_init: float | str
     momentum: float
     shuffle: bool
     tol: float

@@ -40,11 +40,13 @@ class ResumableNetwork(FittedNetwork):
 
     # Where the epochs of the last call of ``fit`` begin.
     _first_epoch = 0
+    # Whether the rules chose the step size of the last call.
+    _chose_rate = False
     # What callbacks need, to go on in another call of ``partial_fit``.
     _course: Mapping[str, Any] = MappingProxyType({})
 
     solver: str
-    learning_rate_init: Any
+    learning_rate_init: float | str
     early_stopping: bool | str
 
     # Attributes that exist only while training can go on; each class adds its own.
@@ -53,9 +55,15 @@ class ResumableNetwork(FittedNetwork):
         "_optimiser_name",
         "_optimiser_rates",
         "_optimiser_schedule",
+        "_chose_rate",
         "_course",
         "_generator_state",
     )
+
+    @property
+    def _may_choose_rate(self) -> bool:
+        """Whether the user leaves the step size to the rules."""
+        return isinstance(self.learning_rate_init, str)
 
     @property
     def _asks_to_stop_early(self) -> bool:
@@ -149,8 +157,8 @@ class ResumableNetwork(FittedNetwork):
         options = settings.optimiser()[1]
         before, now = self._optimiser_schedule, _schedule_of(settings)
         # Calls of partial_fit are epochs of one course, unless its step size changes.
-        # One that is chosen for them is that of the first call.
-        stays = self._incremental and self.learning_rate_init == "auto"
+        # One that is chosen by the rules stays that of the first call.
+        stays = self._incremental and self._chose_rate and self._may_choose_rate
         goes_on = self._incremental and before == now
         over = before in ("annealed", _OWN) and not self._incremental
         begins_anew = over or before != now
@@ -192,6 +200,7 @@ class ResumableNetwork(FittedNetwork):
             self._optimiser_state = state_to_numpy(kept.pop("optimiser"))
             self._optimiser_name = settings.solver
             self._optimiser_schedule = _schedule_of(settings)
+            self._chose_rate = self._may_choose_rate
             self._course = kept
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)

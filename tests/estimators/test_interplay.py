@@ -333,6 +333,10 @@ def test_a_schedule_goes_on_over_sequences_of_any_length() -> None:
         fit_quietly(model, X[:, :, :length], X[:, 0, 0] > 0, "partial_fit")
         rates += seen.rates
     assert rates == pytest.approx([rates[0], rates[0] / 2, rates[0] / 4])
+    for rate, expected in ((0.5, 0.5), ("auto", rates[0])):
+        model.set_params(learning_rate_init=rate)
+        fit_quietly(model, X[:, :, :20], X[:, 0, 0] > 0, "partial_fit")
+        assert seen.rates == pytest.approx([expected])
 
 
 class Remembers(Callback):
