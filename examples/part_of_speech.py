@@ -32,7 +32,8 @@ def load(folder: Path) -> dict[str, tuple[Sentences, Sentences]]:
         columns = part.groupby("sentence", sort=False)[["token", "upos"]].agg(list)
         splits[str(split)] = columns["token"].tolist(), columns["upos"].tolist()
     # Without a training set, the development set, though small, will do.
-    splits.setdefault("train", splits["dev"])
+    if "train" not in splits:
+        splits["train"] = splits["dev"]
     return splits
 
 

@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import tokenize
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,8 +46,10 @@ _FORGED = (
     LookupError,
     RuntimeError,
     StopIteration,
+    SyntaxError,  # NumPy evaluates the headers of arrays.
     TypeError,
     ValueError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
 )
 
@@ -287,5 +290,7 @@ def _decode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
             return float(inner)
         case "tuple":
             return tuple(_decode(inner, arrays))
-        case _:
+        case "dict":
             return {_decode(k, arrays): _decode(v, arrays) for k, v in inner}
+        case _:
+            raise ValueError(f"it holds something of the unknown kind {kind!r}")

@@ -40,10 +40,7 @@ def replace_file(path: str | os.PathLike[str], parts: list[memoryview | bytes]) 
     mode = _mode_of_regular(path)
     beside = _place_beside(path)
     try:
-        _write_new(beside, parts)
-        if mode is not None:
-            with contextlib.suppress(OSError):  # Not all file systems have any.
-                beside.chmod(mode)
+        _write_new(beside, parts, mode)
         beside.replace(path)
     except FileExistsError:  # somebody else's
         raise
@@ -109,10 +106,15 @@ def _place_beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
 
 
-def _write_new(path: Path, parts: list[memoryview | bytes]) -> None:
+def _write_new(
+    path: Path, parts: list[memoryview | bytes], mode: int | None = None
+) -> None:
     # Never through a link, nor over a file that is there; with the permissions that
-    # any new file gets.
+    # any new file gets, or with those given, before there is anything to read.
     with path.open("xb") as file:
+        if mode is not None:
+            with contextlib.suppress(OSError):  # Not all file systems have any.
+                path.chmod(mode)
         file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())

@@ -138,15 +138,16 @@ def load(path: str | os.PathLike[str], **parameters: Any) -> Any:
     >>> again.predict(X).shape
     (50,)
     """
-    names = "class", "version", "parameters", "left_out", "state"
-    content = _archive.read(path, _KIND, names)
+    entries = "class", "version", "parameters", "left_out", "state"
+    content = _archive.read(path, _KIND, entries)
     with _archive.refusing(path):
         missing = sorted(set(content["left_out"]) - parameters.keys())
+        names = ", ".join(missing)
     if missing:
         hint = ", ".join(f"{name}=..." for name in missing)
         raise ValueError(
-            f"{os.fspath(path)!r} could not hold the parameters {', '.join(missing)}, "
-            f"which are objects or code: give them, as in load(path, {hint})"
+            f"{os.fspath(path)!r} could not hold the parameters {names}, which are "
+            f"objects or code: give them, as in load(path, {hint})"
         )
     try:
         kind = _find_class(content["class"])

@@ -322,6 +322,9 @@ def _refuse_what_holds_no_texts(raw_documents: Any) -> None:
     if hasattr(raw_documents, "columns"):
         names = [str(name) for name in raw_documents.columns]
         raise ValueError(
-            f"an iterable of texts is expected, got a table with the columns {names}: "
-            f"give one column, such as table[{names[0]!r}], not table[[{names[0]!r}]]"
+            f"an iterable of texts is expected, got a table with the columns {names}"
+            + "".join(
+                f": give one column, such as table[{name!r}], not table[[{name!r}]]"
+                for name in names[:1]
+            )
         )

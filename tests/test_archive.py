@@ -176,6 +176,7 @@ def nested(depth: int) -> Any:
                 {"dict": [[1]]},
                 {"dict": [[[], 1]]},
                 {"unknown": [3]},
+                {"unknown": [[1, 2]]},
                 # Which would take a file's memory many times over.
                 [{"array": "array_0"}, {"array": "array_0"}],
                 nested(400),
@@ -203,6 +204,18 @@ def test_members_must_be_as_large_as_they_say(
     path = tmp_path / "file"
     forge(path, header_of({"dict": [["a", {"array": "array_0"}]]}), array_0=member)
     with pytest.raises(ValueError, match="is not as large as it says"):
+        _archive.read(path, "test")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"{'descr': '<f8', 'shape': (3,\n", b"  {'descr'\n {\n", b"(" * 200 + b"\n"],
+)
+def test_members_need_a_header_that_can_be_read(text: bytes, tmp_path: Path) -> None:
+    member = np.lib.format.magic(1, 0) + len(text).to_bytes(2, "little") + text
+    path = tmp_path / "file"
+    forge(path, header_of({"dict": [["a", {"array": "array_0"}]]}), array_0=member)
+    with pytest.raises(ValueError, match="is damaged, or no file"):
         _archive.read(path, "test")
 
 
@@ -357,9 +370,17 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
-def test_a_file_that_is_replaced_hands_its_permissions_on(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_a_file_that_is_replaced_hands_its_permissions_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, modes = tmp_path / "file", []
+
+    def note(descriptor: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+
     _archive.write(path, "test", {})
     path.chmod(0o600)
+    monkeypatch.setattr(os, "fsync", note)
     _archive.write(path, "test", {})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert modes == [0o600]  # nor is it readable meanwhile

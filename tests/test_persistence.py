@@ -208,6 +208,7 @@ def test_file_cannot_name_other_classes(name: str, tmp_path: Path) -> None:
     "change",
     [
         {"left_out": 3},
+        {"left_out": [3]},
         {"class": None},
         {"parameters": []},
         {"state": None},

@@ -141,6 +141,7 @@ def two_spirals(settings: Settings) -> list[Row]:
             alpha=0.0,
             max_iter=n_iterations,
             random_state=seed,
+            device=settings.device,
             **common,
         )
 
@@ -205,6 +206,7 @@ def deep_digits(settings: Settings) -> list[Row]:
             learning_rate_init=0.05,
             max_iter=n_iterations,
             random_state=seed,
+            device=settings.device,
             **common,
         )
 
@@ -302,7 +304,7 @@ def mnist(settings: Settings) -> list[Row]:
     # The first keeps its defaults: it anneals its steps over the epochs that it gets.
     contenders = {
         "TargetSpaceClassifier": (
-            partial(make, TargetSpaceClassifier),
+            partial(make, TargetSpaceClassifier, device=settings.device),
             (20, 40, 50, 60, 80),
         ),
         **{

@@ -50,12 +50,18 @@ def fitted(estimator: Any, X: np.ndarray, y: np.ndarray) -> Any:
 
 
 def bare_loop(
-    X: np.ndarray, y: np.ndarray, n_fixed: int, batch_size: int, epochs: int
+    X: np.ndarray,
+    y: np.ndarray,
+    n_fixed: int,
+    batch_size: int,
+    epochs: int,
+    device: str,
 ) -> Callable[[], None]:
     """Make the loop that does what ``fit`` does."""
-    x, labels = torch.from_numpy(X), torch.from_numpy(y)
+    x, labels = (torch.from_numpy(part).to(device) for part in (X, y))
     fixed = x if n_fixed == len(x) else x[:n_fixed]
-    target = TargetSpace(DenseNetwork(X.shape[1], (100,) * 5, 10, "tanh"), fixed, 1.0)
+    network = DenseNetwork(X.shape[1], (100,) * 5, 10, "tanh").to(device)
+    target = TargetSpace(network, fixed, 1.0)
     optimizer = torch.optim.Adam(target.parameters(), lr=1e-3, fused=True)
 
     def run() -> None:
@@ -86,10 +92,11 @@ def overhead(settings: Settings) -> list[Row]:
             learning_rate_init=1e-3,
             alpha=0.0,
             random_state=0,
+            device=settings.device,
             **TO_THE_END,
         )
         calls = {
-            "bare": bare_loop(X, y, n_fixed, batch_size, epochs),
+            "bare": bare_loop(X, y, n_fixed, batch_size, epochs, settings.device),
             "fit": partial(fitted, estimator, X, y),
         }
         least, seconds = settings.few((2, 1), (7, 10))
@@ -107,7 +114,10 @@ def growth(settings: Settings) -> list[Row]:
         X, y = data(n)
         row: Row = {"case": f"{n:,} rows", "rows": n}
         for name, kind in [
-            ("TargetSpaceClassifier", TargetSpaceClassifier),
+            (
+                "TargetSpaceClassifier",
+                partial(TargetSpaceClassifier, device=settings.device),
+            ),
             ("MLPClassifier", MLPClassifier),
         ]:
             estimator = kind((100, 100), max_iter=1, random_state=0, **TO_THE_END)

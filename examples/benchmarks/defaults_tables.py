@@ -152,5 +152,5 @@ def as_markdown(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    results = json.loads((HERE / "defaults.json").read_text())
-    (HERE / "defaults.md").write_text(as_markdown(results))
+    results = json.loads((HERE / "defaults.json").read_text("utf-8"))
+    (HERE / "defaults.md").write_text(as_markdown(results), "utf-8")

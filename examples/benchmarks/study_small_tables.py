@@ -220,12 +220,9 @@ def of_few_columns(found: dict[str, Any]) -> str:
 
 
 def as_markdown(found: dict[str, Any]) -> str:
-    """Return both tables, each between marks by which pages include it."""
-    parts = {
-        "rows": of_few_rows(found["rows"]),
-        "columns": of_few_columns(found["columns"]),
-    }
-    return marked(parts)
+    """Return the tables there are, each between marks by which pages include it."""
+    kinds = {"rows": of_few_rows, "columns": of_few_columns}
+    return marked({k: write(found[k]) for k, write in kinds.items() if k in found})
 
 
 def main() -> None:

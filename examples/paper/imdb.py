@@ -127,7 +127,7 @@ def plot(curves: dict[str, list[float]], per_check: float, path: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder with the reviews")
-    parser.add_argument("--quick", action="store_true", help="few reviews, one epoch")
+    parser.add_argument("--quick", action="store_true", help="400 reviews, two epochs")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*PAPER])
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--checks", type=int, default=2, help="tests in an epoch")
