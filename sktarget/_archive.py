@@ -44,6 +44,7 @@ _FORGED = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     RuntimeError,
     StopIteration,
     SyntaxError,  # NumPy evaluates the headers of arrays.

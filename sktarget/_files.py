@@ -110,8 +110,11 @@ def _write_new(
     path: Path, parts: list[memoryview | bytes], mode: int | None = None
 ) -> None:
     # Never through a link, nor over a file that is there; with the permissions that
-    # any new file gets, or with those given, before there is anything to read.
-    with path.open("xb") as file:
+    # any new file gets, or those given, and nobody else's before.
+    def create(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o666 if mode is None else 0o600)
+
+    with open(path, "xb", opener=create) as file:
         if mode is not None:
             with contextlib.suppress(OSError):  # Not all file systems have any.
                 path.chmod(mode)

@@ -274,7 +274,11 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
     def _texts(self, documents: Iterable[Any]) -> Iterator[Any]:
         """Go through the texts, and refuse what is none."""
         # Functions of the user's may read anything.
-        are_tokens = self.tokenizer is not None and not self.lowercase
+        are_tokens = (
+            self.tokenizer is not None
+            and self.analyzer == "word"
+            and not (self.lowercase or self.strip_accents)
+        )
         reads_any = self.preprocessor is not None or callable(self.analyzer)
         for i, document in enumerate(documents):
             is_nan = isinstance(document, float) and np.isnan(document)

@@ -99,7 +99,12 @@ def race(
 
 
 def skorch_net(
-    hidden: tuple[int, ...], activation: str, rate: float, batch: int, *sizes: int
+    hidden: tuple[int, ...],
+    activation: str,
+    rate: float,
+    batch: int,
+    *sizes: int,
+    device: str,
 ) -> Make:
     """Make a skorch net over the dense network that the estimators build."""
 
@@ -114,6 +119,7 @@ def skorch_net(
             iterator_train__shuffle=True,
             max_epochs=n_iterations,
             train_split=None,
+            device=device,
             verbose=0,
         )
 
@@ -169,7 +175,7 @@ def two_spirals(settings: Settings) -> list[Row]:
             LONG_LADDER,
         ),
         "skorch (64, 64, 64), relu": (
-            skorch_net((64,) * 3, "relu", 0.02, len(X), 2, 2),
+            skorch_net((64,) * 3, "relu", 0.02, len(X), 2, 2, device=settings.device),
             LONG_LADDER,
         ),
     }
@@ -222,7 +228,10 @@ def deep_digits(settings: Settings) -> list[Row]:
     contenders = {
         "TargetSpaceClassifier": (ours, ladder),
         "MLPClassifier": (mlp, ladder),
-        "skorch": (skorch_net(hidden, "tanh", 0.003, batch, 64, 10), ladder),
+        "skorch": (
+            skorch_net(hidden, "tanh", 0.003, batch, 64, 10, device=settings.device),
+            ladder,
+        ),
     }
     return race(contenders, data, 0.93, settings)
 

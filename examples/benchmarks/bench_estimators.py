@@ -139,8 +139,9 @@ def prediction(settings: Settings) -> list[Row]:
     rows = []
     for activation in ("relu", "tanh"):
         shape = {"hidden_layer_sizes": (100,), "activation": activation}
-        ours = fitted(TargetSpaceClassifier(**shape, max_iter=2, random_state=0), X, y)
-        mlp = fitted(MLPClassifier(**shape, max_iter=2, random_state=0), X, y)
+        few: Any = {**shape, "max_iter": 2, "random_state": 0}
+        ours = fitted(TargetSpaceClassifier(**few, device=settings.device), X, y)
+        mlp = fitted(MLPClassifier(**few), X, y)
         for n in (1, 100, 100_000):
             asked = data(n)[0]
             for method in ("predict", "predict_proba"):

@@ -316,7 +316,11 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
     def _rate(self, rows: TrainingRows) -> float:
         """Return the step size to begin with."""
         rate = self.learning_rate_init
-        return self._auto_rate(rows) if isinstance(rate, str) else float(rate)
+        if not isinstance(rate, str):
+            return float(rate)
+        # Calls of partial_fit are epochs of one course, whatever rows they are given.
+        first = self._first_rate if self._incremental else None
+        return self._auto_rate(rows) if first is None else first
 
     def _shared_settings(self, rows: TrainingRows) -> dict[str, Any]:
         """Return the settings of training that all kinds have parameters for."""

@@ -40,8 +40,8 @@ class ResumableNetwork(FittedNetwork):
 
     # Where the epochs of the last call of ``fit`` begin.
     _first_epoch = 0
-    # Whether the rules chose the step size of the last call.
-    _chose_rate = False
+    # The step size that the rules chose in the first call of ``partial_fit``.
+    _first_rate: float | None = None
     # What callbacks need, to go on in another call of ``partial_fit``.
     _course: Mapping[str, Any] = MappingProxyType({})
 
@@ -55,15 +55,10 @@ class ResumableNetwork(FittedNetwork):
         "_optimiser_name",
         "_optimiser_rates",
         "_optimiser_schedule",
-        "_chose_rate",
+        "_first_rate",
         "_course",
         "_generator_state",
     )
-
-    @property
-    def _may_choose_rate(self) -> bool:
-        """Whether the user leaves the step size to the rules."""
-        return isinstance(self.learning_rate_init, str)
 
     @property
     def _asks_to_stop_early(self) -> bool:
@@ -157,8 +152,6 @@ class ResumableNetwork(FittedNetwork):
         options = settings.optimiser()[1]
         before, now = self._optimiser_schedule, _schedule_of(settings)
         # Calls of partial_fit are epochs of one course, unless its step size changes.
-        # One that is chosen by the rules stays that of the first call.
-        stays = self._incremental and self._chose_rate and self._may_choose_rate
         goes_on = self._incremental and before == now
         over = before in ("annealed", _OWN) and not self._incremental
         begins_anew = over or before != now
@@ -171,7 +164,7 @@ class ResumableNetwork(FittedNetwork):
         ):
             # A rate that a schedule has lowered must not stay there under another; an
             # annealed one has fallen to zero.
-            if (rate != kept_rate and not stays) or begins_anew:
+            if rate != kept_rate or begins_anew:
                 group["lr"] = rate
                 group.pop("initial_lr", None)  # from which torch's schedules start
                 goes_on = False
@@ -200,8 +193,9 @@ class ResumableNetwork(FittedNetwork):
             self._optimiser_state = state_to_numpy(kept.pop("optimiser"))
             self._optimiser_name = settings.solver
             self._optimiser_schedule = _schedule_of(settings)
-            self._chose_rate = self._may_choose_rate
             self._course = kept
+        if self._incremental and isinstance(self.learning_rate_init, str):
+            self._first_rate = settings.learning_rate_init
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)
 

@@ -147,10 +147,10 @@ class NetworkSequenceClassifier(ClassifierMixin, SequenceNetwork, ClassOutputs):
                 "or add 1 to all labels"
             )
         labels, counts = read_step_labels(y, sequences, ignored, warns=role.first)
-        if "" in named or (labels.dtype.kind == "U" and (labels == "").any()):
+        if "" in named or (labels.dtype.kind in "UT" and (labels == "").any()):
             raise ValueError(
-                "y holds the label '', which predictions have at padding: give it "
-                "another name, or mark steps that do not count by NaN"
+                "y, or classes, holds the label '', which predictions have at padding: "
+                "give it another name, or mark steps that do not count by NaN"
             )
         step_weight = None
         if weight is not None or self.class_weight is not None:

@@ -263,5 +263,6 @@ def refuse_masks(values: Any, name: str, way: str) -> None:
         If it is a masked array, or holds one, and anything is masked.
     """
     items = values if isinstance(values, list | tuple) else [values]
-    if any(np.ma.is_masked(item) for item in items):
+    # Arrays of pandas have masks as well, which they keep.
+    if any(isinstance(i, np.ma.MaskedArray) and np.ma.is_masked(i) for i in items):
         raise ValueError(f"{name} has masked values: give {way}")

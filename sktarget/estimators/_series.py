@@ -56,7 +56,7 @@ def read_series(
     """
     if isinstance(X, list | tuple) and not X:
         raise ValueError("X is empty: give at least one sequence")
-    refuse_masks(X, "X", "X.filled(np.nan)")
+    refuse_masks(X, "X", "X.astype(float).filled(np.nan)")
     sizes = None
     known = None if reset else univariate
     _refuse_cells_of_series(X)

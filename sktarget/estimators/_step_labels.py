@@ -23,7 +23,7 @@ _EXACT = 2.0**53
 _MANY = 0.1
 
 
-def as_many(y: Any, sequences: Sequences, mark: Any) -> Any:
+def as_many(y: Any, sequences: Sequences, filled: str) -> Any:
     """Check that there is something for each sequence.
 
     Parameters
@@ -32,8 +32,8 @@ def as_many(y: Any, sequences: Sequences, mark: Any) -> Any:
         What was given for the steps.
     sequences : Sequences
         The sequences.
-    mark : object
-        What may stand for steps that do not count, for messages.
+    filled : str
+        What to give in the place of a masked array, for messages.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def as_many(y: Any, sequences: Sequences, mark: Any) -> Any:
         raise ValueError(
             "y is None: give an array of shape (n, time) or a list of arrays (t_i,)"
         )
-    refuse_masks(y, "y", f"y.filled({mark})")
+    refuse_masks(y, "y", filled)
     if not isinstance(y, list | tuple):
         y = np.asarray(y)
         if y.ndim == 0:
@@ -120,7 +120,7 @@ def read_step_labels(
     ValueError
         If y differs from X in length, holds real numbers, or no label counts.
     """
-    y, counts = as_many(y, sequences, -1), sequences.real
+    y, counts = as_many(y, sequences, "y.filled(-1)"), sequences.real
     if isinstance(y, np.ndarray) and y.shape == counts.shape:
         labels = y[counts]
     else:
@@ -170,7 +170,7 @@ def _join(y: Any, sequences: Sequences) -> Array:
             )
         parts.append(sequences.cut(i, row))
     joined = np.concatenate(parts)
-    if _may_lose_digits(joined) and any(part.dtype.kind == "i" for part in parts):
+    if _may_lose_digits(joined) and any(part.dtype.kind in "iu" for part in parts):
         return np.concatenate([part.astype(object) for part in parts])
     return joined
 
@@ -220,8 +220,8 @@ def _plain(labels: Array) -> Array:
         raise ValueError("y contains infinity: mark steps that do not count by NaN")
     if labels.dtype.kind != "i" and np.abs(labels).max() >= _MOST:
         raise ValueError(
-            f"y holds the label {labels[np.abs(labels).argmax()]}, but numbers must be "
-            "below 2**63: give them as texts"
+            f"y holds the label {labels[np.abs(labels).argmax()]}, but numbers must "
+            "lie between -2**63 and 2**63: give them as texts"
         )
     if labels.dtype.kind == "f" and (labels == np.trunc(labels)).all():
         return labels.astype(np.int64)

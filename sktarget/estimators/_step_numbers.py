@@ -42,7 +42,7 @@ def read_step_numbers(
     ValueError
         If y differs from X in length, holds anything but numbers, or no step counts.
     """
-    given = as_many(y, sequences, "np.nan")
+    given = as_many(y, sequences, "y.astype(float).filled(np.nan)")
     items = [_numbers_of(i, item) for i, item in enumerate(given)]
     forms = sorted({item.shape[:-1] for item in items})
     if len(forms) > 1:

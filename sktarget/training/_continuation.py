@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from skorch.callbacks import BatchScoring, Callback, EpochScoring, LRScheduler
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    EpochScoring,
+    LRScheduler,
+    PassthroughScoring,
+)
 from torch import nn
 
 from sktarget import _archive
@@ -16,6 +22,7 @@ __all__ = [
     "Continuation",
     "continuation_of",
     "freeze",
+    "freeze_again",
     "restore_with_rates",
     "take_up",
 ]
@@ -24,7 +31,7 @@ Named = Sequence[tuple[str, Callback]]
 
 # Others begin anew in every call, as skorch has it: early stopping would go back to
 # the best state of calls long ago.
-_GO_ON = LRScheduler, EpochScoring, BatchScoring
+_SCORES = EpochScoring, BatchScoring, PassthroughScoring
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,15 @@ class Continuation:
         States of schedules and scores of skorch's by name, in plain values.
     frozen : list of str
         Names of the parameters that need no gradient.
+    kinds : list of str
+        Classes of all the user's callbacks, one of which may have frozen them.
     """
 
     optimiser: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     callbacks: dict[str, Any] = field(default_factory=dict)
     frozen: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
 
 
 def continuation_of(net: Any, callbacks: Named, n_before: int) -> Continuation:
@@ -79,13 +89,12 @@ def continuation_of(net: Any, callbacks: Named, n_before: int) -> Continuation:
         history,
         callback_states(_going_on(callbacks)),
         [name for name, p in parameters if not p.requires_grad],
+        _kinds(callbacks),
     )
 
 
 def take_up(net: Any, callbacks: Named, before: Continuation) -> None:
     """Let a net go on where another has ended; its ``on_train_begin`` is over.
-
-    What it froze must be frozen before, so that callbacks may decide otherwise then.
 
     Parameters
     ----------
@@ -99,7 +108,7 @@ def take_up(net: Any, callbacks: Named, before: Continuation) -> None:
     Warns
     -----
     UserWarning
-        If a schedule begins anew.
+        If a schedule or a score begins anew.
     """
     net.history[:] = before.history
     groups = before.optimiser["param_groups"]
@@ -151,8 +160,34 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
         parameter.requires_grad_(name not in names)
 
 
+def freeze_again(module: nn.Module, callbacks: Named, before: Continuation) -> None:
+    """Freeze what was frozen, as long as no callback is missing that may have done so.
+
+    To be called before ``on_train_begin``, in which callbacks may decide otherwise.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    callbacks : sequence of (str, Callback)
+        The user's callbacks, and the names that the net knows them by.
+    before : Continuation
+        What the other run has left.
+    """
+    if set(before.kinds) <= set(_kinds(callbacks)):
+        freeze(module, before.frozen)
+
+
+def _kinds(callbacks: Named) -> list[str]:
+    return [f"{type(c).__module__}.{type(c).__qualname__}" for _, c in callbacks]
+
+
 def _going_on(callbacks: Named) -> Named:
-    return [(name, one) for name, one in callbacks if isinstance(one, _GO_ON)]
+    return [
+        (name, one)
+        for name, one in callbacks
+        if isinstance(one, LRScheduler) or type(one) in _SCORES
+    ]
 
 
 def _plain_part(row: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ __all__ = [
 # memory.
 _MOST_ROWS = 1024
 _MOST_NUMBERS = 1 << 19
+# (n, channels, height, width)
 _IMAGE_AXES = 4
 
 

@@ -121,10 +121,13 @@ class TrainingNet(NeuralNet):
             decay = 0.5 * self.alpha / (len(x) * self.mean_weight)
             loss = loss + squared_norm(weights) * decay
         # Callbacks may have frozen everything for a while.
-        learns = any(p.requires_grad for p in self.module_.parameters())
-        if learns or loss.requires_grad:
+        if loss.requires_grad or not self._is_frozen_in_part:
             loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
+
+    @property
+    def _is_frozen_in_part(self) -> bool:
+        return not all(p.requires_grad for p in self.module_.parameters())
 
     def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
         searches = isinstance(self.optimizer_, torch.optim.LBFGS)

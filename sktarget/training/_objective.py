@@ -30,7 +30,7 @@ class Objective:
         inputs.  Until a network does clearly better, early stopping waits; 0 if not.
     read : callable, optional
         Turns inputs of any form that ``fit`` takes into what torch can read, for
-        callbacks that ask for predictions.
+        callbacks that ask for predictions; leaves sequences as they are.
     decode : callable, optional
         Turns sums into predictions of y as the training data hold it, for callbacks
         that score: of classes, their indices.

@@ -17,7 +17,7 @@ from sktarget.training._checkpoint import Checkpoint, is_of_user, users_callback
 from sktarget.training._continuation import (
     Continuation,
     continuation_of,
-    freeze,
+    freeze_again,
     take_up,
 )
 from sktarget.training._data import TensorData
@@ -127,7 +127,7 @@ def train(
     of_user = users_callbacks(net)
     goes_on = before if before is not None and before.history and of_user else None
     if goes_on is not None:
-        freeze(module, goes_on.frozen)
+        freeze_again(module, of_user, goes_on)
     net.notify("on_train_begin", X=data, y=None)
     if goes_on is not None:
         take_up(net, of_user, goes_on)

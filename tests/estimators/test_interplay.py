@@ -31,6 +31,7 @@ from sktarget.estimators._comparison import Errors, share_of_errors
 from sktarget.estimators._rows import TrainingRows
 from sktarget.linalg import FactorisationError
 from sktarget.nn import TargetSpace
+from sktarget.propagation import DifferenceTargetPropagationRegressor
 from tests.estimators.support import (
     SeesRates,
     assert_learns,
@@ -294,7 +295,7 @@ class Thaws(Callback):
         net.module_.requires_grad_(True)
 
 
-@pytest.mark.parametrize("then", [None, [Thaws()]])
+@pytest.mark.parametrize("then", [None, [SeesRates()], [Freezer("*"), Thaws()]])
 def test_what_was_frozen_may_learn_again(then: Any) -> None:
     X, y = noisy_numbers(100)
     model = TargetSpaceRegressor(
@@ -317,9 +318,35 @@ def test_a_failed_call_of_partial_fit_leaves_the_schedule() -> None:
     for _ in range(4):
         fit_quietly(model, X, y, "partial_fit")
         rates += seen.rates
-        with pytest.raises(ValueError, match="NaN"):
-            model.partial_fit(X * np.nan, y)
+        model.set_params(callbacks=[schedule, seen, Fails()])
+        with pytest.raises(RuntimeError, match="on purpose"):
+            fit_quietly(model, X, y, "partial_fit")
+        model.set_params(callbacks=[schedule, seen])
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01])
+
+
+class Fails(Callback):
+    """Fails when everything has been trained."""
+
+    def on_train_end(self, net: Any, **_: Any) -> None:
+        raise RuntimeError("on purpose")
+
+
+def test_step_sizes_of_sister_methods_are_those_of_every_call() -> None:
+    X, y = noisy_numbers(100)
+    model = DifferenceTargetPropagationRegressor(
+        (3, 3), warm_start=True, random_state=0, max_iter=2
+    )
+    fit_quietly(model, X, y)
+    fit_quietly(model, X, y, "partial_fit")
+    rates = [group["lr"] for group in model._optimiser_state["param_groups"]]
+    fresh = clone(model)
+    fit_quietly(fresh, X, y, "partial_fit")
+    assert rates == [g["lr"] for g in fresh._optimiser_state["param_groups"]]
+    model.set_params(feedback_learning_rate_init=0.02)
+    fit_quietly(model, X, y, "partial_fit")
+    groups = model._optimiser_state["param_groups"]
+    assert [group["lr"] for group in groups] == [0.02, *rates[1:]]
 
 
 def test_a_schedule_goes_on_over_sequences_of_any_length() -> None:

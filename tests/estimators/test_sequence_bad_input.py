@@ -274,10 +274,11 @@ def test_univariate_series_have_no_axis_of_channels() -> None:
     ("labels", "match"),
     [
         (np.where(STEPS == 1, np.inf, 1.0), "y contains infinity"),
-        (STEPS.astype(float) + 1e19, r"below 2\*\*63: give them as texts"),
-        (STEPS.astype(np.uint64) + 2**63, r"below 2\*\*63: give them as texts"),
+        (STEPS.astype(float) + 1e19, r"between -2\*\*63 and 2\*\*63: give them as"),
+        (STEPS - 1e19, r"between -2\*\*63 and 2\*\*63: give them as texts"),
+        (STEPS.astype(np.uint64) + 2**63, r"between -2\*\*63 and 2\*\*63: give"),
         (STEPS.astype("M8[D]"), "y has dtype datetime64"),
-        (np.where(STEPS == 1, "", "a"), "the label '', which predictions have at pad"),
+        (np.where(STEPS == 1, "", "a"), "holds the label '', which predictions have"),
         (np.ma.masked_array(STEPS, STEPS == 1), r"masked values: give y.filled\(-1\)"),
         (sparse.csr_array(STEPS), "one object of type csr_array"),
         (1, "one object of type int"),
@@ -293,6 +294,7 @@ def test_labels_that_are_none(labels: Any, match: str) -> None:
         ([-1, 0, 1], "classes holds -1, which marks steps"),
         ([0.0, 1.0, np.nan], "classes holds nan, which is no label"),
         ([0, 1, None], r"classes must list all labels, got \[0, 1, None\]"),
+        (["", "a"], "classes, holds the label ''"),
         ({0, 1}, r"classes must list all labels, got \{0, 1\}"),
     ],
 )
@@ -305,7 +307,7 @@ def test_classes_that_are_none(classes: Any, match: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "match"),
     [
-        (np.ma.masked_array(X, X > 1), r"X has masked values: give X.filled\(np.nan\)"),
+        (np.ma.masked_array(X, X > 1), r"masked.*: give X.astype\(float\).fill"),
         ([np.ma.masked_array(x, x > 1) for x in X], "X has masked values"),
         (list(X[:, :, 0].astype("M8[D]")[:, :, None]), "X has dtype datetime64"),
         ([[[1, 2, 3], [4, 5]]] * 20, r"item 0 of X is ragged.* \[3, 2\]"),

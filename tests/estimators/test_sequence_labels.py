@@ -42,10 +42,11 @@ def test_marked_steps_do_not_count_among_texts(mark: Any, form: Any) -> None:
     assert model.classes_.tolist() == ["a", "b"]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
 @pytest.mark.parametrize("form", [list, np.array, None])
-def test_large_labels_keep_their_digits_beside_marks(form: Any) -> None:
+def test_large_labels_keep_their_digits_beside_marks(form: Any, dtype: Any) -> None:
     X, _ = series()
-    y = [2**60 + row for row in step_labels(X)]
+    y = [2**60 + row.astype(dtype) for row in step_labels(X)]
     y[0] = np.full(len(y[0]), np.nan)  # no label in this row
     second = [np.nan, *y[1][1:].tolist()]
     if form is not None:
