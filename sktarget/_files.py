@@ -110,7 +110,7 @@ def _write_new(
     path: Path, parts: list[memoryview | bytes], mode: int | None = None
 ) -> None:
     # Never through a link, nor over a file that is there; with the permissions that
-    # any new file gets, or those given, and nobody else's before.
+    # any new file gets.  If some are given, nobody else may read it before it has them.
     def create(name: str, flags: int) -> int:
         return os.open(name, flags, 0o666 if mode is None else 0o600)
 

@@ -277,7 +277,7 @@ class TokenSequencer(TransformerMixin, BaseEstimator):
         are_tokens = (
             self.tokenizer is not None
             and self.analyzer == "word"
-            and not (self.lowercase or self.strip_accents)
+            and not (self.lowercase or isinstance(self.strip_accents, str))
         )
         reads_any = self.preprocessor is not None or callable(self.analyzer)
         for i, document in enumerate(documents):

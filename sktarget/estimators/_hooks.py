@@ -319,8 +319,9 @@ class FitHooks(CallbackSupportMixin, ResumableNetwork):
         if not isinstance(rate, str):
             return float(rate)
         # Calls of partial_fit are epochs of one course, whatever rows they are given.
-        first = self._first_rate if self._incremental else None
-        return self._auto_rate(rows) if first is None else first
+        solver, first = self._first_rate or ("", 0.0)
+        goes_on = self._incremental and solver == self.solver
+        return first if goes_on else self._auto_rate(rows)
 
     def _shared_settings(self, rows: TrainingRows) -> dict[str, Any]:
         """Return the settings of training that all kinds have parameters for."""

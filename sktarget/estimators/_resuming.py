@@ -40,8 +40,9 @@ class ResumableNetwork(FittedNetwork):
 
     # Where the epochs of the last call of ``fit`` begin.
     _first_epoch = 0
-    # The step size that the rules chose in the first call of ``partial_fit``.
-    _first_rate: float | None = None
+    # The step size that the rules chose in the first call of ``partial_fit``, and the
+    # solver that it is for.
+    _first_rate: tuple[str, float] | None = None
     # What callbacks need, to go on in another call of ``partial_fit``.
     _course: Mapping[str, Any] = MappingProxyType({})
 
@@ -195,7 +196,7 @@ class ResumableNetwork(FittedNetwork):
             self._optimiser_schedule = _schedule_of(settings)
             self._course = kept
         if self._incremental and isinstance(self.learning_rate_init, str):
-            self._first_rate = settings.learning_rate_init
+            self._first_rate = settings.solver, settings.learning_rate_init
         self._generator_state = state_to_numpy(generator.get_state())
         self._keep_network(network)
 

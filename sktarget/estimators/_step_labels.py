@@ -120,7 +120,7 @@ def read_step_labels(
     ValueError
         If y differs from X in length, holds real numbers, or no label counts.
     """
-    y, counts = as_many(y, sequences, "y.filled(-1)"), sequences.real
+    y, counts = as_many(y, sequences, "y.astype(object).filled(np.nan)"), sequences.real
     if isinstance(y, np.ndarray) and y.shape == counts.shape:
         labels = y[counts]
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from skorch.callbacks import (
     Callback,
     EpochScoring,
     LRScheduler,
+    ParamMapper,
     PassthroughScoring,
 )
 from torch import nn
@@ -49,15 +51,15 @@ class Continuation:
         States of schedules and scores of skorch's by name, in plain values.
     frozen : list of str
         Names of the parameters that need no gradient.
-    kinds : list of str
-        Classes of all the user's callbacks, one of which may have frozen them.
+    freezers : list of str
+        The callbacks of skorch's that freeze parameters, in words.
     """
 
     optimiser: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     callbacks: dict[str, Any] = field(default_factory=dict)
     frozen: list[str] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=list)
+    freezers: list[str] = field(default_factory=list)
 
 
 def continuation_of(net: Any, callbacks: Named, n_before: int) -> Continuation:
@@ -89,7 +91,7 @@ def continuation_of(net: Any, callbacks: Named, n_before: int) -> Continuation:
         history,
         callback_states(_going_on(callbacks)),
         [name for name, p in parameters if not p.requires_grad],
-        _kinds(callbacks),
+        _freezers(callbacks),
     )
 
 
@@ -161,7 +163,7 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
 
 
 def freeze_again(module: nn.Module, callbacks: Named, before: Continuation) -> None:
-    """Freeze what was frozen, as long as no callback is missing that may have done so.
+    """Freeze what was frozen, unless a callback that has done so is gone.
 
     To be called before ``on_train_begin``, in which callbacks may decide otherwise.
 
@@ -174,12 +176,17 @@ def freeze_again(module: nn.Module, callbacks: Named, before: Continuation) -> N
     before : Continuation
         What the other run has left.
     """
-    if set(before.kinds) <= set(_kinds(callbacks)):
+    gone = Counter(before.freezers) - Counter(_freezers(callbacks))
+    if not gone:
         freeze(module, before.frozen)
 
 
-def _kinds(callbacks: Named) -> list[str]:
-    return [f"{type(c).__module__}.{type(c).__qualname__}" for _, c in callbacks]
+def _freezers(callbacks: Named) -> list[str]:
+    return [
+        f"{type(one).__qualname__} of {one.patterns!r}"
+        for _, one in callbacks
+        if isinstance(one, ParamMapper)
+    ]
 
 
 def _going_on(callbacks: Named) -> Named:

@@ -77,6 +77,7 @@ class TrainingNet(NeuralNet):
             device = next(module.parameters()).device
             self.output_units = origin.to(device), units.to(device)
         self.ordinary_weights: list[Tensor] = [*ordinary_weights(module)]
+        self.n_free_at_first = _n_free(module)
         # Where a step takes all rows, its pass may evaluate the validation set too: all
         # of its inputs, and the outputs that the last step has left.
         self.rows_to_evaluate: Tensor | None = None
@@ -121,13 +122,9 @@ class TrainingNet(NeuralNet):
             decay = 0.5 * self.alpha / (len(x) * self.mean_weight)
             loss = loss + squared_norm(weights) * decay
         # Callbacks may have frozen everything for a while.
-        if loss.requires_grad or not self._is_frozen_in_part:
+        if loss.requires_grad or _n_free(self.module_) == self.n_free_at_first:
             loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, "y_pred": sums}
-
-    @property
-    def _is_frozen_in_part(self) -> bool:
-        return not all(p.requires_grad for p in self.module_.parameters())
 
     def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
         searches = isinstance(self.optimizer_, torch.optim.LBFGS)
@@ -274,3 +271,8 @@ class TrainingNet(NeuralNet):
             self.module_.eval()
         sums = self._outputs(X.outputs_of(self.module_))
         return sums.numpy(force=True) if decode is None else decode(sums)
+
+
+def _n_free(module: nn.Module) -> int:
+    """Return how many parameters learn."""
+    return sum(p.requires_grad for p in module.parameters())

@@ -18,6 +18,7 @@ from skorch.callbacks import (
     EpochScoring,
     Freezer,
     LRScheduler,
+    PrintLog,
 )
 from torch import Tensor, nn
 
@@ -295,14 +296,20 @@ class Thaws(Callback):
         net.module_.requires_grad_(True)
 
 
-@pytest.mark.parametrize("then", [None, [SeesRates()], [Freezer("*"), Thaws()]])
+@pytest.mark.parametrize(
+    "then", [None, [SeesRates()], [Freezer("*"), Thaws()], [Freezer("no.*")]]
+)
 def test_what_was_frozen_may_learn_again(then: Any) -> None:
     X, y = noisy_numbers(100)
     model = TargetSpaceRegressor(
-        (3,), parameterization="weights", callbacks=[Freezer("*")], random_state=0
+        (3,),
+        parameterization="weights",
+        callbacks=[Freezer("*"), PrintLog(sink=lambda *_: None)],
+        random_state=0,
     )
     fit_quietly(model, X, y, "partial_fit")
     before = model.coefs_[0].copy()
+    model.set_params(callbacks=[Freezer("*")])  # Printing freezes nothing.
     fit_quietly(model, X, y, "partial_fit")
     np.testing.assert_array_equal(model.coefs_[0], before)
     fit_quietly(model.set_params(callbacks=then), X, y, "partial_fit")
@@ -330,6 +337,15 @@ class Fails(Callback):
 
     def on_train_end(self, net: Any, **_: Any) -> None:
         raise RuntimeError("on purpose")
+
+
+def test_an_automatic_step_size_is_that_of_the_solver() -> None:
+    X, y = noisy_numbers(100)
+    model, seen = TargetSpaceRegressor((3,), random_state=0), SeesRates()
+    for solver, rate in (("adam", 0.01), ("sgd", 1.0), ("adam", 0.01)):
+        model.set_params(solver=solver, callbacks=[seen])
+        fit_quietly(model, X, y, "partial_fit")
+        assert seen.rates == pytest.approx([rate])
 
 
 def test_step_sizes_of_sister_methods_are_those_of_every_call() -> None:
