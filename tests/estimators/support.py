@@ -63,6 +63,13 @@ def curve_data(n_outputs: int | None = None) -> tuple[Array, Array]:
     return X, Y[:, 0] if n_outputs is None else Y
 
 
+def noisy_numbers(n: int = 600) -> tuple[Any, Any]:
+    """Return five columns, and numbers that the first tells little about."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 5))
+    return X, X[:, 0] + 2 * rng.normal(size=n)
+
+
 def noisy(kind: type) -> tuple[Any, Any]:
     """Return a problem on which training stops early."""
     X, y = class_data(2, 400)
@@ -172,6 +179,13 @@ class Leaves(Callback):
     def on_epoch_end(self, net: Any, **_: Any) -> None:
         if len(net.history) == self.epoch:
             raise KeyboardInterrupt
+
+
+class Keeps(Callback):
+    """Keeps the history of the last epoch."""
+
+    def on_epoch_end(self, net: Any, **_: Any) -> None:
+        self.history = net.history
 
 
 class SeesRates(Callback):
