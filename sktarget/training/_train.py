@@ -124,18 +124,24 @@ def train(
         before = before if kept is None else Continuation(kept)
     if before is not None:
         net.optimizer_.load_state_dict(before.optimiser)
-    of_user = users_callbacks(net)
-    goes_on = before if before is not None and before.history and of_user else None
-    if goes_on is not None:
-        freeze_again(module, of_user, goes_on)
-    net.notify("on_train_begin", X=data, y=None)
-    if goes_on is not None:
-        take_up(net, of_user, goes_on)
+    n_before = _begin(net, data, before)
     to_go = settings.epochs - log.epochs_of_run
     reason = _run_epochs(net, monitor, data, to_go)
     net.notify("on_train_end", X=data, y=None)
-    n_before = 0 if goes_on is None else len(goes_on.history)
     return _ending_of(net, monitor, reason, n_before)
+
+
+def _begin(net: TrainingNet, data: TensorData, before: Continuation | None) -> int:
+    """Begin, for callbacks where an earlier run ended; return its recorded epochs."""
+    of_user = users_callbacks(net)
+    goes_on = before if before is not None and before.history and of_user else None
+    if goes_on is not None:
+        freeze_again(net.module_, of_user, goes_on)
+    net.notify("on_train_begin", X=data, y=None)
+    if goes_on is None:
+        return 0
+    take_up(net, of_user, goes_on)
+    return len(goes_on.history)
 
 
 def _may_validate_first(

@@ -23,6 +23,13 @@ for_both = pytest.mark.parametrize("kind", ESTIMATORS)
 
 # Trains exactly `max_iter` epochs.
 ALL_EPOCHS: dict[str, Any] = {"tol": 0.0, "n_iter_no_change": 100_000}
+# Enough for callbacks to see something.
+SHORT: dict[str, Any] = {
+    "hidden_layer_sizes": (4,),
+    "max_iter": 6,
+    "random_state": 0,
+    **ALL_EPOCHS,
+}
 
 
 def fit_quietly(

@@ -10,20 +10,13 @@ from skorch.callbacks import Callback, EpochScoring
 
 from sktarget import TargetSpaceClassifier, TargetSpaceRegressor
 from tests.estimators.support import (
-    ALL_EPOCHS,
+    SHORT,
     Keeps,
     class_data,
     fit_quietly,
     for_both,
     problem,
 )
-
-SMALL: dict[str, Any] = {
-    "hidden_layer_sizes": (4,),
-    "max_iter": 6,
-    "random_state": 0,
-    **ALL_EPOCHS,
-}
 
 
 class Predicts(Callback):
@@ -41,7 +34,7 @@ def test_own_rows_are_taken_in_any_dtype(kind: type) -> None:
     X, y = problem(kind)
     predicts = Predicts(X.astype(np.float64))
     estimator = fit_quietly(
-        kind(**SMALL, early_stopping=False, callbacks=[predicts]),
+        kind(**SHORT, early_stopping=False, callbacks=[predicts]),
         X.astype(np.float32),
         y,
     )
@@ -66,14 +59,14 @@ def test_own_rows_of_integers_are_read_as_the_tables_are(dtype: Any) -> None:
 def test_own_rows_are_taken_in_any_form(form: Any) -> None:
     X, y = class_data()
     predicts = Predicts(form(X))
-    model = TargetSpaceClassifier(**SMALL, early_stopping=False, callbacks=[predicts])
+    model = TargetSpaceClassifier(**SHORT, early_stopping=False, callbacks=[predicts])
     fit_quietly(model, X, y)
     np.testing.assert_array_equal(predicts.found, model.predict(form(X)))
 
 
 def test_own_rows_of_other_columns_are_refused() -> None:
     X, y = class_data()
-    model = TargetSpaceClassifier(**SMALL, callbacks=[Predicts(X[:, 1:])])
+    model = TargetSpaceClassifier(**SHORT, callbacks=[Predicts(X[:, 1:])])
     with pytest.raises(ValueError, match="features, but TargetSpaceClassifier is"):
         fit_quietly(model, X, y)
 

@@ -30,7 +30,7 @@ from sktarget import (
     TargetSpaceSequenceRegressor,
 )
 from tests.estimators.support import (
-    ALL_EPOCHS,
+    SHORT,
     Dies,
     Keeps,
     assert_same_weights,
@@ -40,13 +40,6 @@ from tests.estimators.support import (
     for_both,
     problem,
 )
-
-SMALL: dict[str, Any] = {
-    "hidden_layer_sizes": (4,),
-    "max_iter": 6,
-    "random_state": 0,
-    **ALL_EPOCHS,
-}
 
 
 class Counts(Callback):
@@ -83,7 +76,7 @@ def test_hooks_of_skorch_are_called(kind: type, given_as: str) -> None:
     X, y = problem(kind)
     counts = Counts()
     estimator = kind(
-        **SMALL,
+        **SHORT,
         batch_size=30,
         early_stopping=True,
         validation_fraction=1 / 3,
@@ -104,8 +97,8 @@ def test_hooks_of_skorch_are_called(kind: type, given_as: str) -> None:
 @for_both
 def test_callbacks_do_not_change_the_fit(kind: type) -> None:
     X, y = problem(kind)
-    watched = fit_quietly(kind(**SMALL, callbacks=[Counts()]), X, y)
-    assert_same_weights(watched, fit_quietly(kind(**SMALL), X, y))
+    watched = fit_quietly(kind(**SHORT, callbacks=[Counts()]), X, y)
+    assert_same_weights(watched, fit_quietly(kind(**SHORT), X, y))
 
 
 def scored(kind: type, name: str, caching: bool) -> tuple[Any, Any]:
@@ -113,7 +106,7 @@ def scored(kind: type, name: str, caching: bool) -> tuple[Any, Any]:
     keeps = Keeps()
     scoring = EpochScoring(name, lower_is_better=False, use_caching=caching)
     estimator = kind(
-        **SMALL,
+        **SHORT,
         early_stopping=True,
         validation_fraction=0.3,
         callbacks=[scoring, keeps],
@@ -144,7 +137,7 @@ def test_scores_of_classes_by_any_name(name: str, labels: Any, caching: bool) ->
         keeps = Keeps()
         scoring = EpochScoring(name, lower_is_better=False, use_caching=caching)
         estimator = TargetSpaceClassifier(
-            **SMALL, early_stopping=True, callbacks=[scoring, keeps]
+            **SHORT, early_stopping=True, callbacks=[scoring, keeps]
         )
         fit_quietly(estimator, X, given)
         found.append(keeps.history[:, name])
@@ -156,7 +149,7 @@ def test_scores_of_classes_by_any_name(name: str, labels: Any, caching: bool) ->
 def test_scores_of_several_classes(name: str) -> None:
     keeps = Keeps()
     scoring = EpochScoring(name, lower_is_better=False)
-    settings = SMALL | {"early_stopping": True, "validation_fraction": 0.3}
+    settings = SHORT | {"early_stopping": True, "validation_fraction": 0.3}
     estimator = TargetSpaceClassifier(**settings, callbacks=[scoring, keeps])
     X, y = class_data(3)
     fit_quietly(estimator, X, np.array(["a", "b", "c"])[y])
@@ -171,7 +164,7 @@ def test_scores_on_training_rows_that_are_shuffled(caching: bool) -> None:
     )
     keeps = Keeps()
     model = TargetSpaceClassifier(
-        **SMALL,
+        **SHORT,
         learning_rate_init=0.05,
         batch_size=8,
         early_stopping=False,
@@ -193,7 +186,7 @@ def test_scores_of_probabilities(caching: bool) -> None:
 @for_both
 def test_history_tells_which_epochs_are_the_best(kind: type) -> None:
     keeps = Keeps()
-    settings = SMALL | {"learning_rate_init": 0.3, "max_iter": 12}
+    settings = SHORT | {"learning_rate_init": 0.3, "max_iter": 12}
     estimator = kind(**settings, early_stopping=True, callbacks=[keeps])
     fit_quietly(estimator, *problem(kind))
     for name, sign in [("train_loss", 1), ("valid_loss", 1), ("valid_score", -1)]:
@@ -206,7 +199,7 @@ def test_history_tells_which_epochs_are_the_best(kind: type) -> None:
 @for_both
 def test_history_without_validation(kind: type) -> None:
     keeps = Keeps()
-    settings = SMALL | {"callbacks": [keeps], "early_stopping": False}
+    settings = SHORT | {"callbacks": [keeps], "early_stopping": False}
     fit_quietly(kind(**settings), *problem(kind))
     assert keeps.history[0]["train_loss_best"] is True
     assert not any(name.startswith("valid") for name in keeps.history[0])
@@ -215,7 +208,7 @@ def test_history_without_validation(kind: type) -> None:
 def test_best_so_far_is_that_of_the_fit() -> None:
     X, y = class_data()
     keeps = Keeps()
-    estimator = TargetSpaceClassifier(**SMALL, warm_start=True, callbacks=[keeps])
+    estimator = TargetSpaceClassifier(**SHORT, warm_start=True, callbacks=[keeps])
     fit_quietly(estimator, X, y)
     fit_quietly(estimator, X, 1 - y)  # which it has learnt the opposite of
     now = keeps.history[:, "train_loss"]
@@ -225,7 +218,7 @@ def test_best_so_far_is_that_of_the_fit() -> None:
 
 def test_best_so_far_counts_what_a_killed_fit_has_seen(tmp_path: Path) -> None:
     X, y = class_data()
-    settings = SMALL | {"early_stopping": True, "learning_rate_init": 0.3}
+    settings = SHORT | {"early_stopping": True, "learning_rate_init": 0.3}
     once, twice = Keeps(), Keeps()
     fit_quietly(TargetSpaceClassifier(**settings, callbacks=[once]), X, y)
     estimator = TargetSpaceClassifier(**settings, checkpoint=tmp_path / "run")
@@ -242,7 +235,7 @@ def test_checkpoint_of_skorch(kind: type, monitor: str, tmp_path: Path) -> None:
     X, y = problem(kind)
     keeps = Keeps()
     kept = Checkpoint(dirname=tmp_path, monitor=monitor, f_pickle=None)
-    settings = SMALL | {"learning_rate_init": 0.3, "max_iter": 12}
+    settings = SHORT | {"learning_rate_init": 0.3, "max_iter": 12}
     settings |= {"early_stopping": True, "callbacks": [keeps, kept]}
     fit_quietly(kind(**settings), X, y)
     files = {"params.pt", "optimizer.pt", "criterion.pt", "history.json"}
@@ -257,7 +250,7 @@ def test_checkpoint_of_skorch_when_training_diverges(tmp_path: Path) -> None:
     X, y = class_data()
     breaks = Breaks(3)
     kept = Checkpoint(dirname=tmp_path, monitor="train_loss_best", f_pickle=None)
-    estimator = TargetSpaceClassifier(**SMALL, callbacks=[breaks, kept])
+    estimator = TargetSpaceClassifier(**SHORT, callbacks=[breaks, kept])
     with pytest.warns(match="Training diverged"):
         estimator.fit(X, y)
     # The epoch that diverged is not the best.
@@ -307,7 +300,7 @@ def test_early_stopping_of_skorch(kind: type) -> None:
     stops = EarlyStopping(
         "train_loss", patience=2, threshold=10.0, threshold_mode="abs", sink=_silent
     )
-    estimator = kind(**(SMALL | {"max_iter": 100}), callbacks=[stops])
+    estimator = kind(**(SHORT | {"max_iter": 100}), callbacks=[stops])
     estimator.fit(X, y)  # not a warning: whoever stops knows why
     assert estimator.n_iter_ == 3
     assert np.isfinite(estimator.predict(X)).all()
@@ -325,12 +318,12 @@ class Fails(Callback):
 @for_both
 def test_failing_callback_leaves_the_estimator_as_it_was(kind: type) -> None:
     X, y = problem(kind)
-    estimator = fit_quietly(kind(**SMALL), X, y)
+    estimator = fit_quietly(kind(**SHORT), X, y)
     before = estimator.predict(X)
     with pytest.raises(RuntimeError, match="from a callback"):
         estimator.set_params(callbacks=[Fails()]).fit(X + 1, y)
     np.testing.assert_array_equal(estimator.predict(X), before)
-    fresh = kind(**SMALL, callbacks=[Fails()])
+    fresh = kind(**SHORT, callbacks=[Fails()])
     with pytest.raises(RuntimeError, match="from a callback"):
         fresh.fit(X, y)
     assert not hasattr(fresh, "n_iter_")
@@ -376,11 +369,11 @@ def test_callback_sees_every_epoch(kind: type) -> None:
     pytest.importorskip("sklearn.callback")
     X, y = problem(kind)
     records = Records()
-    estimator = fit_quietly(kind(**SMALL).set_callbacks(records), X, y)
+    estimator = fit_quietly(kind(**SHORT).set_callbacks(records), X, y)
     epoch = ["begin epoch", "end epoch"]
     assert records.calls == ["setup", "begin fit", *6 * epoch, "end fit", "teardown"]
     np.testing.assert_array_equal(records.predictions[-1], estimator.predict(X))
-    assert_same_weights(estimator, fit_quietly(kind(**SMALL), X, y))
+    assert_same_weights(estimator, fit_quietly(kind(**SHORT), X, y))
 
 
 @for_both
@@ -388,7 +381,7 @@ def test_callback_stops_training(kind: type) -> None:
     pytest.importorskip("sklearn.callback")
     X, y = problem(kind)
     records = Records(stop_at=2)
-    estimator = kind(**SMALL).set_callbacks(records).fit(X, y)
+    estimator = kind(**SHORT).set_callbacks(records).fit(X, y)
     assert estimator.n_iter_ == 2
     assert records.calls[-2:] == ["end fit", "teardown"]
 
@@ -399,7 +392,7 @@ def test_epochs_are_closed_when_another_callback_stops(kind: type) -> None:
     X, y = problem(kind)
     stops = EarlyStopping("train_loss", patience=2, threshold=10.0, sink=_silent)
     records = Records()
-    kind(**SMALL, callbacks=[stops]).set_callbacks(records).fit(X, y)
+    kind(**SHORT, callbacks=[stops]).set_callbacks(records).fit(X, y)
     assert records.calls.count("begin epoch") == records.calls.count("end epoch")
     assert records.calls[-2:] == ["end fit", "teardown"]
 
@@ -408,7 +401,7 @@ def test_epochs_are_closed_when_another_callback_stops(kind: type) -> None:
 def test_scoring_monitor(inside: str) -> None:
     callback = pytest.importorskip("sklearn.callback")
     X, y = class_data()
-    estimator = TargetSpaceClassifier(**SMALL)
+    estimator = TargetSpaceClassifier(**SHORT)
     monitor = callback.ScoringMonitor(scoring="accuracy")
     estimator.set_callbacks(monitor)
     model: Any = estimator
@@ -448,7 +441,7 @@ def test_scores_of_batches() -> None:
             seen.append(net.history[-1]["accuracy"])
 
     estimator = TargetSpaceClassifier(
-        **SMALL, batch_size=20, callbacks=[scoring, Reads()]
+        **SHORT, batch_size=20, callbacks=[scoring, Reads()]
     )
     fit_quietly(estimator, X, y)
     assert len(seen) == 6
@@ -519,7 +512,7 @@ def test_scorers_of_numpy_get_predictions_like_y(of: str) -> None:
         return float(np.nanmean(np.abs(found - truth)))
 
     X, y = curve_data()
-    settings = SMALL | {"callbacks": [EpochScoring(error, name="error")]}
+    settings = SHORT | {"callbacks": [EpochScoring(error, name="error")]}
     kind: Any = TargetSpaceRegressor
     if of == "two outputs":
         y = np.column_stack([y, -y])
